@@ -1,0 +1,492 @@
+//! The channels between launcher, intermediate and daemon, and what travels
+//! on them.
+//!
+//! ```text
+//!            Started, Failed, Ended, StoodDown
+//! launcher <----------------------------------- intermediate
+//!     |    -----------------------------------> stand down
+//!     |
+//!     |         Ready, Failed
+//!     <---------------------------------------- daemon
+//!      ---------------------------------------> acknowledged
+//! ```
+//!
+//! Two socket pairs, of which each process keeps its own ends alone: so that
+//! an end of file on one says that the process at the other end is gone,
+//! whatever it died of. Daemon and launcher talk directly: nothing that
+//! happens to the intermediate can come between a report and its
+//! acknowledgement.
+
+use std::borrow::Cow;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use crate::error::ErrorKind;
+use crate::sys::{self, CARRIED, Errno, Pid, Wait, errno};
+
+/// The option that a failure is about. The launcher knows its value, so that
+/// no path has to travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum About {
+    Nothing,
+    WorkingDirectory,
+    PidFile,
+    PidFileUser,
+    PidFileGroup,
+    Root,
+    User,
+    Group,
+    NullDevice,
+    StandardInput,
+    StandardOutput,
+    StandardError,
+}
+
+impl About {
+    const ALL: [Self; 12] = [
+        Self::Nothing,
+        Self::WorkingDirectory,
+        Self::PidFile,
+        Self::PidFileUser,
+        Self::PidFileGroup,
+        Self::Root,
+        Self::User,
+        Self::Group,
+        Self::NullDevice,
+        Self::StandardInput,
+        Self::StandardOutput,
+        Self::StandardError,
+    ];
+
+    fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|about| *about as u8 == number)
+    }
+}
+
+/// A failure in a process that cannot return it: made without allocating,
+/// and sent to the launcher, which makes an [`Error`](crate::Error) of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: ErrorKind,
+    pub(crate) about: About,
+    pub(crate) text: Cow<'static, str>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: ErrorKind, about: About) -> Self {
+        Self {
+            kind,
+            about,
+            text: Cow::Borrowed(""),
+        }
+    }
+
+    pub(crate) fn because(self, text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            text: text.into(),
+            ..self
+        }
+    }
+}
+
+impl From<ErrorKind> for Failure {
+    fn from(kind: ErrorKind) -> Self {
+        Self::new(kind, About::Nothing)
+    }
+}
+
+/// What daemon and intermediate tell the launcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// From the daemon: all is done, and waits for the acknowledgement.
+    Ready,
+    /// From either: the start has failed.
+    Failed(Failure),
+    /// From the intermediate: this is the daemon. What comes along lets the
+    /// launcher clean up after both.
+    Started {
+        daemon: Pid,
+        has_process: bool,
+        pid_file: PidFileSent,
+    },
+    /// From the intermediate: the daemon has ended, and was reaped.
+    Ended(Option<ExitStatus>),
+    /// From the intermediate: as told, the daemon is left alone. Its last.
+    StoodDown,
+}
+
+/// Whether the pid file's descriptor comes along, and whose the lock is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum PidFileSent {
+    Not,
+    Locked,
+    LockedByOther,
+}
+
+/// The longest text that travels, in bytes.
+const TEXT: usize = 2048;
+const HEADER: usize = 16;
+const LONGEST: usize = HEADER + TEXT;
+
+/// A message as bytes:
+/// tag, about or flags, kind or pid file (2), errno (4), pid or status (4),
+/// length of the text (2), nothing (2), text.
+struct Frame {
+    bytes: [u8; LONGEST],
+    length: usize,
+}
+
+impl Frame {
+    fn new(tag: u8, small: u8, kind: u16, errno: Errno, number: u32, text: &str) -> Self {
+        let text = cut(text, TEXT);
+        let mut bytes = [0; LONGEST];
+        bytes[0] = tag;
+        bytes[1] = small;
+        bytes[2..4].copy_from_slice(&kind.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&errno.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&number.to_ne_bytes());
+        // At most TEXT, which two bytes hold.
+        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+        bytes[12..14].copy_from_slice(&length.to_ne_bytes());
+        bytes[HEADER..HEADER + text.len()].copy_from_slice(text.as_bytes());
+        Self {
+            bytes,
+            length: HEADER + text.len(),
+        }
+    }
+}
+
+/// The beginning of a text, not longer than `most` bytes, in whole characters.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+const READY: u8 = 1;
+const FAILED: u8 = 2;
+const STARTED: u8 = 3;
+const ENDED: u8 = 4;
+const STOOD_DOWN: u8 = 5;
+
+impl Message {
+    fn encode(&self) -> Frame {
+        match self {
+            Self::Ready => Frame::new(READY, 0, 0, 0, 0, ""),
+            Self::Failed(failure) => Frame::new(
+                FAILED,
+                failure.about as u8,
+                failure.kind.number(),
+                failure.kind.errno().unwrap_or(0),
+                0,
+                &failure.text,
+            ),
+            Self::Started {
+                daemon,
+                has_process,
+                pid_file,
+            } => Frame::new(
+                STARTED,
+                u8::from(*has_process),
+                u16::from(*pid_file as u8),
+                0,
+                daemon.number(),
+                "",
+            ),
+            Self::Ended(status) => {
+                let raw = status.map_or(0, ExitStatus::into_raw);
+                Frame::new(ENDED, u8::from(status.is_some()), 0, raw, 0, "")
+            }
+            Self::StoodDown => Frame::new(STOOD_DOWN, 0, 0, 0, 0, ""),
+        }
+    }
+
+    /// The message at the beginning of `bytes` and its length, once it is
+    /// there whole. An error where it is none that was ever sent.
+    fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Errno> {
+        let Some(header) = bytes.get(..HEADER) else {
+            return Ok(None);
+        };
+        let two = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+        let four = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
+        let number = u32::from_ne_bytes(four(8));
+        let code = Errno::from_ne_bytes(four(4));
+        let length = HEADER + usize::from(two(12));
+        if length > LONGEST {
+            return Err(errno::EPROTO);
+        }
+        let Some(text) = bytes.get(HEADER..length) else {
+            return Ok(None);
+        };
+        let message = match header[0] {
+            READY => Self::Ready,
+            FAILED => Self::Failed(Failure {
+                kind: ErrorKind::from_number(two(2), code).ok_or(errno::EPROTO)?,
+                about: About::from_number(header[1]).ok_or(errno::EPROTO)?,
+                text: Cow::Owned(String::from_utf8_lossy(text).into_owned()),
+            }),
+            STARTED => Self::Started {
+                daemon: Pid::from_number(number).ok_or(errno::EPROTO)?,
+                has_process: header[1] != 0,
+                pid_file: match two(2) {
+                    0 => PidFileSent::Not,
+                    1 => PidFileSent::Locked,
+                    2 => PidFileSent::LockedByOther,
+                    _ => return Err(errno::EPROTO),
+                },
+            },
+            ENDED => Self::Ended((header[1] != 0).then(|| ExitStatus::from_raw(code))),
+            STOOD_DOWN => Self::StoodDown,
+            _ => return Err(errno::EPROTO),
+        };
+        Ok(Some((message, length)))
+    }
+}
+
+/// Sends a message whole. `EPIPE` where nobody is left to read it.
+/// Async-signal-safe.
+fn send(
+    socket: &OwnedFd,
+    message: &Message,
+    mut descriptors: [Option<BorrowedFd<'_>>; CARRIED],
+) -> Result<(), Errno> {
+    let frame = message.encode();
+    let mut rest = &frame.bytes[..frame.length];
+    while !rest.is_empty() {
+        let sent = sys::send(socket.as_fd(), rest, descriptors)?;
+        rest = &rest[sent..];
+        descriptors = [None; CARRIED];
+    }
+    Ok(())
+}
+
+/// The launcher's end of one channel: collects bytes until a message is whole.
+struct Inbox {
+    socket: OwnedFd,
+    bytes: Box<[u8; LONGEST]>,
+    filled: usize,
+    descriptors: [Option<OwnedFd>; CARRIED],
+    open: bool,
+}
+
+/// What [`Inbox::look`] finds.
+#[derive(Debug)]
+pub(crate) enum Received {
+    Message(Message),
+    Nothing,
+    /// Everybody at the other end is gone.
+    End,
+}
+
+impl Inbox {
+    fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            bytes: Box::new([0; LONGEST]),
+            filled: 0,
+            descriptors: [const { None }; CARRIED],
+            open: true,
+        }
+    }
+
+    /// Takes the next message, without waiting.
+    fn look(&mut self) -> Result<Received, Errno> {
+        loop {
+            if let Some((message, length)) = Message::decode(&self.bytes[..self.filled])? {
+                self.bytes.copy_within(length..self.filled, 0);
+                self.filled -= length;
+                return Ok(Received::Message(message));
+            }
+            if !self.open {
+                return Ok(Received::End);
+            }
+            let room = &mut self.bytes[self.filled..];
+            match sys::receive(self.socket.as_fd(), room, &mut self.descriptors, Wait::No) {
+                Ok(0) => self.open = false,
+                Ok(received) => self.filled += received,
+                Err(errno) if errno == errno::EAGAIN || errno == errno::EWOULDBLOCK => {
+                    return Ok(Received::Nothing);
+                }
+                // The other end was closed with bytes unread.
+                Err(_) => self.open = false,
+            }
+        }
+    }
+
+    fn waited_for(&self) -> Option<BorrowedFd<'_>> {
+        self.open.then(|| self.socket.as_fd())
+    }
+
+    fn answer(&self) -> Result<(), Errno> {
+        sys::send(self.socket.as_fd(), b"!", [None; CARRIED]).map(drop)
+    }
+}
+
+/// The launcher's ends.
+pub(crate) struct LauncherEnds {
+    daemon: Inbox,
+    intermediate: Inbox,
+}
+
+impl LauncherEnds {
+    /// Waits until there may be something to look at.
+    pub(crate) fn wait(&self) {
+        let ends = [self.daemon.waited_for(), self.intermediate.waited_for()];
+        sys::wait_readable(ends, None);
+    }
+
+    pub(crate) fn wait_for_intermediate(&self) {
+        sys::wait_readable([self.intermediate.waited_for(), None], None);
+    }
+
+    pub(crate) fn hear_daemon(&mut self) -> Result<Received, Errno> {
+        self.daemon.look()
+    }
+
+    pub(crate) fn hear_intermediate(&mut self) -> Result<Received, Errno> {
+        self.intermediate.look()
+    }
+
+    /// The descriptors that came with [`Message::Started`], in order.
+    pub(crate) fn take_descriptors(&mut self) -> [Option<OwnedFd>; CARRIED] {
+        std::mem::replace(
+            &mut self.intermediate.descriptors,
+            [const { None }; CARRIED],
+        )
+    }
+
+    /// Tells the intermediate to leave the daemon alone and to end. One that
+    /// is gone will be missed when it should confirm.
+    pub(crate) fn stand_down(&self) {
+        let _ = self.intermediate.answer();
+    }
+
+    /// Commits the start. Fails where the daemon is gone.
+    pub(crate) fn acknowledge(&self) -> Result<(), Errno> {
+        self.daemon.answer()
+    }
+}
+
+/// What the launcher wants of the intermediate.
+pub(crate) enum Order {
+    None,
+    StandDown,
+    LauncherGone,
+}
+
+/// The intermediate's end.
+pub(crate) struct IntermediateEnd(OwnedFd);
+
+impl IntermediateEnd {
+    /// Tells the launcher. One that is gone is noticed at the next order.
+    /// Async-signal-safe.
+    pub(crate) fn tell(&self, message: &Message, descriptors: [Option<BorrowedFd<'_>>; CARRIED]) {
+        let _ = send(&self.0, message, descriptors);
+    }
+
+    /// Async-signal-safe.
+    pub(crate) fn order(&self) -> Order {
+        let mut byte = [0];
+        let mut none = [const { None }; CARRIED];
+        match sys::receive(self.0.as_fd(), &mut byte, &mut none, Wait::No) {
+            Ok(1..) => Order::StandDown,
+            Err(errno) if errno == errno::EAGAIN || errno == errno::EWOULDBLOCK => Order::None,
+            Ok(0) | Err(_) => Order::LauncherGone,
+        }
+    }
+
+    pub(crate) fn waited_for(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The daemon's end.
+pub(crate) struct DaemonEnd(OwnedFd);
+
+impl DaemonEnd {
+    /// Async-signal-safe.
+    pub(crate) fn tell(&self, message: &Message) -> Result<(), Errno> {
+        send(&self.0, message, [None; CARRIED])
+    }
+
+    /// Waits until the launcher has acknowledged. False where it is gone
+    /// instead.
+    pub(crate) fn await_acknowledgement(&self) -> bool {
+        let mut byte = [0];
+        let mut none = [const { None }; CARRIED];
+        matches!(
+            sys::receive(self.0.as_fd(), &mut byte, &mut none, Wait::Yes),
+            Ok(1..)
+        )
+    }
+}
+
+/// Makes both channels.
+pub(crate) fn channels() -> Result<(LauncherEnds, IntermediateEnd, DaemonEnd), Errno> {
+    let (launcher_to_intermediate, intermediate) = sys::socket_pair()?;
+    let (launcher_to_daemon, daemon) = sys::socket_pair()?;
+    Ok((
+        LauncherEnds {
+            daemon: Inbox::new(launcher_to_daemon),
+            intermediate: Inbox::new(launcher_to_intermediate),
+        },
+        IntermediateEnd(intermediate),
+        DaemonEnd(daemon),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_survives_the_wire() {
+        let failed = |text: &'static str| {
+            Message::Failed(Failure::new(ErrorKind::LockPidfile(11), About::PidFile).because(text))
+        };
+        for message in [
+            Message::Ready,
+            failed(""),
+            failed("why not"),
+            Message::Started {
+                daemon: Pid::from_number(4242).expect("a pid"),
+                has_process: true,
+                pid_file: PidFileSent::LockedByOther,
+            },
+            Message::Ended(None),
+            Message::Ended(Some(ExitStatus::from_raw(9))),
+            Message::StoodDown,
+        ] {
+            let frame = message.encode();
+            let bytes = &frame.bytes[..frame.length];
+            for short in 0..bytes.len() {
+                assert_eq!(Message::decode(&bytes[..short]), Ok(None));
+            }
+            assert_eq!(Message::decode(bytes), Ok(Some((message, bytes.len()))));
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let text = "ä".repeat(TEXT);
+        let frame = Message::Failed(Failure::from(ErrorKind::Panicked).because(text)).encode();
+        let Ok(Some((Message::Failed(failure), _))) = Message::decode(&frame.bytes[..frame.length])
+        else {
+            panic!("not a failure");
+        };
+        assert_eq!(failure.text, "ä".repeat(TEXT / 2));
+    }
+
+    #[test]
+    fn bytes_that_nobody_sent_are_refused() {
+        let unknown_kind = [FAILED, 0, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        for bytes in [[0; HEADER], [255; HEADER], unknown_kind] {
+            assert_eq!(Message::decode(&bytes), Err(errno::EPROTO));
+        }
+    }
+}

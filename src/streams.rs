@@ -1,0 +1,116 @@
+//! The standard streams.
+
+use std::fs::File;
+use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
+
+use crate::error::ErrorKind;
+use crate::report::{About, Failure};
+use crate::sys::{self, Directory, Open};
+
+/// What becomes of a standard stream of the daemon.
+#[derive(Debug)]
+pub struct Stdio(Source);
+
+#[derive(Debug)]
+enum Source {
+    Devnull,
+    Keep,
+    Descriptor(OwnedFd),
+}
+
+impl Stdio {
+    /// `/dev/null`: reads find the end of file, writes are discarded.
+    #[must_use]
+    pub fn devnull() -> Self {
+        Self(Source::Devnull)
+    }
+
+    /// The stream of the launcher. Where that is closed, `/dev/null`: the
+    /// number of a closed stream would go to the next file that is opened.
+    #[must_use]
+    pub fn keep() -> Self {
+        Self(Source::Keep)
+    }
+}
+
+impl From<File> for Stdio {
+    fn from(file: File) -> Self {
+        Self(Source::Descriptor(file.into()))
+    }
+}
+
+impl From<OwnedFd> for Stdio {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(Source::Descriptor(descriptor))
+    }
+}
+
+/// The three streams, in the order of their numbers.
+pub(crate) type Streams = [Stdio; 3];
+
+const NUMBERS: [RawFd; 3] = [0, 1, 2];
+const ABOUT: [About; 3] = [
+    About::StandardInput,
+    About::StandardOutput,
+    About::StandardError,
+];
+
+/// Makes descriptors 0, 1 and 2 what they are configured to be, whatever they
+/// were and whatever the sources are, and closes the sources.
+///
+/// Async-signal-safe.
+pub(crate) fn redirect(streams: &mut Streams) -> Result<(), Failure> {
+    // First every source is out of the way: one that is itself numbered 0 to
+    // 2 would be overwritten before its turn.
+    let mut sources = [const { None }; 3];
+    let mut null = None;
+    for (index, stream) in streams.iter_mut().enumerate() {
+        let number = NUMBERS[index];
+        match std::mem::replace(&mut stream.0, Source::Keep) {
+            Source::Descriptor(source) => {
+                sources[index] = Some(out_of_the_way(source).map_err(|errno| {
+                    Failure::new(ErrorKind::RedirectStreams(errno), ABOUT[index])
+                })?);
+            }
+            Source::Keep if sys::is_open(number) => {}
+            Source::Keep | Source::Devnull => {
+                if null.is_none() {
+                    null = Some(open_null_device()?);
+                }
+                stream.0 = Source::Devnull;
+            }
+        }
+    }
+    for (index, stream) in streams.iter_mut().enumerate() {
+        let number = NUMBERS[index];
+        let null = null
+            .as_ref()
+            .filter(|_| matches!(stream.0, Source::Devnull));
+        match sources[index].as_ref().or(null) {
+            Some(source) => sys::replace_stream(source.as_fd(), number),
+            None => sys::keep_across_exec(number),
+        }
+        .map_err(|errno| Failure::new(ErrorKind::RedirectStreams(errno), ABOUT[index]))?;
+    }
+    match null.map(sys::close) {
+        Some(Err(errno)) => Err(Failure::new(
+            ErrorKind::CloseDevnull(errno),
+            About::NullDevice,
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The source as a descriptor that is no standard stream. One that was is left
+/// open under its number: that belongs to the stream now.
+fn out_of_the_way(source: OwnedFd) -> Result<OwnedFd, sys::Errno> {
+    if source.as_raw_fd() > 2 {
+        return Ok(source);
+    }
+    sys::duplicate_above_streams(source.into_raw_fd())
+}
+
+fn open_null_device() -> Result<OwnedFd, Failure> {
+    sys::open_at(Directory::Working, c"/dev/null", Open::Plain)
+        .map_err(|errno| Failure::new(ErrorKind::OpenDevnull(errno), About::NullDevice))
+}

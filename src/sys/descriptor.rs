@@ -1,0 +1,545 @@
+//! Descriptors: files, locks, sockets, poll.
+//!
+//! Every descriptor that the library makes is close-on-exec from birth and
+//! numbered 3 or higher, so that it never is, or hides, a standard stream
+//! that was closed.
+
+use std::ffi::CStr;
+use std::mem::{self, MaybeUninit};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
+use std::time::Duration;
+
+use super::{Errno, Gid, Uid, check, uninterrupted};
+
+const FIRST_AFTER_STREAMS: RawFd = 3;
+
+/// A file by its device and inode, which a path is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Regular,
+    Directory,
+    SymbolicLink,
+    Fifo,
+    Socket,
+    Device,
+}
+
+/// What stat(2) tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes {
+    pub(crate) id: FileId,
+    pub(crate) kind: FileKind,
+    pub(crate) links: u64,
+    pub(crate) owner: Uid,
+    pub(crate) group: Gid,
+    /// Permission bits, with set-id and sticky bits.
+    pub(crate) mode: u32,
+}
+
+impl Attributes {
+    fn of(stat: &libc::stat) -> Self {
+        Self {
+            id: FileId {
+                device: stat.st_dev as u64,
+                inode: stat.st_ino as u64,
+            },
+            kind: match stat.st_mode & libc::S_IFMT {
+                libc::S_IFREG => FileKind::Regular,
+                libc::S_IFDIR => FileKind::Directory,
+                libc::S_IFLNK => FileKind::SymbolicLink,
+                libc::S_IFIFO => FileKind::Fifo,
+                libc::S_IFSOCK => FileKind::Socket,
+                _ => FileKind::Device,
+            },
+            links: stat.st_nlink as u64,
+            owner: Uid(stat.st_uid),
+            group: Gid(stat.st_gid),
+            mode: stat.st_mode as u32 & 0o7777,
+        }
+    }
+}
+
+/// Where a relative path starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Directory<'a> {
+    Working,
+    Open(BorrowedFd<'a>),
+}
+
+impl Directory<'_> {
+    fn raw(self) -> RawFd {
+        match self {
+            Self::Working => libc::AT_FDCWD,
+            Self::Open(descriptor) => descriptor.as_raw_fd(),
+        }
+    }
+}
+
+/// How [`open_at`] opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// To read and write, not through a symbolic link, without waiting for
+    /// the other end of a FIFO or taking a terminal.
+    Existing,
+    /// As `Existing`, but fails with `EEXIST` unless it makes the file.
+    New { mode: u32 },
+    /// A directory, to look up names in.
+    Directory,
+    /// To read and write, as it is.
+    Plain,
+}
+
+/// openat(2). Async-signal-safe.
+pub(crate) fn open_at(directory: Directory<'_>, path: &CStr, how: Open) -> Result<OwnedFd, Errno> {
+    const CAREFUL: libc::c_int =
+        libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let (flags, mode) = match how {
+        Open::Existing => (CAREFUL, 0),
+        Open::New { mode } => (CAREFUL | libc::O_CREAT | libc::O_EXCL, mode),
+        Open::Directory => (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC, 0),
+        Open::Plain => (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC, 0),
+    };
+    let opened = uninterrupted(|| {
+        // SAFETY: `path` is a C string that outlives the call; the mode is
+        // passed as the int-sized variadic argument that open expects.
+        unsafe { libc::openat(directory.raw(), path.as_ptr(), flags, mode as libc::c_uint) }
+    });
+    match opened {
+        Ok(descriptor) => {
+            // SAFETY: openat just returned it, so that nobody else owns it.
+            above_streams(unsafe { OwnedFd::from_raw_fd(descriptor) })
+        }
+        // FreeBSD's open(2) and NetBSD's have errnos of their own for a
+        // symbolic link under O_NOFOLLOW; POSIX has ELOOP.
+        #[cfg(any(target_os = "freebsd", target_os = "dragonfly"))]
+        Err(libc::EMLINK) if flags & libc::O_NOFOLLOW != 0 => Err(libc::ELOOP),
+        #[cfg(target_os = "netbsd")]
+        Err(libc::EFTYPE) if flags & libc::O_NOFOLLOW != 0 => Err(libc::ELOOP),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// A descriptor of the library's own, moved to 3 or higher if it took the
+/// place of a closed standard stream. Async-signal-safe.
+pub(super) fn above_streams(descriptor: OwnedFd) -> Result<OwnedFd, Errno> {
+    if descriptor.as_raw_fd() >= FIRST_AFTER_STREAMS {
+        Ok(descriptor)
+    } else {
+        duplicate_above_streams(descriptor.as_raw_fd())
+    }
+}
+
+/// fcntl(2) F_DUPFD_CLOEXEC: a second descriptor for the same open file,
+/// numbered 3 or higher. Async-signal-safe.
+pub(crate) fn duplicate_above_streams(descriptor: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: fcntl checks the number; F_DUPFD_CLOEXEC takes an int.
+    let copy =
+        check(unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, FIRST_AFTER_STREAMS) })?;
+    // SAFETY: fcntl just made it, so that nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// dup2(2) onto a standard stream, which is left open across exec.
+/// Async-signal-safe.
+pub(crate) fn replace_stream(source: BorrowedFd<'_>, stream: RawFd) -> Result<(), Errno> {
+    loop {
+        // SAFETY: `source` is open; the target is one of the numbers that
+        // belong to the process and not to a value in it.
+        match uninterrupted(|| unsafe { libc::dup2(source.as_raw_fd(), stream) }) {
+            // Linux: another descriptor is being opened under this number.
+            Err(libc::EBUSY) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Whether a descriptor of that number is open. Async-signal-safe.
+pub(crate) fn is_open(descriptor: RawFd) -> bool {
+    // SAFETY: F_GETFD takes nothing more and only reads.
+    unsafe { libc::fcntl(descriptor, libc::F_GETFD) != -1 }
+}
+
+/// Leaves an open descriptor open across exec. Async-signal-safe.
+pub(crate) fn keep_across_exec(descriptor: RawFd) -> Result<(), Errno> {
+    // SAFETY: F_GETFD takes nothing more and only reads.
+    let flags = check(unsafe { libc::fcntl(descriptor, libc::F_GETFD) })?;
+    if flags & libc::FD_CLOEXEC != 0 {
+        // SAFETY: F_SETFD takes an int, and changes nothing but the flag.
+        check(unsafe { libc::fcntl(descriptor, libc::F_SETFD, flags & !libc::FD_CLOEXEC) })?;
+    }
+    Ok(())
+}
+
+/// close(2), for those who want to know. Async-signal-safe.
+pub(crate) fn close(descriptor: OwnedFd) -> Result<(), Errno> {
+    // SAFETY: the descriptor is owned, and given up here. It is closed even
+    // when close fails, so that it is never closed twice.
+    match check(unsafe { libc::close(descriptor.into_raw_fd()) }) {
+        Err(libc::EINTR) | Ok(_) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// fstat(2). Async-signal-safe.
+pub(crate) fn attributes(descriptor: BorrowedFd<'_>) -> Result<Attributes, Errno> {
+    let mut stat = MaybeUninit::uninit();
+    // SAFETY: `stat` is valid for writes of its size.
+    check(unsafe { libc::fstat(descriptor.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: fstat succeeded, and has filled it in.
+    Ok(Attributes::of(unsafe { stat.assume_init_ref() }))
+}
+
+/// fstatat(2), of a symbolic link itself. Async-signal-safe.
+pub(crate) fn attributes_at(directory: Directory<'_>, path: &CStr) -> Result<Attributes, Errno> {
+    let mut stat = MaybeUninit::uninit();
+    // SAFETY: `path` is a C string that outlives the call, and `stat` is
+    // valid for writes of its size.
+    check(unsafe {
+        libc::fstatat(
+            directory.raw(),
+            path.as_ptr(),
+            stat.as_mut_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    })?;
+    // SAFETY: fstatat succeeded, and has filled it in.
+    Ok(Attributes::of(unsafe { stat.assume_init_ref() }))
+}
+
+/// fchmod(2). Async-signal-safe.
+pub(crate) fn change_mode(descriptor: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open, and a mode is a plain number.
+    check(unsafe { libc::fchmod(descriptor.as_raw_fd(), mode as libc::mode_t) }).map(drop)
+}
+
+/// fchown(2), where `None` leaves an id as it is. Async-signal-safe.
+pub(crate) fn change_owner(
+    descriptor: BorrowedFd<'_>,
+    owner: Option<Uid>,
+    group: Option<Gid>,
+) -> Result<(), Errno> {
+    const UNCHANGED: u32 = u32::MAX;
+    // SAFETY: the descriptor is open, and ids are plain numbers.
+    check(unsafe {
+        libc::fchown(
+            descriptor.as_raw_fd(),
+            owner.map_or(UNCHANGED, |uid| uid.0),
+            group.map_or(UNCHANGED, |gid| gid.0),
+        )
+    })
+    .map(drop)
+}
+
+/// What [`lock`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    Exclusive,
+    Shared,
+    None,
+}
+
+/// flock(2), which does not wait: `EWOULDBLOCK` where another holds it.
+/// Async-signal-safe.
+pub(crate) fn lock(descriptor: BorrowedFd<'_>, lock: Lock) -> Result<(), Errno> {
+    let operation = match lock {
+        Lock::Exclusive => libc::LOCK_EX | libc::LOCK_NB,
+        Lock::Shared => libc::LOCK_SH | libc::LOCK_NB,
+        Lock::None => libc::LOCK_UN,
+    };
+    // SAFETY: the descriptor is open.
+    uninterrupted(|| unsafe { libc::flock(descriptor.as_raw_fd(), operation) }).map(drop)
+}
+
+/// ftruncate(2) to nothing. Async-signal-safe.
+pub(crate) fn truncate(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open.
+    uninterrupted(|| unsafe { libc::ftruncate(descriptor.as_raw_fd(), 0) }).map(drop)
+}
+
+/// lseek(2): the file offset, which all share who share the open file: by
+/// dup(2), by fork(2), or in a message. Async-signal-safe.
+pub(crate) fn offset(descriptor: BorrowedFd<'_>) -> Result<u64, Errno> {
+    // SAFETY: the descriptor is open.
+    check(unsafe { libc::lseek(descriptor.as_raw_fd(), 0, libc::SEEK_CUR) })
+        .map(|offset| offset as u64)
+}
+
+/// lseek(2). Async-signal-safe.
+pub(crate) fn set_offset(descriptor: BorrowedFd<'_>, offset: u64) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open.
+    check(unsafe {
+        libc::lseek(
+            descriptor.as_raw_fd(),
+            offset as libc::off_t,
+            libc::SEEK_SET,
+        )
+    })
+    .map(drop)
+}
+
+/// pwrite(2) at the beginning: how much was written. Async-signal-safe.
+pub(crate) fn write_at_start(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    uninterrupted(|| {
+        // SAFETY: `bytes` is valid for reads of its length.
+        unsafe {
+            libc::pwrite(
+                descriptor.as_raw_fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                0,
+            )
+        }
+    })
+    .map(|written| written as usize)
+}
+
+/// pread(2) from the beginning: how much was read.
+pub(crate) fn read_at_start(descriptor: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    uninterrupted(|| {
+        // SAFETY: `buffer` is valid for writes of its length.
+        unsafe {
+            libc::pread(
+                descriptor.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                0,
+            )
+        }
+    })
+    .map(|read| read as usize)
+}
+
+/// socketpair(2): two connected ends of a byte stream that nobody else can
+/// find, and that raise no SIGPIPE.
+pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    #[cfg(target_vendor = "apple")]
+    const KIND: libc::c_int = libc::SOCK_STREAM;
+    #[cfg(not(target_vendor = "apple"))]
+    const KIND: libc::c_int = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+
+    let mut ends = [-1; 2];
+    // SAFETY: `ends` is valid for writes of two descriptors.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, KIND, 0, ends.as_mut_ptr()) })?;
+    // SAFETY: socketpair just made it, so that nobody else owns it.
+    let one = unsafe { OwnedFd::from_raw_fd(ends[0]) };
+    // SAFETY: as above.
+    let other = unsafe { OwnedFd::from_raw_fd(ends[1]) };
+    let (one, other) = (above_streams(one)?, above_streams(other)?);
+    #[cfg(target_vendor = "apple")]
+    for end in [&one, &other] {
+        prepare_socket(end.as_raw_fd())?;
+    }
+    Ok((one, other))
+}
+
+/// What socketpair(2) and send(2) cannot be asked for on macOS.
+#[cfg(target_vendor = "apple")]
+fn prepare_socket(socket: RawFd) -> Result<(), Errno> {
+    let on: libc::c_int = 1;
+    // SAFETY: F_SETFD takes an int.
+    check(unsafe { libc::fcntl(socket, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: `on` is valid for reads of the size that is named.
+    check(unsafe {
+        libc::setsockopt(
+            socket,
+            libc::SOL_SOCKET,
+            libc::SO_NOSIGPIPE,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+#[cfg(target_vendor = "apple")]
+const NO_SIGPIPE: libc::c_int = 0;
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGPIPE: libc::c_int = libc::MSG_NOSIGNAL;
+
+#[cfg(any(target_vendor = "apple", target_os = "illumos", target_os = "solaris"))]
+const CLOSE_ON_EXEC: libc::c_int = 0;
+#[cfg(not(any(target_vendor = "apple", target_os = "illumos", target_os = "solaris")))]
+const CLOSE_ON_EXEC: libc::c_int = libc::MSG_CMSG_CLOEXEC;
+
+/// How many descriptors one message carries at the most.
+pub(crate) const CARRIED: usize = 2;
+
+const CARRIED_SIZE: u32 = (CARRIED * size_of::<RawFd>()) as u32;
+
+/// Room for the control message that carries descriptors, aligned for its
+/// header.
+#[repr(C)]
+union Control {
+    _alignment: MaybeUninit<libc::cmsghdr>,
+    bytes: [u8; 64],
+}
+
+impl Control {
+    fn new() -> Self {
+        // SAFETY: CMSG_SPACE is arithmetic.
+        let needed = unsafe { libc::CMSG_SPACE(CARRIED_SIZE) };
+        debug_assert!(needed as usize <= size_of::<Self>());
+        Self { bytes: [0; 64] }
+    }
+}
+
+/// sendmsg(2): how many bytes went out, the descriptors with the first of
+/// them. Async-signal-safe.
+pub(crate) fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: [Option<BorrowedFd<'_>>; CARRIED],
+) -> Result<usize, Errno> {
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    let mut control = Control::new();
+    // SAFETY: all zeroes is an empty message on every platform.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+
+    let count = descriptors.iter().flatten().count();
+    if count > 0 {
+        let size = (count * size_of::<RawFd>()) as u32;
+        message.msg_control = (&raw mut control).cast();
+        // SAFETY: CMSG_SPACE is arithmetic.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(size) } as _;
+        // SAFETY: the message has room for one header, aligned by the union.
+        let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+        // SAFETY: CMSG_LEN is arithmetic.
+        let length = unsafe { libc::CMSG_LEN(size) };
+        // SAFETY: CMSG_FIRSTHDR pointed into `control`, which is not null,
+        // aligned, and nobody else's.
+        let fields = unsafe { &mut *header };
+        fields.cmsg_level = libc::SOL_SOCKET;
+        fields.cmsg_type = libc::SCM_RIGHTS;
+        fields.cmsg_len = length as _;
+        for (index, descriptor) in descriptors.iter().flatten().enumerate() {
+            // SAFETY: CMSG_DATA is arithmetic on a valid header.
+            let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
+            // SAFETY: `control` has room for `CARRIED` numbers there.
+            let slot = unsafe { data.add(index) };
+            // SAFETY: as above; the data need not be aligned.
+            unsafe { slot.write_unaligned(descriptor.as_raw_fd()) };
+        }
+    }
+    // SAFETY: the message points to `part`, `bytes` and `control`, which
+    // outlive the call.
+    uninterrupted(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, NO_SIGPIPE) })
+        .map(|sent| sent as usize)
+}
+
+/// Whether [`receive`] waits for bytes, or fails with `EWOULDBLOCK`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Yes,
+    No,
+}
+
+/// recvmsg(2): how many bytes came in; 0 is end of file. Descriptors that
+/// came along fill up `descriptors`, those that find no place are closed.
+/// Async-signal-safe.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    descriptors: &mut [Option<OwnedFd>; CARRIED],
+    wait: Wait,
+) -> Result<usize, Errno> {
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    let mut control = Control::new();
+    // SAFETY: all zeroes is an empty message on every platform.
+    let mut message: libc::msghdr = unsafe { mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    // SAFETY: CMSG_SPACE is arithmetic.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(CARRIED_SIZE) } as _;
+    let flags = CLOSE_ON_EXEC
+        | match wait {
+            Wait::Yes => 0,
+            Wait::No => libc::MSG_DONTWAIT,
+        };
+    let received = uninterrupted(|| {
+        // SAFETY: the message points to `part`, `buffer` and `control`, which
+        // outlive the call.
+        unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) }
+    })?;
+    // SAFETY: recvmsg has set the length of what is in `control`.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: CMSG_FIRSTHDR is null or points to a whole header in `control`.
+    if let Some(fields) = unsafe { header.as_ref() } {
+        if fields.cmsg_level == libc::SOL_SOCKET && fields.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: CMSG_LEN is arithmetic.
+            let empty = unsafe { libc::CMSG_LEN(0) } as usize;
+            let count = (fields.cmsg_len as usize).saturating_sub(empty) / size_of::<RawFd>();
+            for index in 0..count.min(CARRIED) {
+                // SAFETY: CMSG_DATA is arithmetic on a valid header.
+                let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
+                // SAFETY: the header says that there are `count` numbers, and
+                // there is room for no more than `CARRIED`.
+                let slot = unsafe { data.add(index) };
+                // SAFETY: as above; the data need not be aligned.
+                let descriptor = unsafe { slot.read_unaligned() };
+                // SAFETY: the kernel just made it for this process.
+                let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+                take_in(descriptor, descriptors);
+            }
+        }
+    }
+    Ok(received as usize)
+}
+
+/// Finds a place for a descriptor that came in a message. One that cannot be
+/// moved above the streams is closed: it is wanted only for cleaning up.
+fn take_in(descriptor: OwnedFd, places: &mut [Option<OwnedFd>; CARRIED]) {
+    let Ok(descriptor) = above_streams(descriptor) else {
+        return;
+    };
+    #[cfg(any(target_vendor = "apple", target_os = "illumos", target_os = "solaris"))]
+    {
+        // SAFETY: F_SETFD takes an int.
+        unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    if let Some(place) = places.iter_mut().find(|place| place.is_none()) {
+        *place = Some(descriptor);
+    }
+}
+
+/// poll(2): returns when one of the descriptors is readable or at its end of
+/// file, when the time is up, or early. The caller looks again in any case;
+/// true says that it will not look in vain. Async-signal-safe.
+pub(crate) fn wait_readable(
+    descriptors: [Option<BorrowedFd<'_>>; 2],
+    timeout: Option<Duration>,
+) -> bool {
+    // poll(2) passes over negative numbers.
+    let mut waited = descriptors.map(|descriptor| libc::pollfd {
+        fd: descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd()),
+        events: libc::POLLIN,
+        revents: 0,
+    });
+    let milliseconds = timeout.map_or(-1, |timeout| {
+        // Rounded up, so that a short rest is no busy loop.
+        let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
+        libc::c_int::try_from(milliseconds).unwrap_or(libc::c_int::MAX)
+    });
+    // SAFETY: `waited` is valid for reads and writes of its two elements.
+    unsafe {
+        libc::poll(
+            waited.as_mut_ptr(),
+            waited.len() as libc::nfds_t,
+            milliseconds,
+        ) > 0
+    }
+}

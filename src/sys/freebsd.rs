@@ -1,0 +1,116 @@
+//! FreeBSD.
+//!
+//! setgroups(2): before FreeBSD 15 the first element is the effective gid;
+//! from 15 on it is a supplementary group like the others. The list that the
+//! library sets begins with the target gid, which is right for both.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::{mem, ptr};
+
+use super::{Errno, FileId, Pid, Signal, check};
+
+/// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. It
+/// does not see another process in the same memory, which only rfork(2) and
+/// vfork(2) make.
+pub(super) fn lone_thread() -> Option<bool> {
+    // SAFETY: kinfo_proc is plain data, for which all zeroes is valid.
+    let mut process: libc::kinfo_proc = unsafe { mem::zeroed() };
+    let size = size_of::<libc::kinfo_proc>();
+    let filled = kernel_process(
+        libc::KERN_PROC_PID,
+        Pid::current(),
+        (&raw mut process).cast(),
+        size,
+    )
+    .ok()?;
+    (filled == size && process.ki_structsize as usize == size).then_some(process.ki_numthreads == 1)
+}
+
+/// sysctl(3) `kern.proc.filedesc`: records of variable size, as
+/// `struct kinfo_file` in sys/user.h has them since FreeBSD 12.
+pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
+    // Where the fields lie in a record: libc leaves the union closed.
+    const TYPE: usize = mem::offset_of!(libc::kinfo_file, kf_type);
+    const UNION: usize = mem::offset_of!(libc::kinfo_file, kf_offset) + 8;
+    // After an int, three spare ints and thirty spare 64-bit numbers: the
+    // device, the device of a device file, and the inode.
+    const DEVICE: usize = UNION + 16 + 30 * 8;
+    const INODE: usize = DEVICE + 16;
+
+    fn field<const N: usize>(record: &[u8], at: usize) -> Option<[u8; N]> {
+        record.get(at..at + N)?.try_into().ok()
+    }
+
+    let mut size = kernel_process(libc::KERN_PROC_FILEDESC, pid, ptr::null_mut(), 0).ok()?;
+    // More may have been opened since it was asked.
+    size += size / 4 + 4096;
+    let mut records = vec![0_u8; size];
+    let filled = kernel_process(
+        libc::KERN_PROC_FILEDESC,
+        pid,
+        records.as_mut_ptr().cast(),
+        size,
+    )
+    .ok()?;
+    let mut rest = records.get(..filled)?;
+    while !rest.is_empty() {
+        let length = usize::try_from(i32::from_ne_bytes(field(rest, 0)?)).ok()?;
+        if length == 0 {
+            break;
+        }
+        let record = rest.get(..length)?;
+        if i32::from_ne_bytes(field(record, TYPE)?) == libc::KF_TYPE_VNODE {
+            let open = FileId {
+                device: u64::from_ne_bytes(field(record, DEVICE)?),
+                inode: u64::from_ne_bytes(field(record, INODE)?),
+            };
+            if open == file {
+                return Some(true);
+            }
+        }
+        rest = rest.get(length..)?;
+    }
+    Some(false)
+}
+
+/// sysctl(3) `kern.proc.<what>.<pid>`: how many bytes it has, or has filled.
+fn kernel_process(
+    what: libc::c_int,
+    pid: Pid,
+    buffer: *mut libc::c_void,
+    mut size: usize,
+) -> Result<usize, Errno> {
+    let name = [libc::CTL_KERN, libc::KERN_PROC, what, pid.raw()];
+    // SAFETY: the name has the length given; the callers pass a buffer of
+    // `size` bytes, or null to ask for the size.
+    check(unsafe {
+        libc::sysctl(
+            name.as_ptr(),
+            name.len() as libc::c_uint,
+            buffer,
+            &raw mut size,
+            ptr::null(),
+            0,
+        )
+    })?;
+    Ok(size)
+}
+
+/// There are no capabilities of this kind: Capsicum's belong to descriptors.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the contract of the platform layer"
+)]
+pub(crate) fn clear_capabilities() -> Result<bool, Errno> {
+    Ok(true)
+}
+
+/// A process descriptor is had by pdfork(2) alone, whose close kills.
+pub(crate) fn open_process(_: Pid) -> Option<OwnedFd> {
+    None
+}
+
+/// Never called, as [`open_process`] hands none out.
+pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> {
+    Err(libc::ENOSYS)
+}

@@ -1,0 +1,121 @@
+//! Linux, and Android as far as it is one.
+
+use std::fs;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+
+use super::{Errno, FileId, Pid, Signal, check};
+
+/// unshare(2) with `CLONE_VM` does nothing where the caller is the only user
+/// of its memory, and fails with `EINVAL` where it is not: "specifying any one
+/// of these flags has no effect if the process is single threaded". It sees
+/// threads and processes made with `CLONE_VM` alike. Where a sandbox forbids
+/// it, /proc counts the threads.
+pub(super) fn lone_thread() -> Option<bool> {
+    // SAFETY: with CLONE_VM alone, unshare changes nothing.
+    match check(unsafe { libc::unshare(libc::CLONE_VM) }) {
+        Ok(_) => Some(true),
+        Err(libc::EINVAL) => Some(false),
+        Err(_) => {
+            let status = fs::read_to_string("/proc/self/status").ok()?;
+            let threads = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Threads:"))?;
+            Some(threads.trim().parse::<u32>().ok()? == 1)
+        }
+    }
+}
+
+/// Whether a process has a file open: proc(5), /proc/pid/fd, where each link
+/// leads to the open file itself.
+pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", pid.number())).ok()?;
+    let mut found = false;
+    for descriptor in descriptors {
+        let Ok(open) = fs::metadata(descriptor.ok()?.path()) else {
+            continue;
+        };
+        found |= (open.dev(), open.ino()) == (file.device, file.inode);
+    }
+    Some(found)
+}
+
+/// capset(2) to nothing in the effective, permitted and inheritable sets,
+/// prctl(2) for the ambient one; then capget(2). The bounding set stays: it
+/// grants nothing, and limits what a set-user-id program gains.
+pub(crate) fn clear_capabilities() -> Result<bool, Errno> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy, PartialEq, Eq)]
+    struct Sets {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    // _LINUX_CAPABILITY_VERSION_3, with two halves of 32 capabilities each.
+    const VERSION: u32 = 0x2008_0522;
+    let none = [Sets {
+        effective: 0,
+        permitted: 0,
+        inheritable: 0,
+    }; 2];
+    let mut header = Header {
+        version: VERSION,
+        pid: 0,
+    };
+    // SAFETY: prctl takes plain numbers here.
+    let cleared = check(unsafe {
+        libc::prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong,
+            0 as libc::c_ulong,
+            0 as libc::c_ulong,
+            0 as libc::c_ulong,
+        )
+    });
+    match cleared {
+        // EINVAL: a kernel before 4.3 has no ambient set.
+        Ok(_) | Err(libc::EINVAL) => {}
+        Err(errno) => return Err(errno),
+    }
+    // SAFETY: the header and two sets are what version 3 reads.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, &raw const none) } as i32)?;
+    let mut left = [Sets {
+        effective: u32::MAX,
+        permitted: u32::MAX,
+        inheritable: u32::MAX,
+    }; 2];
+    // SAFETY: the header and two sets are what version 3 reads and writes.
+    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut left) } as i32)?;
+    Ok(left == none)
+}
+
+/// pidfd_open(2). `None` before Linux 5.3, or where a sandbox forbids it.
+/// Async-signal-safe.
+pub(crate) fn open_process(child: Pid) -> Option<OwnedFd> {
+    // SAFETY: pidfd_open takes plain numbers.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, child.raw(), 0) };
+    let descriptor = check(descriptor as i32).ok()?;
+    // SAFETY: pidfd_open just made it, so that nobody else owns it.
+    let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+    super::descriptor::above_streams(descriptor).ok()
+}
+
+/// pidfd_send_signal(2).
+pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open, and a null siginfo means kill(2)'s own.
+    let returned = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal.raw(),
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    check(returned as i32).map(drop)
+}

@@ -1,0 +1,134 @@
+//! macOS, and the other systems of its family as far as they let a process
+//! fork.
+//!
+//! `setresuid` and `setresgid` are missing: see `three_ids` in identity.rs.
+//! setgroups(2) takes 16 groups at the most.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::{Errno, FileId, Pid, Signal};
+
+/// `proc_pidinfo` (libproc.h) `PROC_PIDTASKINFO` counts the threads of a
+/// process. Known limits: a translated process (Rosetta) has one more than
+/// its own, and is refused; and libdispatch makes threads when it likes, so
+/// that a program that has touched a framework may be refused now and then.
+#[cfg(target_os = "macos")]
+pub(super) fn lone_thread() -> Option<bool> {
+    // SAFETY: proc_taskinfo is plain data, for which all zeroes is valid.
+    let mut task: libc::proc_taskinfo = unsafe { std::mem::zeroed() };
+    let size = size_of::<libc::proc_taskinfo>() as libc::c_int;
+    // SAFETY: `task` is valid for writes of its size.
+    let filled = unsafe {
+        libc::proc_pidinfo(
+            Pid::current().raw(),
+            libc::PROC_PIDTASKINFO,
+            0,
+            (&raw mut task).cast(),
+            size,
+        )
+    };
+    (filled == size).then_some(task.pti_threadnum == 1)
+}
+
+/// Whether a process has a file open: `proc_pidinfo` lists its descriptors,
+/// `proc_pidfdinfo` tells the device and inode behind each.
+#[cfg(target_os = "macos")]
+pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
+    // struct vnode_fdinfo of sys/proc_info.h, which libc lacks.
+    #[repr(C)]
+    struct OpenFile {
+        open_flags: u32,
+        status: u32,
+        offset: i64,
+        kind: i32,
+        guard_flags: u32,
+        vnode: libc::vnode_info,
+    }
+    const PROC_PIDFDVNODEINFO: libc::c_int = 1;
+
+    // SAFETY: a null buffer asks for the size.
+    let needed =
+        unsafe { libc::proc_pidinfo(pid.raw(), libc::PROC_PIDLISTFDS, 0, std::ptr::null_mut(), 0) };
+    if needed <= 0 {
+        return None;
+    }
+    let record = size_of::<libc::proc_fdinfo>();
+    // More may have been opened since it was asked.
+    let room = needed as usize / record + 32;
+    let mut descriptors = vec![
+        libc::proc_fdinfo {
+            proc_fd: -1,
+            proc_fdtype: 0,
+        };
+        room
+    ];
+    // SAFETY: `descriptors` is valid for writes of the size that is named.
+    let filled = unsafe {
+        libc::proc_pidinfo(
+            pid.raw(),
+            libc::PROC_PIDLISTFDS,
+            0,
+            descriptors.as_mut_ptr().cast(),
+            (room * record) as libc::c_int,
+        )
+    };
+    if filled <= 0 {
+        return None;
+    }
+    for descriptor in descriptors.iter().take(filled as usize / record) {
+        if descriptor.proc_fdtype != libc::PROX_FDTYPE_VNODE as u32 {
+            continue;
+        }
+        // SAFETY: OpenFile is plain data, for which all zeroes is valid.
+        let mut open: OpenFile = unsafe { std::mem::zeroed() };
+        let size = size_of::<OpenFile>() as libc::c_int;
+        // SAFETY: `open` is valid for writes of its size.
+        let filled = unsafe {
+            libc::proc_pidfdinfo(
+                pid.raw(),
+                descriptor.proc_fd,
+                PROC_PIDFDVNODEINFO,
+                (&raw mut open).cast(),
+                size,
+            )
+        };
+        let stat = &open.vnode.vi_stat;
+        // stat(2) has the device as a signed number.
+        let device = stat.vst_dev as i32 as u64;
+        if filled == size && (device, stat.vst_ino) == (file.device, file.inode) {
+            return Some(true);
+        }
+    }
+    Some(false)
+}
+
+/// libproc is macOS's own.
+#[cfg(not(target_os = "macos"))]
+pub(super) fn lone_thread() -> Option<bool> {
+    None
+}
+
+/// libproc is macOS's own.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn has_open(_: Pid, _: FileId) -> Option<bool> {
+    None
+}
+
+/// There are no capabilities.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the contract of the platform layer"
+)]
+pub(crate) fn clear_capabilities() -> Result<bool, Errno> {
+    Ok(true)
+}
+
+/// No descriptor names a process.
+pub(crate) fn open_process(_: Pid) -> Option<OwnedFd> {
+    None
+}
+
+/// Never called, as [`open_process`] hands none out.
+pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> {
+    Err(libc::ENOSYS)
+}

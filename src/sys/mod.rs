@@ -1,0 +1,95 @@
+//! The operating system: the only unsafe code and the only libc calls of the
+//! crate.
+//!
+//! Everything in here is a thin, safe function over one system call or one
+//! libc function, and reports failure as the errno of that very call. What
+//! the calls *mean* for a daemon is decided elsewhere.
+//!
+//! # What a platform supplies
+//!
+//! What POSIX leaves open is in one file per platform. Each supplies:
+//!
+//! | function | contract | may lack it |
+//! |---|---|---|
+//! | `lone_thread` | whether the calling thread is the only user of its memory | `None`: nothing can tell |
+//! | `has_open` | whether a process has a file open, by device and inode | `None`: nothing can tell, or not permitted |
+//! | `clear_capabilities` | empties every capability set of the calling thread, then reads it back | `Ok(true)` where there are none |
+//! | `open_process`, `signal_process` | a descriptor that names one process for good, and a signal through it | `None` |
+//!
+//! # Async-signal-safety
+//!
+//! Functions that are called between fork(2) and the first closure of the
+//! caller are marked *async-signal-safe* in their documentation: they make
+//! system calls on memory they are handed, and neither allocate nor lock.
+
+#![allow(unsafe_code)]
+// The C types differ in width and sign between platforms, so that a cast that
+// is needed on one is a no-op, or a lint, on another.
+#![allow(
+    clippy::cast_lossless,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::unnecessary_cast
+)]
+
+mod descriptor;
+mod identity;
+mod process;
+mod signal;
+
+#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "linux.rs")]
+#[cfg_attr(target_os = "freebsd", path = "freebsd.rs")]
+#[cfg_attr(target_vendor = "apple", path = "macos.rs")]
+#[cfg_attr(
+    not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_vendor = "apple"
+    )),
+    path = "elsewhere.rs"
+)]
+mod platform;
+
+pub(crate) use descriptor::*;
+pub(crate) use identity::*;
+pub(crate) use process::*;
+pub(crate) use signal::*;
+
+pub(crate) use platform::{clear_capabilities, has_open, open_process, signal_process};
+
+/// The error number of a failed call, as in errno(3).
+pub(crate) type Errno = libc::c_int;
+
+/// The error numbers that the crate itself decides on or returns.
+pub(crate) mod errno {
+    pub(crate) use libc::{
+        EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, EMLINK, ENOENT, EPERM, EPROTO, EWOULDBLOCK,
+    };
+}
+
+/// The errno of the call just made.
+fn last_errno() -> Errno {
+    // An io::Error made of an errno is a plain number: nothing is allocated.
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// Turns the -1 of a failed call into its errno.
+fn check<N: PartialOrd + From<i8>>(returned: N) -> Result<N, Errno> {
+    if returned < N::from(0) {
+        Err(last_errno())
+    } else {
+        Ok(returned)
+    }
+}
+
+/// Makes the call again for as long as a signal handler interrupts it.
+fn uninterrupted<N: PartialOrd + From<i8>>(mut call: impl FnMut() -> N) -> Result<N, Errno> {
+    loop {
+        match check(call()) {
+            Err(libc::EINTR) => {}
+            other => return other,
+        }
+    }
+}

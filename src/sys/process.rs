@@ -1,0 +1,241 @@
+//! Processes: fork, session, wait, signal, exit, working and root directory.
+
+use std::ffi::{CStr, CString};
+use std::io::Write as _;
+use std::os::fd::BorrowedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use super::{Errno, FileId, check, platform, uninterrupted};
+
+/// The id of a process that exists or has existed: never 0 or negative, which
+/// kill(2) takes for groups of processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pid(libc::pid_t);
+
+impl Pid {
+    /// The calling process. Async-signal-safe.
+    pub(crate) fn current() -> Self {
+        // SAFETY: getpid takes nothing and cannot fail.
+        Self(unsafe { libc::getpid() })
+    }
+
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        libc::pid_t::try_from(number)
+            .ok()
+            .filter(|pid| *pid > 0)
+            .map(Self)
+    }
+
+    pub(crate) fn number(self) -> u32 {
+        self.0 as u32
+    }
+
+    pub(super) fn raw(self) -> libc::pid_t {
+        self.0
+    }
+}
+
+/// Evidence, or the caller's word, that the calling thread is the only one in
+/// its process, and its process the only one in its memory.
+///
+/// fork(2) copies just the calling thread. In the child of a process with
+/// more, a lock that another thread held stays locked for ever, so that only
+/// async-signal-safe functions may be called there.
+#[derive(Debug)]
+pub(crate) struct SingleThreaded(());
+
+/// Why [`SingleThreaded::verify`] refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSingleThreaded {
+    OthersRun,
+    Unknown,
+}
+
+impl SingleThreaded {
+    /// A thread that was joined may be counted for a few milliseconds more.
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    /// Counts, again for up to 100 ms while there are others.
+    ///
+    /// The answer stays true: a lone thread gains company only through what
+    /// it does itself, or through code that was unsafe to install, such as a
+    /// signal handler that makes threads.
+    pub(crate) fn verify() -> Result<Self, NotSingleThreaded> {
+        let patience_ends = Instant::now() + Self::PATIENCE;
+        loop {
+            match platform::lone_thread() {
+                Some(true) => return Ok(Self(())),
+                None => return Err(NotSingleThreaded::Unknown),
+                Some(false) if Instant::now() >= patience_ends => {
+                    return Err(NotSingleThreaded::OthersRun);
+                }
+                Some(false) => pause(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Takes the caller's word.
+    ///
+    /// # Safety
+    ///
+    /// The calling process has one thread, or what is called in the child of
+    /// [`fork`] until it execs or exits is async-signal-safe.
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
+/// Which side of [`fork`] this is.
+pub(crate) enum Fork {
+    Parent(Pid),
+    Child,
+}
+
+/// fork(2).
+pub(crate) fn fork(_: &SingleThreaded) -> Result<Fork, Errno> {
+    // SAFETY: the proof says that no other thread holds a lock, or that the
+    // caller of the library keeps to async-signal-safe calls in the child.
+    match check(unsafe { libc::fork() })? {
+        0 => Ok(Fork::Child),
+        child => Ok(Fork::Parent(Pid(child))),
+    }
+}
+
+/// _exit(2): ends the process without atexit handlers, destructors, or the
+/// flushing of buffers that its parent owns too. Async-signal-safe.
+pub(crate) fn exit_now(status: u8) -> ! {
+    // SAFETY: _exit may be called at any time and does not return.
+    unsafe { libc::_exit(libc::c_int::from(status)) }
+}
+
+/// Flushes the standard output of Rust and all streams of C, so that no child
+/// writes the same bytes again. What fails to flush is the caller's to find.
+pub(crate) fn flush_streams() {
+    let _ = std::io::stdout().flush();
+    // SAFETY: a null pointer means all output streams.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+/// setsid(2). Async-signal-safe.
+pub(crate) fn create_session() -> Result<(), Errno> {
+    // SAFETY: setsid takes nothing.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
+/// How a child is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Life {
+    Running,
+    /// Reaped. Without a status where somebody else reaped it: a handler of
+    /// the caller's, or the kernel where SIGCHLD is ignored.
+    Ended(Option<ExitStatus>),
+}
+
+/// waitpid(2): waits for the end of a child and reaps it. `None` where it was
+/// reaped by somebody else.
+pub(crate) fn wait(child: Pid) -> Result<Option<ExitStatus>, Errno> {
+    match wait_with(child, 0)? {
+        Life::Ended(status) => Ok(status),
+        Life::Running => Ok(None),
+    }
+}
+
+/// waitpid(2) that does not wait: reaps a child that has ended.
+/// Async-signal-safe.
+pub(crate) fn try_wait(child: Pid) -> Result<Life, Errno> {
+    wait_with(child, libc::WNOHANG)
+}
+
+fn wait_with(child: Pid, options: libc::c_int) -> Result<Life, Errno> {
+    let mut status = 0;
+    // SAFETY: `status` is valid for writes during the call.
+    match uninterrupted(|| unsafe { libc::waitpid(child.0, &raw mut status, options) }) {
+        Ok(0) => Ok(Life::Running),
+        Ok(_) => Ok(Life::Ended(Some(ExitStatus::from_raw(status)))),
+        Err(libc::ECHILD) => Ok(Life::Ended(None)),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The signals that the supervisor sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    Terminate,
+    Kill,
+}
+
+impl Signal {
+    pub(super) fn raw(self) -> libc::c_int {
+        match self {
+            Self::Terminate => libc::SIGTERM,
+            Self::Kill => libc::SIGKILL,
+        }
+    }
+}
+
+/// kill(2). Only for a child that was not reaped: any other pid may have
+/// become somebody else's. Async-signal-safe.
+pub(crate) fn signal_child(child: Pid, signal: Signal) -> Result<(), Errno> {
+    // SAFETY: kill takes plain numbers; a Pid is positive, so that it names
+    // one process and not a group.
+    check(unsafe { libc::kill(child.0, signal.raw()) }).map(drop)
+}
+
+/// Whether the process that a descriptor names has ended, after waiting for
+/// it: poll(2), to which such a descriptor then is readable.
+pub(crate) fn has_ended(process: BorrowedFd<'_>, patience: Option<Duration>) -> bool {
+    let patience_ends = patience.map(|patience| Instant::now() + patience);
+    loop {
+        let left = patience_ends.map(|end| end.saturating_duration_since(Instant::now()));
+        if super::wait_readable([Some(process), None], left) {
+            return true;
+        }
+        if left == Some(Duration::ZERO) {
+            return false;
+        }
+    }
+}
+
+/// umask(2). Async-signal-safe.
+pub(crate) fn set_umask(mask: u32) {
+    // SAFETY: umask takes a plain number and cannot fail.
+    unsafe { libc::umask(mask as libc::mode_t) };
+}
+
+/// chdir(2). Async-signal-safe.
+pub(crate) fn change_directory(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: `path` is a C string that outlives the call.
+    uninterrupted(|| unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+}
+
+/// chroot(2) to the working directory.
+pub(crate) fn change_root_to_working_directory() -> Result<(), Errno> {
+    // SAFETY: a C string literal lives for ever.
+    check(unsafe { libc::chroot(c".".as_ptr()) }).map(drop)
+}
+
+/// getcwd(3): an absolute path without links.
+pub(crate) fn working_directory() -> Result<CString, Errno> {
+    let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
+    // SAFETY: `buffer` is valid for writes of its length.
+    let path = unsafe { libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()) };
+    if path.is_null() {
+        return Err(super::last_errno());
+    }
+    match CStr::from_bytes_until_nul(&buffer) {
+        Ok(path) => Ok(path.to_owned()),
+        Err(_) => Err(libc::ENAMETOOLONG),
+    }
+}
+
+/// The working directory by device and inode.
+pub(crate) fn working_directory_id() -> Result<FileId, Errno> {
+    super::attributes_at(super::Directory::Working, c".").map(|attributes| attributes.id)
+}
+
+/// Waits. Async-signal-safe, unlike nanosleep(2): POSIX lists poll(2).
+pub(crate) fn pause(duration: Duration) {
+    super::wait_readable([None, None], Some(duration));
+}
