@@ -1,4 +1,134 @@
-//! Run your code as a SysV daemon.
+//! Run your code as a SysV daemon on Unix, with a launcher that tells the
+//! truth.
+//!
+//! ```no_run
+//! use daemonize2::Daemonize;
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let listener = Daemonize::new()
+//!         .pid_file("/run/clockd.pid")
+//!         .user("nobody")
+//!         .privileged_action(|| std::net::TcpListener::bind("127.0.0.1:37"))
+//!         .start_checked()??;
+//!     // From here on this is the daemon, as nobody; the launcher has exited.
+//!     for client in listener.incoming() {
+//!         drop(client);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Three promises
+//!
+//! 1. **A start is acknowledged, or it did not happen.** The launcher returns
+//!    success when the daemon has reported that it is ready and the launcher
+//!    has acknowledged; else it returns the one true cause, and nothing is
+//!    left: no process, no lock, no content in the pid file. Whichever of the
+//!    processes dies, at whatever instant.
+//! 2. **Dropped means dropped.** After a change of identity no id, group,
+//!    capability or directory of the old one is within reach. That was tried,
+//!    not assumed.
+//! 3. **What is promised is seen from outside.** Each promise is tested on the
+//!    real daemon, by another process.
+//!
+//! # The start, step by step
+//!
+//! | | step | option | daemon(7), new process of SysV daemons | daemon(3) |
+//! |---|---|---|---|---|
+//! | launcher | look up users and groups | [`user`], [`group`], [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
+//! | | count threads | [`start_checked`], [`execute_checked`] | | |
+//! | | flush standard output | | | |
+//! | | block signals | | 2, 3: left to the caller | |
+//! | | fork | | 5 | yes |
+//! | intermediate | setsid | | 6 | yes |
+//! | | umask | [`umask`] | 10 | |
+//! | | working directory | [`working_directory`] | 11 | to `/` |
+//! | | open, lock and truncate the pid file | [`pid_file`] | 12 | |
+//! | | fork, so that the daemon can acquire no terminal | | 7, 8 | |
+//! | daemon | redirect the standard streams | [`stdin`], [`stdout`], [`stderr`] | 9 | yes |
+//! | | change the owner of the pid file | [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
+//! | | restore the signal mask | | | |
+//! | | privileged action | [`privileged_action`] | | |
+//! | | root directory | [`chroot`] | | |
+//! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`] | 13 | |
+//! | | write the pid | [`pid_file`] | 12 | |
+//! | | report ready, await the acknowledgement | | 14 | |
+//! | launcher | return, or `_exit(0)` | | 15 | yes |
+//!
+//! The intermediate's steps from the umask on are the daemon's, which inherits
+//! their effect. The intermediate stays until the start is committed or has
+//! failed: it sees the launcher go, and the daemon die. If more than one step
+//! would fail, the first in this order is the error.
+//!
+//! Signals are blocked from before the first fork until just before the
+//! privileged action. Dispositions are left as they are.
+//!
+//! # Which entry point do I want?
+//!
+//! [`start_checked`]: the launcher exits when the daemon is ready. This is
+//! what a command that starts a service wants. [`execute_checked`]: the
+//! launcher goes on, and learns the daemon's pid; this is what a program wants
+//! that starts a daemon beside its other work. [`start`] and [`execute`] are
+//! the same without the check that the process has a single thread, and
+//! therefore unsafe.
+//!
+//! # Threads and async runtimes
+//!
+//! fork(2) copies one thread. A runtime's other threads do not exist in the
+//! daemon, so that a runtime has to be built after the start, never before:
+//!
+//! ```no_run
+//! # struct Runtime;
+//! # impl Runtime { fn new() -> Self { Self } fn block_on(&self, _: ()) {} }
+//! # fn serve() {}
+//! # fn main() -> Result<(), daemonize2::Error> {
+//! daemonize2::Daemonize::new().start_checked()?; // no #[tokio::main] above this
+//! let runtime = Runtime::new();
+//! runtime.block_on(serve());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The checked entry points refuse a process that has more than one thread.
+//! Their answer stays true while the start is under way: a lone thread gains
+//! company only through what it does itself, or through unsafe code that was
+//! made to do so behind its back, such as a signal handler. macOS's libdispatch
+//! is the known limit: frameworks that use it make threads when they like.
+//!
+//! # What it does not do
+//!
+//! - It does not close descriptors that the caller has open, nor change signal
+//!   dispositions, resource limits, the environment or the locale.
+//! - It does not restart a daemon, rotate logs, or speak a supervisor's
+//!   protocol. Under systemd, prefer a service that stays in the foreground.
+//! - It does not remove the pid file: the lock, not the file, says whether the
+//!   daemon runs. What a dead daemon leaves is taken over by the next start.
+//! - It does not make a process safe that was unsafe before: what the caller's
+//!   closures leave open or running is the caller's.
+//!
+//! # Platforms
+//!
+//! Linux, FreeBSD and macOS are supported. NetBSD, OpenBSD, DragonFly and
+//! illumos are best effort; there the checked entry points refuse, since
+//! nothing counts threads. On targets other than Unix the crate is empty.
+//!
+//! [`user`]: Daemonize::user
+//! [`group`]: Daemonize::group
+//! [`umask`]: Daemonize::umask
+//! [`working_directory`]: Daemonize::working_directory
+//! [`pid_file`]: Daemonize::pid_file
+//! [`chown_pid_file_user`]: Daemonize::chown_pid_file_user
+//! [`chown_pid_file_group`]: Daemonize::chown_pid_file_group
+//! [`stdin`]: Daemonize::stdin
+//! [`stdout`]: Daemonize::stdout
+//! [`stderr`]: Daemonize::stderr
+//! [`chroot`]: Daemonize::chroot
+//! [`privileged_action`]: Daemonize::privileged_action
+//! [`start`]: Daemonize::start
+//! [`start_checked`]: Daemonize::start_checked
+//! [`execute`]: Daemonize::execute
+//! [`execute_checked`]: Daemonize::execute_checked
+
 #![cfg(unix)]
 
 mod daemonize;

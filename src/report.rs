@@ -268,7 +268,8 @@ fn send(
 /// The launcher's end of one channel: collects bytes until a message is whole.
 struct Inbox {
     socket: OwnedFd,
-    bytes: Box<[u8; LONGEST]>,
+    // Not boxed: the intermediate drops its copy, and must not free memory.
+    bytes: [u8; LONGEST],
     filled: usize,
     descriptors: [Option<OwnedFd>; CARRIED],
     open: bool,
@@ -287,7 +288,7 @@ impl Inbox {
     fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
-            bytes: Box::new([0; LONGEST]),
+            bytes: [0; LONGEST],
             filled: 0,
             descriptors: [const { None }; CARRIED],
             open: true,
