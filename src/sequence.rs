@@ -285,27 +285,33 @@ fn be_launcher(
     Err(error)
 }
 
-/// Waits for a report. One that is in the channel wins over a death: it is the
-/// better cause.
+/// Waits for a report, or for the intermediate to say that there will be none.
 fn await_verdict(
     ends: &mut LauncherEnds,
     started: &mut Option<Started>,
 ) -> Result<Verdict, sys::Errno> {
     loop {
-        let told = ends.hear_intermediate()?;
-        match ends.hear_daemon()? {
-            Received::Message(Message::Ready) => return Ok(Verdict::Ready),
-            Received::Message(Message::Failed(failure)) => return Ok(Verdict::Failed(failure)),
+        let no_report_comes = match ends.hear_intermediate()? {
+            Received::Nothing => None,
+            Received::Message(message @ Message::Started { .. }) => {
+                note(started, message, ends);
+                continue;
+            }
+            Received::Message(Message::Failed(failure)) => Some(Verdict::Failed(failure)),
+            Received::Message(Message::Ended(status)) => Some(Verdict::Ended(status)),
             Received::Message(_) => return Err(sys::errno::EPROTO),
-            Received::Nothing | Received::End => {}
-        }
-        match told {
-            Received::Message(message @ Message::Started { .. }) => note(started, message, ends),
-            Received::Message(Message::Failed(failure)) => return Ok(Verdict::Failed(failure)),
-            Received::Message(Message::Ended(status)) => return Ok(Verdict::Ended(status)),
-            Received::Message(_) => return Err(sys::errno::EPROTO),
-            Received::End => return Ok(Verdict::Orphaned),
-            Received::Nothing => ends.wait(),
+            Received::End => Some(Verdict::Orphaned),
+        };
+        match (ends.hear_daemon()?, no_report_comes) {
+            // A failure that was reported wins over a death: it is the cause.
+            // That the daemon was ready does not, as it is gone.
+            (Received::Message(Message::Failed(failure)), _) => {
+                return Ok(Verdict::Failed(failure));
+            }
+            (_, Some(verdict)) => return Ok(verdict),
+            (Received::Message(Message::Ready), None) => return Ok(Verdict::Ready),
+            (Received::Message(_), None) => return Err(sys::errno::EPROTO),
+            (Received::Nothing | Received::End, None) => ends.wait(),
         }
     }
 }
