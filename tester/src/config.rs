@@ -1,0 +1,382 @@
+//! What the tester is told: the state to start from, the options to set, what
+//! to do on the way and how to end.
+//!
+//! Everything is plain data, so that a test can generate it as well as write
+//! it down.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// A path or any other byte string of the system, which need not be UTF-8 and
+/// may even contain the NUL that the library has to refuse.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Bytes(pub Vec<u8>);
+
+impl Bytes {
+    /// The bytes as a path.
+    pub fn to_path(&self) -> PathBuf {
+        PathBuf::from(std::ffi::OsString::from_vec(self.0.clone()))
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        OsStr::from_bytes(&self.0).fmt(f)
+    }
+}
+
+impl<P: AsRef<OsStr> + ?Sized> From<&P> for Bytes {
+    fn from(path: &P) -> Self {
+        Self(path.as_ref().as_bytes().to_vec())
+    }
+}
+
+impl From<PathBuf> for Bytes {
+    fn from(path: PathBuf) -> Self {
+        Self(path.into_os_string().into_vec())
+    }
+}
+
+impl From<String> for Bytes {
+    fn from(text: String) -> Self {
+        Self(text.into_bytes())
+    }
+}
+
+impl PartialEq<Path> for Bytes {
+    fn eq(&self, other: &Path) -> bool {
+        self.0 == other.as_os_str().as_bytes()
+    }
+}
+
+/// Everything the tester is told.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Config {
+    /// The state to set up before the start.
+    pub initial: InitialState,
+    /// The options of `Daemonize`; an option left at `None` is not called.
+    pub options: Options,
+    /// Which of the library's functions starts the daemon.
+    pub entry: Entry,
+    /// What the privileged action does, in this order; without one, no
+    /// privileged action is set.
+    pub privileged_action: Option<Vec<Step>>,
+    /// Whether the privileged action captures a value that reports its drop
+    /// ([`crate::control::Message::CaptureDropped`]).
+    pub witness_capture: bool,
+    /// How the daemon goes on once it has been returned to.
+    pub life: Life,
+}
+
+/// The options that the builder takes.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Options {
+    /// `pid_file`
+    pub pid_file: Option<Bytes>,
+    /// `chown_pid_file_user`
+    pub chown_pid_file_user: Option<Identity>,
+    /// `chown_pid_file_group`
+    pub chown_pid_file_group: Option<Identity>,
+    /// `working_directory`
+    pub working_directory: Option<Bytes>,
+    /// `user`
+    pub user: Option<Identity>,
+    /// `group`
+    pub group: Option<Identity>,
+    /// `umask`
+    pub umask: Option<u32>,
+    /// `chroot`
+    pub chroot: Option<Bytes>,
+    /// `stdin`
+    pub stdin: Option<Stream>,
+    /// `stdout`
+    pub stdout: Option<Stream>,
+    /// `stderr`
+    pub stderr: Option<Stream>,
+}
+
+/// A user or a group, as the caller may name it.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// By name.
+    Name(String),
+    /// By number.
+    Id(u32),
+}
+
+impl From<&str> for Identity {
+    fn from(name: &str) -> Self {
+        Self::Name(name.to_owned())
+    }
+}
+
+impl From<u32> for Identity {
+    fn from(id: u32) -> Self {
+        Self::Id(id)
+    }
+}
+
+/// A standard stream of the daemon.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// `Stdio::devnull()`
+    DevNull,
+    /// `Stdio::keep()`
+    Keep,
+    /// A file that the tester opens and passes on.
+    File(FileSource),
+}
+
+/// A file that becomes a standard stream.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct FileSource {
+    /// Its path.
+    pub path: Bytes,
+    /// How it is opened.
+    pub access: Access,
+    /// The descriptor it is moved to first, for sources that stand in each
+    /// other's way. Otherwise the lowest one free.
+    pub number: Option<i32>,
+}
+
+impl Stream {
+    /// A file, opened like this.
+    pub fn file(path: impl Into<Bytes>, access: Access) -> Self {
+        Self::File(FileSource {
+            path: path.into(),
+            access,
+            number: None,
+        })
+    }
+
+    /// A file that is created if need be and appended to.
+    pub fn append(path: impl Into<Bytes>) -> Self {
+        Self::file(path, Access::Append)
+    }
+
+    /// A file that is read from.
+    pub fn read(path: impl Into<Bytes>) -> Self {
+        Self::file(path, Access::Read)
+    }
+
+    /// The same, from the descriptor `number`.
+    #[must_use]
+    pub fn at(mut self, number: i32) -> Self {
+        if let Self::File(source) = &mut self {
+            source.number = Some(number);
+        }
+        self
+    }
+}
+
+/// How a file is opened.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// For reading.
+    Read,
+    /// For writing at its end; created if absent.
+    Append,
+    /// For both; created if absent.
+    ReadWrite,
+}
+
+/// Which function starts the daemon.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Entry {
+    /// `Daemonize::start`
+    #[default]
+    Start,
+    /// `Daemonize::execute`
+    Execute,
+    /// `Daemonize::start_checked`
+    StartChecked,
+    /// `Daemonize::execute_checked`
+    ExecuteChecked,
+}
+
+impl Entry {
+    /// Whether the launcher's caller is returned to as well.
+    pub fn returns_in_both(self) -> bool {
+        matches!(self, Self::Execute | Self::ExecuteChecked)
+    }
+}
+
+/// One thing a closure of the daemon does.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Sends a report of the process as it is at that instant.
+    Observe,
+    /// Sends such a report, then waits for
+    /// [`crate::control::Command::Proceed`]. Ends the process if the harness
+    /// ends first.
+    Hold,
+    /// Panics with this text.
+    Panic(String),
+    /// Exits with this status, running the atexit handlers.
+    Exit(i32),
+    /// Sends this signal to its own process.
+    KillItself(i32),
+    /// Forks; both processes go on.
+    ForkTwice,
+    /// Forks a process that keeps copies of everything and stays until the
+    /// harness ends, while this one goes on.
+    ForkWorker,
+    /// Creates a file with this content.
+    WriteFile(NewFile),
+    /// Opens a TCP socket that listens on a free port of the loopback
+    /// address; it becomes part of the closure's result.
+    Listen,
+    /// Makes the closure's result report its drop
+    /// ([`crate::control::Message::ResultDropped`]).
+    WitnessResult,
+}
+
+/// A file to create.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct NewFile {
+    /// Its path, at which nothing may be yet.
+    pub path: Bytes,
+    /// Its content.
+    pub content: Bytes,
+}
+
+impl NewFile {
+    /// A file of this content.
+    pub fn new(path: impl Into<Bytes>, content: impl Into<Bytes>) -> Self {
+        Self {
+            path: path.into(),
+            content: content.into(),
+        }
+    }
+}
+
+/// How the daemon goes on once the library has returned in it.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Life {
+    /// Reports, then obeys commands until the harness ends. A daemon whose
+    /// start failed under `execute` reports and exits.
+    #[default]
+    UntilTold,
+    /// The same, but a daemon whose start failed under `execute` obeys
+    /// commands, too.
+    UntilToldEvenIfFailed,
+    /// Reports, then exits with this status.
+    Exit(i32),
+}
+
+/// The state that the launcher is in when it calls the library.
+///
+/// The fields stand in the order in which they are applied.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct InitialState {
+    /// The working directory.
+    pub working_directory: Option<Bytes>,
+    /// Session leadership and terminal.
+    pub session: Session,
+    /// Whether orphaned descendants fall to the launcher (Linux).
+    pub subreaper: bool,
+    /// Text that std's standard output still holds, unflushed.
+    pub unflushed_rust: Option<String>,
+    /// Text that C's standard output still holds, unflushed.
+    pub unflushed_c: Option<String>,
+    /// Whether an atexit handler is registered, which sends
+    /// [`crate::control::Message::AtExit`].
+    pub at_exit_handler: bool,
+    /// How many threads there are besides the first.
+    pub extra_threads: u32,
+    /// Additional descriptors.
+    pub descriptors: Vec<OpenDescriptor>,
+    /// Which of the descriptors 0, 1 and 2 are closed.
+    pub closed: [bool; 3],
+    /// RLIMIT_NOFILE, soft and hard.
+    pub limit_descriptors: Option<u64>,
+    /// RLIMIT_NPROC, soft and hard. It binds ordinary users only.
+    pub limit_processes: Option<u64>,
+    /// The umask.
+    pub umask: Option<u32>,
+    /// Ids.
+    pub ids: Option<Ids>,
+    /// The effective and permitted capabilities, as a bit mask, which an
+    /// ordinary user can hold, too (Linux).
+    pub capabilities: Option<u64>,
+    /// What is done on signals.
+    pub dispositions: Vec<(i32, Disposition)>,
+    /// The period of an interval timer in microseconds, whose signal SIGALRM
+    /// is handled and interrupts system calls.
+    pub interval_timer: Option<u32>,
+    /// Which signals are blocked.
+    pub blocked: Blocked,
+}
+
+/// Session leadership and controlling terminal.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Session {
+    /// As inherited from the test process.
+    #[default]
+    Inherited,
+    /// The leader of a session without a terminal.
+    Leader,
+    /// The leader of a session whose controlling terminal is a new
+    /// pseudo-terminal.
+    LeaderWithTerminal,
+}
+
+/// An additional descriptor.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct OpenDescriptor {
+    /// Its number.
+    pub number: i32,
+    /// What it refers to, opened for reading.
+    pub path: Bytes,
+    /// Whether it is closed on exec.
+    pub close_on_exec: bool,
+}
+
+/// User and group ids.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Ids {
+    /// Real, effective and saved user id.
+    pub uid: [u32; 3],
+    /// Real, effective and saved group id.
+    pub gid: [u32; 3],
+    /// The supplementary groups; `None` keeps the inherited ones.
+    pub groups: Option<Vec<u32>>,
+}
+
+impl Ids {
+    /// An ordinary user without supplementary groups.
+    pub fn user(uid: u32, gid: u32) -> Self {
+        Self {
+            uid: [uid; 3],
+            gid: [gid; 3],
+            groups: Some(Vec::new()),
+        }
+    }
+}
+
+/// What is done on a signal.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// The default action.
+    Default,
+    /// Nothing.
+    Ignore,
+    /// A handler that does nothing.
+    Handle,
+}
+
+/// Which signals are blocked.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub enum Blocked {
+    /// The inherited mask.
+    #[default]
+    Inherited,
+    /// All that can be.
+    All,
+    /// Just these.
+    These(Vec<i32>),
+}

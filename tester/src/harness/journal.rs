@@ -1,0 +1,150 @@
+//! What happens to a case, written down by the threads that listen and read
+//! by the test that waits.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::process::{Child, ExitStatus, Output};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use assert_cmd::assert::{Assert, OutputAssertExt};
+
+use super::PidFile;
+use crate::control::{Frame, Message};
+use crate::observe::{self, Process};
+use crate::sys::ProcessHandle;
+
+/// The launcher's end, and what there was at that instant.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    /// Its exit status and what it and its children had written by then.
+    pub output: Output,
+    /// The pid file.
+    pub pid_file: Option<PidFile>,
+    /// The processes of the case, and those that it was known to have had, if
+    /// they existed at all, be it as zombies.
+    pub processes: Vec<Process>,
+}
+
+impl Launcher {
+    /// To check status and output with assert_cmd.
+    pub fn assert(&self) -> Assert {
+        self.output.clone().assert()
+    }
+
+    /// The process, if it existed then.
+    pub fn process(&self, pid: u32) -> Option<&Process> {
+        self.processes.iter().find(|process| process.pid == pid)
+    }
+
+    /// The living processes of the case then.
+    pub fn living(&self) -> impl Iterator<Item = &Process> {
+        self.processes.iter().filter(|process| !process.is_zombie())
+    }
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    pub(super) frames: Vec<Frame>,
+    pub(super) launcher: Option<Launcher>,
+    /// Every process that is known to belong to the case, if it was still
+    /// there when it became known.
+    pub(super) held: BTreeMap<u32, Option<Arc<ProcessHandle>>>,
+    /// No process of the case holds the control socket any more.
+    pub(super) silent: bool,
+    pub(super) problems: Vec<String>,
+}
+
+impl Events {
+    /// Takes hold of every process that a message proves to be of the case:
+    /// when it has come, most of them are still there.
+    pub(super) fn hold(&mut self, frame: &Frame) {
+        let mut pids = vec![frame.sender];
+        match &frame.message {
+            // The launcher's parent is the test, but a closure's is of the
+            // case.
+            Message::Observed(report) | Message::Holding(report) => pids.push(report.ppid),
+            Message::LauncherReturned(result) => pids.push(result.daemon_pid),
+            Message::Copied(pid) | Message::Worker(pid) => pids.push(*pid),
+            _ => {}
+        }
+        for pid in pids {
+            if self.held.contains_key(&pid) {
+                continue;
+            }
+            match ProcessHandle::open(pid) {
+                Ok(handle) => {
+                    self.held.insert(pid, handle.map(Arc::new));
+                }
+                Err(error) => {
+                    let problem = format!("cannot take hold of {pid}: {error}");
+                    self.problems.push(problem);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    events: Mutex<Events>,
+    pub(super) changed: Condvar,
+}
+
+impl Journal {
+    /// A thread that panicked left nothing half-done here.
+    pub(super) fn events(&self) -> MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn record(&self, change: impl FnOnce(&mut Events)) {
+        change(&mut self.events());
+        self.changed.notify_all();
+    }
+}
+
+/// Reads a pipe to its end.
+pub(super) fn drain(mut pipe: Box<dyn Read + Send>) -> JoinHandle<Vec<u8>> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error is still of use.
+        let _ = pipe.read_to_end(&mut bytes);
+        bytes
+    })
+}
+
+pub(super) fn collect(reader: Option<JoinHandle<Vec<u8>>>, path: &Path) -> Vec<u8> {
+    match reader {
+        Some(reader) => reader.join().unwrap_or_default(),
+        None => fs::read(path).unwrap_or_default(),
+    }
+}
+
+/// Waits for the launcher, and looks at once: first at the pid file, which a
+/// service manager would read now, then at the processes.
+pub(super) fn at_the_end(
+    child: &mut Child,
+    pid_file: Option<&Path>,
+    token: &str,
+    journal: &Journal,
+) -> io::Result<(ExitStatus, Option<PidFile>, Vec<Process>)> {
+    let status = child.wait()?;
+    let pid_file = match pid_file {
+        Some(path) => PidFile::look(path)?,
+        None => None,
+    };
+    let known: Vec<u32> = journal.events().held.keys().copied().collect();
+    let mut processes = Vec::new();
+    for pid in known.into_iter().filter(|&pid| pid != child.id()) {
+        processes.extend(observe::process(pid)?);
+    }
+    for process in observe::processes_of(token)? {
+        if processes.iter().all(|known| known.pid != process.pid) {
+            processes.push(process);
+        }
+    }
+    Ok((status, pid_file, processes))
+}

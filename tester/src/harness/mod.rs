@@ -1,0 +1,45 @@
+//! Runs one case: starts the tester, listens to it, judges it from outside,
+//! and leaves nothing behind.
+//!
+//! ```no_run
+//! // In a test it is `scenario!()`, which finds the tester by itself.
+//! let scenario = tester::Scenario::new("path/to/tester");
+//! let run = scenario.pid_file("daemon.pid").umask(0o022_u32).start();
+//! let daemon = run.assert_views_agree();
+//! assert_eq!(daemon.umask, Some(0o022));
+//! assert_eq!(
+//!     run.launcher().pid_file.unwrap().bytes,
+//!     format!("{}\n", daemon.pid).into_bytes()
+//! );
+//! ```
+//!
+//! Every wait is for an event (a message, the end of a process, the end of
+//! the control socket) and has a deadline. When it passes, or when what is
+//! waited for can no longer come, the test panics with a full account.
+//! However a test ends, no process of its case outlives its [`Run`].
+
+mod journal;
+mod pid_file;
+mod run;
+mod scenario;
+
+use std::time::Duration;
+
+pub use journal::Launcher;
+pub use pid_file::PidFile;
+pub use run::Run;
+pub use scenario::Scenario;
+
+/// How long a case may take, unless it says otherwise.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The environment variable that multiplies every deadline, for emulated or
+/// instrumented runs.
+pub const SLOWNESS: &str = "TESTER_SLOWNESS";
+
+fn slowness() -> u32 {
+    std::env::var(SLOWNESS)
+        .ok()
+        .and_then(|factor| factor.parse().ok())
+        .unwrap_or(1)
+}

@@ -1,0 +1,236 @@
+//! A case before it runs.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{DEADLINE, Run};
+use crate::config::{Bytes, Config, Entry, Identity, Ids, InitialState, Life, Step, Stream};
+use crate::report::StartError;
+
+/// A [`Scenario`] with the tester that was built together with the test.
+#[macro_export]
+macro_rules! scenario {
+    () => {
+        $crate::Scenario::new(env!("CARGO_BIN_EXE_tester"))
+    };
+}
+
+/// A case before it runs: the configuration, and a folder of its own, which
+/// is also the launcher's working directory.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    /// What the tester is told. The methods set what most cases need.
+    pub config: Config,
+    pub(super) binary: PathBuf,
+    pub(super) folder: Arc<TempDir>,
+    pub(super) environment: Vec<(OsString, OsString)>,
+    pub(super) piped: bool,
+    pub(super) deadline: Duration,
+}
+
+/// Options of the builder that take one value.
+macro_rules! options {
+    ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, value: impl Into<$type>) -> Self {
+            self.config.options.$name = Some(value.into());
+            self
+        }
+    )*};
+}
+
+impl Scenario {
+    /// A case that runs `binary`; see [`scenario!`](crate::scenario).
+    ///
+    /// # Panics
+    ///
+    /// When its folder cannot be created.
+    pub fn new(binary: impl Into<PathBuf>) -> Self {
+        let folder = TempDir::with_prefix("tester-").expect("create the case's folder");
+        // Daemons of other users have to get in, but nobody may write.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
+            .expect("open the case's folder");
+        Self {
+            config: Config::default(),
+            binary: binary.into(),
+            folder: Arc::new(folder),
+            environment: Vec::new(),
+            piped: false,
+            deadline: DEADLINE,
+        }
+    }
+
+    /// The case's folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path in the case's folder.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Creates a folder in the case's folder, for everyone to enter.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be created.
+    pub fn create_folder(&self, name: impl AsRef<Path>) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir(&path).expect("create a folder");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("open a folder");
+        path
+    }
+
+    options! {
+        /// `pid_file`; a relative path is in the case's folder.
+        pid_file: Bytes,
+        /// `chown_pid_file_user`
+        chown_pid_file_user: Identity,
+        /// `chown_pid_file_group`
+        chown_pid_file_group: Identity,
+        /// `working_directory`
+        working_directory: Bytes,
+        /// `user`
+        user: Identity,
+        /// `group`
+        group: Identity,
+        /// `umask`
+        umask: u32,
+        /// `chroot`
+        chroot: Bytes,
+        /// `stdin`
+        stdin: Stream,
+        /// `stdout`
+        stdout: Stream,
+        /// `stderr`
+        stderr: Stream,
+    }
+
+    /// Which function starts the daemon.
+    #[must_use]
+    pub fn entry(mut self, entry: Entry) -> Self {
+        self.config.entry = entry;
+        self
+    }
+
+    /// What the privileged action does.
+    #[must_use]
+    pub fn privileged_action(mut self, steps: impl Into<Vec<Step>>) -> Self {
+        self.config.privileged_action = Some(steps.into());
+        self
+    }
+
+    /// How the daemon goes on.
+    #[must_use]
+    pub fn life(mut self, life: Life) -> Self {
+        self.config.life = life;
+        self
+    }
+
+    /// Changes the state to start from.
+    #[must_use]
+    pub fn from_state(mut self, change: impl FnOnce(&mut InitialState)) -> Self {
+        change(&mut self.config.initial);
+        self
+    }
+
+    /// Starts as an ordinary user, which only root can arrange. The case's
+    /// folder becomes that user's.
+    ///
+    /// # Panics
+    ///
+    /// When the folder cannot be given away.
+    #[must_use]
+    pub fn as_user(mut self, uid: u32, gid: u32) -> Self {
+        std::os::unix::fs::chown(self.folder(), Some(uid), Some(gid))
+            .expect("give the case's folder away");
+        self.config.initial.ids = Some(Ids::user(uid, gid));
+        self
+    }
+
+    /// Sets an environment variable of the launcher.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Gives the launcher pipes as standard output and error, instead of
+    /// files. It then counts as ended only when nobody holds the pipes any
+    /// more, as for a shell that captures its output.
+    #[must_use]
+    pub fn piped(mut self) -> Self {
+        self.piped = true;
+        self
+    }
+
+    /// How long the case may take.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Starts the tester, and waits for nothing. May be called repeatedly.
+    ///
+    /// # Panics
+    ///
+    /// When the tester cannot be started.
+    pub fn launch(&self) -> Run {
+        Run::new(self)
+    }
+
+    /// Starts the tester, and waits until the launcher has succeeded and the
+    /// daemon has reported.
+    ///
+    /// # Panics
+    ///
+    /// When either does not come.
+    #[track_caller]
+    pub fn start(&self) -> Run {
+        let run = self.launch();
+        run.launcher().assert().success();
+        run.report();
+        run
+    }
+
+    /// Starts the tester, and waits until the launcher has failed, with one
+    /// line of output and with nothing left.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    #[track_caller]
+    pub fn fail(&self) -> StartError {
+        let run = self.launch();
+        let error = run.launcher_error();
+        run.assert_nothing_left();
+        error
+    }
+
+    /// Where the pid file is, seen from here: the library opens it relative
+    /// to the daemon's working directory, before chroot.
+    pub fn pid_file_path(&self) -> Option<PathBuf> {
+        let directories = [
+            &self.config.initial.working_directory,
+            &self.config.options.working_directory,
+        ];
+        let pid_file = self.config.options.pid_file.as_ref()?;
+        let base = directories
+            .into_iter()
+            .flatten()
+            .fold(self.folder().to_owned(), |base, directory| {
+                base.join(directory.to_path())
+            });
+        Some(base.join(pid_file.to_path()))
+    }
+}

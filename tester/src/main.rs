@@ -1,0 +1,17 @@
+//! The binary under test: see [`tester::subject`] for what it does and for
+//! its exit statuses.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match std::env::args_os().nth(1) {
+        None => tester::subject::run(),
+        Some(argument) if argument == tester::subject::FIND_REAPER => {
+            tester::subject::find_reaper()
+        }
+        Some(argument) => {
+            eprintln!("tester: unknown argument {}", argument.to_string_lossy());
+            ExitCode::from(tester::subject::EXIT_BAD_CONFIG)
+        }
+    }
+}

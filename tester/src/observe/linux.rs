@@ -1,0 +1,335 @@
+//! Linux: everything is in proc(5), for a process and for its observer alike.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use super::Process;
+use crate::config::Bytes;
+use crate::control::{self, RESERVED};
+use crate::initial::keep_at;
+use crate::report::{
+    AccessMode, Capabilities, Descriptor, FileType, IdTriple, Place, Report, SignalSet, Terminal,
+};
+use crate::sys;
+
+/// Whoever may trace a process sees all of it.
+pub const OUTSIDE_IS_COMPLETE: bool = true;
+
+/// Opens /proc at its reserved number: a jail has none.
+///
+/// # Errors
+///
+/// When there is no /proc.
+pub fn prepare() -> io::Result<()> {
+    keep_at(File::open("/proc")?.into(), control::PROC, true)
+}
+
+/// The calling process.
+///
+/// # Errors
+///
+/// When [`prepare`] was not called, or /proc says something unexpected.
+pub fn inside() -> io::Result<Report> {
+    let proc = sys::inherited(control::PROC)
+        .ok_or_else(|| io::Error::other("the descriptor of /proc is not open"))?;
+    Entry::new(proc, "self").report()
+}
+
+/// Another process.
+///
+/// # Errors
+///
+/// When there is no such process. What is forbidden is `None`.
+pub fn outside(pid: u32) -> io::Result<Report> {
+    let proc = File::open("/proc")?;
+    Entry::new(proc.as_fd(), &pid.to_string()).report()
+}
+
+/// The living processes with this token in their environment.
+///
+/// # Errors
+///
+/// When /proc cannot be listed.
+pub fn processes_of(token: &str) -> io::Result<Vec<Process>> {
+    let proc = File::open("/proc")?;
+    let marker = format!("{}={token}", control::TOKEN);
+    let names = sys::list(sys::open_at(proc.as_fd(), c".")?)?;
+    let mut found = Vec::new();
+    for name in names.iter().filter_map(|name| name.to_str().ok()) {
+        if !name.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        let entry = Entry::new(proc.as_fd(), name);
+        // A process that is gone by now, or that belongs to somebody else, is
+        // none of ours.
+        let Ok(environment) = entry.read("environ") else {
+            continue;
+        };
+        let is_ours = environment
+            .split(|&byte| byte == 0)
+            .any(|variable| variable == marker.as_bytes());
+        if !is_ours {
+            continue;
+        }
+        match entry.stat() {
+            Ok(stat) if !stat.process.is_zombie() => found.push(stat.process),
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// One process, be it a zombie.
+///
+/// # Errors
+///
+/// When /proc cannot be read.
+pub fn process(pid: u32) -> io::Result<Option<Process>> {
+    let proc = File::open("/proc")?;
+    match Entry::new(proc.as_fd(), &pid.to_string()).stat() {
+        Ok(stat) => Ok(Some(stat.process)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// ENOENT before, ESRCH after a file of the process was opened.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+}
+
+/// What only some may see: not a failure, but not seen.
+fn unless_forbidden<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A process's folder in /proc.
+struct Entry<'proc> {
+    proc: BorrowedFd<'proc>,
+    name: String,
+}
+
+/// The fields of `stat` that are used.
+struct Stat {
+    process: Process,
+    session: u32,
+    terminal: u64,
+}
+
+impl<'proc> Entry<'proc> {
+    fn new(proc: BorrowedFd<'proc>, name: &str) -> Self {
+        Self {
+            proc,
+            name: name.to_owned(),
+        }
+    }
+
+    fn path(&self, file: &str) -> CString {
+        CString::new(format!("{}/{file}", self.name)).expect("no NUL in these names")
+    }
+
+    fn read(&self, file: &str) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::from(sys::open_at(self.proc, &self.path(file))?).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn place(&self, file: &str) -> io::Result<Place> {
+        let path = self.path(file);
+        let stat = sys::stat_at(self.proc, &path)?;
+        Ok(Place {
+            device: stat.device,
+            inode: stat.inode,
+            path: Some(Bytes(sys::read_link_at(self.proc, &path)?)),
+        })
+    }
+
+    /// The name in parentheses may itself contain any character, so the rest
+    /// starts after the last one that closes.
+    fn stat(&self) -> io::Result<Stat> {
+        let bytes = self.read("stat")?;
+        let text = String::from_utf8_lossy(&bytes);
+        let parsed = || {
+            let (head, tail) = text.rsplit_once(") ")?;
+            let (pid, name) = head.split_once(" (")?;
+            let mut fields = tail.split_ascii_whitespace();
+            let state = fields.next()?.chars().next()?;
+            let mut number = || fields.next()?.parse::<i64>().ok();
+            let (ppid, pgid, session, terminal) = (number()?, number()?, number()?, number()?);
+            Some(Stat {
+                process: Process {
+                    pid: pid.parse().ok()?,
+                    ppid: ppid.try_into().ok()?,
+                    pgid: pgid.try_into().ok()?,
+                    state,
+                    name: name.to_owned(),
+                },
+                session: session.try_into().ok()?,
+                // The kernel prints the device number as a signed int.
+                terminal: (terminal & i64::from(u32::MAX)).try_into().ok()?,
+            })
+        };
+        parsed().ok_or_else(|| unexpected("stat", &text))
+    }
+
+    fn report(&self) -> io::Result<Report> {
+        let stat = self.stat()?;
+        let status = self.read("status")?;
+        let status = Status(String::from_utf8_lossy(&status).into_owned());
+        let mut groups: Vec<u32> = status.list("Groups", 10)?;
+        groups.sort_unstable();
+        Ok(Report {
+            pid: stat.process.pid,
+            ppid: stat.process.ppid,
+            pgid: stat.process.pgid,
+            sid: Some(stat.session),
+            terminal: Some(match stat.terminal {
+                0 => Terminal::None,
+                device => Terminal::Device(device),
+            }),
+            umask: Some(status.one("Umask", 8)?),
+            uid: Some(status.ids("Uid")?),
+            gid: Some(status.ids("Gid")?),
+            groups: Some(groups),
+            capabilities: Some(Capabilities {
+                inheritable: status.one("CapInh", 16)?,
+                permitted: status.one("CapPrm", 16)?,
+                effective: status.one("CapEff", 16)?,
+                bounding: status.one("CapBnd", 16)?,
+                ambient: status.one("CapAmb", 16)?,
+            }),
+            working_directory: unless_forbidden(self.place("cwd"))?,
+            root: unless_forbidden(self.place("root"))?,
+            descriptors: unless_forbidden(self.descriptors())?,
+            blocked_signals: Some(status.signals("SigBlk")?),
+            ignored_signals: Some(status.signals("SigIgn")?),
+            caught_signals: Some(status.signals("SigCgt")?),
+            no_new_privileges: Some(status.one::<u32>("NoNewPrivs", 10)? != 0),
+            threads: Some(status.one("Threads", 10)?),
+        })
+    }
+
+    fn descriptors(&self) -> io::Result<Vec<Descriptor>> {
+        let directory = sys::open_at(self.proc, &self.path("fd"))?;
+        // When a process looks at itself, this descriptor is among them.
+        let own = directory.as_raw_fd();
+        let mut numbers: Vec<i32> = sys::list(directory)?
+            .iter()
+            .filter_map(|name| name.to_str().ok()?.parse().ok())
+            .filter(|number| !RESERVED.contains(number))
+            .collect();
+        if self.name == "self" {
+            numbers.retain(|&number| number != own);
+        }
+        numbers.sort_unstable();
+        numbers
+            .into_iter()
+            .map(|number| self.descriptor(number))
+            .collect()
+    }
+
+    fn descriptor(&self, number: i32) -> io::Result<Descriptor> {
+        let path = self.path(&format!("fd/{number}"));
+        let stat = sys::stat_at(self.proc, &path)?;
+        let info = self.read(&format!("fdinfo/{number}"))?;
+        let info = Status(String::from_utf8_lossy(&info).into_owned());
+        let flags: i32 = info.one("flags", 8)?;
+        Ok(Descriptor {
+            number,
+            device: stat.device,
+            inode: stat.inode,
+            file_type: match stat.mode & libc::S_IFMT {
+                libc::S_IFREG => FileType::Regular,
+                libc::S_IFDIR => FileType::Directory,
+                libc::S_IFCHR => FileType::CharacterDevice,
+                libc::S_IFBLK => FileType::BlockDevice,
+                libc::S_IFIFO => FileType::Pipe,
+                libc::S_IFSOCK => FileType::Socket,
+                libc::S_IFLNK => FileType::SymbolicLink,
+                _ => FileType::Other,
+            },
+            special_device: stat.special_device,
+            access: match flags & libc::O_ACCMODE {
+                _ if flags & libc::O_PATH != 0 => AccessMode::PathOnly,
+                libc::O_RDONLY => AccessMode::Read,
+                libc::O_WRONLY => AccessMode::Write,
+                _ => AccessMode::ReadWrite,
+            },
+            close_on_exec: flags & libc::O_CLOEXEC != 0,
+            nonblocking: flags & libc::O_NONBLOCK != 0,
+            append: flags & libc::O_APPEND != 0,
+            locked: Some(
+                info.0
+                    .lines()
+                    .any(|line| line.starts_with("lock:") && line.contains("FLOCK")),
+            ),
+            target: Some(Bytes(sys::read_link_at(self.proc, &path)?)),
+        })
+    }
+}
+
+fn unexpected(what: &str, text: &str) -> io::Error {
+    io::Error::other(format!("unexpected {what} in /proc: {text}"))
+}
+
+/// Lines of a name, a colon and values.
+struct Status(String);
+
+/// Numbers in the bases that proc(5) uses.
+trait FromDigits: Sized {
+    fn from_digits(digits: &str, radix: u32) -> Option<Self>;
+}
+
+macro_rules! from_digits {
+    ($($type:ty)*) => {$(
+        impl FromDigits for $type {
+            fn from_digits(digits: &str, radix: u32) -> Option<Self> {
+                Self::from_str_radix(digits, radix).ok()
+            }
+        }
+    )*};
+}
+from_digits!(i32 u32 u64 u128);
+
+impl Status {
+    fn list<T: FromDigits>(&self, name: &str, radix: u32) -> io::Result<Vec<T>> {
+        self.0
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .and_then(|values| {
+                values
+                    .split_ascii_whitespace()
+                    .map(|value| T::from_digits(value, radix))
+                    .collect()
+            })
+            .ok_or_else(|| unexpected(name, &self.0))
+    }
+
+    fn one<T: FromDigits>(&self, name: &str, radix: u32) -> io::Result<T> {
+        let mut values = self.list(name, radix)?;
+        values.pop().ok_or_else(|| unexpected(name, &self.0))
+    }
+
+    fn signals(&self, name: &str) -> io::Result<SignalSet> {
+        self.one(name, 16).map(SignalSet)
+    }
+
+    /// Real, effective, saved and, last, that for file access, which nobody
+    /// sets by itself any more.
+    fn ids(&self, name: &str) -> io::Result<IdTriple> {
+        match self.list(name, 10)?[..] {
+            [real, effective, saved, _] => Ok(IdTriple {
+                real,
+                effective,
+                saved: Some(saved),
+            }),
+            _ => Err(unexpected(name, &self.0)),
+        }
+    }
+}

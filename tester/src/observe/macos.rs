@@ -1,0 +1,14 @@
+//! macOS: system calls and ps(1), whose `-E` shows environments.
+
+pub use super::posix::{OUTSIDE_IS_COMPLETE, inside, outside, prepare, process};
+
+use super::{Process, posix};
+
+/// The living processes with this token in their environment.
+///
+/// # Errors
+///
+/// When ps(1) cannot be run.
+pub fn processes_of(token: &str) -> std::io::Result<Vec<Process>> {
+    posix::processes_with("-E", token)
+}

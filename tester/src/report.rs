@@ -1,0 +1,364 @@
+//! What the tester tells: what a process looks like, and how a start failed.
+
+use std::fmt;
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::config::Bytes;
+
+/// What there is to see of a process.
+///
+/// `None` means that this platform, or this point of view, cannot tell; it
+/// never means 'no'. [`crate::observe`] says who supplies what.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Process id.
+    pub pid: u32,
+    /// The parent's process id.
+    pub ppid: u32,
+    /// Process group id.
+    pub pgid: u32,
+    /// Session id.
+    pub sid: Option<u32>,
+    /// The controlling terminal.
+    pub terminal: Option<Terminal>,
+    /// The file mode creation mask.
+    pub umask: Option<u32>,
+    /// User ids.
+    pub uid: Option<IdTriple>,
+    /// Group ids.
+    pub gid: Option<IdTriple>,
+    /// Supplementary groups, sorted.
+    pub groups: Option<Vec<u32>>,
+    /// Capabilities, on Linux.
+    pub capabilities: Option<Capabilities>,
+    /// The working directory.
+    pub working_directory: Option<Place>,
+    /// The root directory.
+    pub root: Option<Place>,
+    /// Every open descriptor, in order, except those that the tester needs
+    /// to report ([`crate::control::RESERVED`]).
+    pub descriptors: Option<Vec<Descriptor>>,
+    /// The signal mask.
+    pub blocked_signals: Option<SignalSet>,
+    /// Signals that are ignored.
+    pub ignored_signals: Option<SignalSet>,
+    /// Signals that have a handler.
+    pub caught_signals: Option<SignalSet>,
+    /// Whether exec can no longer grant privileges, on Linux.
+    pub no_new_privileges: Option<bool>,
+    /// How many threads there are.
+    pub threads: Option<u32>,
+}
+
+impl Report {
+    /// The descriptor with this number.
+    pub fn descriptor(&self, number: i32) -> Option<&Descriptor> {
+        self.descriptors
+            .as_deref()?
+            .iter()
+            .find(|descriptor| descriptor.number == number)
+    }
+
+    /// The numbers of all open descriptors.
+    ///
+    /// # Panics
+    ///
+    /// When they could not be observed.
+    pub fn descriptor_numbers(&self) -> Vec<i32> {
+        self.descriptors
+            .as_deref()
+            .expect("descriptors are observed here")
+            .iter()
+            .map(|descriptor| descriptor.number)
+            .collect()
+    }
+
+    /// The processes and identities of an ordinary daemon: not a session
+    /// leader, so that it can never acquire a terminal, and without one.
+    ///
+    /// # Panics
+    ///
+    /// When they are not, saying which.
+    #[track_caller]
+    pub fn assert_detached(&self) {
+        assert_ne!(Some(self.pid), self.sid, "the daemon leads its session");
+        assert_ne!(self.pid, self.pgid, "the daemon leads its process group");
+        assert_eq!(
+            Some(self.pgid),
+            self.sid,
+            "the daemon's process group is not that of its session's leader"
+        );
+        assert_eq!(self.terminal, Some(Terminal::None), "controlling terminal");
+    }
+}
+
+/// A controlling terminal.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Terminal {
+    /// None.
+    None,
+    /// One whose device the platform does not tell.
+    Some,
+    /// One with this device number.
+    Device(u64),
+}
+
+/// Real, effective and saved id.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdTriple {
+    /// Real id.
+    pub real: u32,
+    /// Effective id.
+    pub effective: u32,
+    /// Saved id, where the platform tells.
+    pub saved: Option<u32>,
+}
+
+impl PartialEq<u32> for IdTriple {
+    /// All of them are `id`; one that cannot be seen is not held against it.
+    fn eq(&self, id: &u32) -> bool {
+        self.real == *id && self.effective == *id && self.saved.is_none_or(|saved| saved == *id)
+    }
+}
+
+/// The five capability sets of a thread, as bit masks.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Passed on by exec.
+    pub inheritable: u64,
+    /// What may be made effective.
+    pub permitted: u64,
+    /// What is checked.
+    pub effective: u64,
+    /// What exec may ever grant.
+    pub bounding: u64,
+    /// What exec keeps for ordinary programs.
+    pub ambient: u64,
+}
+
+/// A directory, known by device and inode.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Eq)]
+pub struct Place {
+    /// Device.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+    /// The path, as it looks from where it was observed. Not compared.
+    pub path: Option<Bytes>,
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+}
+
+impl Place {
+    /// The directory at `path`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be examined.
+    pub fn of(path: &std::path::Path) -> std::io::Result<Self> {
+        use std::os::unix::fs::MetadataExt;
+        let metadata = std::fs::metadata(path)?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            path: Some(Bytes::from(path)),
+        })
+    }
+}
+
+/// An open descriptor.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Eq)]
+pub struct Descriptor {
+    /// Its number.
+    pub number: i32,
+    /// The device of the file it refers to.
+    pub device: u64,
+    /// The inode of the file it refers to.
+    pub inode: u64,
+    /// The type of that file.
+    pub file_type: FileType,
+    /// For a device file, the device it stands for.
+    pub special_device: u64,
+    /// How it may be used.
+    pub access: AccessMode,
+    /// Whether it is closed on exec.
+    pub close_on_exec: bool,
+    /// Whether operations on it return instead of waiting.
+    pub nonblocking: bool,
+    /// Whether writes go to the end.
+    pub append: bool,
+    /// Whether a flock(2) lock is held through it, where the platform tells.
+    pub locked: Option<bool>,
+    /// What it refers to, as text of the platform. Not compared, since it
+    /// depends on the observer's root.
+    pub target: Option<Bytes>,
+}
+
+impl PartialEq for Descriptor {
+    fn eq(&self, other: &Self) -> bool {
+        let Self {
+            number,
+            device,
+            inode,
+            file_type,
+            special_device,
+            access,
+            close_on_exec,
+            nonblocking,
+            append,
+            locked,
+            target: _,
+        } = self;
+        (number, device, inode, file_type, special_device)
+            == (
+                &other.number,
+                &other.device,
+                &other.inode,
+                &other.file_type,
+                &other.special_device,
+            )
+            && (access, close_on_exec, nonblocking, append)
+                == (
+                    &other.access,
+                    &other.close_on_exec,
+                    &other.nonblocking,
+                    &other.append,
+                )
+            && locked == &other.locked
+    }
+}
+
+impl Descriptor {
+    /// Whether this is the null device, whatever file led to it.
+    pub fn is_null_device(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        self.file_type == FileType::CharacterDevice
+            && std::fs::metadata("/dev/null").is_ok_and(|null| null.rdev() == self.special_device)
+    }
+
+    /// Whether this refers to the file at `path`, by device and inode.
+    pub fn is_file(&self, path: &std::path::Path) -> bool {
+        Place::of(path).is_ok_and(|place| (place.device, place.inode) == (self.device, self.inode))
+    }
+}
+
+/// The type of a file.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileType {
+    /// Regular file.
+    Regular,
+    /// Directory.
+    Directory,
+    /// Character device.
+    CharacterDevice,
+    /// Block device.
+    BlockDevice,
+    /// Pipe.
+    Pipe,
+    /// Socket.
+    Socket,
+    /// Symbolic link.
+    SymbolicLink,
+    /// Something without a type of POSIX's, such as an epoll instance.
+    Other,
+}
+
+/// How a descriptor may be used.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessMode {
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Both.
+    ReadWrite,
+    /// Neither: it only names a file.
+    PathOnly,
+}
+
+/// A set of signals.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SignalSet(pub u128);
+
+impl SignalSet {
+    /// Whether `signal` is in it.
+    pub fn contains(self, signal: i32) -> bool {
+        (1..=128).contains(&signal) && self.0 & (1 << (signal - 1)) != 0
+    }
+
+    /// With `signal` in it.
+    #[must_use]
+    pub fn with(self, signal: i32) -> Self {
+        assert!((1..=128).contains(&signal), "no signal: {signal}");
+        Self(self.0 | 1 << (signal - 1))
+    }
+
+    /// Whether there is none in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The signals in it.
+    pub fn iter(self) -> impl Iterator<Item = i32> {
+        (1..=128).filter(move |&signal| self.contains(signal))
+    }
+}
+
+impl fmt::Debug for SignalSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// A `daemonize2::Error`, as its caller sees it.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct StartError {
+    /// The kind, as its `Debug` text, such as `OpenPidfile(2)`.
+    pub kind: String,
+    /// `raw_os_error`
+    pub errno: Option<i32>,
+    /// `path`
+    pub path: Option<Bytes>,
+    /// `running_pid`
+    pub running_pid: Option<u32>,
+    /// `daemon_exit_status`, as the raw status of wait(2).
+    pub daemon_exit_status: Option<i32>,
+    /// The whole message.
+    pub text: String,
+}
+
+impl StartError {
+    /// The kind without its errno, such as `OpenPidfile`.
+    pub fn kind_name(&self) -> &str {
+        self.kind.split('(').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.text, self.kind)
+    }
+}
+
+/// What `execute` returns in the launcher on success.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LauncherResult {
+    /// `daemon_pid`
+    pub daemon_pid: u32,
+    /// `first_child_exit_status`, as the raw status of wait(2).
+    pub first_child_exit_status: i32,
+}
+
+/// What a daemon could get back of a former identity.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Regained {
+    /// The calls that succeeded although they should not have.
+    pub succeeded: Vec<String>,
+    /// The calls that failed, with their errno.
+    pub failed: Vec<(String, i32)>,
+}

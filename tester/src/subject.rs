@@ -1,0 +1,482 @@
+//! What the tester does: reads its configuration, sets up the initial state,
+//! daemonizes itself and reports.
+//!
+//! The launcher's exit statuses:
+//!
+//! | status | meaning |
+//! |---|---|
+//! | 0 | the start succeeded |
+//! | [`EXIT_START_FAILED`] | it failed; one line on standard error says why |
+//! | [`EXIT_BAD_CONFIG`] | the configuration was not one |
+//! | [`EXIT_BAD_STATE`] | the initial state could not be set up |
+//! | [`EXIT_NO_HARNESS`] | there is nobody to report to |
+//!
+//! The daemon exits with 0 when the harness is gone, and otherwise as told.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitCode;
+
+use daemonize2::{Daemonize, Error, Group, Outcome, Stdio, User};
+
+use crate::config::{Access, Config, Entry, Identity, Life, Options, Step, Stream};
+use crate::control::{self, Command, FormerIds, Message};
+use crate::observe;
+use crate::report::{LauncherResult, Place, Regained, StartError};
+use crate::{initial, sys, wire};
+
+/// The start failed.
+pub const EXIT_START_FAILED: u8 = 1;
+/// The configuration was not one.
+pub const EXIT_BAD_CONFIG: u8 = 2;
+/// The initial state could not be set up.
+pub const EXIT_BAD_STATE: u8 = 3;
+/// There is nobody to report to.
+pub const EXIT_NO_HARNESS: u8 = 4;
+
+/// The argument that asks for [`find_reaper`].
+pub const FIND_REAPER: &str = "find-reaper";
+
+/// The whole program.
+pub fn run() -> ExitCode {
+    let config = match read_config(&mut io::stdin().lock()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("tester: cannot read the configuration: {error}");
+            return ExitCode::from(EXIT_BAD_CONFIG);
+        }
+    };
+    if let Err(error) = control::tester_end() {
+        eprintln!("tester: no harness: {error}");
+        return ExitCode::from(EXIT_NO_HARNESS);
+    }
+    let prepared = observe::prepare()
+        .map_err(|error| error.to_string())
+        .and_then(|()| initial::apply(&config.initial))
+        .and_then(|()| build(&config.options).map_err(|error| error.to_string()));
+    let daemonize = match prepared {
+        Ok(daemonize) => daemonize,
+        Err(error) => {
+            eprintln!("tester: cannot set up the initial state: {error}");
+            return ExitCode::from(EXIT_BAD_STATE);
+        }
+    };
+    tell(Message::Initial(own_report()));
+    let launcher = std::process::id();
+    match &config.privileged_action {
+        None => conclude(enter(daemonize, config.entry), launcher, &config),
+        Some(steps) => {
+            let capture = config
+                .witness_capture
+                .then(|| Witness(Message::CaptureDropped));
+            let steps = steps.clone();
+            let daemonize = daemonize.privileged_action(move || {
+                let _capture = capture;
+                perform(&steps)
+            });
+            conclude(enter(daemonize, config.entry), launcher, &config)
+        }
+    }
+}
+
+/// At most one byte more than the limit is read, whatever there is.
+fn read_config(input: &mut dyn Read) -> Result<Config, String> {
+    let limit = u64::try_from(wire::LIMIT).expect("small") + 1;
+    let mut bytes = Vec::new();
+    input
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    wire::decode(&bytes).map_err(|error| error.to_string())
+}
+
+/// The builder with every option that is set, in the order of declaration.
+fn build(options: &Options) -> io::Result<Daemonize<()>> {
+    let Options {
+        pid_file,
+        chown_pid_file_user,
+        chown_pid_file_group,
+        working_directory,
+        user,
+        group,
+        umask,
+        chroot,
+        stdin,
+        stdout,
+        stderr,
+    } = options;
+    let mut daemonize = Daemonize::new();
+    if let Some(path) = pid_file {
+        daemonize = daemonize.pid_file(path.to_path());
+    }
+    if let Some(user) = chown_pid_file_user {
+        daemonize = daemonize.chown_pid_file_user(as_user(user));
+    }
+    if let Some(group) = chown_pid_file_group {
+        daemonize = daemonize.chown_pid_file_group(as_group(group));
+    }
+    if let Some(path) = working_directory {
+        daemonize = daemonize.working_directory(path.to_path());
+    }
+    if let Some(user) = user {
+        daemonize = daemonize.user(as_user(user));
+    }
+    if let Some(group) = group {
+        daemonize = daemonize.group(as_group(group));
+    }
+    if let Some(mask) = *umask {
+        daemonize = daemonize.umask(mask);
+    }
+    if let Some(path) = chroot {
+        daemonize = daemonize.chroot(path.to_path());
+    }
+    if let Some(stream) = stdin {
+        daemonize = daemonize.stdin(open_stream(stream)?);
+    }
+    if let Some(stream) = stdout {
+        daemonize = daemonize.stdout(open_stream(stream)?);
+    }
+    if let Some(stream) = stderr {
+        daemonize = daemonize.stderr(open_stream(stream)?);
+    }
+    Ok(daemonize)
+}
+
+fn as_user(identity: &Identity) -> User {
+    match identity {
+        Identity::Name(name) => name.as_str().into(),
+        Identity::Id(id) => (*id).into(),
+    }
+}
+
+fn as_group(identity: &Identity) -> Group {
+    match identity {
+        Identity::Name(name) => name.as_str().into(),
+        Identity::Id(id) => (*id).into(),
+    }
+}
+
+fn open_stream(stream: &Stream) -> io::Result<Stdio> {
+    let source = match stream {
+        Stream::DevNull => return Ok(Stdio::devnull()),
+        Stream::Keep => return Ok(Stdio::keep()),
+        Stream::File(source) => source,
+    };
+    let mut options = OpenOptions::new();
+    match source.access {
+        Access::Read => options.read(true),
+        Access::Append => options.append(true).create(true),
+        Access::ReadWrite => options.read(true).write(true).create(true),
+    };
+    let mut fd = OwnedFd::from(options.open(source.path.to_path())?);
+    if let Some(number) = source.number {
+        fd = sys::move_descriptor(fd, number, true)?;
+    }
+    Ok(fd.into())
+}
+
+/// What the library returned, whichever of its functions was called.
+enum Returned<T> {
+    Launcher(Result<LauncherResult, Error>),
+    Daemon(Result<T, Error>),
+    /// `start` does not say where it failed.
+    StartFailed(Error),
+}
+
+fn enter<T>(daemonize: Daemonize<T>, entry: Entry) -> Returned<T> {
+    let started = match entry {
+        Entry::Start => sys::start(daemonize),
+        Entry::StartChecked => daemonize.start_checked(),
+        Entry::Execute => return split(sys::execute(daemonize)),
+        Entry::ExecuteChecked => return split(daemonize.execute_checked()),
+    };
+    match started {
+        Ok(result) => Returned::Daemon(Ok(result)),
+        Err(error) => Returned::StartFailed(error),
+    }
+}
+
+fn split<T>(outcome: Outcome<T>) -> Returned<T> {
+    match outcome {
+        Outcome::Parent(result) => Returned::Launcher(result.map(|parent| LauncherResult {
+            daemon_pid: parent.daemon_pid,
+            first_child_exit_status: parent.first_child_exit_status.into_raw(),
+        })),
+        Outcome::Child(result) => {
+            Returned::Daemon(result.map(|child| child.privileged_action_result))
+        }
+    }
+}
+
+fn conclude<T>(returned: Returned<T>, launcher: u32, config: &Config) -> ExitCode {
+    let here = std::process::id();
+    match returned {
+        Returned::Launcher(Ok(result)) => {
+            tell(Message::LauncherReturned(result));
+            ExitCode::SUCCESS
+        }
+        Returned::Launcher(Err(error)) => launcher_failed(&error),
+        // Under `start` nobody but the launcher may return an error; whoever
+        // else does is made visible as what it is.
+        Returned::StartFailed(error) if here == launcher => launcher_failed(&error),
+        Returned::StartFailed(error) | Returned::Daemon(Err(error)) => {
+            tell(Message::DaemonFailed(describe(&error)));
+            if config.life == Life::UntilToldEvenIfFailed {
+                obey();
+            }
+            ExitCode::from(EXIT_START_FAILED)
+        }
+        Returned::Daemon(Ok(result)) => {
+            tell(Message::Daemon(own_report()));
+            if let Life::Exit(status) = config.life {
+                std::process::exit(status);
+            }
+            obey();
+            drop(result);
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn launcher_failed(error: &Error) -> ExitCode {
+    let description = describe(error);
+    eprintln!("tester: {}", description.text);
+    tell(Message::LauncherFailed(description));
+    ExitCode::from(EXIT_START_FAILED)
+}
+
+fn describe(error: &Error) -> StartError {
+    StartError {
+        kind: format!("{:?}", error.kind()),
+        errno: error.raw_os_error(),
+        path: error.path().map(Into::into),
+        running_pid: error.running_pid(),
+        daemon_exit_status: error.daemon_exit_status().map(ExitStatusExt::into_raw),
+        text: error.to_string(),
+    }
+}
+
+/// Tells the harness, or ends: a process that nobody hears must not go on.
+fn tell(message: Message) {
+    if control::tell(&message).is_err() {
+        sys::exit_at_once(EXIT_NO_HARNESS.into());
+    }
+}
+
+fn own_report() -> crate::report::Report {
+    match observe::inside() {
+        Ok(report) => report,
+        Err(error) => {
+            tell(Message::Problem(format!("cannot observe itself: {error}")));
+            sys::exit_at_once(EXIT_BAD_STATE.into())
+        }
+    }
+}
+
+/// The next command; ends the process with the harness.
+fn await_command() -> Command {
+    match control::next_command() {
+        Ok(Some(command)) => command,
+        Ok(None) => std::process::exit(0),
+        Err(error) => {
+            tell(Message::Problem(format!("cannot hear commands: {error}")));
+            std::process::exit(EXIT_NO_HARNESS.into())
+        }
+    }
+}
+
+/// Does as told, for as long as there is somebody to tell.
+fn obey() {
+    loop {
+        match await_command() {
+            // There is nothing to proceed with.
+            Command::Proceed => {}
+            Command::Observe => tell(Message::Now(own_report())),
+            Command::TryToRegain(former) => {
+                tell(Message::Regained(try_to_regain(former)));
+            }
+            Command::TryToEscape => tell(Message::Reached(try_to_escape())),
+            Command::Exit(status) => std::process::exit(status),
+        }
+    }
+}
+
+/// Reports its own drop.
+struct Witness(Message);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // The harness may well be done by now.
+        let _ = control::tell(&self.0);
+    }
+}
+
+/// What the privileged action returns: kept for as long as the daemon lives.
+#[derive(Default)]
+struct Product {
+    _listeners: Vec<TcpListener>,
+    _witness: Option<Witness>,
+}
+
+fn perform(steps: &[Step]) -> Product {
+    let mut product = Product::default();
+    for step in steps {
+        match step {
+            Step::Observe => tell(Message::Observed(own_report())),
+            Step::Hold => {
+                tell(Message::Holding(own_report()));
+                while await_command() != Command::Proceed {}
+            }
+            Step::Panic(text) => panic!("{text}"),
+            Step::Exit(status) => std::process::exit(*status),
+            Step::KillItself(signal) => {
+                expect(sys::kill(std::process::id(), *signal), "kill itself");
+            }
+            Step::ForkTwice => {
+                if let Some(copy) = expect(sys::fork(), "fork") {
+                    tell(Message::Copied(copy));
+                }
+            }
+            Step::ForkWorker => match expect(sys::fork(), "fork") {
+                Some(worker) => tell(Message::Worker(worker)),
+                None => {
+                    control::wait_for_harness_to_end();
+                    sys::exit_at_once(0);
+                }
+            },
+            Step::WriteFile(file) => {
+                let written = OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .open(file.path.to_path())
+                    .and_then(|mut opened| opened.write_all(&file.content.0));
+                expect(written, "write a file");
+            }
+            Step::Listen => {
+                let listener = expect(TcpListener::bind(("127.0.0.1", 0)), "listen");
+                let address = expect(listener.local_addr(), "find its own port");
+                tell(Message::Listening(address.port()));
+                product._listeners.push(listener);
+            }
+            Step::WitnessResult => product._witness = Some(Witness(Message::ResultDropped)),
+        }
+    }
+    product
+}
+
+/// The tester's own failure is neither the library's nor the test's.
+fn expect<T>(result: io::Result<T>, deed: &str) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => {
+            tell(Message::Problem(format!("cannot {deed}: {error}")));
+            sys::exit_at_once(EXIT_BAD_STATE.into())
+        }
+    }
+}
+
+fn try_to_regain(former: FormerIds) -> Regained {
+    let mut regained = Regained::default();
+    let mut note = |call: String, result: io::Result<()>| match result {
+        Ok(()) => regained.succeeded.push(call),
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(0);
+            regained.failed.push((call, errno));
+        }
+    };
+    // Groups first: whoever gets the user id back gets everything back.
+    note("setgroups([])".into(), sys::set_supplementary_groups(&[]));
+    note("setgroups([0])".into(), sys::set_supplementary_groups(&[0]));
+    // Setting what one already has is not regaining it.
+    let (current, ..) = sys::group_ids();
+    for gid in [former.gid, 0].into_iter().filter(|&gid| gid != current) {
+        note(format!("setgid({gid})"), sys::set_group(gid));
+        note(format!("setegid({gid})"), sys::set_effective_group(gid));
+        note(format!("setresgid({gid})"), sys::set_group_ids([gid; 3]));
+    }
+    let (current, ..) = sys::user_ids();
+    for uid in [former.uid, 0].into_iter().filter(|&uid| uid != current) {
+        note(format!("setuid({uid})"), sys::set_user(uid));
+        note(format!("seteuid({uid})"), sys::set_effective_user(uid));
+        note(format!("setresuid({uid})"), sys::set_user_ids([uid; 3]));
+    }
+    if cfg!(target_os = "linux") {
+        for capability in 0..=40 {
+            let call = format!("capset({capability})");
+            note(call, sys::set_capabilities(1 << capability));
+        }
+    }
+    regained
+}
+
+/// Where climbing leads from the working directory and from every open
+/// directory.
+fn try_to_escape() -> Vec<Place> {
+    let mut reached = vec![climb()];
+    let report = own_report();
+    for descriptor in report.descriptors.unwrap_or_default() {
+        if descriptor.file_type == crate::report::FileType::Directory
+            && sys::change_directory_to(descriptor.number).is_ok()
+        {
+            reached.push(climb());
+        }
+    }
+    reached
+}
+
+fn climb() -> Place {
+    /// Deeper than any folder of a test.
+    const STEPS: usize = 64;
+    for _ in 0..STEPS {
+        // At the top, or where a folder may not be entered, one stays.
+        let _ = std::env::set_current_dir("..");
+    }
+    expect(Place::of(".".as_ref()), "examine the working directory")
+}
+
+/// Prints the process id of the parent that an orphan gets here: init, or the
+/// nearest subreaper.
+pub fn find_reaper() -> ExitCode {
+    match orphans_parent() {
+        Ok(pid) => {
+            println!("{pid}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("tester: cannot make an orphan: {error}");
+            ExitCode::from(EXIT_BAD_STATE)
+        }
+    }
+}
+
+fn orphans_parent() -> io::Result<u32> {
+    let (ours, orphans) = sys::socket_pair()?;
+    match sys::fork()? {
+        None => {
+            drop(ours);
+            if let Ok(None) = sys::fork() {
+                // Told once its parent has been reaped, hence after it got
+                // another one.
+                let mut word = [0; 1];
+                if sys::receive(orphans.as_fd(), &mut word).is_ok_and(|received| received == 1) {
+                    let parent = std::os::unix::process::parent_id();
+                    let _ = sys::send(orphans.as_fd(), &parent.to_le_bytes());
+                }
+            }
+            sys::exit_at_once(0);
+        }
+        Some(child) => {
+            drop(orphans);
+            sys::wait_for_child(child)?;
+            sys::send(ours.as_fd(), &[1])?;
+            let mut pid = [0; 4];
+            match sys::receive(ours.as_fd(), &mut pid)? {
+                4 => Ok(u32::from_le_bytes(pid)),
+                _ => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A test file's table of contents, and what its cases need.
+//!
+//! ```no_run
+//! use tester::{case, suite};
+//!
+//! fn a_start_succeeds() {}
+//! fn roots_groups_are_replaced() {}
+//!
+//! fn main() -> std::process::ExitCode {
+//!     suite(&[
+//!         case!(a_start_succeeds),
+//!         case!(roots_groups_are_replaced, needs Root, Linux),
+//!     ])
+//! }
+//! ```
+//!
+//! A case whose needs are not met is reported as ignored, with the reason in
+//! brackets before its name. If the environment variable
+//! [`SKIPPED_LIST`] names a file, each such case's `suite::name` is appended
+//! to it, whatever filter the run was given: which cases cannot run is a
+//! property of the machine.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Completion, Trial};
+
+use crate::sys;
+
+/// The environment variable that names the list of skipped cases.
+pub const SKIPPED_LIST: &str = "TESTER_SKIPPED_LIST";
+
+/// The user that root's tests drop to when they need one with several
+/// groups; created by the scripts in `ci/`.
+pub const TEST_USER: &str = "daemonize2-test";
+
+/// [`TEST_USER`]'s user id and primary group id.
+pub const TEST_USER_ID: u32 = 7001;
+
+/// All of [`TEST_USER`]'s groups.
+pub const TEST_USER_GROUPS: [u32; 3] = [7001, 7002, 7003];
+
+/// What a case needs to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Effective user id 0.
+    Root,
+    /// Any other effective user id.
+    OrdinaryUser,
+    /// Linux.
+    Linux,
+    /// [`TEST_USER`] with exactly its ids and groups.
+    TestUser,
+    /// Pseudo-terminals.
+    Terminals,
+    /// Leave to look into processes of other users, which a container may
+    /// withhold from its root (Linux).
+    Tracing,
+}
+
+impl Need {
+    /// Why it is not met, if it is not.
+    pub fn unmet(self) -> Option<&'static str> {
+        let (met, reason) = match self {
+            Self::Root => (sys::effective_user() == 0, "needs root"),
+            Self::OrdinaryUser => (sys::effective_user() != 0, "needs an ordinary user"),
+            Self::Linux => (cfg!(target_os = "linux"), "needs Linux"),
+            Self::TestUser => (has_test_user(), "needs user daemonize2-test"),
+            Self::Terminals => (
+                std::path::Path::new("/dev/ptmx").exists(),
+                "needs pseudo-terminals",
+            ),
+            Self::Tracing => (may_trace(), "needs CAP_SYS_PTRACE"),
+        };
+        (!met).then_some(reason)
+    }
+}
+
+/// By id(1), which asks the same databases as the library on every system.
+fn has_test_user() -> bool {
+    let id = |option: &str| -> Option<Vec<u32>> {
+        let output = Command::new("id").args([option, TEST_USER]).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let mut ids: Vec<u32> = text
+            .split_ascii_whitespace()
+            .map(|id| id.parse().ok())
+            .collect::<Option<_>>()?;
+        ids.sort_unstable();
+        Some(ids)
+    };
+    id("-u") == Some(vec![TEST_USER_ID])
+        && id("-g") == Some(vec![TEST_USER_ID])
+        && id("-G") == Some(TEST_USER_GROUPS.to_vec())
+}
+
+fn may_trace() -> bool {
+    /// CAP_SYS_PTRACE of <linux/capability.h>
+    const CAP_SYS_PTRACE: u32 = 19;
+    cfg!(target_os = "linux")
+        && crate::observe::outside(std::process::id())
+            .ok()
+            .and_then(|report| report.capabilities)
+            .is_some_and(|sets| sets.effective & 1 << CAP_SYS_PTRACE != 0)
+}
+
+/// One case of a suite. Made by [`case!`](crate::case).
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// The test file's name.
+    pub suite: &'static str,
+    /// The function's name.
+    pub name: &'static str,
+    /// What it needs.
+    pub needs: &'static [Need],
+    /// The function, which panics to fail.
+    pub run: fn(),
+}
+
+impl Case {
+    fn unmet(&self) -> Option<String> {
+        let reasons: Vec<_> = self.needs.iter().filter_map(|need| need.unmet()).collect();
+        (!reasons.is_empty()).then(|| reasons.join(", "))
+    }
+}
+
+/// A [`Case`] from a function and, after `needs`, variants of [`Need`].
+#[macro_export]
+macro_rules! case {
+    ($function:ident $(, needs $($need:ident),+)?) => {
+        $crate::suite::Case {
+            suite: module_path!(),
+            name: stringify!($function),
+            needs: &[$($($crate::suite::Need::$need),+)?],
+            run: $function,
+        }
+    };
+}
+
+/// Runs the cases as the command line asks, as any Rust test does.
+pub fn suite(cases: &[Case]) -> ExitCode {
+    let arguments = Arguments::from_args();
+    let mut skipped = Vec::new();
+    let trials = cases
+        .iter()
+        .map(|&case| match case.unmet() {
+            None => Trial::test(case.name, move || {
+                (case.run)();
+                Ok(())
+            }),
+            Some(reason) => {
+                skipped.push(format!("{}::{}\n", case.suite, case.name));
+                let kind = reason.clone();
+                // Even `--ignored` must not make it pass.
+                Trial::ignorable_test(case.name, move || Ok(Completion::ignored_with(&reason)))
+                    .with_ignored_flag(true)
+                    .with_kind(kind)
+            }
+        })
+        .collect();
+    record(&skipped);
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Appends with one write, so that suites running side by side do not mix
+/// their lines.
+fn record(skipped: &[String]) {
+    let Some(path) = std::env::var_os(SKIPPED_LIST) else {
+        return;
+    };
+    let written = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .and_then(|mut file| file.write_all(skipped.concat().as_bytes()));
+    // A list that lacks a name would hide a skip.
+    written.unwrap_or_else(|error| panic!("cannot append to {path:?}: {error}"));
+}

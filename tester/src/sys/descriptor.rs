@@ -1,0 +1,153 @@
+//! Descriptors by number, as they are passed on and found.
+
+use std::ffi::c_int;
+use std::io;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::check;
+
+/// A descriptor that this process was started with, or `None` if it is not
+/// open.
+pub fn inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::fcntl(number, libc::F_GETFD) }).ok()?;
+    // SAFETY: it is open, and nothing in this program closes the descriptors
+    // reserved for the conversation with the harness.
+    Some(unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// The descriptor flags (`F_GETFD`) and the status flags (`F_GETFL`).
+///
+/// # Errors
+///
+/// Those of fcntl(2).
+pub fn descriptor_flags(number: RawFd) -> io::Result<(c_int, c_int)> {
+    // SAFETY: no pointers are passed.
+    let descriptor = check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    // SAFETY: no pointers are passed.
+    let status = check(unsafe { libc::fcntl(number, libc::F_GETFL) })?;
+    Ok((descriptor, status))
+}
+
+/// fstat(2).
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn descriptor_metadata(number: RawFd) -> io::Result<std::fs::Metadata> {
+    // SAFETY: the file is neither closed nor used for anything but fstat(2),
+    // which bears a number that is not open.
+    let file = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(number) });
+    file.metadata()
+}
+
+/// One more than the highest descriptor this process could now open.
+pub fn descriptor_limit() -> RawFd {
+    let mut limit = MaybeUninit::<libc::rlimit>::uninit();
+    // SAFETY: the pointer is valid for the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, limit.as_mut_ptr()) } != 0 {
+        return 0;
+    }
+    // SAFETY: the call has filled it.
+    let limit = unsafe { limit.assume_init() };
+    RawFd::try_from(limit.rlim_cur).unwrap_or(RawFd::MAX)
+}
+
+/// close(2) of a descriptor that no Rust value owns.
+pub fn close(number: RawFd) {
+    // SAFETY: callers close only what they opened themselves by number, or
+    // the standard streams, which std never takes to be open.
+    unsafe { libc::close(number) };
+}
+
+/// Moves `fd` to `number`, replacing what is there, and sets its
+/// close-on-exec flag.
+///
+/// # Errors
+///
+/// Those of dup2(2) and fcntl(2).
+pub fn move_descriptor(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::Result<OwnedFd> {
+    let moved = if fd.as_raw_fd() == number {
+        fd
+    } else {
+        // SAFETY: `fd` is open; what `number` referred to is given up by the
+        // caller.
+        check(unsafe { libc::dup2(fd.as_raw_fd(), number) })?;
+        // SAFETY: `number` was just opened.
+        unsafe { OwnedFd::from_raw_fd(number) }
+    };
+    let flags = if close_on_exec { libc::FD_CLOEXEC } else { 0 };
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::fcntl(moved.as_raw_fd(), libc::F_SETFD, flags) })?;
+    Ok(moved)
+}
+
+/// Makes the program that `command` starts inherit `fd` as `number`.
+pub fn pass_descriptor(command: &mut Command, fd: BorrowedFd<'_>, number: RawFd) {
+    let fd = fd.as_raw_fd();
+    let pass = move || {
+        if fd == number {
+            // SAFETY: no pointers are passed.
+            check(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })?;
+        } else {
+            // SAFETY: no pointers are passed; the copy is not closed on exec.
+            check(unsafe { libc::dup2(fd, number) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure only makes async-signal-safe calls.
+    unsafe { command.pre_exec(pass) };
+}
+
+/// Tries whether a shared flock(2) lock could be had, and gives it back.
+///
+/// # Errors
+///
+/// Those of flock(2) but EWOULDBLOCK.
+pub fn is_flocked(file: BorrowedFd<'_>) -> io::Result<bool> {
+    // SAFETY: no pointers are passed.
+    match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) }) {
+        Ok(_) => {
+            // SAFETY: no pointers are passed.
+            check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_UN) })?;
+            Ok(false)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// fchdir(2) to a descriptor given by number.
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn change_directory_to(number: RawFd) -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::fchdir(number) }).map(drop)
+}
+
+/// umask(2), which returns the former one.
+pub fn set_umask(mask: u32) -> io::Result<u32> {
+    let mask = libc::mode_t::try_from(mask).map_err(io::Error::other)?;
+    // SAFETY: no requirement.
+    Ok(u32::from_mode(unsafe { libc::umask(mask) }))
+}
+
+/// mode_t is 16 bits wide on some platforms, 32 on others.
+trait FromMode {
+    fn from_mode(mode: libc::mode_t) -> Self;
+}
+
+impl FromMode for u32 {
+    #[allow(
+        clippy::useless_conversion,
+        reason = "not useless where mode_t is narrower"
+    )]
+    fn from_mode(mode: libc::mode_t) -> Self {
+        mode.into()
+    }
+}

@@ -1,0 +1,233 @@
+//! Ids, groups and capabilities.
+
+#[cfg(target_os = "linux")]
+use std::ffi::c_int;
+use std::io;
+
+use super::check;
+
+/// Real, effective and, where the platform tells, saved user id.
+pub fn user_ids() -> (u32, u32, Option<u32>) {
+    #[cfg(not(target_os = "macos"))]
+    {
+        let (mut real, mut effective, mut saved) = (0, 0, 0);
+        // SAFETY: the pointers are valid for the call.
+        unsafe { libc::getresuid(&mut real, &mut effective, &mut saved) };
+        (real, effective, Some(saved))
+    }
+    #[cfg(target_os = "macos")]
+    {
+        // SAFETY: no requirement.
+        let real = unsafe { libc::getuid() };
+        (real, effective_user(), None)
+    }
+}
+
+/// Real, effective and, where the platform tells, saved group id.
+pub fn group_ids() -> (u32, u32, Option<u32>) {
+    #[cfg(not(target_os = "macos"))]
+    {
+        let (mut real, mut effective, mut saved) = (0, 0, 0);
+        // SAFETY: the pointers are valid for the call.
+        unsafe { libc::getresgid(&mut real, &mut effective, &mut saved) };
+        (real, effective, Some(saved))
+    }
+    #[cfg(target_os = "macos")]
+    {
+        // SAFETY: no requirement.
+        let real = unsafe { libc::getgid() };
+        // SAFETY: no requirement.
+        (real, unsafe { libc::getegid() }, None)
+    }
+}
+
+/// The effective user id.
+pub fn effective_user() -> u32 {
+    // SAFETY: no requirement.
+    unsafe { libc::geteuid() }
+}
+
+/// The supplementary groups as the system lists them.
+///
+/// # Errors
+///
+/// Those of getgroups(2).
+pub fn supplementary_groups() -> io::Result<Vec<u32>> {
+    // SAFETY: a count of 0 asks for the number only.
+    let count = check(unsafe { libc::getgroups(0, std::ptr::null_mut()) })?;
+    let mut groups = vec![0; usize::try_from(count).expect("not negative")];
+    // SAFETY: the list has room for `count` groups.
+    let count = check(unsafe { libc::getgroups(count, groups.as_mut_ptr()) })?;
+    groups.truncate(usize::try_from(count).expect("not negative"));
+    Ok(groups)
+}
+
+/// setgroups(2).
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn set_supplementary_groups(groups: &[u32]) -> io::Result<()> {
+    #[allow(
+        clippy::useless_conversion,
+        reason = "not useless where the count is an int"
+    )]
+    let count = groups.len().try_into().map_err(io::Error::other)?;
+    // SAFETY: the list is as long as stated.
+    check(unsafe { libc::setgroups(count, groups.as_ptr()) }).map(drop)
+}
+
+/// Sets real, effective and saved user id; without a saved one on macOS,
+/// where setreuid(2) chooses it.
+///
+/// # Errors
+///
+/// Those of setresuid(2) or setreuid(2).
+pub fn set_user_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
+    #[cfg(not(target_os = "macos"))]
+    // SAFETY: no requirement.
+    let result = unsafe { libc::setresuid(real, effective, saved) };
+    #[cfg(target_os = "macos")]
+    let result = {
+        let _ = saved;
+        // SAFETY: no requirement.
+        unsafe { libc::setreuid(real, effective) }
+    };
+    check(result).map(drop)
+}
+
+/// Sets real, effective and saved group id; without a saved one on macOS,
+/// where setregid(2) chooses it.
+///
+/// # Errors
+///
+/// Those of setresgid(2) or setregid(2).
+pub fn set_group_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
+    #[cfg(not(target_os = "macos"))]
+    // SAFETY: no requirement.
+    let result = unsafe { libc::setresgid(real, effective, saved) };
+    #[cfg(target_os = "macos")]
+    let result = {
+        let _ = saved;
+        // SAFETY: no requirement.
+        unsafe { libc::setregid(real, effective) }
+    };
+    check(result).map(drop)
+}
+
+/// seteuid(2).
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn set_effective_user(uid: u32) -> io::Result<()> {
+    // SAFETY: no requirement.
+    check(unsafe { libc::seteuid(uid) }).map(drop)
+}
+
+/// setegid(2).
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn set_effective_group(gid: u32) -> io::Result<()> {
+    // SAFETY: no requirement.
+    check(unsafe { libc::setegid(gid) }).map(drop)
+}
+
+/// setuid(2).
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn set_user(uid: u32) -> io::Result<()> {
+    // SAFETY: no requirement.
+    check(unsafe { libc::setuid(uid) }).map(drop)
+}
+
+/// setgid(2).
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn set_group(gid: u32) -> io::Result<()> {
+    // SAFETY: no requirement.
+    check(unsafe { libc::setgid(gid) }).map(drop)
+}
+
+/// Whether the permitted capabilities outlive the change to an ordinary user.
+///
+/// # Errors
+///
+/// Those of prctl(2); `Unsupported` elsewhere than on Linux.
+pub fn keep_capabilities(keep: bool) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the option takes an integer.
+        check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, libc::c_ulong::from(keep)) }).map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = keep;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Sets the permitted and effective capabilities and empties the inheritable
+/// ones.
+///
+/// # Errors
+///
+/// Those of capset(2); `Unsupported` elsewhere than on Linux.
+#[cfg(target_os = "linux")]
+pub fn set_capabilities(mask: u64) -> io::Result<()> {
+    /// `struct __user_cap_header_struct` of <linux/capability.h>
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: c_int,
+    }
+    /// `struct __user_cap_data_struct`, of which version 3 takes two, the
+    /// lower half first.
+    #[repr(C)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    /// `_LINUX_CAPABILITY_VERSION_3`
+    const VERSION: u32 = 0x2008_0522;
+
+    let half = |shift: u32| {
+        let bits = u32::try_from(mask >> shift & u64::from(u32::MAX)).expect("masked");
+        Data {
+            effective: bits,
+            permitted: bits,
+            inheritable: 0,
+        }
+    };
+    let mut header = Header {
+        version: VERSION,
+        pid: 0,
+    };
+    let data = [half(0), half(32)];
+    // SAFETY: both structures are laid out as the kernel expects, and valid
+    // for the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Sets the permitted and effective capabilities and empties the inheritable
+/// ones.
+///
+/// # Errors
+///
+/// Always: there are none elsewhere than on Linux.
+#[cfg(not(target_os = "linux"))]
+pub fn set_capabilities(_mask: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

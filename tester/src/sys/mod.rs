@@ -1,0 +1,87 @@
+//! The only unsafe code: thin wrappers around libc, and around the unsafe
+//! functions of the library under test.
+//!
+//! Each takes and returns plain values and reports errno at once. What a
+//! platform lacks stands next to what it has.
+
+#![allow(unsafe_code)]
+
+mod descriptor;
+mod identity;
+#[cfg(target_os = "linux")]
+mod proc;
+mod process;
+mod signal;
+mod socket;
+
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use daemonize2::{Daemonize, Error, Outcome};
+
+pub use descriptor::*;
+pub use identity::*;
+#[cfg(target_os = "linux")]
+pub use proc::*;
+pub use process::*;
+pub use signal::*;
+pub use socket::*;
+
+/// [`Daemonize::start`].
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn start<T>(daemonize: Daemonize<T>) -> Result<T, Error> {
+    // SAFETY: whatever other threads the tester has are parked and hold no
+    // lock, so its code runs on in a forked child.
+    unsafe { daemonize.start() }
+}
+
+/// [`Daemonize::execute`].
+pub fn execute<T>(daemonize: Daemonize<T>) -> Outcome<T> {
+    // SAFETY: as in `start`.
+    unsafe { daemonize.execute() }
+}
+
+/// -1 means that errno tells why.
+fn check(result: c_int) -> io::Result<c_int> {
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
+}
+
+/// Repeats a call that a signal handler interrupts.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Waits until there is one of `events`, an error or a hang-up; `false` if
+/// the time is up first.
+fn poll_until(fd: BorrowedFd<'_>, events: i16, deadline: Option<Instant>) -> io::Result<bool> {
+    let mut poll = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events,
+        revents: 0,
+    };
+    let ready = retry(|| {
+        let timeout = deadline.map_or(-1, |deadline| {
+            // Rounded up, so as not to spin through the last millisecond.
+            let left =
+                deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
+            c_int::try_from(left.as_millis()).unwrap_or(c_int::MAX)
+        });
+        // SAFETY: one descriptor is given, valid for the call.
+        check(unsafe { libc::poll(&mut poll, 1, timeout) })
+    })?;
+    Ok(ready > 0)
+}

@@ -1,0 +1,128 @@
+//! Files relative to an open directory: the view through /proc that a chroot
+//! cannot take away.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use super::{check, close, retry};
+
+/// What fstatat(2) tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Stat {
+    /// Device.
+    pub device: u64,
+    /// Inode.
+    pub inode: u64,
+    /// Type and mode.
+    pub mode: u32,
+    /// For device files, the device.
+    pub special_device: u64,
+}
+
+/// fstatat(2), following links.
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn stat_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<Stat> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the pointers are valid for the call.
+    check(unsafe { libc::fstatat(directory.as_raw_fd(), path.as_ptr(), stat.as_mut_ptr(), 0) })?;
+    // SAFETY: the call has filled it.
+    let stat = unsafe { stat.assume_init() };
+    Ok(Stat {
+        device: stat.st_dev,
+        inode: stat.st_ino,
+        mode: stat.st_mode,
+        special_device: stat.st_rdev,
+    })
+}
+
+/// readlinkat(2).
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn read_link_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<Vec<u8>> {
+    let mut buffer = vec![0_u8; 4096];
+    // SAFETY: the pointers are valid for the call and the length is right.
+    let length = unsafe {
+        libc::readlinkat(
+            directory.as_raw_fd(),
+            path.as_ptr(),
+            buffer.as_mut_ptr().cast(),
+            buffer.len(),
+        )
+    };
+    let Ok(length) = usize::try_from(length) else {
+        return Err(io::Error::last_os_error());
+    };
+    buffer.truncate(length);
+    Ok(buffer)
+}
+
+/// openat(2) for reading, closed on exec.
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn open_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    let fd = retry(|| {
+        // SAFETY: the pointer is valid for the call.
+        check(unsafe {
+            libc::openat(
+                directory.as_raw_fd(),
+                path.as_ptr(),
+                libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY,
+            )
+        })
+    })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The names in a directory, which the call uses up.
+///
+/// # Errors
+///
+/// Those of fdopendir(3) and readdir(3).
+pub fn list(directory: OwnedFd) -> io::Result<Vec<CString>> {
+    let fd = directory.into_raw_fd();
+    // SAFETY: the descriptor is open and given up by its owner.
+    let stream = unsafe { libc::fdopendir(fd) };
+    if stream.is_null() {
+        let error = io::Error::last_os_error();
+        close(fd);
+        return Err(error);
+    }
+    let mut names = Vec::new();
+    // The end and an error both yield null; a listing cut short by an error
+    // would be a lie, hence errno.
+    let result = loop {
+        // SAFETY: no requirement.
+        let errno = unsafe { libc::__errno_location() };
+        // SAFETY: it is the calling thread's own.
+        unsafe { *errno = 0 };
+        // SAFETY: the stream is open.
+        let entry = unsafe { libc::readdir(stream) };
+        if entry.is_null() {
+            let error = io::Error::last_os_error();
+            break match error.raw_os_error() {
+                Some(0) | None => Ok(names),
+                _ => Err(error),
+            };
+        }
+        // SAFETY: an entry is valid until the next call.
+        let name = unsafe { &raw const (*entry).d_name };
+        // SAFETY: the name ends in a NUL.
+        let name = unsafe { CStr::from_ptr(name.cast()) };
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    };
+    // SAFETY: the stream is open, and not used afterwards.
+    unsafe { libc::closedir(stream) };
+    result
+}

@@ -1,0 +1,334 @@
+//! Processes, their sessions, limits and ends.
+
+use std::ffi::CString;
+use std::io;
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Instant;
+
+#[cfg(target_os = "linux")]
+use super::poll_until;
+use super::{check, retry};
+
+fn signed(pid: u32) -> libc::pid_t {
+    libc::pid_t::try_from(pid).expect("a process id is a positive pid_t")
+}
+
+fn unsigned(pid: libc::pid_t) -> u32 {
+    u32::try_from(pid).expect("a process id is positive")
+}
+
+/// fork(2): the child's id in the parent, `None` in the child.
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn fork() -> io::Result<Option<u32>> {
+    // SAFETY: whatever other threads the tester has are parked and hold no
+    // lock, so its code runs on in a forked child.
+    let pid = check(unsafe { libc::fork() })?;
+    Ok((pid != 0).then(|| unsigned(pid)))
+}
+
+/// Waits until the child `pid` has ended.
+///
+/// # Errors
+///
+/// Those of waitpid(2).
+pub fn wait_for_child(pid: u32) -> io::Result<()> {
+    // SAFETY: a null status pointer asks for none.
+    retry(|| check(unsafe { libc::waitpid(signed(pid), std::ptr::null_mut(), 0) }))?;
+    Ok(())
+}
+
+/// _exit(2): no atexit handler runs, no buffer is flushed.
+pub fn exit_at_once(status: i32) -> ! {
+    // SAFETY: no requirement.
+    unsafe { libc::_exit(status) }
+}
+
+/// Process group of `pid`.
+///
+/// # Errors
+///
+/// Those of getpgid(2).
+pub fn process_group(pid: u32) -> io::Result<u32> {
+    // SAFETY: no requirement.
+    check(unsafe { libc::getpgid(signed(pid)) }).map(unsigned)
+}
+
+/// Session of `pid`.
+///
+/// # Errors
+///
+/// Those of getsid(2).
+pub fn session(pid: u32) -> io::Result<u32> {
+    // SAFETY: no requirement.
+    check(unsafe { libc::getsid(signed(pid)) }).map(unsigned)
+}
+
+/// setsid(2).
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn new_session() -> io::Result<()> {
+    // SAFETY: no requirement.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
+/// kill(2).
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: no requirement.
+    check(unsafe { libc::kill(signed(pid), signal) }).map(drop)
+}
+
+/// A process that cannot be confused with a later one of the same id.
+#[derive(Debug)]
+pub struct ProcessHandle {
+    pid: u32,
+    #[cfg(target_os = "linux")]
+    pidfd: OwnedFd,
+}
+
+#[cfg(target_os = "linux")]
+impl ProcessHandle {
+    /// Takes hold of `pid`, or finds that there is no such process.
+    ///
+    /// # Errors
+    ///
+    /// Those of pidfd_open(2).
+    pub fn open(pid: u32) -> io::Result<Option<Self>> {
+        // SAFETY: no pointers are passed.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, signed(pid), 0) };
+        if fd == -1 {
+            let error = io::Error::last_os_error();
+            return match error.raw_os_error() {
+                Some(libc::ESRCH) => Ok(None),
+                _ => Err(error),
+            };
+        }
+        let fd = RawFd::try_from(fd).expect("a descriptor is an int");
+        // SAFETY: the descriptor is new and nobody else's.
+        let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Some(Self { pid, pidfd }))
+    }
+
+    /// Sends a signal; a process that has ended is none to send it to.
+    ///
+    /// # Errors
+    ///
+    /// Those of pidfd_send_signal(2) but ESRCH.
+    pub fn kill(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: a null siginfo asks for the one of kill(2).
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if result == -1 {
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::ESRCH) {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the process has ended; `false` if the time is up first.
+    ///
+    /// # Errors
+    ///
+    /// Those of poll(2).
+    pub fn wait(&self, deadline: Instant) -> io::Result<bool> {
+        poll_until(self.pidfd.as_fd(), libc::POLLIN, Some(deadline))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl ProcessHandle {
+    /// Takes hold of `pid`, or finds that there is no such process.
+    ///
+    /// # Errors
+    ///
+    /// Those of kill(2).
+    pub fn open(pid: u32) -> io::Result<Option<Self>> {
+        match kill(pid, 0) {
+            Ok(()) => Ok(Some(Self { pid })),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a signal; a process that has ended is none to send it to.
+    ///
+    /// # Errors
+    ///
+    /// Those of kill(2) but ESRCH.
+    pub fn kill(&self, signal: i32) -> io::Result<()> {
+        match kill(self.pid, signal) {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the process has ended; `false` if the time is up first.
+    ///
+    /// # Errors
+    ///
+    /// Those of kqueue(2) and kevent(2).
+    pub fn wait(&self, deadline: Instant) -> io::Result<bool> {
+        // SAFETY: no requirement.
+        let queue = check(unsafe { libc::kqueue() })?;
+        // SAFETY: the descriptor is new and nobody else's.
+        let queue = unsafe { OwnedFd::from_raw_fd(queue) };
+        // SAFETY: all zeroes are a valid kevent.
+        let mut change: libc::kevent = unsafe { std::mem::zeroed() };
+        change.ident = usize::try_from(self.pid).expect("a process id fits");
+        change.filter = libc::EVFILT_PROC;
+        change.flags = libc::EV_ADD | libc::EV_ONESHOT;
+        change.fflags = libc::NOTE_EXIT;
+        let mut event = change;
+        let result = retry(|| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let timeout = libc::timespec {
+                tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            // SAFETY: one change is read, at most one event is written.
+            check(unsafe { libc::kevent(queue.as_raw_fd(), &change, 1, &mut event, 1, &timeout) })
+        });
+        match result {
+            Ok(events) => Ok(events > 0),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl ProcessHandle {
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+}
+
+/// PR_SET_CHILD_SUBREAPER.
+///
+/// # Errors
+///
+/// Those of prctl(2); `Unsupported` elsewhere than on Linux.
+pub fn become_subreaper() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the option takes an integer.
+        check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Registers `handler` with atexit(3).
+///
+/// # Errors
+///
+/// `OutOfMemory`, which is all that atexit(3) tells.
+pub fn at_exit(handler: extern "C" fn()) -> io::Result<()> {
+    // SAFETY: the handler is a function, which never goes away.
+    if unsafe { libc::atexit(handler) } == 0 {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::OutOfMemory.into())
+    }
+}
+
+/// Writes `text` to C's standard output, which keeps it in its buffer.
+///
+/// # Errors
+///
+/// Those of printf(3), and a NUL in the text.
+pub fn print_with_c(text: &str) -> io::Result<()> {
+    let text = CString::new(text)?;
+    // SAFETY: the format's only conversion is given its string.
+    check(unsafe { libc::printf(c"%s".as_ptr(), text.as_ptr()) }).map(drop)
+}
+
+/// Sets both limits of `resource` to `value`.
+///
+/// # Errors
+///
+/// Those of setrlimit(2).
+pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: limit_value(value),
+        rlim_max: limit_value(value),
+    };
+    let resource = match resource {
+        Resource::Descriptors => libc::RLIMIT_NOFILE,
+        Resource::Processes => libc::RLIMIT_NPROC,
+    };
+    // SAFETY: the pointer is valid for the call.
+    check(unsafe { libc::setrlimit(resource, &limit) }).map(drop)
+}
+
+#[cfg(not(target_os = "freebsd"))]
+fn limit_value(value: u64) -> libc::rlim_t {
+    value
+}
+
+#[cfg(target_os = "freebsd")]
+fn limit_value(value: u64) -> libc::rlim_t {
+    // rlim_t is signed on FreeBSD; its largest value means no limit.
+    libc::rlim_t::try_from(value).unwrap_or(libc::RLIM_INFINITY)
+}
+
+/// What can be limited.
+#[derive(Debug, Clone, Copy)]
+pub enum Resource {
+    /// RLIMIT_NOFILE
+    Descriptors,
+    /// RLIMIT_NPROC
+    Processes,
+}
+
+/// Opens a pseudo-terminal and makes it the controlling terminal of this
+/// session leader. Returns the master, whose closing would hang it up.
+///
+/// # Errors
+///
+/// Those of openpty(3) and ioctl(2).
+pub fn acquire_terminal() -> io::Result<OwnedFd> {
+    let (mut master, mut slave) = (-1, -1);
+    // SAFETY: the first two pointers are valid for the call, the others ask
+    // for nothing.
+    check(unsafe {
+        libc::openpty(
+            &mut master,
+            &mut slave,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
+    })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    let master = unsafe { OwnedFd::from_raw_fd(master) };
+    // SAFETY: the descriptor is new and nobody else's.
+    let slave = unsafe { OwnedFd::from_raw_fd(slave) };
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the constant and the parameter differ in type on macOS"
+    )]
+    let request = libc::TIOCSCTTY.into();
+    // SAFETY: the request takes an integer.
+    check(unsafe { libc::ioctl(slave.as_raw_fd(), request, 0) })?;
+    Ok(master)
+}

@@ -1,0 +1,112 @@
+//! Signals and the timer that raises one.
+
+use std::ffi::c_int;
+use std::io;
+use std::mem::MaybeUninit;
+
+use super::check;
+use crate::config::Disposition;
+use crate::report::SignalSet;
+
+extern "C" fn do_nothing(_signal: c_int) {}
+
+/// Sets what is done on `signal`. A handler does not make interrupted system
+/// calls start again, so that the library has to bear with EINTR.
+///
+/// # Errors
+///
+/// Those of sigaction(2).
+pub fn set_disposition(signal: i32, disposition: Disposition) -> io::Result<()> {
+    // SAFETY: all zeroes are a valid sigaction: no flags, no mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = match disposition {
+        Disposition::Default => libc::SIG_DFL,
+        Disposition::Ignore => libc::SIG_IGN,
+        Disposition::Handle => do_nothing as extern "C" fn(c_int) as usize,
+    };
+    // SAFETY: the action is valid for the call, the handler forever.
+    check(unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) }).map(drop)
+}
+
+/// Whether `signal` is ignored and whether it has a handler; `None` if there
+/// is no such signal.
+pub fn disposition(signal: i32) -> Option<Disposition> {
+    let mut action = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: the pointer is valid for the call, which changes nothing.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
+    check(result).ok()?;
+    // SAFETY: the call has filled it.
+    let action = unsafe { action.assume_init() };
+    Some(match action.sa_sigaction {
+        libc::SIG_DFL => Disposition::Default,
+        libc::SIG_IGN => Disposition::Ignore,
+        _ => Disposition::Handle,
+    })
+}
+
+/// Blocks all signals, or just `signals`.
+///
+/// # Errors
+///
+/// Those of sigaddset(3) and pthread_sigmask(3).
+pub fn block_signals(signals: Option<&[i32]>) -> io::Result<()> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the pointer is valid for the call.
+    check(unsafe { libc::sigemptyset(set.as_mut_ptr()) })?;
+    match signals {
+        // SAFETY: the pointer is valid for the call.
+        None => check(unsafe { libc::sigfillset(set.as_mut_ptr()) }).map(drop)?,
+        Some(signals) => {
+            for &signal in signals {
+                // SAFETY: the set was initialized above.
+                check(unsafe { libc::sigaddset(set.as_mut_ptr(), signal) })?;
+            }
+        }
+    }
+    // SAFETY: the set was initialized above; the former one is not asked for.
+    let result =
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(result))
+    }
+}
+
+/// The calling thread's signal mask.
+pub fn blocked_signals() -> SignalSet {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the pointer is valid for the call.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: no new mask is given; the pointer is valid for the call.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), set.as_mut_ptr()) };
+    // SAFETY: it was initialized above.
+    let set = unsafe { set.assume_init() };
+    (1..=128)
+        // SAFETY: the set is valid; a number that is no signal yields an error.
+        .filter(|&signal| unsafe { libc::sigismember(&set, signal) } == 1)
+        .fold(SignalSet::default(), SignalSet::with)
+}
+
+/// Makes SIGALRM arrive every `micros` microseconds.
+///
+/// # Errors
+///
+/// Those of setitimer(2).
+pub fn start_interval_timer(micros: u32) -> io::Result<()> {
+    let seconds = micros / 1_000_000;
+    let rest = i32::try_from(micros % 1_000_000).expect("below a million");
+    #[allow(clippy::useless_conversion, reason = "not useless where it is a long")]
+    let rest = rest.into();
+    let interval = libc::timeval {
+        tv_sec: seconds.into(),
+        tv_usec: rest,
+    };
+    let timer = libc::itimerval {
+        it_interval: interval,
+        it_value: interval,
+    };
+    // SAFETY: the timer is valid for the call; the former one is not asked
+    // for.
+    check(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) }).map(drop)
+}

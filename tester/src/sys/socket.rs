@@ -1,0 +1,115 @@
+//! The control socket.
+
+#[cfg(target_os = "macos")]
+use std::ffi::c_int;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use super::{check, poll_until, retry};
+
+/// Whether a message keeps its boundary. macOS has no SOCK_SEQPACKET for
+/// local sockets, and of its kinds only the stream tells that the other side
+/// has gone.
+pub const PACKETS: bool = cfg!(not(target_os = "macos"));
+
+/// A connected pair of local sockets, both closed on exec.
+///
+/// # Errors
+///
+/// Those of socketpair(2) and fcntl(2).
+pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    #[cfg(not(target_os = "macos"))]
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    #[cfg(target_os = "macos")]
+    let kind = libc::SOCK_STREAM;
+    let mut pair = [-1; 2];
+    // SAFETY: the array has room for both.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) })?;
+    // SAFETY: the descriptors are new and nobody else's.
+    let pair = pair.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    #[cfg(target_os = "macos")]
+    for fd in &pair {
+        // SAFETY: no pointers are passed.
+        check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+        let on: c_int = 1;
+        let length = libc::socklen_t::try_from(size_of::<c_int>()).expect("small");
+        // SAFETY: the value is valid for the call and as long as stated.
+        check(unsafe {
+            libc::setsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_NOSIGPIPE,
+                (&raw const on).cast(),
+                length,
+            )
+        })?;
+    }
+    let [one, other] = pair;
+    Ok((one, other))
+}
+
+/// Sends all of `bytes`, with a single call where messages keep their
+/// boundary. Never raises SIGPIPE.
+///
+/// # Errors
+///
+/// Those of send(2).
+pub fn send(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    #[cfg(not(target_os = "macos"))]
+    let flags = libc::MSG_NOSIGNAL;
+    #[cfg(target_os = "macos")]
+    let flags = 0;
+    while !bytes.is_empty() {
+        let sent = retry(|| {
+            // SAFETY: the bytes are valid for the call and as many as stated.
+            let sent = unsafe {
+                libc::send(
+                    socket.as_raw_fd(),
+                    bytes.as_ptr().cast(),
+                    bytes.len(),
+                    flags,
+                )
+            };
+            usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+        })?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}
+
+/// Receives at most `buffer.len()` bytes; 0 means that the other side has
+/// gone.
+///
+/// # Errors
+///
+/// Those of recv(2).
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    retry(|| {
+        // SAFETY: the buffer is valid for the call and as long as stated.
+        let received = unsafe {
+            libc::recv(
+                socket.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                0,
+            )
+        };
+        usize::try_from(received).map_err(|_| io::Error::last_os_error())
+    })
+}
+
+/// Ends both directions for everyone who holds either side.
+pub fn shut_down(socket: BorrowedFd<'_>) {
+    // SAFETY: no pointers are passed. That there may be nobody left to tell
+    // is no error.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+/// Waits until the other side has gone, without receiving anything.
+///
+/// # Errors
+///
+/// Those of poll(2).
+pub fn wait_for_hangup(socket: BorrowedFd<'_>) -> io::Result<()> {
+    poll_until(socket, 0, None).map(drop)
+}

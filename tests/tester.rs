@@ -1,0 +1,369 @@
+//! The tester itself can be relied on: it takes no bytes but valid ones, and
+//! its views agree with what is known.
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use assert_cmd::assert::OutputAssertExt;
+use tester::config::{
+    Access, Bytes, Config, Disposition, Entry, Identity, Ids, Life, OpenDescriptor, Session, Step,
+    Stream,
+};
+use tester::control::Message;
+use tester::observe::differences;
+use tester::report::{IdTriple, Place, Terminal};
+use tester::subject::EXIT_BAD_CONFIG;
+use tester::wire::{self, WireError};
+use tester::{Run, case, scenario, suite};
+
+fn main() -> ExitCode {
+    suite(&[
+        case!(a_configuration_survives_the_wire),
+        case!(no_bytes_are_no_configuration),
+        case!(a_truncated_configuration_is_refused),
+        case!(a_configuration_with_bytes_appended_is_refused),
+        case!(random_bytes_are_refused),
+        case!(a_damaged_configuration_never_panics_the_decoder),
+        case!(a_hundred_megabytes_are_refused),
+        case!(an_unknown_argument_is_refused),
+        case!(without_a_harness_the_tester_does_not_start_anything),
+        case!(the_initial_state_is_set_up),
+        case!(the_initial_ids_and_groups_are_set_up, needs Root),
+        case!(the_initial_capabilities_are_set_up, needs Root, Linux),
+        case!(an_impossible_initial_state_is_reported),
+        case!(a_terminal_is_acquired, needs Terminals),
+        case!(differing_views_are_told_apart),
+        case!(ids_that_were_not_dropped_are_regained, needs Root),
+        case!(without_a_jail_the_climb_leads_to_the_root),
+        case!(a_held_start_waits_to_proceed),
+        case!(a_process_left_behind_is_found, needs Linux),
+        case!(a_held_lock_is_seen),
+        case!(a_passed_deadline_is_told_with_an_account),
+        case!(each_process_of_a_held_start_can_be_killed),
+        case!(output_may_go_to_pipes),
+        case!(dropping_a_run_ends_a_daemon_that_does_not_listen, needs Linux),
+    ])
+}
+
+/// A configuration with something in every kind of field.
+fn config() -> Config {
+    let mut config = Config::default();
+    config.initial.closed = [true, false, true];
+    config.initial.dispositions = vec![(libc::SIGCHLD, Disposition::Ignore)];
+    config.initial.ids = Some(Ids::user(65534, 65534));
+    config.initial.unflushed_c = Some("text".to_owned());
+    config.options.pid_file = Some(Bytes(b"not\xffUTF-8\0".to_vec()));
+    config.options.user = Some(Identity::Name("nobody".to_owned()));
+    config.options.group = Some(Identity::Id(7));
+    config.options.stdout = Some(Stream::append("log").at(1));
+    config.options.stdin = Some(Stream::file("in", Access::ReadWrite));
+    config.entry = Entry::ExecuteChecked;
+    config.privileged_action = Some(vec![Step::Hold, Step::Panic("text".to_owned())]);
+    config.life = Life::Exit(3);
+    config
+}
+
+/// Runs the tester on these bytes; it must refuse them with one line.
+#[track_caller]
+fn assert_refused(bytes: &[u8], reason: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    assert_file_refused(file.as_file(), file.path(), reason);
+}
+
+#[track_caller]
+fn assert_file_refused(_keep: &File, path: &std::path::Path, reason: &str) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tester"))
+        .stdin(File::open(path).unwrap())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    output.assert().code(i32::from(EXIT_BAD_CONFIG)).stdout("");
+    let start = "tester: cannot read the configuration: ";
+    assert!(
+        stderr.starts_with(start) && stderr.contains(reason) && stderr.lines().count() == 1,
+        "{stderr}"
+    );
+}
+
+/// A sequence without a pattern, and the same at every run.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    })
+    .take(length)
+    .collect()
+}
+
+fn a_configuration_survives_the_wire() {
+    assert_eq!(wire::decode(&wire::encode(&config())), Ok(config()));
+}
+
+fn no_bytes_are_no_configuration() {
+    assert_refused(b"", "no bytes");
+}
+
+fn a_truncated_configuration_is_refused() {
+    let bytes = wire::encode(&config());
+    for length in [1, 7, 8, 15, 16, 17, bytes.len() / 2, bytes.len() - 1] {
+        assert_refused(&bytes[..length], "");
+    }
+    for length in 0..bytes.len() {
+        wire::decode::<Config>(&bytes[..length]).unwrap_err();
+    }
+}
+
+fn a_configuration_with_bytes_appended_is_refused() {
+    let mut bytes = wire::encode(&config());
+    bytes.push(0);
+    assert_refused(&bytes, "announced");
+    bytes.extend(wire::encode(&config()));
+    assert_refused(&bytes, "announced");
+}
+
+fn random_bytes_are_refused() {
+    assert_refused(&noise(3), "not a message");
+    assert_refused(&noise(4000), "not a message");
+    // With a right header, too.
+    let mut bytes = wire::encode(&config());
+    let payload = bytes.len() - 16;
+    bytes.truncate(16);
+    bytes.extend(noise(payload));
+    assert_refused(&bytes, "invalid archive");
+}
+
+fn a_damaged_configuration_never_panics_the_decoder() {
+    let bytes = wire::encode(&config());
+    for position in 0..bytes.len() {
+        for damage in [0x01, 0x80, 0xff] {
+            let mut damaged = bytes.clone();
+            damaged[position] ^= damage;
+            // Some damage only changes a value, which is fine.
+            let _ = wire::decode::<Config>(&damaged);
+        }
+    }
+}
+
+fn a_hundred_megabytes_are_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(100_000_000).unwrap();
+    let reason = WireError::TooLong.to_string();
+    assert_file_refused(file.as_file(), file.path(), &reason);
+}
+
+fn an_unknown_argument_is_refused() {
+    Command::new(env!("CARGO_BIN_EXE_tester"))
+        .arg("--help")
+        .assert()
+        .code(i32::from(EXIT_BAD_CONFIG))
+        .stderr("tester: unknown argument --help\n");
+}
+
+fn without_a_harness_the_tester_does_not_start_anything() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), wire::encode(&Config::default())).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_tester"))
+        .stdin(File::open(file.path()).unwrap())
+        .env_remove(tester::control::TOKEN)
+        .assert()
+        .code(i32::from(tester::subject::EXIT_NO_HARNESS));
+}
+
+fn the_initial_state_is_set_up() {
+    let scenario = scenario!().from_state(|state| {
+        state.closed = [true, false, false];
+        state.descriptors = vec![OpenDescriptor {
+            number: 77,
+            path: "/".into(),
+            close_on_exec: false,
+        }];
+        state.umask = Some(0o123);
+        state.dispositions = vec![
+            (libc::SIGCHLD, Disposition::Ignore),
+            (libc::SIGUSR1, Disposition::Handle),
+        ];
+        state.blocked = tester::config::Blocked::These(vec![libc::SIGUSR2]);
+        state.extra_threads = 2;
+    });
+    let run = scenario.launch();
+    let initial = run.initial();
+    // Whatever else the test was started with is open, too.
+    let numbers = initial.descriptor_numbers();
+    assert_eq!(numbers[..2], [1, 2], "{numbers:?}");
+    assert!(numbers.contains(&77), "{numbers:?}");
+    assert_eq!(initial.umask, Some(0o123));
+    assert!(initial.ignored_signals.unwrap().contains(libc::SIGCHLD));
+    assert!(initial.caught_signals.unwrap().contains(libc::SIGUSR1));
+    let blocked: Vec<_> = initial.blocked_signals.unwrap().iter().collect();
+    assert_eq!(blocked, [libc::SIGUSR2]);
+    if let Some(threads) = initial.threads {
+        assert_eq!(threads, 3);
+    }
+}
+
+fn the_initial_ids_and_groups_are_set_up() {
+    let scenario = scenario!().from_state(|state| {
+        state.ids = Some(Ids {
+            uid: [1, 2, 3],
+            gid: [4, 5, 6],
+            groups: Some(vec![9, 8]),
+        });
+    });
+    let initial = scenario.launch().initial();
+    let triple = |real, effective, saved| {
+        Some(IdTriple {
+            real,
+            effective,
+            saved: cfg!(not(target_os = "macos")).then_some(saved),
+        })
+    };
+    assert_eq!(initial.uid, triple(1, 2, 3));
+    assert_eq!(initial.gid, triple(4, 5, 6));
+    assert_eq!(initial.groups, Some(vec![8, 9]));
+}
+
+fn the_initial_capabilities_are_set_up() {
+    /// CAP_SETGID and CAP_SETUID of <linux/capability.h>
+    const MASK: u64 = 1 << 6 | 1 << 7;
+    let scenario = scenario!().as_user(65534, 65534).from_state(|state| {
+        state.capabilities = Some(MASK);
+    });
+    let initial = scenario.launch().initial();
+    let sets = initial.capabilities.unwrap();
+    assert_eq!((sets.effective, sets.permitted), (MASK, MASK));
+    assert!(initial.uid.unwrap() == 65534);
+}
+
+fn an_impossible_initial_state_is_reported() {
+    let scenario = scenario!().from_state(|state| {
+        state.working_directory = Some("missing".into());
+    });
+    let launcher = scenario.launch().launcher();
+    launcher
+        .assert()
+        .code(i32::from(tester::subject::EXIT_BAD_STATE));
+}
+
+fn a_terminal_is_acquired() {
+    let scenario = scenario!().from_state(|state| state.session = Session::LeaderWithTerminal);
+    let initial = scenario.launch().initial();
+    assert_eq!(initial.sid, Some(initial.pid));
+    assert!(!matches!(initial.terminal, None | Some(Terminal::None)));
+}
+
+fn differing_views_are_told_apart() {
+    let run = scenario!().start();
+    let report = run.report();
+    assert_eq!(differences(&report, &report), [""; 0]);
+    let mut other = report.clone();
+    other.umask = Some(0o777);
+    other.descriptors.as_mut().unwrap().pop();
+    let found = differences(&report, &other);
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+/// Else a daemon that cannot regain its ids would prove nothing.
+fn ids_that_were_not_dropped_are_regained() {
+    let scenario = scenario!().from_state(|state| {
+        state.ids = Some(Ids {
+            uid: [65534, 65534, 0],
+            gid: [65534, 65534, 0],
+            groups: None,
+        });
+    });
+    let regained = scenario.start().try_to_regain(0, 0);
+    let has = |call: &str| regained.succeeded.iter().any(|found| found == call);
+    assert!(has("setegid(0)") && has("seteuid(0)"), "{regained:?}");
+}
+
+/// Else a daemon that does not get out of a jail would prove nothing.
+fn without_a_jail_the_climb_leads_to_the_root() {
+    let run = scenario!().start();
+    let places = run.try_to_escape();
+    assert_eq!(places, [Place::of("/".as_ref()).unwrap()]);
+}
+
+fn a_held_start_waits_to_proceed() {
+    let run = scenario!()
+        .privileged_action([Step::Hold, Step::Observe])
+        .launch();
+    let held = run.held();
+    assert!(
+        run.messages()
+            .iter()
+            .all(|frame| !matches!(frame.message, Message::Observed(_)))
+    );
+    run.proceed();
+    assert_eq!(run.observed().pid, held.pid);
+    run.launcher().assert().success();
+    assert_eq!(run.report().pid, held.pid);
+}
+
+/// Else a run that leaves nothing would prove nothing.
+fn a_process_left_behind_is_found() {
+    let run = scenario!().privileged_action([Step::ForkWorker]).start();
+    let worker = run.message("the worker", |frame| match frame.message {
+        Message::Worker(pid) => Some(pid),
+        _ => None,
+    });
+    run.kill_daemon();
+    let pids: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+    assert_eq!(pids, [worker]);
+    let assertion = AssertUnwindSafe(|| run.assert_nothing_left());
+    catch_unwind(assertion).unwrap_err();
+}
+
+fn a_held_lock_is_seen() {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let run = scenario.start();
+    assert!(run.pid_file().unwrap().locked);
+    run.exit(0);
+    assert!(!run.pid_file().unwrap().locked);
+}
+
+fn a_passed_deadline_is_told_with_an_account() {
+    let scenario = scenario!().privileged_action([Step::Hold]);
+    let run = scenario.deadline(Duration::from_millis(200)).launch();
+    let held = run.held();
+    let waiting = AssertUnwindSafe(|| run.launcher());
+    let panic = catch_unwind(waiting).unwrap_err();
+    let text = panic.downcast_ref::<String>().unwrap();
+    assert!(text.contains("the launcher's end: the deadline has passed"));
+    assert!(text.contains(&format!("from {}: Holding", held.pid)));
+}
+
+fn each_process_of_a_held_start_can_be_killed() {
+    for kill in [
+        |run: &Run| drop(run.kill_launcher()),
+        Run::kill_intermediate,
+        Run::kill_held,
+    ] {
+        let run = scenario!().privileged_action([Step::Hold]).launch();
+        run.held();
+        kill(&run);
+    }
+}
+
+fn output_may_go_to_pipes() {
+    let scenario = scenario!()
+        .piped()
+        .from_state(|state| state.unflushed_rust = Some("text".to_owned()));
+    let run = scenario.launch();
+    run.launcher().assert().success().stdout("text").stderr("");
+}
+
+fn dropping_a_run_ends_a_daemon_that_does_not_listen() {
+    // Stopped, it would not even notice that the harness is gone.
+    let steps = [Step::Observe, Step::KillItself(libc::SIGSTOP)];
+    let run = scenario!().privileged_action(steps).launch();
+    let pid = run.observed().pid;
+    let daemon = run.handle(pid);
+    drop(run);
+    assert!(daemon.wait(Instant::now()).unwrap());
+}
