@@ -118,6 +118,17 @@ pub(crate) fn flush_streams() {
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
+/// Whether the program runs with privileges that its caller lacks (set-user-id
+/// and its like), so that its environment is not to be trusted.
+pub(crate) fn has_raised_privileges() -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: getauxval takes a plain number.
+    return unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    // SAFETY: issetugid takes nothing and cannot fail.
+    return unsafe { libc::issetugid() } != 0;
+}
+
 /// setsid(2). Async-signal-safe.
 pub(crate) fn create_session() -> Result<(), Errno> {
     // SAFETY: setsid takes nothing.

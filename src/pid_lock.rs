@@ -1,8 +1,9 @@
-//! The pid file: opened without falling for what others have put there,
-//! locked for the daemon's life, cleared when a start fails.
+//! The pid file of a start: opened without falling for what others have put
+//! there, locked for the daemon's life, cleared when the start fails.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
@@ -25,11 +26,15 @@ pub(crate) struct PidFilePlan {
 
 /// The open pid file.
 #[derive(Debug)]
-pub(crate) struct PidFile {
+pub(crate) struct OpenPidFile {
     descriptor: OwnedFd,
     /// Whether the lock is this start's. If not, it is open to be read alone.
     is_ours: bool,
 }
+
+/// The pid files that this process holds for good. It is their owner in name
+/// only: that the process ends is what closes them.
+static KEPT: Mutex<Vec<OpenPidFile>> = Mutex::new(Vec::new());
 
 /// The lock of a prober is gone in a moment; a daemon's is not.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -69,11 +74,11 @@ impl PidFilePlan {
     ///
     /// On failure the file comes along if it could be opened, so that it can
     /// be seen who holds it. Async-signal-safe.
-    pub(crate) fn acquire(&self) -> (Option<PidFile>, Result<(), Failure>) {
+    pub(crate) fn acquire(&self) -> (Option<OpenPidFile>, Result<(), Failure>) {
         let descriptor = match self.open_and_lock() {
             Ok(descriptor) => descriptor,
             Err((descriptor, failure)) => {
-                let pid_file = descriptor.map(|descriptor| PidFile {
+                let pid_file = descriptor.map(|descriptor| OpenPidFile {
                     descriptor,
                     is_ours: false,
                 });
@@ -82,7 +87,7 @@ impl PidFilePlan {
         };
         let truncated = sys::truncate(descriptor.as_fd())
             .map_err(|errno| failure(ErrorKind::TruncatePidfile(errno)));
-        let pid_file = PidFile {
+        let pid_file = OpenPidFile {
             descriptor,
             is_ours: true,
         };
@@ -248,7 +253,7 @@ fn failure(kind: ErrorKind) -> Failure {
     Failure::new(kind, About::PidFile)
 }
 
-impl PidFile {
+impl OpenPidFile {
     /// The file as another process received it.
     pub(crate) fn received(descriptor: OwnedFd, is_ours: bool) -> Self {
         Self {
@@ -304,7 +309,8 @@ impl PidFile {
 
     /// Keeps file and lock for as long as this process lives.
     pub(crate) fn keep(self) {
-        let _ = self.descriptor.into_raw_fd();
+        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.push(self);
     }
 
     /// Says who holds the lock that could not be had.
