@@ -2,8 +2,9 @@
 //! there, locked for the daemon's life, cleared when the start fails.
 
 use std::ffi::{CStr, CString};
+use std::mem;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
@@ -15,6 +16,8 @@ use crate::sys::{self, Attributes, Directory, Errno, FileKind, Gid, Lock, Open, 
 #[derive(Debug)]
 pub(crate) struct PidFilePlan {
     path: CString,
+    /// To remove it by, when the working directory may be another.
+    absolute_path: CString,
     /// The folder, and the name in it.
     folder: CString,
     name: CString,
@@ -34,7 +37,16 @@ pub(crate) struct OpenPidFile {
 
 /// The pid files that this process holds for good. It is their owner in name
 /// only: that the process ends is what closes them.
-static KEPT: Mutex<Vec<OpenPidFile>> = Mutex::new(Vec::new());
+static KEPT: Mutex<Vec<(OpenPidFile, CString)>> = Mutex::new(Vec::new());
+
+fn kept() -> MutexGuard<'static, Vec<(OpenPidFile, CString)>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Hands out the last one, with its absolute path.
+pub(crate) fn take_kept() -> Option<(OpenPidFile, CString)> {
+    kept().pop()
+}
 
 /// The lock of a prober is gone in a moment; a daemon's is not.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -54,6 +66,7 @@ const CLEARED: u64 = 1;
 impl PidFilePlan {
     pub(crate) fn new(
         path: CString,
+        absolute_path: CString,
         new_owner: Option<Uid>,
         new_group: Option<Gid>,
         daemon_user: Option<Uid>,
@@ -61,12 +74,18 @@ impl PidFilePlan {
         let (folder, name) = folder_and_name(&path);
         Self {
             path,
+            absolute_path,
             folder,
             name,
             new_owner,
             new_group,
             daemon_user,
         }
+    }
+
+    /// Moved out, since nothing may be allocated where it is needed.
+    pub(crate) fn take_absolute_path(&mut self) -> CString {
+        mem::take(&mut self.absolute_path)
     }
 
     /// Opens, locks and truncates the file: 'locked and empty' means that a
@@ -152,12 +171,7 @@ impl PidFilePlan {
         if !owners.contains(&Some(attributes.owner)) {
             return refused("its directory belongs to another user");
         }
-        let others = match attributes.group {
-            Gid::ROOT => WRITABLE_BY_OTHERS & !GROUP,
-            _ => WRITABLE_BY_OTHERS,
-        };
-        let is_sticky = attributes.mode & STICKY != 0;
-        if attributes.mode & others != 0 && !is_sticky {
+        if others_can_replace_in(attributes.mode, attributes.group) {
             return refused("other users can write to its directory");
         }
         Ok(Some(folder))
@@ -183,6 +197,21 @@ impl PidFilePlan {
         }
         Ok(())
     }
+}
+
+/// Whether users other than root and the owner can write to a file.
+pub(crate) fn others_can_write(mode: u32, group: Gid) -> bool {
+    let others = match group {
+        Gid::ROOT => WRITABLE_BY_OTHERS & !GROUP,
+        _ => WRITABLE_BY_OTHERS,
+    };
+    mode & others != 0
+}
+
+/// Whether they can replace a file in a directory. The sticky bit keeps them
+/// from it.
+pub(crate) fn others_can_replace_in(mode: u32, group: Gid) -> bool {
+    others_can_write(mode, group) && mode & STICKY == 0
 }
 
 /// The folder of a path and the name in it, both never empty.
@@ -308,9 +337,20 @@ impl OpenPidFile {
     }
 
     /// Keeps file and lock for as long as this process lives.
-    pub(crate) fn keep(self) {
-        let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.push(self);
+    pub(crate) fn keep(self, path: CString) {
+        kept().push((self, path));
+    }
+
+    /// Empties the file, and removes it if that is what the path leads to. It
+    /// stays locked: whoever waits for the lock will find it gone.
+    pub(crate) fn remove(&self, path: &CStr) {
+        let _ = sys::truncate(self.descriptor());
+        let is_at_path = sys::attributes(self.descriptor()).is_ok_and(|open| {
+            sys::attributes_at(Directory::Working, path).is_ok_and(|there| there.id == open.id)
+        });
+        if is_at_path {
+            let _ = sys::unlink(path);
+        }
     }
 
     /// Says who holds the lock that could not be had.
@@ -329,12 +369,12 @@ impl OpenPidFile {
 
     fn is_open_in(&self, pid: Pid) -> bool {
         sys::attributes(self.descriptor())
-            .is_ok_and(|attributes| sys::has_open(pid, attributes.id) == Some(true))
+            .is_ok_and(|attributes| sys::has_open(pid, attributes.id) == Ok(true))
     }
 }
 
 /// The pid in a pid file: decimal digits and a line feed, nothing else.
-fn parse_pid(content: &[u8]) -> Option<Pid> {
+pub(crate) fn parse_pid(content: &[u8]) -> Option<Pid> {
     let digits = content.strip_suffix(b"\n")?;
     if !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -1,7 +1,9 @@
 //! The report that the daemon is ready: who owes it, and when it is given.
 
 use std::cell::RefCell;
+use std::ffi::CString;
 use std::fmt::{self, Display};
+use std::mem;
 use std::panic;
 use std::sync::Once;
 use std::thread;
@@ -32,6 +34,8 @@ pub(crate) enum OnFailure {
 pub(crate) struct Pending {
     pub(crate) listener: Listener,
     pub(crate) pid_file: Option<OpenPidFile>,
+    /// To remove it by.
+    pub(crate) pid_file_path: CString,
     pub(crate) daemon: Pid,
     pub(crate) on_failure: OnFailure,
 }
@@ -53,7 +57,7 @@ impl Pending {
             }
         }
         if let Some(pid_file) = self.pid_file.take() {
-            pid_file.keep();
+            pid_file.keep(mem::take(&mut self.pid_file_path));
         }
         Ok(())
     }

@@ -93,7 +93,7 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
         Err(error) => return Side::Launcher(Err(error), daemonize),
     };
     if daemonize.options.foreground {
-        return Side::Daemon(be_foreground(daemonize, &plan));
+        return Side::Daemon(be_foreground(daemonize, plan));
     }
 
     sys::flush_streams();
@@ -122,7 +122,7 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
             drop(launcher);
             let ends = (intermediate, daemon);
             let inherited = be_intermediate(&plan, ends, deadline, &single_threaded);
-            let result = be_daemon(daemonize, &plan, inherited, signal_mask, on_failure);
+            let result = be_daemon(daemonize, plan, inherited, signal_mask, on_failure);
             Side::Daemon(result)
         }
     }
@@ -155,6 +155,7 @@ impl Plan {
                 let group = options.chown_pid_file_group.as_ref();
                 Some(PidFilePlan::new(
                     path,
+                    absolute_path(options),
                     user.map(User::resolve_uid).transpose()?,
                     group
                         .map(|group| group.resolve(ErrorKind::ChownPidfile))
@@ -173,6 +174,15 @@ impl Plan {
     }
 }
 
+impl Plan {
+    fn take_pid_file_path(&mut self) -> CString {
+        self.pid_file
+            .as_mut()
+            .map(PidFilePlan::take_absolute_path)
+            .unwrap_or_default()
+    }
+}
+
 fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
     let Some(path) = path else { return Ok(None) };
     match CString::new(path.as_os_str().as_bytes()) {
@@ -181,6 +191,19 @@ fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
             Err(Error::from(ErrorKind::PathContainsNul).about(Some(Subject::Path(path.to_owned()))))
         }
     }
+}
+
+/// Where the pid file will be, to remove it. Empty if that cannot be told.
+fn absolute_path(options: &Options) -> CString {
+    let directory = std::env::current_dir().ok();
+    directory
+        .map(|directory| match &options.working_directory {
+            Some(further) => directory.join(further),
+            None => directory,
+        })
+        .zip(options.pid_file.as_ref())
+        .and_then(|(directory, path)| c_path(Some(&directory.join(path))).ok().flatten())
+        .unwrap_or_default()
 }
 
 fn refuse_nul_in_names(options: &Options) -> Result<(), Error> {
@@ -305,28 +328,34 @@ fn stays_after(failure: &Failure, on_failure: OnFailure) -> bool {
         )
 }
 
-/// Waits for a report. One that is in the channel wins over a death: it is the
-/// better cause.
+/// Waits for a report, or for the intermediate to say that there will be none.
 fn await_verdict(
     ends: &mut LauncherEnds,
     started: &mut Option<Started>,
 ) -> Result<Verdict, sys::Errno> {
     loop {
-        let told = ends.hear_intermediate()?;
-        match ends.hear_daemon()? {
-            Received::Message(Message::Ready) => return Ok(Verdict::Ready),
-            Received::Message(Message::Failed(failure)) => return Ok(Verdict::Failed(failure)),
+        let no_report_comes = match ends.hear_intermediate()? {
+            Received::Nothing => None,
+            Received::Message(message @ Message::Started { .. }) => {
+                note(started, message, ends);
+                continue;
+            }
+            Received::Message(Message::Failed(failure)) => Some(Verdict::Failed(failure)),
+            Received::Message(Message::Ended(status)) => Some(Verdict::Ended(status)),
+            Received::Message(Message::TimedOut) => Some(Verdict::TimedOut),
             Received::Message(_) => return Err(sys::errno::EPROTO),
-            Received::Nothing | Received::End => {}
-        }
-        match told {
-            Received::Message(message @ Message::Started { .. }) => note(started, message, ends),
-            Received::Message(Message::Failed(failure)) => return Ok(Verdict::Failed(failure)),
-            Received::Message(Message::Ended(status)) => return Ok(Verdict::Ended(status)),
-            Received::Message(Message::TimedOut) => return Ok(Verdict::TimedOut),
-            Received::Message(_) => return Err(sys::errno::EPROTO),
-            Received::End => return Ok(Verdict::Orphaned),
-            Received::Nothing => ends.wait(),
+            Received::End => Some(Verdict::Orphaned),
+        };
+        match (ends.hear_daemon()?, no_report_comes) {
+            // A failure that was reported wins over a death: it is the cause.
+            // That the daemon was ready does not, as it is gone.
+            (Received::Message(Message::Failed(failure)), _) => {
+                return Ok(Verdict::Failed(failure));
+            }
+            (_, Some(verdict)) => return Ok(verdict),
+            (Received::Message(Message::Ready), None) => return Ok(Verdict::Ready),
+            (Received::Message(_), None) => return Err(sys::errno::EPROTO),
+            (Received::Nothing | Received::End, None) => ends.wait(),
         }
     }
 }
@@ -397,7 +426,7 @@ fn end_orphan(started: &Started) {
     let Some(process) = &started.process else {
         return;
     };
-    for (signal, patience) in [(Signal::Terminate, Some(GRACE)), (Signal::Kill, None)] {
+    for (signal, patience) in [(Signal::TERMINATE, Some(GRACE)), (Signal::KILL, None)] {
         // Fails where it has ended by itself.
         let _ = sys::signal_process(process.as_fd(), signal);
         if sys::has_ended(process.as_fd(), patience) {
@@ -565,9 +594,9 @@ impl Supervisor {
 
     /// Ends the daemon, first asking it to.
     fn end_daemon(&self) -> Option<ExitStatus> {
-        let _ = sys::signal_child(self.daemon, Signal::Terminate);
+        let _ = sys::signal_pid(self.daemon, Signal::TERMINATE);
         self.await_end(Some(GRACE)).unwrap_or_else(|| {
-            let _ = sys::signal_child(self.daemon, Signal::Kill);
+            let _ = sys::signal_pid(self.daemon, Signal::KILL);
             self.await_end(None).flatten()
         })
     }
@@ -601,7 +630,7 @@ fn time_until(instant: Instant) -> Duration {
 
 fn be_daemon<T, S>(
     daemonize: Daemonize<T, S>,
-    plan: &Plan,
+    mut plan: Plan,
     inherited: Inherited,
     signal_mask: SignalMask,
     on_failure: OnFailure,
@@ -609,6 +638,7 @@ fn be_daemon<T, S>(
     let mut pending = Some(Pending {
         listener: Listener::Launcher(inherited.launcher),
         pid_file: inherited.pid_file,
+        pid_file_path: plan.take_pid_file_path(),
         daemon: Pid::current(),
         on_failure,
     });
@@ -619,7 +649,7 @@ fn be_daemon<T, S>(
     } = daemonize;
     let result = inherited.first_steps.and_then(|()| {
         streams::redirect(&mut options.streams, Stdio::devnull)?;
-        take_steps(actions, plan, &mut pending, || signal_mask.restore())
+        take_steps(actions, &plan, &mut pending, || signal_mask.restore())
     });
     match result {
         Ok(value) => Ok(value),
@@ -641,16 +671,17 @@ fn be_daemon<T, S>(
 }
 
 /// All the same, on this process: no forks, no session of its own.
-fn be_foreground<T, S>(daemonize: Daemonize<T, S>, plan: &Plan) -> Result<T, Error> {
+fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, Error> {
     let Daemonize {
         mut options,
         actions,
         ..
     } = daemonize;
-    let (pid_file, first_steps) = take_first_steps(plan);
+    let (pid_file, first_steps) = take_first_steps(&plan);
     let mut pending = Some(Pending {
         listener: Listener::ServiceManager(None),
         pid_file,
+        pid_file_path: plan.take_pid_file_path(),
         daemon: Pid::current(),
         on_failure: OnFailure::Return,
     });
@@ -659,7 +690,7 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, plan: &Plan) -> Result<T, Err
         if let Some(pending) = &mut pending {
             pending.listener = Listener::ServiceManager(NotifySocket::open());
         }
-        take_steps(actions, plan, &mut pending, || ())
+        take_steps(actions, &plan, &mut pending, || ())
     });
     result.map_err(|failure| {
         if let Some(pending) = &pending {

@@ -1,0 +1,325 @@
+//! The pid file of a running daemon: who it is, signals to it, its end.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::pid_lock::{self, OpenPidFile, parse_pid};
+use crate::sys::{self, Attributes, Directory, FileKind, Gid, Lock, Open, Pid, Signal, Uid, errno};
+
+/// The pid file of a daemon that may be running, as
+/// [`Daemonize::pid_file`](crate::Daemonize::pid_file) makes it.
+///
+/// The lock decides, not the file's existence: a daemon that was killed leaves
+/// a file without a lock, which means nothing. And a number in a file proves
+/// nothing: a process is taken for the daemon only if it was seen to have this
+/// very file open.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use daemonize2::PidFile;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let pid_file = PidFile::at("/run/clockd.pid");
+/// match pid_file.running()? {
+///     Some(pid) => println!("running as {pid}"),
+///     None => println!("not running"),
+/// }
+/// if pid_file.stop(Duration::from_secs(10))? {
+///     println!("stopped");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Platform notes
+///
+/// On Linux, signals go through a pidfd that was opened before the process was
+/// verified, so that they never reach another. On FreeBSD and macOS the pid
+/// may be another's in the instants between. On the other platforms nothing
+/// can verify a process: what needs it fails with
+/// [`Unsupported`](io::ErrorKind::Unsupported).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PidFile {
+    path: PathBuf,
+}
+
+/// A daemon that was seen to have the pid file open.
+struct Running {
+    pid: Pid,
+    /// Opened before it was verified.
+    process: Option<OwnedFd>,
+    pid_file: OwnedFd,
+    attributes: Attributes,
+}
+
+/// How long a process may take to be gone after SIGKILL.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(2);
+
+impl PidFile {
+    /// The pid file at this path. Nothing is opened yet.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The pid of the running daemon. `None` where the file is absent, or
+    /// nobody holds its lock.
+    ///
+    /// Takes a shared lock for an instant, which a start waits out.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) while a daemon is starting;
+    /// [`InvalidData`](io::ErrorKind::InvalidData) where the lock is held but
+    /// the content is no pid, or that of a process that does not have the file
+    /// open; [`PermissionDenied`](io::ErrorKind::PermissionDenied) where the
+    /// process is another user's, and may not be looked at; and what open(2)
+    /// fails with.
+    pub fn running(&self) -> io::Result<Option<u32>> {
+        Ok(self.find()?.map(|running| running.pid.number()))
+    }
+
+    /// Sends a signal to the running daemon. False where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`running`](Self::running), and what kill(2) fails with.
+    ///
+    /// # Security
+    ///
+    /// As root, a file or directory that others can write to is refused with
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) (a directory with
+    /// the sticky bit is not); and where either belongs to another user, so is
+    /// a process that is not wholly that user's: whoever can make a pid file
+    /// can name any process in it.
+    pub fn signal(&self, signal: i32) -> io::Result<bool> {
+        match self.find()? {
+            Some(running) => self.signal_running(&running, Signal(signal)),
+            None => Ok(false),
+        }
+    }
+
+    /// Ends the running daemon: SIGTERM, and SIGKILL if it has not ended when
+    /// the time is up. Returns when the process is gone and the lock is free;
+    /// false where no daemon was running.
+    ///
+    /// A daemon that is starting is waited for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`signal`](Self::signal);
+    /// [`TimedOut`](io::ErrorKind::TimedOut) where the process is gone, but
+    /// another one that inherited the lock still holds it when the time is up,
+    /// or where even SIGKILL does not end it.
+    pub fn stop(&self, patience: Duration) -> io::Result<bool> {
+        let patience_ends = Instant::now()
+            .checked_add(patience)
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(u32::MAX.into()));
+        let running = loop {
+            match self.find() {
+                Err(error) if is_starting(&error) && Instant::now() < patience_ends => {
+                    sys::pause(PAUSE);
+                }
+                Err(error) => return Err(error),
+                Ok(None) => return Ok(false),
+                Ok(Some(running)) => break running,
+            }
+        };
+        // False where it has ended meanwhile, which is what was wanted.
+        self.signal_running(&running, Signal::TERMINATE)?;
+        if !running.ends_by(patience_ends) {
+            self.signal_running(&running, Signal::KILL)?;
+            if !running.ends_by(Instant::now() + LAST_PATIENCE) {
+                return Err(self.error(io::ErrorKind::TimedOut, "SIGKILL has not ended the daemon"));
+            }
+        }
+        let lock_patience_ends = patience_ends.max(Instant::now() + PAUSE);
+        while !is_unlocked(&running.pid_file)? {
+            if Instant::now() >= lock_patience_ends {
+                let text = "the daemon has ended, but another process holds its lock";
+                return Err(self.error(io::ErrorKind::TimedOut, text));
+            }
+            sys::pause(PAUSE);
+        }
+        Ok(true)
+    }
+
+    fn find(&self) -> io::Result<Option<Running>> {
+        let path = CString::new(self.path.as_os_str().as_bytes())
+            .map_err(|_| self.error(io::ErrorKind::InvalidInput, "NUL byte in path"))?;
+        let pid_file = match sys::open_at(Directory::Working, &path, Open::ReadOnly) {
+            Ok(descriptor) => descriptor,
+            Err(errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
+        };
+        let attributes = sys::attributes(pid_file.as_fd()).map_err(io::Error::from_raw_os_error)?;
+        if attributes.kind != FileKind::Regular {
+            return Err(self.error(io::ErrorKind::InvalidData, "not a regular file"));
+        }
+        if is_unlocked(&pid_file)? {
+            return Ok(None);
+        }
+        let mut content = [0; 32];
+        let length = sys::read_at_start(pid_file.as_fd(), &mut content)
+            .map_err(io::Error::from_raw_os_error)?;
+        if length == 0 {
+            return Err(self.error(io::ErrorKind::WouldBlock, "the daemon is starting"));
+        }
+        let Some(pid) = parse_pid(&content[..length]) else {
+            return Err(self.error(io::ErrorKind::InvalidData, "locked, but contains no pid"));
+        };
+        let process = sys::open_process(pid);
+        match sys::has_open(pid, attributes.id) {
+            Ok(true) => Ok(Some(Running {
+                pid,
+                process,
+                pid_file,
+                attributes,
+            })),
+            // The daemon may have ended since.
+            Ok(false) if is_unlocked(&pid_file)? => Ok(None),
+            Ok(false) => {
+                let text = format!("locked, but not by process {}", pid.number());
+                Err(self.error(io::ErrorKind::InvalidData, text))
+            }
+            Err(errno) => {
+                let text = format!("process {} cannot be verified", pid.number());
+                let kind = io::Error::from_raw_os_error(errno).kind();
+                Err(self.error(kind, text))
+            }
+        }
+    }
+
+    fn signal_running(&self, running: &Running, signal: Signal) -> io::Result<bool> {
+        self.refuse_what_others_chose(running)?;
+        let sent = match &running.process {
+            Some(process) => sys::signal_process(process.as_fd(), signal),
+            None => sys::signal_pid(running.pid, signal),
+        };
+        match sent {
+            Ok(()) => Ok(true),
+            Err(errno::ESRCH) => Ok(false),
+            Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    fn refuse_what_others_chose(&self, running: &Running) -> io::Result<()> {
+        if sys::effective_user() != Uid::ROOT {
+            return Ok(());
+        }
+        let denied = |text: &'static str| Err(self.error(io::ErrorKind::PermissionDenied, text));
+        let file = &running.attributes;
+        let folder = match self.path.parent() {
+            Some(folder) if folder != Path::new("") => fs::metadata(folder)?,
+            _ => fs::metadata(".")?,
+        };
+        if pid_lock::others_can_write(file.mode, file.group) {
+            return denied("other users can write to it");
+        }
+        if pid_lock::others_can_replace_in(folder.mode(), Gid(folder.gid())) {
+            return denied("other users can write to its directory");
+        }
+        let owners = [file.owner, Uid(folder.uid())];
+        for owner in owners.into_iter().filter(|owner| *owner != Uid::ROOT) {
+            let users = sys::users_of(running.pid).map_err(io::Error::from_raw_os_error)?;
+            if users.iter().any(|user| *user != owner) {
+                return denied("another user can write to it, and the process is not that user's");
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, kind: io::ErrorKind, text: impl AsRef<str>) -> io::Error {
+        let text = format!("pid file {}: {}", self.path.display(), text.as_ref());
+        io::Error::new(kind, text)
+    }
+}
+
+impl Running {
+    /// Waits for the end of the process. False if the time was up first.
+    fn ends_by(&self, patience_ends: Instant) -> bool {
+        let left = || patience_ends.saturating_duration_since(Instant::now());
+        if let Some(process) = &self.process {
+            return sys::has_ended(process.as_fd(), Some(left()));
+        }
+        while sys::has_open(self.pid, self.attributes.id) == Ok(true) {
+            if left().is_zero() {
+                return false;
+            }
+            sys::pause(PAUSE);
+        }
+        true
+    }
+}
+
+fn is_starting(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+fn is_unlocked(pid_file: &OwnedFd) -> io::Result<bool> {
+    match sys::lock(pid_file.as_fd(), Lock::Shared) {
+        Ok(()) => {
+            let _ = sys::lock(pid_file.as_fd(), Lock::None);
+            Ok(true)
+        }
+        Err(errno::EWOULDBLOCK) => Ok(false),
+        Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// Removes the pid file of this process when it is dropped: at a clean exit.
+///
+/// Not needed for the next start, which takes over what is left; but tidy. The
+/// file is emptied in any case. It is removed if its path still leads to it,
+/// and this process may: after a change of identity it often may not, and
+/// after a change of root directory the path leads elsewhere.
+///
+/// ```no_run
+/// # fn serve() {}
+/// # fn main() -> Result<(), daemonize2::Error> {
+/// daemonize2::Daemonize::new()
+///     .pid_file("/run/clockd.pid")
+///     .start_checked()?;
+/// let _guard = daemonize2::PidFileGuard::take();
+/// serve();
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "the pid file is removed when this is dropped"]
+#[derive(Debug)]
+pub struct PidFileGuard {
+    pid_file: OpenPidFile,
+    path: CString,
+    process: Pid,
+}
+
+impl PidFileGuard {
+    /// Takes over the pid file that the last start has locked for this
+    /// process. `None` where there was none, or it was taken already.
+    ///
+    /// With [deferred readiness](crate::Daemonize::deferred_readiness), there
+    /// is one after [`Readiness::ready`](crate::Readiness::ready).
+    pub fn take() -> Option<Self> {
+        let (pid_file, path) = pid_lock::take_kept()?;
+        Some(Self {
+            pid_file,
+            path,
+            process: Pid::current(),
+        })
+    }
+}
+
+impl Drop for PidFileGuard {
+    fn drop(&mut self) {
+        // A copy made by fork(2) is not the daemon.
+        if self.process == Pid::current() {
+            self.pid_file.remove(&self.path);
+        }
+    }
+}
