@@ -2,11 +2,14 @@
 //! with the time and its pid.
 //!
 //! ```sh
-//! cargo run --example service -- start
+//! cargo run --example service -- start    # also stop, restart, status, run
 //! ```
 //!
-//! It keeps its pid file and its log in a directory of its own that an
-//! ordinary user may make. A second start names the running daemon.
+//! It keeps pid file and log in a directory of its own that an ordinary user
+//! may make. `start` works from a shell, and without a flag under systemd, be
+//! it `Type=forking` or `Type=notify`: see examples/systemd. `run` stays in
+//! the foreground. The exit codes are those of the Linux Standard Base for
+//! init scripts: `status` ends with 0 if the service runs, and with 3 if not.
 
 #[cfg(unix)]
 mod service {
@@ -15,41 +18,78 @@ mod service {
     use std::io::{self, Write as _};
     use std::net::TcpListener;
     use std::os::unix::fs::DirBuilderExt as _;
-    use std::path::PathBuf;
-    use std::time::{SystemTime, UNIX_EPOCH};
+    use std::path::{Path, PathBuf};
+    use std::process::ExitCode;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use daemonize2::{Daemonize, Outcome};
+    use daemonize2::{Daemonize, Outcome, PidFile};
 
-    pub(super) fn start() -> Result<(), Box<dyn Error>> {
+    type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+    const NOT_RUNNING: u8 = 3;
+
+    pub(super) fn start(foreground: bool) -> Result<ExitCode> {
         let home = home()?;
-        let listener = TcpListener::bind("127.0.0.1:0")?;
-        let address = listener.local_addr()?;
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(home.join("log"))?;
-
-        let daemonize = Daemonize::new()
+        let mut daemonize = Daemonize::new()
             .working_directory(&home)
-            .pid_file(home.join("service.pid"))
-            .stdout(log.try_clone()?)
-            .stderr(log);
+            .pid_file(pid_file(&home))
+            .startup_timeout(Duration::from_secs(10))
+            .foreground(foreground);
+        if !foreground {
+            let log = File::options()
+                .create(true)
+                .append(true)
+                .open(home.join("log"))?;
+            daemonize = daemonize.stdout(log.try_clone()?).stderr(log);
+        }
+        // Whatever fails in here is what `start` says and ends with.
+        let address_file = home.join("address");
+        let daemonize = daemonize.initialize(move |()| -> io::Result<_> {
+            let listener = TcpListener::bind("127.0.0.1:0")?;
+            fs::write(address_file, listener.local_addr()?.to_string())?;
+            Ok(listener)
+        });
 
         match daemonize.execute_checked() {
             Outcome::Parent(Ok(parent)) => {
+                let address = fs::read_to_string(home.join("address"))?;
                 println!("listening on {address}, pid {}", parent.daemon_pid);
                 println!("log and pid file are in {}", home.display());
-                Ok(())
+                Ok(ExitCode::SUCCESS)
             }
-            Outcome::Parent(Err(error)) => Err(error.into()),
-            Outcome::Child(Ok(_)) => serve(&listener),
-            // The launcher has told the user; there is nothing to add here.
-            Outcome::Child(Err(_)) => std::process::exit(1),
+            Outcome::Child(Ok(child)) => serve(&child.privileged_action_result),
+            // The launcher tells the user.
+            Outcome::Child(Err(_)) if !foreground => std::process::exit(1),
+            Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => Err(error.into()),
         }
     }
 
-    fn serve(listener: &TcpListener) -> Result<(), Box<dyn Error>> {
-        println!("serving on {}", listener.local_addr()?);
+    pub(super) fn stop() -> Result<ExitCode> {
+        let was_running = PidFile::at(pid_file(&home()?)).stop(Duration::from_secs(10))?;
+        println!(
+            "{}",
+            if was_running {
+                "stopped"
+            } else {
+                "was not running"
+            }
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+
+    pub(super) fn status() -> Result<ExitCode> {
+        let home = home()?;
+        let Some(pid) = PidFile::at(pid_file(&home)).running()? else {
+            println!("not running");
+            return Ok(ExitCode::from(NOT_RUNNING));
+        };
+        let address = fs::read_to_string(home.join("address"))?;
+        println!("listening on {address}, pid {pid}");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn serve(listener: &TcpListener) -> Result<ExitCode> {
+        println!("{} serving on {}", now(), listener.local_addr()?);
         for client in listener.incoming() {
             let answered = client.and_then(|mut client| {
                 writeln!(client, "{} from pid {}", now(), std::process::id())
@@ -58,14 +98,24 @@ mod service {
                 eprintln!("{} a client was lost: {error}", now());
             }
         }
-        Ok(())
+        Ok(ExitCode::SUCCESS)
     }
 
-    /// A directory that is this user's own.
+    fn pid_file(home: &Path) -> PathBuf {
+        home.join("service.pid")
+    }
+
+    /// A directory that is this user's own; systemd makes one if a unit says
+    /// `RuntimeDirectory=`.
     fn home() -> io::Result<PathBuf> {
-        let parent =
-            std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let home = parent.join("daemonize2-service");
+        let home = if let Some(made) = std::env::var_os("RUNTIME_DIRECTORY") {
+            PathBuf::from(made)
+        } else if let Some(parent) = std::env::var_os("XDG_RUNTIME_DIR") {
+            Path::new(&parent).join("daemonize2-service")
+        } else {
+            let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
+            std::env::temp_dir().join(format!("daemonize2-service-{user}"))
+        };
         match DirBuilder::new().mode(0o700).create(&home) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => fs::canonicalize(home),
@@ -88,19 +138,20 @@ fn main() -> std::process::ExitCode {
 
     let command = std::env::args().nth(1);
     let result = match command.as_deref() {
-        Some("start") => service::start(),
+        Some("start") => service::start(daemonize2::supervised()),
+        Some("run") => service::start(true),
+        Some("stop") => service::stop(),
+        Some("status") => service::status(),
+        Some("restart") => service::stop().and_then(|_| service::start(false)),
         _ => {
-            eprintln!("usage: service start");
+            eprintln!("usage: service start|stop|restart|status|run");
             return ExitCode::from(2);
         }
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("service: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        eprintln!("service: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 #[cfg(not(unix))]

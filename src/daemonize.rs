@@ -1,11 +1,15 @@
 //! The builder: options and entry points.
 
-use std::fmt;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::time::Duration;
 
+use crate::actions::{self, Actions};
 use crate::error::{Error, Subject};
 use crate::identity::{Group, User};
+use crate::readiness::Readiness;
 use crate::report::About;
 use crate::sequence::{self, Threads};
 use crate::streams::{Stdio, Streams};
@@ -94,9 +98,62 @@ impl<T> Outcome<T> {
 /// }
 /// ```
 #[must_use = "nothing is started before one of the entry points is called"]
-pub struct Daemonize<T> {
+pub struct Daemonize<T, Stage = stage::Actions> {
     pub(crate) options: Options,
-    pub(crate) privileged_action: Box<dyn FnOnce() -> T>,
+    pub(crate) actions: Actions<T>,
+    pub(crate) stage: PhantomData<Stage>,
+}
+
+/// How far a [`Daemonize`] has been told what to run: the closures are given
+/// in the order in which they run, which the compiler checks.
+///
+/// ```compile_fail,E0599
+/// // After an initialization it is too late for a privileged action.
+/// let daemonize = daemonize2::Daemonize::new()
+///     .initialize(|()| Ok::<_, std::io::Error>(()))
+///     .privileged_action(|| ());
+/// ```
+///
+/// ```compile_fail,E0599
+/// // What comes after readiness has been handed over is up to the caller.
+/// let daemonize = daemonize2::Daemonize::new()
+///     .deferred_readiness()
+///     .initialize(|_| Ok::<_, std::io::Error>(()));
+/// ```
+///
+/// ```
+/// let daemonize = daemonize2::Daemonize::new()
+///     .privileged_action(|| 1)
+///     .initialize(|one| Ok::<_, std::io::Error>(one + 1))
+///     .umask(0o077)
+///     .initialize(|two| Ok::<_, std::io::Error>(two + 1))
+///     .deferred_readiness()
+///     .working_directory("/");
+/// ```
+pub mod stage {
+    /// A privileged action may be given, or an initialization.
+    #[derive(Debug)]
+    pub enum Actions {}
+
+    /// Another initialization may be given.
+    #[derive(Debug)]
+    pub enum Initialization {}
+
+    /// Readiness is the caller's to report.
+    #[derive(Debug)]
+    pub enum DeferredReadiness {}
+
+    /// The stages in which an initialization may be given.
+    pub trait BeforeReadiness: sealed::Sealed {}
+
+    impl BeforeReadiness for Actions {}
+    impl BeforeReadiness for Initialization {}
+
+    mod sealed {
+        pub trait Sealed {}
+        impl Sealed for super::Actions {}
+        impl Sealed for super::Initialization {}
+    }
 }
 
 /// All options that are plain data.
@@ -111,6 +168,8 @@ pub(crate) struct Options {
     pub(crate) umask: Mask,
     pub(crate) root: Option<PathBuf>,
     pub(crate) streams: Streams,
+    pub(crate) startup_timeout: Option<Duration>,
+    pub(crate) foreground: bool,
 }
 
 impl Options {
@@ -136,7 +195,7 @@ impl Options {
     }
 }
 
-impl<T> fmt::Debug for Daemonize<T> {
+impl<T, Stage> fmt::Debug for Daemonize<T, Stage> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let options = &self.options;
         let [stdin, stdout, stderr] = &options.streams;
@@ -153,6 +212,8 @@ impl<T> fmt::Debug for Daemonize<T> {
             .field("stdin", stdin)
             .field("stdout", stdout)
             .field("stderr", stderr)
+            .field("startup_timeout", &options.startup_timeout)
+            .field("foreground", &options.foreground)
             .finish_non_exhaustive()
     }
 }
@@ -176,14 +237,18 @@ impl Daemonize<()> {
                 group: None,
                 umask: Mask(0o027),
                 root: None,
-                streams: [Stdio::devnull(), Stdio::devnull(), Stdio::devnull()],
+                streams: [None, None, None],
+                startup_timeout: None,
+                foreground: false,
             },
-            privileged_action: Box::new(|| ()),
+            actions: actions::none(),
+            stage: PhantomData,
         }
     }
 }
 
-impl<T> Daemonize<T> {
+/// Options, in any order.
+impl<T, Stage> Daemonize<T, Stage> {
     /// Writes the pid of the daemon to this file, and holds a lock on it for
     /// as long as the daemon lives. Default: none.
     ///
@@ -290,40 +355,127 @@ impl<T> Daemonize<T> {
 
     /// What becomes of standard input. Default: [`Stdio::devnull`].
     pub fn stdin<S: Into<Stdio>>(mut self, stdio: S) -> Self {
-        self.options.streams[0] = stdio.into();
+        self.options.streams[0] = Some(stdio.into());
         self
     }
 
     /// What becomes of standard output. Default: [`Stdio::devnull`].
     pub fn stdout<S: Into<Stdio>>(mut self, stdio: S) -> Self {
-        self.options.streams[1] = stdio.into();
+        self.options.streams[1] = Some(stdio.into());
         self
     }
 
     /// What becomes of standard error. Default: [`Stdio::devnull`].
     pub fn stderr<S: Into<Stdio>>(mut self, stdio: S) -> Self {
-        self.options.streams[2] = stdio.into();
+        self.options.streams[2] = Some(stdio.into());
         self
     }
 
-    /// Runs in the daemon just before it changes root directory and identity:
-    /// to bind a privileged port, to read a key. A later one replaces an
-    /// earlier one.
+    /// Gives up on a daemon that is not ready by then. Default: waits for as
+    /// long as it takes.
+    ///
+    /// The time runs from the first fork. The daemon is then sent SIGTERM, a
+    /// second later SIGKILL, and the start fails with
+    /// [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout). Has no
+    /// effect in the [foreground](Self::foreground), where there is nobody to
+    /// see to it.
+    pub fn startup_timeout(mut self, timeout: Duration) -> Self {
+        self.options.startup_timeout = Some(timeout);
+        self
+    }
+
+    /// Stays in this process: no fork, no new session, and the standard
+    /// streams are kept unless they are set. All else is done as configured.
+    /// Default: false.
+    ///
+    /// For a service manager that wants its services so, for a debugger, or
+    /// for a container: see [`supervised`](crate::supervised). There is no
+    /// launcher: [`start`](Self::start) returns the daemon's value here, and
+    /// [`execute`](Self::execute) returns `Outcome::Child`. When the process
+    /// is ready, systemd is told, if it has asked for it.
+    ///
+    /// After a failure the process is left half changed: what has been done
+    /// by then, such as a new umask or root directory, is not undone. The pid
+    /// file is.
+    pub fn foreground(mut self, foreground: bool) -> Self {
+        self.options.foreground = foreground;
+        self
+    }
+}
+
+/// What the daemon runs while it starts. All closures run in the daemon, and
+/// what one returns is what the next gets. If one panics, the start fails with
+/// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the panic's text.
+impl<T> Daemonize<T> {
+    /// Runs just before the daemon changes root directory and identity: to
+    /// bind a privileged port, to read a key. A later one replaces an earlier
+    /// one.
     ///
     /// Its result is what the daemon gets from [`start`](Self::start), or in
-    /// [`Child`]. If it panics, the start fails with
-    /// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the panic's
-    /// text.
+    /// [`Child`].
     ///
     /// It should start no threads: on Linux, capabilities are cleared in the
     /// thread that changes identity alone.
     pub fn privileged_action<N, F: FnOnce() -> N + 'static>(self, action: F) -> Daemonize<N> {
+        self.running(actions::privileged(action))
+    }
+
+    /// As [`privileged_action`](Self::privileged_action), but may fail: an
+    /// `Err` fails the start with
+    /// [`ErrorKind::PrivilegedAction`](crate::ErrorKind::PrivilegedAction),
+    /// and the launcher gets to see its text.
+    pub fn try_privileged_action<N, E, F>(self, action: F) -> Daemonize<N>
+    where
+        E: Display,
+        F: FnOnce() -> Result<N, E> + 'static,
+    {
+        self.running(actions::try_privileged(action))
+    }
+
+    fn running<N, S>(self, actions: Actions<N>) -> Daemonize<N, S> {
         Daemonize {
             options: self.options,
-            privileged_action: Box::new(action),
+            actions,
+            stage: PhantomData,
+        }
+    }
+}
+
+/// What the daemon runs once it is who it is to be.
+impl<T: 'static, Stage: stage::BeforeReadiness> Daemonize<T, Stage> {
+    /// Runs after privileges are dropped and the pid is written, before the
+    /// launcher is told: to build an async runtime, to open a database. Gets
+    /// what the closure before it returned. May be given more than once.
+    ///
+    /// An `Err` fails the start with
+    /// [`ErrorKind::Initialize`](crate::ErrorKind::Initialize), and the
+    /// launcher gets to see its text.
+    pub fn initialize<N, E, F>(self, initialize: F) -> Daemonize<N, stage::Initialization>
+    where
+        E: Display,
+        F: FnOnce(T) -> Result<N, E> + 'static,
+    {
+        Daemonize {
+            options: self.options,
+            actions: actions::then_initialize(self.actions, initialize),
+            stage: PhantomData,
         }
     }
 
+    /// Hands the report that the daemon is ready over to the caller, together
+    /// with the result: for a server that knows only later that it serves.
+    /// The launcher waits for [`Readiness::ready`].
+    pub fn deferred_readiness(self) -> Daemonize<(T, Readiness), stage::DeferredReadiness> {
+        Daemonize {
+            options: self.options,
+            actions: actions::then_hand_over(self.actions),
+            stage: PhantomData,
+        }
+    }
+}
+
+/// The entry points.
+impl<T, Stage> Daemonize<T, Stage> {
     /// Starts the daemon. Returns in the daemon alone: the launcher exits with
     /// 0 when the daemon is ready, by `_exit(2)` as daemon(3) does, so that
     /// atexit handlers are the daemon's.

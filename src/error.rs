@@ -137,6 +137,17 @@ error_kinds! {
     34 IntermediateExited "the intermediate process ended before the daemon was ready";
     /// The sockets between the processes could not be made or used.
     35 Channel(Errno) "cannot connect launcher and daemon";
+    /// The [privileged action](crate::Daemonize::try_privileged_action)
+    /// returned an error.
+    36 PrivilegedAction "the privileged action failed";
+    /// The [initialization](crate::Daemonize::initialize) returned an error.
+    37 Initialize "the initialization failed";
+    /// The daemon [said](crate::Readiness::fail) that it cannot serve, or
+    /// dropped its [`Readiness`](crate::Readiness) unused.
+    38 NotReady "the daemon is not ready";
+    /// The daemon was not ready within the
+    /// [startup timeout](crate::Daemonize::startup_timeout), and was ended.
+    39 StartupTimeout "the daemon was not ready in time";
 }
 
 impl Display for ErrorKind {

@@ -131,17 +131,24 @@
 
 #![cfg(unix)]
 
+mod actions;
 mod daemonize;
 mod error;
 mod identity;
+mod notify;
 mod pid_file;
+mod pid_lock;
+mod readiness;
 mod report;
 mod root;
 mod sequence;
 mod streams;
 mod sys;
 
-pub use daemonize::{Child, Daemonize, Mask, Outcome, Parent};
+pub use daemonize::{Child, Daemonize, Mask, Outcome, Parent, stage};
 pub use error::{Error, ErrorKind};
 pub use identity::{Group, User};
+pub use notify::supervised;
+pub use pid_file::{PidFile, PidFileGuard};
+pub use readiness::Readiness;
 pub use streams::Stdio;

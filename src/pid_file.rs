@@ -1,383 +1,325 @@
-//! The pid file: opened without falling for what others have put there,
-//! locked for the daemon's life, cleared when a start fails.
+//! The pid file of a running daemon: who it is, signals to it, its end.
 
-use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind};
-use crate::report::{About, Failure};
-use crate::sys::{self, Attributes, Directory, Errno, FileKind, Gid, Lock, Open, Pid, Uid, errno};
+use crate::pid_lock::{self, OpenPidFile, parse_pid};
+use crate::sys::{self, Attributes, Directory, FileKind, Gid, Lock, Open, Pid, Signal, Uid, errno};
 
-/// Where the pid file is to be and whom it may belong to: all that has to be
-/// looked up has been.
-#[derive(Debug)]
-pub(crate) struct PidFilePlan {
-    path: CString,
-    /// The folder, and the name in it.
-    folder: CString,
-    name: CString,
-    new_owner: Option<Uid>,
-    new_group: Option<Gid>,
-    /// The user that the daemon becomes: may own the folder.
-    daemon_user: Option<Uid>,
+/// The pid file of a daemon that may be running, as
+/// [`Daemonize::pid_file`](crate::Daemonize::pid_file) makes it.
+///
+/// The lock decides, not the file's existence: a daemon that was killed leaves
+/// a file without a lock, which means nothing. And a number in a file proves
+/// nothing: a process is taken for the daemon only if it was seen to have this
+/// very file open.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use daemonize2::PidFile;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let pid_file = PidFile::at("/run/clockd.pid");
+/// match pid_file.running()? {
+///     Some(pid) => println!("running as {pid}"),
+///     None => println!("not running"),
+/// }
+/// if pid_file.stop(Duration::from_secs(10))? {
+///     println!("stopped");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Platform notes
+///
+/// On Linux, signals go through a pidfd that was opened before the process was
+/// verified, so that they never reach another. On FreeBSD and macOS the pid
+/// may be another's in the instants between. On the other platforms nothing
+/// can verify a process: what needs it fails with
+/// [`Unsupported`](io::ErrorKind::Unsupported).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PidFile {
+    path: PathBuf,
 }
 
-/// The open pid file.
-#[derive(Debug)]
-pub(crate) struct PidFile {
-    descriptor: OwnedFd,
-    /// Whether the lock is this start's. If not, it is open to be read alone.
-    is_ours: bool,
+/// A daemon that was seen to have the pid file open.
+struct Running {
+    pid: Pid,
+    /// Opened before it was verified.
+    process: Option<OwnedFd>,
+    pid_file: OwnedFd,
+    attributes: Attributes,
 }
 
-/// The lock of a prober is gone in a moment; a daemon's is not.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a process may take to be gone after SIGKILL.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// What every other may not do to a pid file or its folder.
-const WRITABLE_BY_OTHERS: u32 = 0o022;
-const GROUP: u32 = 0o070;
-const STICKY: u32 = 0o1000;
-const MODE: u32 = 0o644;
-
-/// The file offset that says that the file was cleared: the one thing that
-/// all share who share the open file, and that nobody has a use for, as it is
-/// read and written by position.
-const CLEARED: u64 = 1;
-
-impl PidFilePlan {
-    pub(crate) fn new(
-        path: CString,
-        new_owner: Option<Uid>,
-        new_group: Option<Gid>,
-        daemon_user: Option<Uid>,
-    ) -> Self {
-        let (folder, name) = folder_and_name(&path);
-        Self {
-            path,
-            folder,
-            name,
-            new_owner,
-            new_group,
-            daemon_user,
-        }
+impl PidFile {
+    /// The pid file at this path. Nothing is opened yet.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
     }
 
-    /// Opens, locks and truncates the file: 'locked and empty' means that a
-    /// daemon is starting.
+    /// The pid of the running daemon. `None` where the file is absent, or
+    /// nobody holds its lock.
     ///
-    /// On failure the file comes along if it could be opened, so that it can
-    /// be seen who holds it. Async-signal-safe.
-    pub(crate) fn acquire(&self) -> (Option<PidFile>, Result<(), Failure>) {
-        let descriptor = match self.open_and_lock() {
-            Ok(descriptor) => descriptor,
-            Err((descriptor, failure)) => {
-                let pid_file = descriptor.map(|descriptor| PidFile {
-                    descriptor,
-                    is_ours: false,
-                });
-                return (pid_file, Err(failure));
-            }
-        };
-        let truncated = sys::truncate(descriptor.as_fd())
-            .map_err(|errno| failure(ErrorKind::TruncatePidfile(errno)));
-        let pid_file = PidFile {
-            descriptor,
-            is_ours: true,
-        };
-        (Some(pid_file), truncated)
+    /// Takes a shared lock for an instant, which a start waits out.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) while a daemon is starting;
+    /// [`InvalidData`](io::ErrorKind::InvalidData) where the lock is held but
+    /// the content is no pid, or that of a process that does not have the file
+    /// open; [`PermissionDenied`](io::ErrorKind::PermissionDenied) where the
+    /// process is another user's, and may not be looked at; and what open(2)
+    /// fails with.
+    pub fn running(&self) -> io::Result<Option<u32>> {
+        Ok(self.find()?.map(|running| running.pid.number()))
     }
 
-    fn open_and_lock(&self) -> Result<OwnedFd, (Option<OwnedFd>, Failure)> {
-        let folder = self.trusted_folder().map_err(|failure| (None, failure))?;
-        let (directory, name) = match &folder {
-            Some(folder) => (Directory::Open(folder.as_fd()), &*self.name),
-            None => (Directory::Working, &*self.path),
-        };
-        let patience_ends = Instant::now() + PATIENCE;
-        loop {
-            let descriptor = open(directory, name).map_err(|errno| {
-                let failure = failure(ErrorKind::OpenPidfile(errno));
-                let failure = match errno {
-                    errno::ELOOP => failure.because("it is a symbolic link"),
-                    _ => failure,
-                };
-                (None, failure)
-            })?;
-            let locked = lock_patiently(descriptor.as_fd(), patience_ends);
-            let attributes = match sys::attributes(descriptor.as_fd()) {
-                Ok(attributes) => attributes,
-                Err(errno) => return Err((None, failure(ErrorKind::OpenPidfile(errno)))),
-            };
-            // A lock on a file that somebody has replaced meanwhile guards
-            // nothing.
-            let is_still_there = sys::attributes_at(directory, name)
-                .is_ok_and(|at_path| at_path.id == attributes.id);
-            if !is_still_there && Instant::now() < patience_ends {
-                sys::pause(PAUSE);
-                continue;
-            }
-            if !is_still_there {
-                let failure = failure(ErrorKind::OpenPidfile(errno::EAGAIN))
-                    .because("it is replaced again and again");
-                return Err((None, failure));
-            }
-            self.accept(&attributes)
-                .map_err(|failure| (None, failure))?;
-            return match locked {
-                Ok(()) => make_unwritable_by_others(descriptor, &attributes),
-                Err(errno) => Err((Some(descriptor), failure(ErrorKind::LockPidfile(errno)))),
-            };
+    /// Sends a signal to the running daemon. False where there is none.
+    ///
+    /// # Errors
+    ///
+    /// As for [`running`](Self::running), and what kill(2) fails with.
+    ///
+    /// # Security
+    ///
+    /// As root, a file or directory that others can write to is refused with
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) (a directory with
+    /// the sticky bit is not); and where either belongs to another user, so is
+    /// a process that is not wholly that user's: whoever can make a pid file
+    /// can name any process in it.
+    pub fn signal(&self, signal: i32) -> io::Result<bool> {
+        match self.find()? {
+            Some(running) => self.signal_running(&running, Signal(signal)),
+            None => Ok(false),
         }
     }
 
-    /// Root looks at the folder first: who may write to it, may put anything
-    /// there at any time.
-    fn trusted_folder(&self) -> Result<Option<OwnedFd>, Failure> {
-        if sys::effective_user() != Uid::ROOT {
+    /// Ends the running daemon: SIGTERM, and SIGKILL if it has not ended when
+    /// the time is up. Returns when the process is gone and the lock is free;
+    /// false where no daemon was running.
+    ///
+    /// A daemon that is starting is waited for.
+    ///
+    /// # Errors
+    ///
+    /// As for [`signal`](Self::signal);
+    /// [`TimedOut`](io::ErrorKind::TimedOut) where the process is gone, but
+    /// another one that inherited the lock still holds it when the time is up,
+    /// or where even SIGKILL does not end it.
+    pub fn stop(&self, patience: Duration) -> io::Result<bool> {
+        let patience_ends = Instant::now()
+            .checked_add(patience)
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(u32::MAX.into()));
+        let running = loop {
+            match self.find() {
+                Err(error) if is_starting(&error) && Instant::now() < patience_ends => {
+                    sys::pause(PAUSE);
+                }
+                Err(error) => return Err(error),
+                Ok(None) => return Ok(false),
+                Ok(Some(running)) => break running,
+            }
+        };
+        // False where it has ended meanwhile, which is what was wanted.
+        self.signal_running(&running, Signal::TERMINATE)?;
+        if !running.ends_by(patience_ends) {
+            self.signal_running(&running, Signal::KILL)?;
+            if !running.ends_by(Instant::now() + LAST_PATIENCE) {
+                return Err(self.error(io::ErrorKind::TimedOut, "SIGKILL has not ended the daemon"));
+            }
+        }
+        let lock_patience_ends = patience_ends.max(Instant::now() + PAUSE);
+        while !is_unlocked(&running.pid_file)? {
+            if Instant::now() >= lock_patience_ends {
+                let text = "the daemon has ended, but another process holds its lock";
+                return Err(self.error(io::ErrorKind::TimedOut, text));
+            }
+            sys::pause(PAUSE);
+        }
+        Ok(true)
+    }
+
+    fn find(&self) -> io::Result<Option<Running>> {
+        let path = CString::new(self.path.as_os_str().as_bytes())
+            .map_err(|_| self.error(io::ErrorKind::InvalidInput, "NUL byte in path"))?;
+        let pid_file = match sys::open_at(Directory::Working, &path, Open::ReadOnly) {
+            Ok(descriptor) => descriptor,
+            Err(errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(io::Error::from_raw_os_error(errno)),
+        };
+        let attributes = sys::attributes(pid_file.as_fd()).map_err(io::Error::from_raw_os_error)?;
+        if attributes.kind != FileKind::Regular {
+            return Err(self.error(io::ErrorKind::InvalidData, "not a regular file"));
+        }
+        if is_unlocked(&pid_file)? {
             return Ok(None);
         }
-        let failed = |errno| failure(ErrorKind::OpenPidfile(errno));
-        let folder =
-            sys::open_at(Directory::Working, &self.folder, Open::Directory).map_err(failed)?;
-        let attributes = sys::attributes(folder.as_fd()).map_err(failed)?;
-        let refused = |text| Err(failed(errno::EPERM).because(text));
-        let owners = [Some(Uid::ROOT), self.new_owner, self.daemon_user];
-        if !owners.contains(&Some(attributes.owner)) {
-            return refused("its directory belongs to another user");
+        let mut content = [0; 32];
+        let length = sys::read_at_start(pid_file.as_fd(), &mut content)
+            .map_err(io::Error::from_raw_os_error)?;
+        if length == 0 {
+            return Err(self.error(io::ErrorKind::WouldBlock, "the daemon is starting"));
         }
-        let others = match attributes.group {
-            Gid::ROOT => WRITABLE_BY_OTHERS & !GROUP,
-            _ => WRITABLE_BY_OTHERS,
+        let Some(pid) = parse_pid(&content[..length]) else {
+            return Err(self.error(io::ErrorKind::InvalidData, "locked, but contains no pid"));
         };
-        let is_sticky = attributes.mode & STICKY != 0;
-        if attributes.mode & others != 0 && !is_sticky {
-            return refused("other users can write to its directory");
+        let process = sys::open_process(pid);
+        match sys::has_open(pid, attributes.id) {
+            Ok(true) => Ok(Some(Running {
+                pid,
+                process,
+                pid_file,
+                attributes,
+            })),
+            // The daemon may have ended since.
+            Ok(false) if is_unlocked(&pid_file)? => Ok(None),
+            Ok(false) => {
+                let text = format!("locked, but not by process {}", pid.number());
+                Err(self.error(io::ErrorKind::InvalidData, text))
+            }
+            Err(errno) => {
+                let text = format!("process {} cannot be verified", pid.number());
+                let kind = io::Error::from_raw_os_error(errno).kind();
+                Err(self.error(kind, text))
+            }
         }
-        Ok(Some(folder))
     }
 
-    /// Refuses what is no pid file of ours.
-    fn accept(&self, attributes: &Attributes) -> Result<(), Failure> {
-        let refused = |errno, text| Err(failure(ErrorKind::OpenPidfile(errno)).because(text));
-        match attributes.kind {
-            FileKind::Regular => {}
-            FileKind::Directory => return refused(errno::EISDIR, "it is a directory"),
-            FileKind::SymbolicLink => return refused(errno::ELOOP, "it is a symbolic link"),
-            FileKind::Fifo => return refused(errno::EINVAL, "it is a FIFO"),
-            FileKind::Socket => return refused(errno::EINVAL, "it is a socket"),
-            FileKind::Device => return refused(errno::EINVAL, "it is a device"),
+    fn signal_running(&self, running: &Running, signal: Signal) -> io::Result<bool> {
+        self.refuse_what_others_chose(running)?;
+        let sent = match &running.process {
+            Some(process) => sys::signal_process(process.as_fd(), signal),
+            None => sys::signal_pid(running.pid, signal),
+        };
+        match sent {
+            Ok(()) => Ok(true),
+            Err(errno::ESRCH) => Ok(false),
+            Err(errno) => Err(io::Error::from_raw_os_error(errno)),
         }
-        if attributes.links > 1 {
-            return refused(errno::EMLINK, "it has other hard links");
+    }
+
+    fn refuse_what_others_chose(&self, running: &Running) -> io::Result<()> {
+        if sys::effective_user() != Uid::ROOT {
+            return Ok(());
         }
-        let owners = [Some(Uid::ROOT), Some(sys::effective_user()), self.new_owner];
-        if !owners.contains(&Some(attributes.owner)) {
-            return refused(errno::EPERM, "it belongs to another user");
+        let denied = |text: &'static str| Err(self.error(io::ErrorKind::PermissionDenied, text));
+        let file = &running.attributes;
+        let folder = match self.path.parent() {
+            Some(folder) if folder != Path::new("") => fs::metadata(folder)?,
+            _ => fs::metadata(".")?,
+        };
+        if pid_lock::others_can_write(file.mode, file.group) {
+            return denied("other users can write to it");
+        }
+        if pid_lock::others_can_replace_in(folder.mode(), Gid(folder.gid())) {
+            return denied("other users can write to its directory");
+        }
+        let owners = [file.owner, Uid(folder.uid())];
+        for owner in owners.into_iter().filter(|owner| *owner != Uid::ROOT) {
+            let users = sys::users_of(running.pid).map_err(io::Error::from_raw_os_error)?;
+            if users.iter().any(|user| *user != owner) {
+                return denied("another user can write to it, and the process is not that user's");
+            }
         }
         Ok(())
     }
-}
 
-/// The folder of a path and the name in it, both never empty.
-fn folder_and_name(path: &CStr) -> (CString, CString) {
-    let bytes = path.to_bytes();
-    let split = bytes.iter().rposition(|byte| *byte == b'/');
-    match split {
-        Some(slash) if slash + 1 < bytes.len() => (
-            CString::new(&bytes[..=slash]).unwrap_or_default(),
-            CString::new(&bytes[slash + 1..]).unwrap_or_default(),
-        ),
-        // A path that ends in a slash names a directory, which is refused
-        // when it is opened.
-        _ => (c".".to_owned(), path.to_owned()),
+    fn error(&self, kind: io::ErrorKind, text: impl AsRef<str>) -> io::Error {
+        let text = format!("pid file {}: {}", self.path.display(), text.as_ref());
+        io::Error::new(kind, text)
     }
 }
 
-/// Opens the file, or makes it. Not with `O_CREAT` alone: Linux lets not even
-/// root open another's existing file so in a sticky directory
-/// (fs.protected_regular), and the daemon's user may well own the old one.
-fn open(directory: Directory<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    loop {
-        match sys::open_at(directory, name, Open::Existing) {
-            Err(errno::ENOENT) => {}
-            other => return other,
+impl Running {
+    /// Waits for the end of the process. False if the time was up first.
+    fn ends_by(&self, patience_ends: Instant) -> bool {
+        let left = || patience_ends.saturating_duration_since(Instant::now());
+        if let Some(process) = &self.process {
+            return sys::has_ended(process.as_fd(), Some(left()));
         }
-        match sys::open_at(directory, name, Open::New { mode: MODE }) {
-            // Somebody was faster.
-            Err(errno::EEXIST) => {}
-            other => return other,
+        while sys::has_open(self.pid, self.attributes.id) == Ok(true) {
+            if left().is_zero() {
+                return false;
+            }
+            sys::pause(PAUSE);
         }
+        true
     }
 }
 
-/// Takes the exclusive lock. While there are but shared ones, which are
-/// probers', tries again.
-fn lock_patiently(descriptor: BorrowedFd<'_>, patience_ends: Instant) -> Result<(), Errno> {
-    loop {
-        match sys::lock(descriptor, Lock::Exclusive) {
-            Err(errno::EWOULDBLOCK) if Instant::now() < patience_ends => {}
-            other => return other,
+fn is_starting(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+fn is_unlocked(pid_file: &OwnedFd) -> io::Result<bool> {
+    match sys::lock(pid_file.as_fd(), Lock::Shared) {
+        Ok(()) => {
+            let _ = sys::lock(pid_file.as_fd(), Lock::None);
+            Ok(true)
         }
-        // Had only if nobody holds the exclusive one.
-        sys::lock(descriptor, Lock::Shared)?;
-        sys::lock(descriptor, Lock::None)?;
-        sys::pause(PAUSE);
+        Err(errno::EWOULDBLOCK) => Ok(false),
+        Err(errno) => Err(io::Error::from_raw_os_error(errno)),
     }
 }
 
-fn make_unwritable_by_others(
-    descriptor: OwnedFd,
-    attributes: &Attributes,
-) -> Result<OwnedFd, (Option<OwnedFd>, Failure)> {
-    if attributes.mode & WRITABLE_BY_OTHERS == 0 {
-        return Ok(descriptor);
-    }
-    match sys::change_mode(descriptor.as_fd(), attributes.mode & !WRITABLE_BY_OTHERS) {
-        Ok(()) => Ok(descriptor),
-        Err(errno) => {
-            let failure = failure(ErrorKind::OpenPidfile(errno))
-                .because("other users can write to it, and that cannot be changed");
-            Err((None, failure))
-        }
-    }
+/// Removes the pid file of this process when it is dropped: at a clean exit.
+///
+/// Not needed for the next start, which takes over what is left; but tidy. The
+/// file is emptied in any case. It is removed if its path still leads to it,
+/// and this process may: after a change of identity it often may not, and
+/// after a change of root directory the path leads elsewhere.
+///
+/// ```no_run
+/// # fn serve() {}
+/// # fn main() -> Result<(), daemonize2::Error> {
+/// daemonize2::Daemonize::new()
+///     .pid_file("/run/clockd.pid")
+///     .start_checked()?;
+/// let _guard = daemonize2::PidFileGuard::take();
+/// serve();
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "the pid file is removed when this is dropped"]
+#[derive(Debug)]
+pub struct PidFileGuard {
+    pid_file: OpenPidFile,
+    path: CString,
+    process: Pid,
 }
 
-fn failure(kind: ErrorKind) -> Failure {
-    Failure::new(kind, About::PidFile)
-}
-
-impl PidFile {
-    /// The file as another process received it.
-    pub(crate) fn received(descriptor: OwnedFd, is_ours: bool) -> Self {
-        Self {
-            descriptor,
-            is_ours,
-        }
-    }
-
-    pub(crate) fn is_ours(&self) -> bool {
-        self.is_ours
-    }
-
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
-    }
-
-    /// Gives the file to its new owner. Async-signal-safe.
-    pub(crate) fn change_owner(&self, plan: &PidFilePlan) -> Result<(), Failure> {
-        if plan.new_owner.is_none() && plan.new_group.is_none() {
-            return Ok(());
-        }
-        sys::change_owner(self.descriptor(), plan.new_owner, plan.new_group)
-            .map_err(|errno| failure(ErrorKind::ChownPidfile(errno)))
-    }
-
-    /// Writes the pid of this process, in one go.
-    pub(crate) fn write_pid(&self) -> Result<(), Failure> {
-        let line = format!("{}\n", Pid::current().number());
-        match sys::write_at_start(self.descriptor(), line.as_bytes()) {
-            Ok(written) if written == line.len() => Ok(()),
-            Ok(_) => Err(failure(ErrorKind::WritePidUnspecifiedError)),
-            Err(errno) => Err(failure(ErrorKind::WritePid(errno))),
-        }
-    }
-
-    /// Undoes what a start has done that did not happen: no content, no lock.
+impl PidFileGuard {
+    /// Takes over the pid file that the last start has locked for this
+    /// process. `None` where there was none, or it was taken already.
     ///
-    /// Whoever of daemon, intermediate and launcher is left does this. The
-    /// first one also leaves the sign for the others not to truncate: from
-    /// the moment of unlocking the file may be another start's. Unlocks
-    /// explicitly: the lock is shared with all who inherited it.
-    /// Async-signal-safe.
-    pub(crate) fn clear(&self) {
-        if !self.is_ours {
-            return;
-        }
-        if sys::offset(self.descriptor()) != Ok(CLEARED) {
-            let _ = sys::truncate(self.descriptor());
-            let _ = sys::set_offset(self.descriptor(), CLEARED);
-        }
-        let _ = sys::lock(self.descriptor(), Lock::None);
-    }
-
-    /// Keeps file and lock for as long as this process lives.
-    pub(crate) fn keep(self) {
-        let _ = self.descriptor.into_raw_fd();
-    }
-
-    /// Says who holds the lock that could not be had.
-    pub(crate) fn describe_holder(&self, error: Error) -> Error {
-        let mut content = [0; 32];
-        let length = sys::read_at_start(self.descriptor(), &mut content).unwrap_or(0);
-        if length == 0 {
-            return error.because("held by a daemon that is starting");
-        }
-        let holder = parse_pid(&content[..length]);
-        match holder.filter(|pid| self.is_open_in(*pid)) {
-            Some(pid) => error.held_by(pid.number()),
-            None => error.because("held by another process"),
-        }
-    }
-
-    fn is_open_in(&self, pid: Pid) -> bool {
-        sys::attributes(self.descriptor())
-            .is_ok_and(|attributes| sys::has_open(pid, attributes.id) == Some(true))
+    /// With [deferred readiness](crate::Daemonize::deferred_readiness), there
+    /// is one after [`Readiness::ready`](crate::Readiness::ready).
+    pub fn take() -> Option<Self> {
+        let (pid_file, path) = pid_lock::take_kept()?;
+        Some(Self {
+            pid_file,
+            path,
+            process: Pid::current(),
+        })
     }
 }
 
-/// The pid in a pid file: decimal digits and a line feed, nothing else.
-fn parse_pid(content: &[u8]) -> Option<Pid> {
-    let digits = content.strip_suffix(b"\n")?;
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Pid::from_number(number)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_pid_and_a_line_feed_are_a_pid() {
-        assert_eq!(parse_pid(b"4242\n"), Pid::from_number(4242));
-        for junk in [
-            "",
-            "\n",
-            "0\n",
-            "-1\n",
-            "+1\n",
-            " 1\n",
-            "1",
-            "1\n\n",
-            "1 2\n",
-            "1\n2\n",
-            "1.0\n",
-            "99999999999\n",
-            "4294967295\n",
-            "2147483648\n",
-            "one\n",
-        ] {
-            assert_eq!(parse_pid(junk.as_bytes()), None, "{junk:?}");
+impl Drop for PidFileGuard {
+    fn drop(&mut self) {
+        // A copy made by fork(2) is not the daemon.
+        if self.process == Pid::current() {
+            self.pid_file.remove(&self.path);
         }
-    }
-
-    #[test]
-    fn a_path_is_split_into_folder_and_name() {
-        let split = |path: &CStr| {
-            let (folder, name) = folder_and_name(path);
-            (
-                folder.into_string().expect("ASCII"),
-                name.into_string().expect("ASCII"),
-            )
-        };
-        let pair = |folder: &str, name: &str| (folder.to_owned(), name.to_owned());
-        assert_eq!(split(c"/run/d.pid"), pair("/run/", "d.pid"));
-        assert_eq!(split(c"/d.pid"), pair("/", "d.pid"));
-        assert_eq!(split(c"d.pid"), pair(".", "d.pid"));
-        assert_eq!(split(c"/run/"), pair(".", "/run/"));
     }
 }

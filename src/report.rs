@@ -2,9 +2,9 @@
 //! on them.
 //!
 //! ```text
-//!            Started, Failed, Ended, StoodDown
+//!       Started, Failed, Ended, TimedOut, StoodDown
 //! launcher <----------------------------------- intermediate
-//!     |    -----------------------------------> stand down
+//!     |    -----------------------------------> stand down, end the daemon
 //!     |
 //!     |         Ready, Failed
 //!     <---------------------------------------- daemon
@@ -113,6 +113,8 @@ pub(crate) enum Message {
     },
     /// From the intermediate: the daemon has ended, and was reaped.
     Ended(Option<ExitStatus>),
+    /// From the intermediate: the time was up, and the daemon was ended.
+    TimedOut,
     /// From the intermediate: as told, the daemon is left alone. Its last.
     StoodDown,
 }
@@ -127,9 +129,9 @@ pub(crate) enum PidFileSent {
 }
 
 /// The longest text that travels, in bytes.
-const TEXT: usize = 2048;
+pub(crate) const LONGEST_TEXT: usize = 2048;
 const HEADER: usize = 16;
-const LONGEST: usize = HEADER + TEXT;
+const LONGEST: usize = HEADER + LONGEST_TEXT;
 
 /// A message as bytes:
 /// tag, about or flags, kind or pid file (2), errno (4), pid or status (4),
@@ -141,14 +143,14 @@ struct Frame {
 
 impl Frame {
     fn new(tag: u8, small: u8, kind: u16, errno: Errno, number: u32, text: &str) -> Self {
-        let text = cut(text, TEXT);
+        let text = cut(text, LONGEST_TEXT);
         let mut bytes = [0; LONGEST];
         bytes[0] = tag;
         bytes[1] = small;
         bytes[2..4].copy_from_slice(&kind.to_ne_bytes());
         bytes[4..8].copy_from_slice(&errno.to_ne_bytes());
         bytes[8..12].copy_from_slice(&number.to_ne_bytes());
-        // At most TEXT, which two bytes hold.
+        // At most LONGEST_TEXT, which two bytes hold.
         let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
         bytes[12..14].copy_from_slice(&length.to_ne_bytes());
         bytes[HEADER..HEADER + text.len()].copy_from_slice(text.as_bytes());
@@ -173,6 +175,7 @@ const FAILED: u8 = 2;
 const STARTED: u8 = 3;
 const ENDED: u8 = 4;
 const STOOD_DOWN: u8 = 5;
+const TIMED_OUT: u8 = 6;
 
 impl Message {
     fn encode(&self) -> Frame {
@@ -203,6 +206,7 @@ impl Message {
                 Frame::new(ENDED, u8::from(status.is_some()), 0, raw, 0, "")
             }
             Self::StoodDown => Frame::new(STOOD_DOWN, 0, 0, 0, 0, ""),
+            Self::TimedOut => Frame::new(TIMED_OUT, 0, 0, 0, 0, ""),
         }
     }
 
@@ -242,6 +246,7 @@ impl Message {
             },
             ENDED => Self::Ended((header[1] != 0).then(|| ExitStatus::from_raw(code))),
             STOOD_DOWN => Self::StoodDown,
+            TIMED_OUT => Self::TimedOut,
             _ => return Err(errno::EPROTO),
         };
         Ok(Some((message, length)))
@@ -264,6 +269,11 @@ fn send(
     }
     Ok(())
 }
+
+/// What the launcher answers, a byte each.
+const ACKNOWLEDGED: u8 = b'a';
+const STAND_DOWN: u8 = b's';
+const END_DAEMON: u8 = b'e';
 
 /// The launcher's end of one channel: collects bytes until a message is whole.
 struct Inbox {
@@ -323,8 +333,8 @@ impl Inbox {
         self.open.then(|| self.socket.as_fd())
     }
 
-    fn answer(&self) -> Result<(), Errno> {
-        sys::send(self.socket.as_fd(), b"!", [None; CARRIED]).map(drop)
+    fn answer(&self, byte: u8) -> Result<(), Errno> {
+        sys::send(self.socket.as_fd(), &[byte], [None; CARRIED]).map(drop)
     }
 }
 
@@ -364,12 +374,18 @@ impl LauncherEnds {
     /// Tells the intermediate to leave the daemon alone and to end. One that
     /// is gone will be missed when it should confirm.
     pub(crate) fn stand_down(&self) {
-        let _ = self.intermediate.answer();
+        let _ = self.intermediate.answer(STAND_DOWN);
+    }
+
+    /// Tells the intermediate to end the daemon, which has failed, if it does
+    /// not end by itself.
+    pub(crate) fn end_daemon(&self) {
+        let _ = self.intermediate.answer(END_DAEMON);
     }
 
     /// Commits the start. Fails where the daemon is gone.
     pub(crate) fn acknowledge(&self) -> Result<(), Errno> {
-        self.daemon.answer()
+        self.daemon.answer(ACKNOWLEDGED)
     }
 }
 
@@ -377,6 +393,7 @@ impl LauncherEnds {
 pub(crate) enum Order {
     None,
     StandDown,
+    EndDaemon,
     LauncherGone,
 }
 
@@ -395,6 +412,7 @@ impl IntermediateEnd {
         let mut byte = [0];
         let mut none = [const { None }; CARRIED];
         match sys::receive(self.0.as_fd(), &mut byte, &mut none, Wait::No) {
+            Ok(1..) if byte == [END_DAEMON] => Order::EndDaemon,
             Ok(1..) => Order::StandDown,
             Err(errno) if errno == errno::EAGAIN || errno == errno::EWOULDBLOCK => Order::None,
             Ok(0) | Err(_) => Order::LauncherGone,
@@ -462,6 +480,7 @@ mod tests {
             Message::Ended(None),
             Message::Ended(Some(ExitStatus::from_raw(9))),
             Message::StoodDown,
+            Message::TimedOut,
         ] {
             let frame = message.encode();
             let bytes = &frame.bytes[..frame.length];
@@ -474,13 +493,13 @@ mod tests {
 
     #[test]
     fn a_long_text_is_cut_between_characters() {
-        let text = "ä".repeat(TEXT);
+        let text = "ä".repeat(LONGEST_TEXT);
         let frame = Message::Failed(Failure::from(ErrorKind::Panicked).because(text)).encode();
         let Ok(Some((Message::Failed(failure), _))) = Message::decode(&frame.bytes[..frame.length])
         else {
             panic!("not a failure");
         };
-        assert_eq!(failure.text, "ä".repeat(TEXT / 2));
+        assert_eq!(failure.text, "ä".repeat(LONGEST_TEXT / 2));
     }
 
     #[test]

@@ -25,23 +25,25 @@
 //! intermediate keeps a failure of its own first steps for the daemon to
 //! report, until the second fork has succeeded.
 
-use std::any::Any;
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use crate::actions::Actions;
 use crate::daemonize::{Child, Daemonize, Options, Outcome, Parent};
 use crate::error::{Error, ErrorKind, Subject};
 use crate::identity::{Identity, User};
-use crate::pid_file::{PidFile, PidFilePlan};
+use crate::notify::NotifySocket;
+use crate::pid_lock::{OpenPidFile, PidFilePlan};
+use crate::readiness::{Listener, OnFailure, Pending};
 use crate::report::{
     About, DaemonEnd, Failure, IntermediateEnd, LauncherEnds, Message, Order, PidFileSent,
     Received, channels,
 };
+use crate::streams::Stdio;
 use crate::sys::{
     self, ChildWatch, Fork, Life, NotSingleThreaded, Pid, Signal, SignalMask, SingleThreaded,
 };
@@ -54,18 +56,17 @@ pub(crate) enum Threads {
 }
 
 /// Starts; returns in the daemon, or the failure in the launcher.
-pub(crate) fn start<T>(daemonize: Daemonize<T>, threads: Threads) -> Result<T, Error> {
+pub(crate) fn start<T, S>(daemonize: Daemonize<T, S>, threads: Threads) -> Result<T, Error> {
     match launch(daemonize, threads, OnFailure::End) {
         // Nothing is dropped here: what the closures hold is the daemon's.
         Side::Launcher(Ok(_), _unused) => sys::exit_now(0),
         Side::Launcher(Err(error), _unused) => Err(error),
-        Side::Daemon(Ok(value)) => Ok(value),
-        Side::Daemon(Err(_)) => sys::exit_now(1),
+        Side::Daemon(result) => result,
     }
 }
 
 /// Starts; returns in both.
-pub(crate) fn execute<T>(daemonize: Daemonize<T>, threads: Threads) -> Outcome<T> {
+pub(crate) fn execute<T, S>(daemonize: Daemonize<T, S>, threads: Threads) -> Outcome<T> {
     match launch(daemonize, threads, OnFailure::Return) {
         Side::Launcher(result, _unused) => Outcome::Parent(result),
         Side::Daemon(result) => Outcome::Child(result.map(|value| Child {
@@ -76,30 +77,34 @@ pub(crate) fn execute<T>(daemonize: Daemonize<T>, threads: Threads) -> Outcome<T
 
 /// Which process returns, and with what. The launcher has its closures left.
 #[expect(clippy::large_enum_variant, reason = "moved once, at the very end")]
-enum Side<T> {
-    Launcher(Result<Parent, Error>, Daemonize<T>),
+enum Side<T, S> {
+    Launcher(Result<Parent, Error>, Daemonize<T, S>),
     Daemon(Result<T, Error>),
 }
 
-/// What a daemon does that has failed to start.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum OnFailure {
-    End,
-    Return,
-}
-
-fn launch<T>(daemonize: Daemonize<T>, threads: Threads, on_failure: OnFailure) -> Side<T> {
+fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFailure) -> Side<T, S> {
     let prepared = Plan::resolve(&daemonize.options).and_then(|plan| {
         // After the look-ups, which may load code that makes threads.
         let single_threaded = count(threads)?;
-        sys::flush_streams();
-        let channels = channels().map_err(ErrorKind::Channel)?;
-        Ok((plan, single_threaded, channels))
+        Ok((plan, single_threaded))
     });
-    let (plan, single_threaded, (launcher, intermediate, daemon)) = match prepared {
+    let (plan, single_threaded) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return Side::Launcher(Err(error), daemonize),
     };
+    if daemonize.options.foreground {
+        return Side::Daemon(be_foreground(daemonize, plan));
+    }
+
+    sys::flush_streams();
+    let (launcher, intermediate, daemon) = match channels() {
+        Ok(ends) => ends,
+        Err(errno) => {
+            return Side::Launcher(Err(ErrorKind::Channel(errno).into()), daemonize);
+        }
+    };
+    let deadline =
+        (daemonize.options.startup_timeout).and_then(|timeout| Instant::now().checked_add(timeout));
     // No handler of the launcher's is to run in a child by surprise.
     let signal_mask = sys::block_signals();
     match sys::fork(&single_threaded) {
@@ -115,9 +120,10 @@ fn launch<T>(daemonize: Daemonize<T>, threads: Threads, on_failure: OnFailure) -
         }
         Ok(Fork::Child) => {
             drop(launcher);
-            let inherited =
-                be_intermediate(&plan, intermediate, daemon, signal_mask, &single_threaded);
-            Side::Daemon(be_daemon(daemonize, &plan, inherited, on_failure))
+            let ends = (intermediate, daemon);
+            let inherited = be_intermediate(&plan, ends, deadline, &single_threaded);
+            let result = be_daemon(daemonize, plan, inherited, signal_mask, on_failure);
+            Side::Daemon(result)
         }
     }
 }
@@ -149,6 +155,7 @@ impl Plan {
                 let group = options.chown_pid_file_group.as_ref();
                 Some(PidFilePlan::new(
                     path,
+                    absolute_path(options),
                     user.map(User::resolve_uid).transpose()?,
                     group
                         .map(|group| group.resolve(ErrorKind::ChownPidfile))
@@ -167,6 +174,15 @@ impl Plan {
     }
 }
 
+impl Plan {
+    fn take_pid_file_path(&mut self) -> CString {
+        self.pid_file
+            .as_mut()
+            .map(PidFilePlan::take_absolute_path)
+            .unwrap_or_default()
+    }
+}
+
 fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
     let Some(path) = path else { return Ok(None) };
     match CString::new(path.as_os_str().as_bytes()) {
@@ -175,6 +191,19 @@ fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
             Err(Error::from(ErrorKind::PathContainsNul).about(Some(Subject::Path(path.to_owned()))))
         }
     }
+}
+
+/// Where the pid file will be, to remove it. Empty if that cannot be told.
+fn absolute_path(options: &Options) -> CString {
+    let directory = std::env::current_dir().ok();
+    directory
+        .map(|directory| match &options.working_directory {
+            Some(further) => directory.join(further),
+            None => directory,
+        })
+        .zip(options.pid_file.as_ref())
+        .and_then(|(directory, path)| c_path(Some(&directory.join(path))).ok().flatten())
+        .unwrap_or_default()
 }
 
 fn refuse_nul_in_names(options: &Options) -> Result<(), Error> {
@@ -208,7 +237,7 @@ struct Started {
     daemon: Pid,
     /// Names the daemon for good, where the platform can.
     process: Option<OwnedFd>,
-    pid_file: Option<PidFile>,
+    pid_file: Option<OpenPidFile>,
 }
 
 /// How the wait for a report ended.
@@ -216,6 +245,7 @@ enum Verdict {
     Ready,
     Failed(Failure),
     Ended(Option<ExitStatus>),
+    TimedOut,
     /// The intermediate was killed.
     Orphaned,
 }
@@ -238,15 +268,13 @@ fn be_launcher(
         }
     };
 
-    let daemon_stays = match &verdict {
-        Verdict::Ready => true,
-        Verdict::Failed(failure) => {
-            on_failure == OnFailure::Return && failure.kind != ErrorKind::PrivilegesRetained
-        }
-        Verdict::Ended(_) | Verdict::Orphaned => false,
-    };
-    if daemon_stays {
-        ends.stand_down();
+    let failed_daemon_stays =
+        matches!(&verdict, Verdict::Failed(failure) if stays_after(failure, on_failure));
+    match &verdict {
+        Verdict::Ready => ends.stand_down(),
+        Verdict::Failed(_) if failed_daemon_stays => ends.stand_down(),
+        Verdict::Failed(_) => ends.end_daemon(),
+        Verdict::Ended(_) | Verdict::TimedOut | Verdict::Orphaned => {}
     }
     let last_word = await_last_word(&mut ends, &mut started);
     let reaped = sys::wait(intermediate);
@@ -254,6 +282,9 @@ fn be_launcher(
     let error = match (verdict, last_word, reaped) {
         (Verdict::Ready, LastWord::StoodDown, Ok(status)) => match (ends.acknowledge(), &started) {
             (Ok(()), Some(started)) => {
+                if let Some(systemd) = NotifySocket::open() {
+                    systemd.tell_ready_on_behalf_of(started.daemon);
+                }
                 return Ok(Parent {
                     first_child_exit_status: status.unwrap_or_default(),
                     daemon_pid: started.daemon.number(),
@@ -270,6 +301,9 @@ fn be_launcher(
         (Verdict::Ended(status), _, _) | (Verdict::Ready, LastWord::Ended(status), _) => {
             Error::from(ErrorKind::DaemonExited).daemon_ended(status)
         }
+        (Verdict::TimedOut, _, _) | (Verdict::Ready, LastWord::TimedOut, _) => {
+            ErrorKind::StartupTimeout.into()
+        }
         (_, _, Err(errno)) => ErrorKind::Wait(errno).into(),
         (Verdict::Orphaned, _, _) | (Verdict::Ready, LastWord::Missing, _) => {
             ErrorKind::IntermediateExited.into()
@@ -277,12 +311,21 @@ fn be_launcher(
     };
     // Whoever still waits for an acknowledgement ends by the end of file.
     drop(ends);
-    if last_word == LastWord::Missing {
-        if let Some(started) = &started {
-            end_orphan(started);
-        }
+    let is_orphan = matches!(last_word, LastWord::Missing | LastWord::StoodDown);
+    match started {
+        Some(started) if is_orphan && !failed_daemon_stays => end_orphan(&started),
+        _ => {}
     }
     Err(error)
+}
+
+/// Whether a failed daemon returns to its caller, and lives on.
+fn stays_after(failure: &Failure, on_failure: OnFailure) -> bool {
+    on_failure == OnFailure::Return
+        && !matches!(
+            failure.kind,
+            ErrorKind::PrivilegesRetained | ErrorKind::NotReady
+        )
 }
 
 /// Waits for a report, or for the intermediate to say that there will be none.
@@ -299,6 +342,7 @@ fn await_verdict(
             }
             Received::Message(Message::Failed(failure)) => Some(Verdict::Failed(failure)),
             Received::Message(Message::Ended(status)) => Some(Verdict::Ended(status)),
+            Received::Message(Message::TimedOut) => Some(Verdict::TimedOut),
             Received::Message(_) => return Err(sys::errno::EPROTO),
             Received::End => Some(Verdict::Orphaned),
         };
@@ -321,6 +365,7 @@ fn await_verdict(
 enum LastWord {
     StoodDown,
     Ended(Option<ExitStatus>),
+    TimedOut,
     /// It was killed, or has failed before there was a daemon.
     Missing,
 }
@@ -334,6 +379,7 @@ fn await_last_word(ends: &mut LauncherEnds, started: &mut Option<Started>) -> La
             }
             Ok(Received::Message(Message::StoodDown)) => last_word = LastWord::StoodDown,
             Ok(Received::Message(Message::Ended(status))) => last_word = LastWord::Ended(status),
+            Ok(Received::Message(Message::TimedOut)) => last_word = LastWord::TimedOut,
             Ok(Received::Message(_)) => {}
             Ok(Received::Nothing) => ends.wait_for_intermediate(),
             Ok(Received::End) | Err(_) => return last_word,
@@ -355,13 +401,15 @@ fn note(started: &mut Option<Started>, message: Message, ends: &mut LauncherEnds
             pid_file: (pid_file != PidFileSent::Not)
                 .then(|| descriptors.next())
                 .flatten()
-                .map(|descriptor| PidFile::received(descriptor, pid_file == PidFileSent::Locked)),
+                .map(|descriptor| {
+                    OpenPidFile::received(descriptor, pid_file == PidFileSent::Locked)
+                }),
         });
     }
 }
 
 /// Makes of a failure what the caller gets to see.
-fn describe(failure: Failure, pid_file: Option<&PidFile>, options: &Options) -> Error {
+fn describe(failure: Failure, pid_file: Option<&OpenPidFile>, options: &Options) -> Error {
     let error = Error::from(failure.kind)
         .about(options.subject(failure.about))
         .because(failure.text);
@@ -371,14 +419,14 @@ fn describe(failure: Failure, pid_file: Option<&PidFile>, options: &Options) -> 
     }
 }
 
-/// Ends a daemon whose intermediate was killed: nobody is its parent, so that
-/// only a descriptor names it safely. Without one it ends at its next report,
-/// as the channel is closed.
+/// Ends a daemon whose intermediate is gone: nobody is its parent, so that only
+/// a descriptor names it safely. Without one it ends at its next report, as the
+/// channel is closed.
 fn end_orphan(started: &Started) {
     let Some(process) = &started.process else {
         return;
     };
-    for (signal, patience) in [(Signal::Terminate, Some(GRACE)), (Signal::Kill, None)] {
+    for (signal, patience) in [(Signal::TERMINATE, Some(GRACE)), (Signal::KILL, None)] {
         // Fails where it has ended by itself.
         let _ = sys::signal_process(process.as_fd(), signal);
         if sys::has_ended(process.as_fd(), patience) {
@@ -395,18 +443,16 @@ fn end_orphan(started: &Started) {
 /// What the daemon has from the intermediate.
 struct Inherited {
     launcher: DaemonEnd,
-    pid_file: Option<PidFile>,
+    pid_file: Option<OpenPidFile>,
     first_steps: Result<(), Failure>,
-    signal_mask: SignalMask,
 }
 
 /// Makes the daemon and watches over it until the start is committed or has
 /// failed. Returns in the daemon alone.
 fn be_intermediate(
     plan: &Plan,
-    launcher: IntermediateEnd,
-    daemon_end: DaemonEnd,
-    signal_mask: SignalMask,
+    (launcher, daemon_end): (IntermediateEnd, DaemonEnd),
+    deadline: Option<Instant>,
     single_threaded: &SingleThreaded,
 ) -> Inherited {
     // Away from the terminal. The daemon will be in this session, but not its
@@ -431,7 +477,14 @@ fn be_intermediate(
         }
         Ok(Fork::Parent(daemon)) => {
             drop(daemon_end);
-            supervise(daemon, &launcher, pid_file.as_ref(), &child_watch)
+            let supervisor = Supervisor {
+                daemon,
+                launcher,
+                pid_file,
+                deadline,
+                child_watch,
+            };
+            supervisor.run()
         }
         Ok(Fork::Child) => {
             drop(launcher);
@@ -440,7 +493,6 @@ fn be_intermediate(
                 launcher: daemon_end,
                 pid_file,
                 first_steps,
-                signal_mask,
             }
         }
     }
@@ -451,7 +503,7 @@ fn fail(launcher: &IntermediateEnd, kind: ErrorKind) -> ! {
     sys::exit_now(1)
 }
 
-fn take_first_steps(plan: &Plan) -> (Option<PidFile>, Result<(), Failure>) {
+fn take_first_steps(plan: &Plan) -> (Option<OpenPidFile>, Result<(), Failure>) {
     sys::set_umask(plan.umask);
     if let Some(directory) = &plan.working_directory {
         if let Err(errno) = sys::change_directory(directory) {
@@ -468,176 +520,225 @@ fn take_first_steps(plan: &Plan) -> (Option<PidFile>, Result<(), Failure>) {
 /// How long a daemon has to end by itself when asked to.
 const GRACE: Duration = Duration::from_secs(1);
 
-fn supervise(
+/// The intermediate once there is a daemon.
+struct Supervisor {
+    /// A child that is not reaped before it has ended: its pid is its own.
     daemon: Pid,
-    launcher: &IntermediateEnd,
-    pid_file: Option<&PidFile>,
-    child_watch: &ChildWatch,
-) -> ! {
-    let process = sys::open_process(daemon);
-    let message = Message::Started {
-        daemon,
-        has_process: process.is_some(),
-        pid_file: match pid_file {
-            None => PidFileSent::Not,
-            Some(pid_file) if pid_file.is_ours() => PidFileSent::Locked,
-            Some(_) => PidFileSent::LockedByOther,
-        },
-    };
-    let descriptors = [
-        process.as_ref().map(|process| process.as_fd()),
-        pid_file.map(PidFile::descriptor),
-    ];
-    launcher.tell(&message, descriptors);
-    loop {
-        if let Ok(Life::Ended(status)) = sys::try_wait(daemon) {
-            if let Some(pid_file) = pid_file {
-                pid_file.clear();
+    launcher: IntermediateEnd,
+    pid_file: Option<OpenPidFile>,
+    deadline: Option<Instant>,
+    child_watch: ChildWatch,
+}
+
+impl Supervisor {
+    fn run(&self) -> ! {
+        self.introduce_daemon();
+        loop {
+            if let Some(status) = self.daemon_has_ended() {
+                self.conclude(&Message::Ended(status));
             }
-            launcher.tell(&Message::Ended(status), [None, None]);
-            sys::exit_now(1);
-        }
-        match launcher.order() {
-            Order::None => child_watch.wait(Some(launcher.waited_for()), None),
-            Order::StandDown => {
-                launcher.tell(&Message::StoodDown, [None, None]);
-                sys::exit_now(0);
-            }
-            Order::LauncherGone => {
-                end(daemon, child_watch);
-                if let Some(pid_file) = pid_file {
-                    pid_file.clear();
+            match self.launcher.order() {
+                Order::StandDown => {
+                    self.launcher.tell(&Message::StoodDown, [None, None]);
+                    sys::exit_now(0);
                 }
-                sys::exit_now(1);
+                Order::EndDaemon => {
+                    // It has said that it failed, and is about to end.
+                    let status = self
+                        .await_end(Some(GRACE))
+                        .unwrap_or_else(|| self.end_daemon());
+                    self.conclude(&Message::Ended(status));
+                }
+                Order::LauncherGone => {
+                    let status = self.end_daemon();
+                    self.conclude(&Message::Ended(status));
+                }
+                Order::None => {}
             }
+            let left = self.deadline.map(time_until);
+            if left == Some(Duration::ZERO) {
+                self.end_daemon();
+                self.conclude(&Message::TimedOut);
+            }
+            let launcher = Some(self.launcher.waited_for());
+            self.child_watch.wait(launcher, left);
+        }
+    }
+
+    fn introduce_daemon(&self) {
+        let process = sys::open_process(self.daemon);
+        let message = Message::Started {
+            daemon: self.daemon,
+            has_process: process.is_some(),
+            pid_file: match &self.pid_file {
+                None => PidFileSent::Not,
+                Some(pid_file) if pid_file.is_ours() => PidFileSent::Locked,
+                Some(_) => PidFileSent::LockedByOther,
+            },
+        };
+        let descriptors = [
+            process.as_ref().map(|process| process.as_fd()),
+            self.pid_file.as_ref().map(OpenPidFile::descriptor),
+        ];
+        self.launcher.tell(&message, descriptors);
+    }
+
+    /// The start has failed, and the daemon is gone.
+    fn conclude(&self, message: &Message) -> ! {
+        if let Some(pid_file) = &self.pid_file {
+            pid_file.clear();
+        }
+        self.launcher.tell(message, [None, None]);
+        sys::exit_now(1)
+    }
+
+    /// Ends the daemon, first asking it to.
+    fn end_daemon(&self) -> Option<ExitStatus> {
+        let _ = sys::signal_pid(self.daemon, Signal::TERMINATE);
+        self.await_end(Some(GRACE)).unwrap_or_else(|| {
+            let _ = sys::signal_pid(self.daemon, Signal::KILL);
+            self.await_end(None).flatten()
+        })
+    }
+
+    /// The status of the daemon if it ends in time.
+    fn await_end(&self, patience: Option<Duration>) -> Option<Option<ExitStatus>> {
+        let patience_ends = patience.map(|patience| Instant::now() + patience);
+        loop {
+            let ended = self.daemon_has_ended();
+            let left = patience_ends.map(time_until);
+            if ended.is_some() || left == Some(Duration::ZERO) {
+                return ended;
+            }
+            self.child_watch.wait(None, left);
+        }
+    }
+
+    fn daemon_has_ended(&self) -> Option<Option<ExitStatus>> {
+        match sys::try_wait(self.daemon) {
+            Ok(Life::Ended(status)) => Some(status),
+            Ok(Life::Running) | Err(_) => None,
         }
     }
 }
 
-/// Ends the daemon, which is a child that was not reaped: its pid is its own.
-fn end(daemon: Pid, child_watch: &ChildWatch) {
-    for (signal, patience) in [(Signal::Terminate, Some(GRACE)), (Signal::Kill, None)] {
-        let _ = sys::signal_child(daemon, signal);
-        let patience_ends = patience.map(|patience| Instant::now() + patience);
-        loop {
-            if let Ok(Life::Ended(_)) = sys::try_wait(daemon) {
-                return;
-            }
-            let left = patience_ends.map(|end| end.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                break;
-            }
-            child_watch.wait(None, left);
-        }
-    }
+fn time_until(instant: Instant) -> Duration {
+    instant.saturating_duration_since(Instant::now())
 }
 
 // --- The daemon -----------------------------------------------------------
 
-fn be_daemon<T>(
-    daemonize: Daemonize<T>,
-    plan: &Plan,
+fn be_daemon<T, S>(
+    daemonize: Daemonize<T, S>,
+    mut plan: Plan,
     inherited: Inherited,
+    signal_mask: SignalMask,
     on_failure: OnFailure,
 ) -> Result<T, Error> {
+    let mut pending = Some(Pending {
+        listener: Listener::Launcher(inherited.launcher),
+        pid_file: inherited.pid_file,
+        pid_file_path: plan.take_pid_file_path(),
+        daemon: Pid::current(),
+        on_failure,
+    });
     let Daemonize {
         mut options,
-        privileged_action,
+        actions,
+        ..
     } = daemonize;
-    let Inherited {
-        launcher,
-        pid_file,
-        first_steps,
-        signal_mask,
-    } = inherited;
-    let failure = match first_steps
-        .and_then(|()| {
-            take_steps(
-                &mut options,
-                privileged_action,
-                plan,
-                &pid_file,
-                &signal_mask,
-            )
-        })
-        .and_then(|value| commit(&launcher, value))
-    {
-        Ok(value) => {
-            if let Some(pid_file) = pid_file {
-                pid_file.keep();
+    let result = inherited.first_steps.and_then(|()| {
+        streams::redirect(&mut options.streams, Stdio::devnull)?;
+        take_steps(actions, &plan, &mut pending, || signal_mask.restore())
+    });
+    match result {
+        Ok(value) => Ok(value),
+        Err(failure) => {
+            // What the steps had produced is dropped by now.
+            let pending = pending.as_ref();
+            if let Some(pending) = pending {
+                pending.fail(&failure);
             }
-            return Ok(value);
+            if on_failure == OnFailure::End || failure.kind == ErrorKind::PrivilegesRetained {
+                sys::exit_now(1);
+            }
+            // It may not have been reached above.
+            signal_mask.restore();
+            let pid_file = pending.and_then(|pending| pending.pid_file.as_ref());
+            Err(describe(failure, pid_file, &options))
         }
-        Err(failure) => failure,
-    };
-
-    // What the steps had produced is dropped by now.
-    if let Some(pid_file) = &pid_file {
-        pid_file.clear();
     }
-    // A launcher that is gone needs no report.
-    let _ = launcher.tell(&Message::Failed(failure.clone()));
-    if on_failure == OnFailure::End || failure.kind == ErrorKind::PrivilegesRetained {
-        sys::exit_now(1);
-    }
-    drop(launcher);
-    // It may not have been reached above.
-    signal_mask.restore();
-    Err(describe(failure, pid_file.as_ref(), &options))
 }
 
-/// Reports that all is done, and returns when the launcher has acknowledged.
-fn commit<T>(launcher: &DaemonEnd, value: T) -> Result<T, Failure> {
-    if launcher.tell(&Message::Ready).is_ok() && launcher.await_acknowledgement() {
-        Ok(value)
-    } else {
-        Err(ErrorKind::LauncherGone.into())
-    }
+/// All the same, on this process: no forks, no session of its own.
+fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, Error> {
+    let Daemonize {
+        mut options,
+        actions,
+        ..
+    } = daemonize;
+    let (pid_file, first_steps) = take_first_steps(&plan);
+    let mut pending = Some(Pending {
+        listener: Listener::ServiceManager(None),
+        pid_file,
+        pid_file_path: plan.take_pid_file_path(),
+        daemon: Pid::current(),
+        on_failure: OnFailure::Return,
+    });
+    let result = first_steps.and_then(|()| {
+        streams::redirect(&mut options.streams, Stdio::keep)?;
+        if let Some(pending) = &mut pending {
+            pending.listener = Listener::ServiceManager(NotifySocket::open());
+        }
+        take_steps(actions, &plan, &mut pending, || ())
+    });
+    result.map_err(|failure| {
+        if let Some(pending) = &pending {
+            pending.fail(&failure);
+        }
+        let kind = failure.kind;
+        let pid_file = pending
+            .as_ref()
+            .and_then(|pending| pending.pid_file.as_ref());
+        let error = describe(failure, pid_file, &options);
+        if kind == ErrorKind::PrivilegesRetained {
+            eprintln!("{error}");
+            sys::exit_now(1);
+        }
+        error
+    })
 }
 
 fn take_steps<T>(
-    options: &mut Options,
-    privileged_action: Box<dyn FnOnce() -> T>,
+    actions: Actions<T>,
     plan: &Plan,
-    pid_file: &Option<PidFile>,
-    signal_mask: &SignalMask,
+    pending: &mut Option<Pending>,
+    unblock_signals: impl FnOnce(),
 ) -> Result<T, Failure> {
-    streams::redirect(&mut options.streams)?;
-    if let (Some(pid_file), Some(plan)) = (pid_file, &plan.pid_file) {
+    fn pid_file(pending: &Option<Pending>) -> Option<&OpenPidFile> {
+        pending.as_ref()?.pid_file.as_ref()
+    }
+
+    if let (Some(pid_file), Some(plan)) = (pid_file(pending), &plan.pid_file) {
         pid_file.change_owner(plan)?;
     }
     // From here on signals reach the daemon as they would have reached the
     // launcher, and closures may do what they like.
-    signal_mask.restore();
-    let value = run(privileged_action)?;
+    unblock_signals();
+    let initialization = actions()?;
     if let Some(root) = &plan.root {
         root::change(root)?;
     }
     if let Some(identity) = &plan.identity {
         identity.assume()?;
     }
-    if let Some(pid_file) = pid_file {
+    if let Some(pid_file) = pid_file(pending) {
         pid_file.write_pid()?;
     }
+    let value = initialization.run(pending)?;
+    // Unless the caller has taken this over.
+    if let Some(pending) = pending {
+        pending.commit()?;
+    }
     Ok(value)
-}
-
-/// Runs a closure of the caller's.
-fn run<T>(closure: Box<dyn FnOnce() -> T>) -> Result<T, Failure> {
-    let daemon = Pid::current();
-    let result = panic::catch_unwind(AssertUnwindSafe(closure));
-    if Pid::current() != daemon {
-        // The closure has forked and let the copy return too. There is one
-        // daemon, and this is not it.
-        sys::exit_now(1);
-    }
-    result.map_err(|payload| Failure::from(ErrorKind::Panicked).because(text_of(&*payload)))
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-        (Some(text), _) => text.clone(),
-        (_, Some(text)) => (*text).to_owned(),
-        _ => String::new(),
-    }
 }

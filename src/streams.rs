@@ -45,8 +45,8 @@ impl From<OwnedFd> for Stdio {
     }
 }
 
-/// The three streams, in the order of their numbers.
-pub(crate) type Streams = [Stdio; 3];
+/// The three streams, in the order of their numbers, as far as they are set.
+pub(crate) type Streams = [Option<Stdio>; 3];
 
 const NUMBERS: [RawFd; 3] = [0, 1, 2];
 const ABOUT: [About; 3] = [
@@ -55,44 +55,52 @@ const ABOUT: [About; 3] = [
     About::StandardError,
 ];
 
-/// Makes descriptors 0, 1 and 2 what they are configured to be, whatever they
-/// were and whatever the sources are, and closes the sources.
+/// What a stream is replaced by.
+enum Replacement {
+    None,
+    NullDevice,
+    Descriptor(OwnedFd),
+}
+
+/// Makes descriptors 0, 1 and 2 what they are configured to be, or `unset`,
+/// whatever they were and whatever the sources are, and closes the sources.
 ///
 /// Async-signal-safe.
-pub(crate) fn redirect(streams: &mut Streams) -> Result<(), Failure> {
+pub(crate) fn redirect(streams: &mut Streams, unset: fn() -> Stdio) -> Result<(), Failure> {
+    let failed =
+        |index: usize, errno| Failure::new(ErrorKind::RedirectStreams(errno), ABOUT[index]);
+
     // First every source is out of the way: one that is itself numbered 0 to
     // 2 would be overwritten before its turn.
-    let mut sources = [const { None }; 3];
-    let mut null = None;
+    let mut replacements = [const { Replacement::None }; 3];
+    let mut null_device = None;
     for (index, stream) in streams.iter_mut().enumerate() {
-        let number = NUMBERS[index];
-        match std::mem::replace(&mut stream.0, Source::Keep) {
-            Source::Descriptor(source) => {
-                sources[index] = Some(out_of_the_way(source).map_err(|errno| {
-                    Failure::new(ErrorKind::RedirectStreams(errno), ABOUT[index])
-                })?);
-            }
-            Source::Keep if sys::is_open(number) => {}
+        replacements[index] = match stream.take().unwrap_or_else(unset).0 {
+            Source::Descriptor(source) => Replacement::Descriptor(
+                out_of_the_way(source).map_err(|errno| failed(index, errno))?,
+            ),
+            Source::Keep if sys::is_open(NUMBERS[index]) => Replacement::None,
             Source::Keep | Source::Devnull => {
-                if null.is_none() {
-                    null = Some(open_null_device()?);
+                if null_device.is_none() {
+                    null_device = Some(open_null_device()?);
                 }
-                stream.0 = Source::Devnull;
+                Replacement::NullDevice
             }
-        }
+        };
     }
-    for (index, stream) in streams.iter_mut().enumerate() {
-        let number = NUMBERS[index];
-        let null = null
-            .as_ref()
-            .filter(|_| matches!(stream.0, Source::Devnull));
-        match sources[index].as_ref().or(null) {
-            Some(source) => sys::replace_stream(source.as_fd(), number),
-            None => sys::keep_across_exec(number),
+    for (index, replacement) in replacements.iter().enumerate() {
+        let source = match replacement {
+            Replacement::None => None,
+            Replacement::NullDevice => null_device.as_ref(),
+            Replacement::Descriptor(source) => Some(source),
+        };
+        match source {
+            Some(source) => sys::replace_stream(source.as_fd(), NUMBERS[index]),
+            None => sys::keep_across_exec(NUMBERS[index]),
         }
-        .map_err(|errno| Failure::new(ErrorKind::RedirectStreams(errno), ABOUT[index]))?;
+        .map_err(|errno| failed(index, errno))?;
     }
-    match null.map(sys::close) {
+    match null_device.map(sys::close) {
         Some(Err(errno)) => Err(Failure::new(
             ErrorKind::CloseDevnull(errno),
             About::NullDevice,

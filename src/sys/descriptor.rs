@@ -89,6 +89,8 @@ pub(crate) enum Open {
     Existing,
     /// As `Existing`, but fails with `EEXIST` unless it makes the file.
     New { mode: u32 },
+    /// As `Existing`, but to read alone.
+    ReadOnly,
     /// A directory, to look up names in.
     Directory,
     /// To read and write, as it is.
@@ -98,10 +100,11 @@ pub(crate) enum Open {
 /// openat(2). Async-signal-safe.
 pub(crate) fn open_at(directory: Directory<'_>, path: &CStr, how: Open) -> Result<OwnedFd, Errno> {
     const CAREFUL: libc::c_int =
-        libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+        libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
     let (flags, mode) = match how {
-        Open::Existing => (CAREFUL, 0),
-        Open::New { mode } => (CAREFUL | libc::O_CREAT | libc::O_EXCL, mode),
+        Open::Existing => (libc::O_RDWR | CAREFUL, 0),
+        Open::New { mode } => (libc::O_RDWR | CAREFUL | libc::O_CREAT | libc::O_EXCL, mode),
+        Open::ReadOnly => (libc::O_RDONLY | CAREFUL, 0),
         Open::Directory => (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC, 0),
         Open::Plain => (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC, 0),
     };
@@ -210,6 +213,12 @@ pub(crate) fn attributes_at(directory: Directory<'_>, path: &CStr) -> Result<Att
     })?;
     // SAFETY: fstatat succeeded, and has filled it in.
     Ok(Attributes::of(unsafe { stat.assume_init_ref() }))
+}
+
+/// unlink(2).
+pub(crate) fn unlink(path: &CStr) -> Result<(), Errno> {
+    // SAFETY: `path` is a C string that outlives the call.
+    check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
 }
 
 /// fchmod(2). Async-signal-safe.

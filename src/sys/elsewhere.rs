@@ -3,7 +3,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::{Errno, FileId, Pid, Signal};
+use super::{Errno, FileId, Pid, Signal, Uid};
 
 /// Nothing portable counts threads.
 pub(super) fn lone_thread() -> Option<bool> {
@@ -11,8 +11,13 @@ pub(super) fn lone_thread() -> Option<bool> {
 }
 
 /// Nothing portable lists the open files of a process.
-pub(crate) fn has_open(_: Pid, _: FileId) -> Option<bool> {
-    None
+pub(crate) fn has_open(_: Pid, _: FileId) -> Result<bool, Errno> {
+    Err(libc::ENOSYS)
+}
+
+/// Nothing portable tells whose a process is.
+pub(crate) fn users_of(_: Pid) -> Result<Vec<Uid>, Errno> {
+    Err(libc::ENOSYS)
 }
 
 /// There are no capabilities.

@@ -7,7 +7,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::{mem, ptr};
 
-use super::{Errno, FileId, Pid, Signal, check};
+use super::{Errno, FileId, Pid, Signal, Uid, check};
 
 /// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. It
 /// does not see another process in the same memory, which only rfork(2) and
@@ -28,7 +28,7 @@ pub(super) fn lone_thread() -> Option<bool> {
 
 /// sysctl(3) `kern.proc.filedesc`: records of variable size, as
 /// `struct kinfo_file` in sys/user.h has them since FreeBSD 12.
-pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
+pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     // Where the fields lie in a record: libc leaves the union closed.
     const TYPE: usize = mem::offset_of!(libc::kinfo_file, kf_type);
     const UNION: usize = mem::offset_of!(libc::kinfo_file, kf_offset) + 8;
@@ -41,7 +41,23 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
         record.get(at..at + N)?.try_into().ok()
     }
 
-    let mut size = kernel_process(libc::KERN_PROC_FILEDESC, pid, ptr::null_mut(), 0).ok()?;
+    /// The length of the first record, and the file it is of.
+    fn first_record(records: &[u8]) -> Option<(usize, Option<FileId>)> {
+        let length = usize::try_from(i32::from_ne_bytes(field(records, 0)?)).ok()?;
+        let record = records.get(..length).filter(|record| !record.is_empty())?;
+        let is_file = i32::from_ne_bytes(field(record, TYPE)?) == libc::KF_TYPE_VNODE;
+        let file = FileId {
+            device: u64::from_ne_bytes(field(record, DEVICE)?),
+            inode: u64::from_ne_bytes(field(record, INODE)?),
+        };
+        Some((length, is_file.then_some(file)))
+    }
+
+    let mut size = match kernel_process(libc::KERN_PROC_FILEDESC, pid, ptr::null_mut(), 0) {
+        Ok(size) => size,
+        Err(libc::ESRCH) => return Ok(false),
+        Err(errno) => return Err(errno),
+    };
     // More may have been opened since it was asked.
     size += size / 4 + 4096;
     let mut records = vec![0_u8; size];
@@ -50,27 +66,15 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
         pid,
         records.as_mut_ptr().cast(),
         size,
-    )
-    .ok()?;
-    let mut rest = records.get(..filled)?;
-    while !rest.is_empty() {
-        let length = usize::try_from(i32::from_ne_bytes(field(rest, 0)?)).ok()?;
-        if length == 0 {
-            break;
+    )?;
+    let mut rest = &records[..filled.min(size)];
+    while let Some((length, open)) = first_record(rest) {
+        if open == Some(file) {
+            return Ok(true);
         }
-        let record = rest.get(..length)?;
-        if i32::from_ne_bytes(field(record, TYPE)?) == libc::KF_TYPE_VNODE {
-            let open = FileId {
-                device: u64::from_ne_bytes(field(record, DEVICE)?),
-                inode: u64::from_ne_bytes(field(record, INODE)?),
-            };
-            if open == file {
-                return Some(true);
-            }
-        }
-        rest = rest.get(length..)?;
+        rest = &rest[length..];
     }
-    Some(false)
+    Ok(false)
 }
 
 /// sysctl(3) `kern.proc.<what>.<pid>`: how many bytes it has, or has filled.

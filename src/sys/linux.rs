@@ -1,10 +1,11 @@
 //! Linux, and Android as far as it is one.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
-use super::{Errno, FileId, Pid, Signal, check};
+use super::{Errno, FileId, Pid, Signal, Uid, check};
 
 /// unshare(2) with `CLONE_VM` does nothing where the caller is the only user
 /// of its memory, and fails with `EINVAL` where it is not: "specifying any one
@@ -28,16 +29,40 @@ pub(super) fn lone_thread() -> Option<bool> {
 
 /// Whether a process has a file open: proc(5), /proc/pid/fd, where each link
 /// leads to the open file itself.
-pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", pid.number())).ok()?;
-    let mut found = false;
-    for descriptor in descriptors {
-        let Ok(open) = fs::metadata(descriptor.ok()?.path()) else {
-            continue;
-        };
-        found |= (open.dev(), open.ino()) == (file.device, file.inode);
-    }
-    Some(found)
+pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
+    let descriptors = match fs::read_dir(format!("/proc/{}/fd", pid.number())) {
+        Ok(descriptors) => descriptors,
+        Err(error) if is_gone(&error) => return Ok(false),
+        Err(error) => return Err(error.raw_os_error().unwrap_or(libc::EIO)),
+    };
+    let is_it = |descriptor: io::Result<fs::DirEntry>| {
+        // One that was closed meanwhile is not it.
+        descriptor
+            .and_then(|descriptor| fs::metadata(descriptor.path()))
+            .is_ok_and(|open| (open.dev(), open.ino()) == (file.device, file.inode))
+    };
+    Ok(descriptors.into_iter().any(is_it))
+}
+
+/// proc(5), /proc/pid/status: real, effective, saved and file system uid.
+pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
+    let status = match fs::read_to_string(format!("/proc/{}/status", pid.number())) {
+        Ok(status) => status,
+        Err(error) if is_gone(&error) => return Err(libc::ESRCH),
+        Err(error) => return Err(error.raw_os_error().unwrap_or(libc::EIO)),
+    };
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .and_then(|ids| ids.split_whitespace().map(|id| id.parse().ok()).collect())
+        .map(|ids: Vec<u32>| ids.into_iter().map(Uid).collect())
+        .ok_or(libc::EIO)
+}
+
+/// There is no such process any more, unless there is no /proc at all.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
+        && fs::exists("/proc/self").unwrap_or(false)
 }
 
 /// capset(2) to nothing in the effective, permitted and inheritable sets,
@@ -112,7 +137,7 @@ pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             process.as_raw_fd(),
-            signal.raw(),
+            signal.0,
             std::ptr::null::<libc::siginfo_t>(),
             0,
         )

@@ -6,7 +6,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::{Errno, FileId, Pid, Signal};
+use super::{Errno, FileId, Pid, Signal, Uid, last_errno};
 
 /// `proc_pidinfo` (libproc.h) `PROC_PIDTASKINFO` counts the threads of a
 /// process. Known limits: a translated process (Rosetta) has one more than
@@ -33,7 +33,7 @@ pub(super) fn lone_thread() -> Option<bool> {
 /// Whether a process has a file open: `proc_pidinfo` lists its descriptors,
 /// `proc_pidfdinfo` tells the device and inode behind each.
 #[cfg(target_os = "macos")]
-pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
+pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     // struct vnode_fdinfo of sys/proc_info.h, which libc lacks.
     #[repr(C)]
     struct OpenFile {
@@ -50,7 +50,10 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
     let needed =
         unsafe { libc::proc_pidinfo(pid.raw(), libc::PROC_PIDLISTFDS, 0, std::ptr::null_mut(), 0) };
     if needed <= 0 {
-        return None;
+        return match last_errno() {
+            libc::ESRCH => Ok(false),
+            errno => Err(errno),
+        };
     }
     let record = size_of::<libc::proc_fdinfo>();
     // More may have been opened since it was asked.
@@ -73,7 +76,10 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
         )
     };
     if filled <= 0 {
-        return None;
+        return match last_errno() {
+            libc::ESRCH => Ok(false),
+            errno => Err(errno),
+        };
     }
     for descriptor in descriptors.iter().take(filled as usize / record) {
         if descriptor.proc_fdtype != libc::PROX_FDTYPE_VNODE as u32 {
@@ -96,10 +102,37 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Option<bool> {
         // stat(2) has the device as a signed number.
         let device = stat.vst_dev as i32 as u64;
         if filled == size && (device, stat.vst_ino) == (file.device, file.inode) {
-            return Some(true);
+            return Ok(true);
         }
     }
-    Some(false)
+    Ok(false)
+}
+
+/// `proc_pidinfo` (libproc.h) `PROC_PIDTBSDINFO`: real, effective and saved
+/// uid.
+#[cfg(target_os = "macos")]
+pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
+    // SAFETY: proc_bsdinfo is plain data, for which all zeroes is valid.
+    let mut process: libc::proc_bsdinfo = unsafe { std::mem::zeroed() };
+    let size = size_of::<libc::proc_bsdinfo>() as libc::c_int;
+    // SAFETY: `process` is valid for writes of its size.
+    let filled = unsafe {
+        libc::proc_pidinfo(
+            pid.raw(),
+            libc::PROC_PIDTBSDINFO,
+            0,
+            (&raw mut process).cast(),
+            size,
+        )
+    };
+    if filled != size {
+        return Err(last_errno());
+    }
+    Ok(vec![
+        Uid(process.pbi_ruid),
+        Uid(process.pbi_uid),
+        Uid(process.pbi_svuid),
+    ])
 }
 
 /// libproc is macOS's own.
@@ -110,8 +143,14 @@ pub(super) fn lone_thread() -> Option<bool> {
 
 /// libproc is macOS's own.
 #[cfg(not(target_os = "macos"))]
-pub(crate) fn has_open(_: Pid, _: FileId) -> Option<bool> {
-    None
+pub(crate) fn has_open(_: Pid, _: FileId) -> Result<bool, Errno> {
+    Err(libc::ENOSYS)
+}
+
+/// libproc is macOS's own.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn users_of(_: Pid) -> Result<Vec<Uid>, Errno> {
+    Err(libc::ENOSYS)
 }
 
 /// There are no capabilities.

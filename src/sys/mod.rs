@@ -12,7 +12,8 @@
 //! | function | contract | may lack it |
 //! |---|---|---|
 //! | `lone_thread` | whether the calling thread is the only user of its memory | `None`: nothing can tell |
-//! | `has_open` | whether a process has a file open, by device and inode | `None`: nothing can tell, or not permitted |
+//! | `has_open` | whether a process has a file open, by device and inode; a process that does not exist has not | `ENOSYS`: nothing can tell |
+//! | `users_of` | the real, effective and saved uid of a process, and whatever others it has | `ENOSYS` |
 //! | `clear_capabilities` | empties every capability set of the calling thread, then reads it back | `Ok(true)` where there are none |
 //! | `open_process`, `signal_process` | a descriptor that names one process for good, and a signal through it | `None` |
 //!
@@ -57,7 +58,7 @@ pub(crate) use identity::*;
 pub(crate) use process::*;
 pub(crate) use signal::*;
 
-pub(crate) use platform::{clear_capabilities, has_open, open_process, signal_process};
+pub(crate) use platform::{clear_capabilities, has_open, open_process, signal_process, users_of};
 
 /// The error number of a failed call, as in errno(3).
 pub(crate) type Errno = libc::c_int;
@@ -65,7 +66,7 @@ pub(crate) type Errno = libc::c_int;
 /// The error numbers that the crate itself decides on or returns.
 pub(crate) mod errno {
     pub(crate) use libc::{
-        EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, EMLINK, ENOENT, EPERM, EPROTO, EWOULDBLOCK,
+        EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, EMLINK, ENOENT, EPERM, EPROTO, ESRCH, EWOULDBLOCK,
     };
 }
 

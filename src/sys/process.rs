@@ -118,6 +118,17 @@ pub(crate) fn flush_streams() {
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
+/// Whether the program runs with privileges that its caller lacks (set-user-id
+/// and its like), so that its environment is not to be trusted.
+pub(crate) fn has_raised_privileges() -> bool {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    // SAFETY: getauxval takes a plain number.
+    return unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    // SAFETY: issetugid takes nothing and cannot fail.
+    return unsafe { libc::issetugid() } != 0;
+}
+
 /// setsid(2). Async-signal-safe.
 pub(crate) fn create_session() -> Result<(), Errno> {
     // SAFETY: setsid takes nothing.
@@ -159,28 +170,21 @@ fn wait_with(child: Pid, options: libc::c_int) -> Result<Life, Errno> {
     }
 }
 
-/// The signals that the supervisor sends.
+/// A signal by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Signal {
-    Terminate,
-    Kill,
-}
+pub(crate) struct Signal(pub(crate) libc::c_int);
 
 impl Signal {
-    pub(super) fn raw(self) -> libc::c_int {
-        match self {
-            Self::Terminate => libc::SIGTERM,
-            Self::Kill => libc::SIGKILL,
-        }
-    }
+    pub(crate) const TERMINATE: Self = Self(libc::SIGTERM);
+    pub(crate) const KILL: Self = Self(libc::SIGKILL);
 }
 
-/// kill(2). Only for a child that was not reaped: any other pid may have
-/// become somebody else's. Async-signal-safe.
-pub(crate) fn signal_child(child: Pid, signal: Signal) -> Result<(), Errno> {
+/// kill(2). A child that was not reaped is sure to get it; any other pid may
+/// have become somebody else's. Async-signal-safe.
+pub(crate) fn signal_pid(pid: Pid, signal: Signal) -> Result<(), Errno> {
     // SAFETY: kill takes plain numbers; a Pid is positive, so that it names
     // one process and not a group.
-    check(unsafe { libc::kill(child.0, signal.raw()) }).map(drop)
+    check(unsafe { libc::kill(pid.0, signal.0) }).map(drop)
 }
 
 /// Whether the process that a descriptor names has ended, after waiting for

@@ -1,0 +1,50 @@
+//! An async server. Its runtime starts threads, so that it is made in the
+//! daemon, in `initialize`; `start_checked` would refuse a launcher that has a
+//! runtime already.
+//!
+//! ```sh
+//! cargo run --example tokio -- /tmp/tokio.pid
+//! ```
+
+#[cfg(unix)]
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    use std::io;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+    use tokio::runtime::Runtime;
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let pid_file = std::env::args().nth(1).ok_or("usage: PID-FILE")?;
+    let (runtime, listener) = daemonize2::Daemonize::new()
+        .pid_file(pid_file)
+        .foreground(daemonize2::supervised())
+        .initialize(|()| -> io::Result<_> {
+            let runtime = Runtime::new()?;
+            let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+            Ok((runtime, listener))
+        })
+        .start_checked()?;
+    let _removed_at_exit = daemonize2::PidFileGuard::take();
+
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Ok(()),
+                client = listener.accept() => {
+                    let (mut client, _) = client?;
+                    tokio::spawn(async move {
+                        let answer = format!("hello from {}\n", std::process::id());
+                        let _ = client.write_all(answer.as_bytes()).await;
+                    });
+                }
+            }
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn main() {
+    eprintln!("There are no SysV daemons here.");
+}

@@ -1,0 +1,173 @@
+//! The caller's closures: in which order they run, and what becomes of their
+//! failures.
+
+use std::any::Any;
+use std::fmt::{self, Display, Write as _};
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::error::ErrorKind;
+use crate::readiness::{Pending, Readiness};
+use crate::report::{Failure, LONGEST_TEXT};
+use crate::sys::{self, Pid};
+
+/// What runs before privileges are dropped.
+pub(crate) type Actions<T> = Box<dyn FnOnce() -> Result<Initialization<T>, Failure>>;
+
+/// What is left to do after they are.
+pub(crate) enum Initialization<T> {
+    /// Nothing: this is the value.
+    Done(T),
+    Left(Closure<T>),
+}
+
+/// May take over the report that the daemon is ready.
+type Closure<T> = Box<dyn FnOnce(&mut Option<Pending>) -> Result<T, Failure>>;
+
+impl<T> Initialization<T> {
+    pub(crate) fn run(self, pending: &mut Option<Pending>) -> Result<T, Failure> {
+        match self {
+            Self::Done(value) => Ok(value),
+            Self::Left(closure) => closure(pending),
+        }
+    }
+}
+
+/// No closure at all. Allocates nothing, neither here nor in the daemon.
+pub(crate) fn none() -> Actions<()> {
+    Box::new(|| Ok(Initialization::Done(())))
+}
+
+pub(crate) fn privileged<N, F>(action: F) -> Actions<N>
+where
+    F: FnOnce() -> N + 'static,
+{
+    Box::new(move || Ok(Initialization::Done(run(action)?)))
+}
+
+pub(crate) fn try_privileged<N, E, F>(action: F) -> Actions<N>
+where
+    E: Display,
+    F: FnOnce() -> Result<N, E> + 'static,
+{
+    Box::new(move || {
+        let value = run_fallible(ErrorKind::PrivilegedAction, action)?;
+        Ok(Initialization::Done(value))
+    })
+}
+
+pub(crate) fn then_initialize<T, N, E, F>(actions: Actions<T>, initialize: F) -> Actions<N>
+where
+    T: 'static,
+    E: Display,
+    F: FnOnce(T) -> Result<N, E> + 'static,
+{
+    Box::new(move || {
+        let before = actions()?;
+        Ok(Initialization::Left(Box::new(move |pending| {
+            let value = before.run(pending)?;
+            run_fallible(ErrorKind::Initialize, || initialize(value))
+        })))
+    })
+}
+
+pub(crate) fn then_hand_over<T: 'static>(actions: Actions<T>) -> Actions<(T, Readiness)> {
+    Box::new(move || {
+        let before = actions()?;
+        Ok(Initialization::Left(Box::new(move |pending| {
+            let value = before.run(pending)?;
+            Ok((value, Readiness::taking(pending)))
+        })))
+    })
+}
+
+/// Runs a closure of the caller's that may fail.
+fn run_fallible<N, E: Display>(
+    kind: ErrorKind,
+    closure: impl FnOnce() -> Result<N, E>,
+) -> Result<N, Failure> {
+    run(closure)?.map_err(|error| Failure::from(kind).because(text_of(&error)))
+}
+
+/// Runs a closure of the caller's. A panic becomes a failure with its text.
+fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
+    let daemon = Pid::current();
+    let result = panic::catch_unwind(AssertUnwindSafe(closure));
+    if Pid::current() != daemon {
+        // The closure has forked and let the copy return too. There is one
+        // daemon, and this is not it.
+        sys::exit_now(1);
+    }
+    result.map_err(|payload| Failure::from(ErrorKind::Panicked).because(panic_text(&*payload)))
+}
+
+/// The text of a panic, where it has one.
+pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
+    match (
+        payload.downcast_ref::<String>(),
+        payload.downcast_ref::<&str>(),
+    ) {
+        (Some(text), _) => text.clone(),
+        (_, Some(text)) => (*text).to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The text of an error of the caller's, as far as it fits in a report. One
+/// whose `Display` panics has said enough by then.
+pub(crate) fn text_of(error: &impl Display) -> String {
+    struct Short(String);
+
+    impl fmt::Write for Short {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            if self.0.len() > LONGEST_TEXT {
+                return Err(fmt::Error);
+            }
+            self.0.push_str(text);
+            Ok(())
+        }
+    }
+
+    let mut text = Short(String::new());
+    let written = panic::catch_unwind(AssertUnwindSafe(|| write!(text, "{error}")));
+    if written.is_err() {
+        text.0.push_str(" (the text of this error panicked)");
+    }
+    text.0.trim_start().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Endless;
+
+    impl Display for Endless {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            loop {
+                formatter.write_str("on and on ")?;
+            }
+        }
+    }
+
+    struct Panicking;
+
+    impl Display for Panicking {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("so far")?;
+            panic!("no further");
+        }
+    }
+
+    #[test]
+    fn an_endless_text_is_ended() {
+        assert!(text_of(&Endless).len() < 2 * LONGEST_TEXT);
+    }
+
+    #[test]
+    fn a_display_that_panics_is_survived() {
+        assert_eq!(
+            text_of(&Panicking),
+            "so far (the text of this error panicked)"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! systemd's notification protocol, as far as a start needs it: see
+//! [sd_notify(3)](https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html).
+
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::net::UnixDatagram;
+
+use crate::sys::{self, Pid};
+
+const SOCKET: &str = "NOTIFY_SOCKET";
+const EXEC_PID: &str = "SYSTEMD_EXEC_PID";
+
+/// Whether this process was started by a service manager that waits to be told
+/// that it is ready, as systemd does for `Type=notify`.
+///
+/// That is so if `NOTIFY_SOCKET` is set, and was meant for this process:
+/// `SYSTEMD_EXEC_PID`, which systemd sets along with it since version 248, is
+/// absent or this process's pid. Else a child of a service would take what was
+/// meant for its parent. False in a program that runs with raised privileges
+/// (set-user-id and its like), where the environment is the caller's. The pid
+/// of the parent is never guessed from.
+///
+/// ```no_run
+/// # fn main() -> Result<(), daemonize2::Error> {
+/// // One binary, from a shell and under systemd.
+/// daemonize2::Daemonize::new()
+///     .foreground(daemonize2::supervised())
+///     .start_checked()?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use]
+pub fn supervised() -> bool {
+    notify_socket().is_some()
+        && env::var_os(EXEC_PID).is_none_or(|pid| pid == *Pid::current().number().to_string())
+}
+
+fn notify_socket() -> Option<OsString> {
+    if sys::has_raised_privileges() {
+        return None;
+    }
+    env::var_os(SOCKET).filter(|address| !address.is_empty())
+}
+
+/// The service manager's socket, opened while its path can still be resolved.
+pub(crate) struct NotifySocket(UnixDatagram);
+
+impl NotifySocket {
+    /// `None` where nobody waits, or the socket cannot be had: a notification
+    /// that fails does not fail the start.
+    pub(crate) fn open() -> Option<Self> {
+        let address = notify_socket()?;
+        let socket = UnixDatagram::unbound().ok()?;
+        connect(&socket, &address).ok()?;
+        Some(Self(socket))
+    }
+
+    /// This process is ready.
+    pub(crate) fn tell_ready(&self) {
+        let _ = self.0.send(b"READY=1\n");
+    }
+
+    /// Another process is ready, and the main one from now on.
+    pub(crate) fn tell_ready_on_behalf_of(&self, daemon: Pid) {
+        let message = format!("MAINPID={}\nREADY=1\n", daemon.number());
+        let _ = self.0.send(message.as_bytes());
+    }
+}
+
+/// A path, or with a leading `@` a name in Linux's abstract namespace.
+fn connect(socket: &UnixDatagram, address: &OsString) -> std::io::Result<()> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        use std::os::unix::ffi::OsStrExt as _;
+        use std::os::unix::net::SocketAddr;
+
+        #[cfg(target_os = "android")]
+        use std::os::android::net::SocketAddrExt as _;
+        #[cfg(target_os = "linux")]
+        use std::os::linux::net::SocketAddrExt as _;
+
+        if let Some(name) = address.as_bytes().strip_prefix(b"@") {
+            return socket.connect_addr(&SocketAddr::from_abstract_name(name)?);
+        }
+    }
+    socket.connect(address)
+}

@@ -1,0 +1,198 @@
+//! The report that the daemon is ready: who owes it, and when it is given.
+
+use std::cell::RefCell;
+use std::ffi::CString;
+use std::fmt::{self, Display};
+use std::mem;
+use std::panic;
+use std::sync::Once;
+use std::thread;
+
+use crate::actions::{panic_text, text_of};
+use crate::error::{Error, ErrorKind};
+use crate::notify::NotifySocket;
+use crate::pid_lock::OpenPidFile;
+use crate::report::{DaemonEnd, Failure, Message};
+use crate::sys::{self, Pid};
+
+/// Who is to hear that the daemon is ready.
+pub(crate) enum Listener {
+    /// The launcher, which acknowledges.
+    Launcher(DaemonEnd),
+    /// In the foreground: systemd, if it asked for it.
+    ServiceManager(Option<NotifySocket>),
+}
+
+/// What a process does whose start has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnFailure {
+    End,
+    Return,
+}
+
+/// A start that is neither committed nor has failed.
+pub(crate) struct Pending {
+    pub(crate) listener: Listener,
+    pub(crate) pid_file: Option<OpenPidFile>,
+    /// To remove it by.
+    pub(crate) pid_file_path: CString,
+    pub(crate) daemon: Pid,
+    pub(crate) on_failure: OnFailure,
+}
+
+impl Pending {
+    /// Reports ready, and returns when that was acknowledged. From then on the
+    /// pid file stays locked for as long as the process lives.
+    pub(crate) fn commit(&mut self) -> Result<(), Failure> {
+        match &self.listener {
+            Listener::Launcher(launcher) => {
+                if launcher.tell(&Message::Ready).is_err() || !launcher.await_acknowledgement() {
+                    return Err(ErrorKind::LauncherGone.into());
+                }
+            }
+            Listener::ServiceManager(socket) => {
+                if let Some(socket) = socket {
+                    socket.tell_ready();
+                }
+            }
+        }
+        if let Some(pid_file) = self.pid_file.take() {
+            pid_file.keep(mem::take(&mut self.pid_file_path));
+        }
+        Ok(())
+    }
+
+    /// Undoes what the start has done, then reports why.
+    pub(crate) fn fail(&self, failure: &Failure) {
+        if let Some(pid_file) = &self.pid_file {
+            pid_file.clear();
+        }
+        if let Listener::Launcher(launcher) = &self.listener {
+            // One that is gone needs no report.
+            let _ = launcher.tell(&Message::Failed(failure.clone()));
+        }
+    }
+
+    fn is_in_foreground(&self) -> bool {
+        matches!(self.listener, Listener::ServiceManager(_))
+    }
+}
+
+/// The right, and the duty, to report that the daemon is ready.
+///
+/// Made by [`Daemonize::deferred_readiness`](crate::Daemonize::deferred_readiness).
+/// Until it is used the launcher waits. It may be sent to another thread.
+///
+/// Dropped unused, it fails the start with
+/// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady), and the text of the
+/// panic if one was the reason; a daemon that has not ended by itself a second
+/// later is ended.
+///
+/// Only the process that received it can use it: in a copy made by fork(2) it
+/// does nothing.
+#[must_use = "dropped unused, it fails the start"]
+pub struct Readiness {
+    /// `None` once it was used.
+    pending: Option<Pending>,
+}
+
+impl Readiness {
+    pub(crate) fn taking(pending: &mut Option<Pending>) -> Self {
+        remember_panics();
+        Self {
+            pending: pending.take(),
+        }
+    }
+
+    /// Reports that the daemon is ready, and returns once the launcher has
+    /// acknowledged: the start is committed.
+    ///
+    /// In the [foreground](crate::Daemonize::foreground) tells systemd, if it
+    /// asked for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LauncherGone`](crate::ErrorKind::LauncherGone) where the
+    /// launcher is gone, so that the start did not happen. Only after
+    /// [`execute`](crate::Daemonize::execute): after
+    /// [`start`](crate::Daemonize::start) the process ends instead.
+    /// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) in a copy of the
+    /// process.
+    pub fn ready(mut self) -> Result<(), Error> {
+        let Some(mut pending) = self.take_in_this_process() else {
+            return Err(Error::from(ErrorKind::NotReady)
+                .because("only the process that was started can report"));
+        };
+        match pending.commit() {
+            Ok(()) => Ok(()),
+            Err(failure) => {
+                pending.fail(&failure);
+                if pending.on_failure == OnFailure::End {
+                    sys::exit_now(1);
+                }
+                Err(failure.kind.into())
+            }
+        }
+    }
+
+    /// Fails the start with this reason, and ends the process with status 1,
+    /// by `_exit(2)`.
+    ///
+    /// In the [foreground](crate::Daemonize::foreground), where there is no
+    /// launcher, the reason goes to standard error.
+    pub fn fail(mut self, reason: impl Display) -> ! {
+        if let Some(pending) = self.take_in_this_process() {
+            let failure = Failure::from(ErrorKind::NotReady).because(text_of(&reason));
+            pending.fail(&failure);
+            if pending.is_in_foreground() {
+                eprintln!("{}", Error::from(failure.kind).because(failure.text));
+            }
+        }
+        sys::exit_now(1)
+    }
+
+    fn take_in_this_process(&mut self) -> Option<Pending> {
+        self.pending
+            .take()
+            .filter(|pending| pending.daemon == Pid::current())
+    }
+}
+
+impl Drop for Readiness {
+    fn drop(&mut self) {
+        if let Some(pending) = self.take_in_this_process() {
+            let text = if thread::panicking() {
+                format!("panic: {}", LAST_PANIC.take())
+            } else {
+                String::from("its readiness was dropped unused")
+            };
+            pending.fail(&Failure::from(ErrorKind::NotReady).because(text));
+        }
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Readiness").finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// While a thread unwinds, nobody else can tell what the panic said.
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// From now on the text of each thread's last panic is known. The hook that
+/// was there before still does its work.
+fn remember_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let text = panic_text(panic.payload());
+            // Fails in a thread that is past the end of its locals.
+            let _ = LAST_PANIC.try_with(|last| last.replace(text));
+            before(panic);
+        }));
+    });
+}
