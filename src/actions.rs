@@ -1,11 +1,11 @@
 //! The caller's closures: in which order they run, and what becomes of their
 //! failures.
 
-use std::any::Any;
 use std::fmt::{self, Display, Write as _};
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::error::ErrorKind;
+use crate::panics;
 use crate::readiness::{Pending, Readiness};
 use crate::report::{Failure, LONGEST_TEXT};
 use crate::sys::{self, Pid};
@@ -97,19 +97,7 @@ fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
         // daemon, and this is not it.
         sys::exit_now(1);
     }
-    result.map_err(|payload| Failure::from(ErrorKind::Panicked).because(panic_text(&*payload)))
-}
-
-/// The text of a panic, where it has one.
-pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> String {
-    match (
-        payload.downcast_ref::<String>(),
-        payload.downcast_ref::<&str>(),
-    ) {
-        (Some(text), _) => text.clone(),
-        (_, Some(text)) => (*text).to_owned(),
-        _ => String::new(),
-    }
+    result.map_err(|payload| Failure::from(ErrorKind::Panicked).because(panics::text_of(&*payload)))
 }
 
 /// The text of an error of the caller's, as far as it fits in a report. One

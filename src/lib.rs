@@ -136,6 +136,7 @@ mod daemonize;
 mod error;
 mod identity;
 mod notify;
+mod panics;
 mod pid_file;
 mod pid_lock;
 mod readiness;

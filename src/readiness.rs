@@ -1,16 +1,14 @@
 //! The report that the daemon is ready: who owes it, and when it is given.
 
-use std::cell::RefCell;
 use std::ffi::CString;
 use std::fmt::{self, Display};
 use std::mem;
-use std::panic;
-use std::sync::Once;
 use std::thread;
 
-use crate::actions::{panic_text, text_of};
+use crate::actions::text_of;
 use crate::error::{Error, ErrorKind};
 use crate::notify::NotifySocket;
+use crate::panics;
 use crate::pid_lock::OpenPidFile;
 use crate::report::{DaemonEnd, Failure, Message};
 use crate::sys::{self, Pid};
@@ -41,6 +39,15 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// Where a panic aborts, the hook has to report it.
+    #[cfg(panic = "abort")]
+    pub(crate) fn expect_panic(&self, failure: Failure) {
+        if let Listener::Launcher(launcher) = &self.listener {
+            panics::remember();
+            panics::aborting::expect(launcher, failure);
+        }
+    }
+
     /// Reports ready, and returns when that was acknowledged. From then on the
     /// pid file stays locked for as long as the process lives.
     pub(crate) fn commit(&mut self) -> Result<(), Failure> {
@@ -49,6 +56,8 @@ impl Pending {
                 if launcher.tell(&Message::Ready).is_err() || !launcher.await_acknowledgement() {
                     return Err(ErrorKind::LauncherGone.into());
                 }
+                #[cfg(panic = "abort")]
+                panics::aborting::settle();
             }
             Listener::ServiceManager(socket) => {
                 if let Some(socket) = socket {
@@ -64,6 +73,8 @@ impl Pending {
 
     /// Undoes what the start has done, then reports why.
     pub(crate) fn fail(&self, failure: &Failure) {
+        #[cfg(panic = "abort")]
+        panics::aborting::settle();
         if let Some(pid_file) = &self.pid_file {
             pid_file.clear();
         }
@@ -98,10 +109,13 @@ pub struct Readiness {
 
 impl Readiness {
     pub(crate) fn taking(pending: &mut Option<Pending>) -> Self {
-        remember_panics();
-        Self {
-            pending: pending.take(),
+        panics::remember();
+        let pending = pending.take();
+        #[cfg(panic = "abort")]
+        if let Some(pending) = &pending {
+            pending.expect_panic(Failure::from(ErrorKind::NotReady).because("panic: "));
         }
+        Self { pending }
     }
 
     /// Reports that the daemon is ready, and returns once the launcher has
@@ -162,7 +176,7 @@ impl Drop for Readiness {
     fn drop(&mut self) {
         if let Some(pending) = self.take_in_this_process() {
             let text = if thread::panicking() {
-                format!("panic: {}", LAST_PANIC.take())
+                format!("panic: {}", panics::last_of_this_thread())
             } else {
                 String::from("its readiness was dropped unused")
             };
@@ -175,24 +189,4 @@ impl fmt::Debug for Readiness {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Readiness").finish_non_exhaustive()
     }
-}
-
-thread_local! {
-    /// While a thread unwinds, nobody else can tell what the panic said.
-    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
-}
-
-/// From now on the text of each thread's last panic is known. The hook that
-/// was there before still does its work.
-fn remember_panics() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            let text = panic_text(panic.payload());
-            // Fails in a thread that is past the end of its locals.
-            let _ = LAST_PANIC.try_with(|last| last.replace(text));
-            before(panic);
-        }));
-    });
 }

@@ -428,6 +428,11 @@ impl IntermediateEnd {
 pub(crate) struct DaemonEnd(OwnedFd);
 
 impl DaemonEnd {
+    #[cfg(panic = "abort")]
+    pub(crate) fn try_clone(&self) -> std::io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Async-signal-safe.
     pub(crate) fn tell(&self, message: &Message) -> Result<(), Errno> {
         send(&self.0, message, [None; CARRIED])

@@ -725,6 +725,10 @@ fn take_steps<T>(
     // From here on signals reach the daemon as they would have reached the
     // launcher, and closures may do what they like.
     unblock_signals();
+    #[cfg(panic = "abort")]
+    if let Some(pending) = &pending {
+        pending.expect_panic(ErrorKind::Panicked.into());
+    }
     let initialization = actions()?;
     if let Some(root) = &plan.root {
         root::change(root)?;
