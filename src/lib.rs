@@ -22,7 +22,7 @@
 //!
 //! 1. **A start is acknowledged, or it did not happen.** The launcher returns
 //!    success when the daemon has reported that it is ready and the launcher
-//!    has acknowledged; else it returns the one true cause, and nothing is
+//!    has acknowledged it; else it returns the one true cause, and nothing is
 //!    left: no process, no lock, no content in the pid file. Whichever of the
 //!    processes dies, at whatever instant.
 //! 2. **Dropped means dropped.** After a change of identity no id, group,
@@ -52,41 +52,61 @@
 //! | | root directory | [`chroot`] | | |
 //! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`] | 13 | |
 //! | | write the pid | [`pid_file`] | 12 | |
-//! | | report ready, await the acknowledgement | | 14 | |
-//! | launcher | return, or `_exit(0)` | | 15 | yes |
+//! | | initialize | [`initialize`] | | |
+//! | | report ready, await the acknowledgement | [`deferred_readiness`] | 14 | |
+//! | launcher | tell systemd, if it has asked | | | |
+//! | | return, or `_exit(0)` | | 15 | yes |
 //!
 //! The intermediate's steps from the umask on are the daemon's, which inherits
 //! their effect. The intermediate stays until the start is committed or has
 //! failed: it sees the launcher go, and the daemon die. If more than one step
 //! would fail, the first in this order is the error.
 //!
+//! In the [`foreground`] the same steps are taken by the one process, without
+//! the forks and the session.
+//!
 //! Signals are blocked from before the first fork until just before the
 //! privileged action. Dispositions are left as they are.
 //!
 //! # Which entry point do I want?
 //!
-//! [`start_checked`]: the launcher exits when the daemon is ready. This is
-//! what a command that starts a service wants. [`execute_checked`]: the
-//! launcher goes on, and learns the daemon's pid; this is what a program wants
-//! that starts a daemon beside its other work. [`start`] and [`execute`] are
-//! the same without the check that the process has a single thread, and
-//! therefore unsafe.
+//! - [`start_checked`]: the launcher exits when the daemon is ready. This is
+//!   what a command that starts a service wants.
+//! - [`execute_checked`]: the launcher goes on, and learns the daemon's pid.
+//!   This is what a program wants that has something to say about the daemon,
+//!   or starts one beside its other work.
+//! - [`start`], [`execute`]: the same without the check that the process has a
+//!   single thread, and therefore unsafe. For platforms that cannot count.
+//! - With [`initialize`], what can fail late fails the start.
+//! - With [`deferred_readiness`], the daemon itself says when it is ready.
+//! - With [`foreground`]`(`[`supervised()`](supervised)`)`, the same program
+//!   runs under a service manager too.
 //!
 //! # Threads and async runtimes
 //!
 //! fork(2) copies one thread. A runtime's other threads do not exist in the
-//! daemon, so that a runtime has to be built after the start, never before:
+//! daemon, so that a runtime has to be built there, never before: in
+//! [`initialize`], so that the launcher hears if it fails, or after the start.
 //!
 //! ```no_run
-//! # struct Runtime;
-//! # impl Runtime { fn new() -> Self { Self } fn block_on(&self, _: ()) {} }
-//! # fn serve() {}
-//! # fn main() -> Result<(), daemonize2::Error> {
-//! daemonize2::Daemonize::new().start_checked()?; // no #[tokio::main] above this
-//! let runtime = Runtime::new();
-//! runtime.block_on(serve());
-//! # Ok(())
-//! # }
+//! use std::io;
+//! use tokio::{net::TcpListener, runtime::Runtime};
+//!
+//! // No #[tokio::main] here.
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let (runtime, listener) = daemonize2::Daemonize::new()
+//!         .initialize(|()| -> io::Result<_> {
+//!             let runtime = Runtime::new()?;
+//!             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:7"))?;
+//!             Ok((runtime, listener))
+//!         })
+//!         .start_checked()?;
+//!     runtime.block_on(async {
+//!         loop {
+//!             listener.accept().await?;
+//!         }
+//!     })
+//! }
 //! ```
 //!
 //! The checked entry points refuse a process that has more than one thread.
@@ -99,10 +119,11 @@
 //!
 //! - It does not close descriptors that the caller has open, nor change signal
 //!   dispositions, resource limits, the environment or the locale.
-//! - It does not restart a daemon, rotate logs, or speak a supervisor's
-//!   protocol. Under systemd, prefer a service that stays in the foreground.
-//! - It does not remove the pid file: the lock, not the file, says whether the
-//!   daemon runs. What a dead daemon leaves is taken over by the next start.
+//! - It does not restart a daemon, rotate logs, or watch over it once it is
+//!   ready. Where there is a service manager, let that do so.
+//! - It does not remove the pid file unless told to, by a [`PidFileGuard`]: the
+//!   lock, not the file, says whether the daemon runs. What a dead daemon
+//!   leaves is taken over by the next start.
 //! - It does not make a process safe that was unsafe before: what the caller's
 //!   closures leave open or running is the caller's.
 //!
@@ -124,6 +145,9 @@
 //! [`stderr`]: Daemonize::stderr
 //! [`chroot`]: Daemonize::chroot
 //! [`privileged_action`]: Daemonize::privileged_action
+//! [`initialize`]: Daemonize::initialize
+//! [`deferred_readiness`]: Daemonize::deferred_readiness
+//! [`foreground`]: Daemonize::foreground
 //! [`start`]: Daemonize::start
 //! [`start_checked`]: Daemonize::start_checked
 //! [`execute`]: Daemonize::execute
