@@ -1,0 +1,24 @@
+# The suite in a container: another libc than the machine's, no init, no
+# network, and the capabilities that a container has. `ci/docker.sh` builds and
+# runs it.
+#
+# The oldest Rust that is supported. Any Debian or Alpine image with a Rust and
+# a C linker will do.
+ARG BASE=rust:1.85-bookworm
+FROM ${BASE}
+
+WORKDIR /src/daemonize2
+
+# First, since it changes least.
+COPY ci/users.sh ci/users.sh
+RUN sh ci/users.sh
+
+COPY . .
+
+# Here, where there is a network; running the image needs none.
+RUN cargo test --no-run --locked
+
+ENV CARGO_NET_OFFLINE=true \
+    DAEMONIZE2_PLATFORM=docker
+
+CMD ["sh", "ci/test.sh"]

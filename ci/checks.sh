@@ -1,0 +1,156 @@
+#!/bin/sh
+# All that is checked without running a test. Goes on after a failure and names
+# the failed checks at the end.
+#
+#   ci/checks.sh            every check
+#   ci/checks.sh NAME...    just these; the names are those of the functions
+#                           below without their 'check_'
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd -P)
+# shellcheck source=ci/toolchain.sh
+. "$root/ci/toolchain.sh"
+cd "$root"
+
+names="fmt clippy docs msrv listing alone dependencies unsafe changelog scripts deny"
+target_dir=${CARGO_TARGET_DIR:-$root/target}
+version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+wrong() {
+    printf '%s\n' "checks.sh: $*" >&2
+    return 1
+}
+
+check_fmt() {
+    cargo fmt --all --check
+}
+
+check_clippy() {
+    cargo clippy --locked --workspace --all-targets -- -D warnings
+}
+
+# The public documentation as docs.rs builds it, then all of it, since the
+# comments of the private modules are read as well and their links break too.
+check_docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p daemonize2 &&
+        RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspace --document-private-items
+}
+
+# The tests are included: the container runs them with this version.
+check_msrv() {
+    find_msrv || {
+        wrong "no Rust $msrv: neither rustup nor, as root, Debian's packages have it"
+        return 1
+    }
+    CARGO_TARGET_DIR=$cache/target-msrv msrv_cargo check --locked --workspace --all-targets
+}
+
+# What is published, and what is not.
+check_listing() {
+    cargo package --locked --allow-dirty --list -p daemonize2 >"$work/listing" || return 1
+    extra=$(grep -v -x -E \
+        -e 'Cargo\.(toml|toml\.orig|lock)|\.cargo_vcs_info\.json' \
+        -e '(README|CHANGELOG|PLATFORMS)\.md|LICENSE-(MIT|APACHE)' \
+        -e 'src/.*\.rs|examples/.*' "$work/listing" || true)
+    [ -z "$extra" ] || {
+        wrong "the package has what it should not have:" "$extra"
+        return 1
+    }
+    for file in README.md CHANGELOG.md PLATFORMS.md LICENSE-MIT LICENSE-APACHE \
+        $(find src -name '*.rs') $(find examples -type f); do
+        grep -q -x -F "$file" "$work/listing" || {
+            wrong "the package lacks $file"
+            return 1
+        }
+    done
+}
+
+# The library as its users get it, from the package and outside of the
+# workspace, where no other member turns on a feature of libc for it; and with
+# the oldest libc that it says it works with.
+check_alone() {
+    cargo package --locked --allow-dirty --no-verify -p daemonize2 &&
+        tar -xzf "$target_dir/package/daemonize2-$version.crate" -C "$work" || return 1
+    oldest=$(sed -n 's/^libc = .*"\([0-9][0-9.]*\)".*/\1/p' Cargo.toml | head -n 1)
+    (
+        cd "$work/daemonize2-$version"
+        CARGO_TARGET_DIR=$cache/target-alone
+        export CARGO_TARGET_DIR
+        cargo check --locked --all-targets &&
+            cargo update --package libc --precise "$oldest" &&
+            cargo check --locked
+    )
+}
+
+# A daemon library is linked into privileged programs: libc, and at most what
+# counts the threads where that takes more than reading a file.
+check_dependencies() {
+    extra=$(cargo tree --locked -p daemonize2 -e normal,build --target all --prefix none --format '{p}' |
+        cut -d ' ' -f 1 | sort -u | grep -v -x -E 'daemonize2|libc|num_threads' || true)
+    [ -z "$extra" ] || wrong "the library depends on more than libc:" "$extra"
+}
+
+# The promise that src/sys is all the unsafe code there is. The compiler's lint
+# holds it too, but can be allowed anywhere; this cannot. Outside of src/sys,
+# an `unsafe fn` may be declared in src/daemonize.rs, and two blocks of one line
+# there may call what checks nothing.
+check_unsafe() {
+    find src -name '*.rs' ! -path 'src/sys/*' -exec awk '
+        { line = $0 }
+        line ~ /^[[:space:]]*\/\// { next }
+        {
+            sub(/[[:space:]]\/\/[^"]*$/, "", line)
+            if (line !~ /(^|[^[:alnum:]_])unsafe([^[:alnum:]_]|$)/) next
+            if (FILENAME == "src/daemonize.rs") {
+                if (line ~ /unsafe fn /) next
+                if (line ~ /unsafe [{][^}{]*[}]/ && ++blocks <= 2) next
+            }
+            print FILENAME ":" FNR ": " $0
+        }' {} + >"$work/unsafe" || return 1
+    [ ! -s "$work/unsafe" ] || wrong "unsafe code outside of src/sys:" "$(cat "$work/unsafe")"
+}
+
+check_changelog() {
+    grep -q -E "^## \[?$(printf %s "$version" | sed 's/\./\\./g')\]?([^0-9.]|\$)" CHANGELOG.md ||
+        wrong "CHANGELOG.md has no entry for $version"
+}
+
+check_scripts() {
+    if ! command -v shellcheck >/dev/null 2>&1; then
+        echo "shellcheck is not installed"
+        return 0
+    fi
+    shellcheck ci/*.sh .ci/run
+}
+
+check_deny() {
+    if ! command -v cargo-deny >/dev/null 2>&1; then
+        echo "cargo-deny is not installed"
+        return 0
+    fi
+    cargo deny check licenses bans sources
+}
+
+# shellcheck disable=SC2086 # several words
+[ $# != 0 ] || set -- $names
+
+failed=
+for name; do
+    case " $names " in
+        *" $name "*) ;;
+        *) wrong "there is no check '$name', only: $names" || exit 2 ;;
+    esac
+    started=$(date +%s)
+    printf '=== %s\n' "$name"
+    "check_$name" || failed="$failed $name"
+    printf '=== %s: %s s\n' "$name" "$(($(date +%s) - started))"
+done
+if [ -n "$failed" ]; then
+    printf '%s\n' "checks.sh: failed:$failed" >&2
+    exit 1
+fi
