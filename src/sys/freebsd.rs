@@ -13,17 +13,31 @@ use super::{Errno, FileId, Pid, Signal, Uid, check};
 /// does not see another process in the same memory, which only rfork(2) and
 /// vfork(2) make.
 pub(super) fn lone_thread() -> Option<bool> {
+    let process = process(Pid::current()).ok()?;
+    Some(process.ki_numthreads == 1)
+}
+
+/// sysctl(3) `kern.proc.pid`: real, effective and saved uid.
+pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
+    let process = process(pid)?;
+    Ok(vec![
+        Uid(process.ki_ruid),
+        Uid(process.ki_uid),
+        Uid(process.ki_svuid),
+    ])
+}
+
+fn process(pid: Pid) -> Result<libc::kinfo_proc, Errno> {
     // SAFETY: kinfo_proc is plain data, for which all zeroes is valid.
     let mut process: libc::kinfo_proc = unsafe { mem::zeroed() };
     let size = size_of::<libc::kinfo_proc>();
-    let filled = kernel_process(
-        libc::KERN_PROC_PID,
-        Pid::current(),
-        (&raw mut process).cast(),
-        size,
-    )
-    .ok()?;
-    (filled == size && process.ki_structsize as usize == size).then_some(process.ki_numthreads == 1)
+    let filled = kernel_process(libc::KERN_PROC_PID, pid, (&raw mut process).cast(), size)?;
+    // Nothing is filled in for a process that is gone.
+    if filled == size && process.ki_structsize as usize == size {
+        Ok(process)
+    } else {
+        Err(libc::ESRCH)
+    }
 }
 
 /// sysctl(3) `kern.proc.filedesc`: records of variable size, as

@@ -124,7 +124,17 @@ pub(crate) fn has_raised_privileges() -> bool {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     // SAFETY: getauxval takes a plain number.
     return unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    // libc lacks issetugid(2) here. A program that has dropped what it gained
+    // then goes unnoticed.
+    #[cfg(any(target_os = "illumos", target_os = "solaris"))]
+    return super::user_ids().real != super::user_ids().effective
+        || super::group_ids().real != super::group_ids().effective;
+    #[cfg(not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "illumos",
+        target_os = "solaris"
+    )))]
     // SAFETY: issetugid takes nothing and cannot fail.
     return unsafe { libc::issetugid() } != 0;
 }
@@ -184,7 +194,7 @@ impl Signal {
 pub(crate) fn signal_pid(pid: Pid, signal: Signal) -> Result<(), Errno> {
     // SAFETY: kill takes plain numbers; a Pid is positive, so that it names
     // one process and not a group.
-    check(unsafe { libc::kill(pid.0, signal.0) }).map(drop)
+    check(unsafe { libc::kill(pid.raw(), signal.0) }).map(drop)
 }
 
 /// Whether the process that a descriptor names has ended, after waiting for
