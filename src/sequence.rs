@@ -90,6 +90,7 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
     });
     let (plan, single_threaded) = match prepared {
         Ok(prepared) => prepared,
+        Err(error) if daemonize.options.foreground => return Side::Daemon(Err(error)),
         Err(error) => return Side::Launcher(Err(error), daemonize),
     };
     if daemonize.options.foreground {
@@ -647,14 +648,25 @@ fn be_daemon<T, S>(
         actions,
         ..
     } = daemonize;
-    let result = inherited.first_steps.and_then(|()| {
-        streams::redirect(&mut options.streams, Stdio::devnull)?;
-        take_steps(actions, &plan, &mut pending, || signal_mask.restore())
-    });
+    // Up to here, and until signals are let through again, nothing allocates,
+    // nor frees: a failure leaves the closures alone.
+    let begun = inherited
+        .first_steps
+        .and_then(|()| streams::redirect(&mut options.streams, Stdio::devnull))
+        .and_then(|()| change_owner_of_pid_file(&plan, &pending));
+    let result = match begun {
+        Ok(()) => {
+            // From here on signals reach the daemon as they would have reached
+            // the launcher, and closures may do what they like.
+            signal_mask.restore();
+            take_steps(actions, &plan, &mut pending)
+        }
+        Err(failure) => Err(failure),
+    };
     match result {
         Ok(value) => Ok(value),
         Err(failure) => {
-            // What the steps had produced is dropped by now.
+            // What the closures had produced is dropped by now.
             let pending = pending.as_ref();
             if let Some(pending) = pending {
                 pending.fail(&failure);
@@ -690,7 +702,8 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
         if let Some(pending) = &mut pending {
             pending.listener = Listener::ServiceManager(NotifySocket::open());
         }
-        take_steps(actions, &plan, &mut pending, || ())
+        change_owner_of_pid_file(&plan, &pending)?;
+        take_steps(actions, &plan, &mut pending)
     });
     result.map_err(|failure| {
         if let Some(pending) = &pending {
@@ -709,22 +722,22 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
     })
 }
 
+fn pid_file(pending: &Option<Pending>) -> Option<&OpenPidFile> {
+    pending.as_ref()?.pid_file.as_ref()
+}
+
+fn change_owner_of_pid_file(plan: &Plan, pending: &Option<Pending>) -> Result<(), Failure> {
+    match (pid_file(pending), &plan.pid_file) {
+        (Some(pid_file), Some(plan)) => pid_file.change_owner(plan),
+        _ => Ok(()),
+    }
+}
+
 fn take_steps<T>(
     actions: Actions<T>,
     plan: &Plan,
     pending: &mut Option<Pending>,
-    unblock_signals: impl FnOnce(),
 ) -> Result<T, Failure> {
-    fn pid_file(pending: &Option<Pending>) -> Option<&OpenPidFile> {
-        pending.as_ref()?.pid_file.as_ref()
-    }
-
-    if let (Some(pid_file), Some(plan)) = (pid_file(pending), &plan.pid_file) {
-        pid_file.change_owner(plan)?;
-    }
-    // From here on signals reach the daemon as they would have reached the
-    // launcher, and closures may do what they like.
-    unblock_signals();
     #[cfg(panic = "abort")]
     if let Some(pending) = &pending {
         pending.expect_panic(ErrorKind::Panicked.into());
