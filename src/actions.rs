@@ -62,9 +62,21 @@ where
     F: FnOnce(T) -> Result<N, E> + 'static,
 {
     Box::new(move || {
-        let before = actions()?;
+        let before = match actions() {
+            Ok(before) => before,
+            Err(failure) => {
+                drop_quietly(initialize);
+                return Err(failure);
+            }
+        };
         Ok(Initialization::Left(Box::new(move |pending| {
-            let value = before.run(pending)?;
+            let value = match before.run(pending) {
+                Ok(value) => value,
+                Err(failure) => {
+                    drop_quietly(initialize);
+                    return Err(failure);
+                }
+            };
             run_fallible(ErrorKind::Initialize, || initialize(value))
         })))
     })
@@ -85,11 +97,15 @@ fn run_fallible<N, E: Display>(
     kind: ErrorKind,
     closure: impl FnOnce() -> Result<N, E>,
 ) -> Result<N, Failure> {
-    run(closure)?.map_err(|error| Failure::from(kind).because(text_of(&error)))
+    run(closure)?.map_err(|error| {
+        let text = text_of(&error);
+        drop_quietly(error);
+        Failure::from(kind).because(text)
+    })
 }
 
 /// Runs a closure of the caller's. A panic becomes a failure with its text.
-fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
+pub(crate) fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
     let daemon = Pid::current();
     let result = panic::catch_unwind(AssertUnwindSafe(closure));
     if Pid::current() != daemon {
@@ -97,7 +113,20 @@ fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
         // daemon, and this is not it.
         sys::exit_now(1);
     }
-    result.map_err(|payload| Failure::from(ErrorKind::Panicked).because(panics::text_of(&*payload)))
+    result.map_err(|payload| {
+        let text = panics::text_of(&*payload);
+        drop_quietly(payload);
+        Failure::from(ErrorKind::Panicked).because(text)
+    })
+}
+
+/// Drops what is the caller's after a failure: a panic in there does not hide
+/// what had failed before.
+pub(crate) fn drop_quietly<T>(value: T) {
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // Its own drop may well panic too.
+        std::mem::forget(payload);
+    }
 }
 
 /// The text of an error of the caller's, as far as it fits in a report. One

@@ -480,7 +480,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// 0 when the daemon is ready, by `_exit(2)` as daemon(3) does, so that
     /// atexit handlers are the daemon's.
     ///
-    /// Std's standard output and C's streams are flushed first.
+    /// Std's standard output and C's streams are flushed first, unless other
+    /// threads run, which may hold them locked. Starts from several threads
+    /// take turns.
     ///
     /// # Errors
     ///

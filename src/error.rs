@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -188,15 +189,19 @@ pub(crate) enum Subject {
     Name(String),
 }
 
-/// An `io::Error` that is nothing but its errno.
+/// An `io::Error` that is nothing but its errno, and therefore unwind safe.
 #[derive(Debug)]
-struct Source(io::Error);
+struct Source(AssertUnwindSafe<io::Error>);
+
+impl Source {
+    fn new(errno: Errno) -> Self {
+        Self(AssertUnwindSafe(io::Error::from_raw_os_error(errno)))
+    }
+}
 
 impl Clone for Source {
     fn clone(&self) -> Self {
-        Self(io::Error::from_raw_os_error(
-            self.0.raw_os_error().unwrap_or(0),
-        ))
+        Self::new(self.0.raw_os_error().unwrap_or(0))
     }
 }
 
@@ -277,9 +282,7 @@ impl From<ErrorKind> for Error {
             running_pid: None,
             daemon_exit_status: None,
             text: None,
-            source: kind
-                .errno()
-                .map(|errno| Source(io::Error::from_raw_os_error(errno))),
+            source: kind.errno().map(Source::new),
         }))
     }
 }
@@ -307,7 +310,7 @@ impl Display for Error {
         } else if let Some(status) = details.daemon_exit_status {
             write!(formatter, " ({status})")
         } else if let Some(source) = &details.source {
-            write!(formatter, ": {}", source.0)
+            write!(formatter, ": {}", *source.0)
         } else {
             Ok(())
         }
@@ -339,7 +342,7 @@ impl std::error::Error for Error {
     /// An [`io::Error`], where a call failed with an errno.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.0.source {
-            Some(source) => Some(&source.0),
+            Some(source) => Some(&*source.0),
             None => None,
         }
     }

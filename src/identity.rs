@@ -230,7 +230,11 @@ impl Identity {
     }
 
     fn set_groups(&self, present: &[Gid]) -> Result<(), Failure> {
-        if same_set(present, &self.groups) {
+        // Where the effective gid is kept as the first of the groups, changing
+        // that takes the place of what was there.
+        let keeps_place =
+            !sys::FIRST_GROUP_IS_EFFECTIVE_GID || present.first() == self.groups.first();
+        if same_set(present, &self.groups) && keeps_place {
             return Ok(());
         }
         match sys::set_supplementary_groups(&self.groups) {
@@ -290,13 +294,13 @@ impl Held {
     /// has to end.
     fn cannot_be_had_again_by(&self, after: &Self) -> Result<(), Failure> {
         let lost_users = self.user_ids.each().chain([Uid::ROOT]);
-        for user in lost_users.filter(|user| *user != after.user_ids.effective) {
+        for user in lost_users.filter(|user| after.user_ids.each().all(|kept| kept != *user)) {
             if sys::can_become_user(user) {
                 return Err(retained("a former user id can be had again"));
             }
         }
         let lost_groups = self.group_ids.each().chain([Gid::ROOT]);
-        for group in lost_groups.filter(|group| *group != after.group_ids.effective) {
+        for group in lost_groups.filter(|group| after.group_ids.each().all(|kept| kept != *group)) {
             if sys::can_become_group(group) {
                 return Err(retained("a former group id can be had again"));
             }

@@ -295,7 +295,7 @@ fn is_unlocked(pid_file: &OwnedFd) -> io::Result<bool> {
 #[derive(Debug)]
 pub struct PidFileGuard {
     pid_file: OpenPidFile,
-    path: CString,
+    path: Option<CString>,
     process: Pid,
 }
 
@@ -319,7 +319,7 @@ impl Drop for PidFileGuard {
     fn drop(&mut self) {
         // A copy made by fork(2) is not the daemon.
         if self.process == Pid::current() {
-            self.pid_file.remove(&self.path);
+            self.pid_file.remove(self.path.as_deref());
         }
     }
 }

@@ -2,7 +2,6 @@
 //! there, locked for the daemon's life, cleared when the start fails.
 
 use std::ffi::{CStr, CString};
-use std::mem;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use crate::sys::{self, Attributes, Directory, Errno, FileKind, Gid, Lock, Open, 
 pub(crate) struct PidFilePlan {
     path: CString,
     /// To remove it by, when the working directory may be another.
-    absolute_path: CString,
+    absolute_path: Option<CString>,
     /// The folder, and the name in it.
     folder: CString,
     name: CString,
@@ -37,14 +36,14 @@ pub(crate) struct OpenPidFile {
 
 /// The pid files that this process holds for good. It is their owner in name
 /// only: that the process ends is what closes them.
-static KEPT: Mutex<Vec<(OpenPidFile, CString)>> = Mutex::new(Vec::new());
+static KEPT: Mutex<Vec<(OpenPidFile, Option<CString>)>> = Mutex::new(Vec::new());
 
-fn kept() -> MutexGuard<'static, Vec<(OpenPidFile, CString)>> {
+fn kept() -> MutexGuard<'static, Vec<(OpenPidFile, Option<CString>)>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands out the last one, with its absolute path.
-pub(crate) fn take_kept() -> Option<(OpenPidFile, CString)> {
+/// Hands out the last one, with its absolute path if that is known.
+pub(crate) fn take_kept() -> Option<(OpenPidFile, Option<CString>)> {
     kept().pop()
 }
 
@@ -66,7 +65,7 @@ const CLEARED: u64 = 1;
 impl PidFilePlan {
     pub(crate) fn new(
         path: CString,
-        absolute_path: CString,
+        absolute_path: Option<CString>,
         new_owner: Option<Uid>,
         new_group: Option<Gid>,
         daemon_user: Option<Uid>,
@@ -84,8 +83,8 @@ impl PidFilePlan {
     }
 
     /// Moved out, since nothing may be allocated where it is needed.
-    pub(crate) fn take_absolute_path(&mut self) -> CString {
-        mem::take(&mut self.absolute_path)
+    pub(crate) fn take_absolute_path(&mut self) -> Option<CString> {
+        self.absolute_path.take()
     }
 
     /// Opens, locks and truncates the file: 'locked and empty' means that a
@@ -121,7 +120,7 @@ impl PidFilePlan {
         };
         let patience_ends = Instant::now() + PATIENCE;
         loop {
-            let descriptor = open(directory, name).map_err(|errno| {
+            let descriptor = open(directory, name, patience_ends).map_err(|errno| {
                 let failure = failure(ErrorKind::OpenPidfile(errno));
                 let failure = match errno {
                     errno::ELOOP => failure.because("it is a symbolic link"),
@@ -232,7 +231,7 @@ fn folder_and_name(path: &CStr) -> (CString, CString) {
 /// Opens the file, or makes it. Not with `O_CREAT` alone: Linux lets not even
 /// root open another's existing file so in a sticky directory
 /// (fs.protected_regular), and the daemon's user may well own the old one.
-fn open(directory: Directory<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+fn open(directory: Directory<'_>, name: &CStr, patience_ends: Instant) -> Result<OwnedFd, Errno> {
     loop {
         match sys::open_at(directory, name, Open::Existing) {
             Err(errno::ENOENT) => {}
@@ -240,7 +239,7 @@ fn open(directory: Directory<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
         }
         match sys::open_at(directory, name, Open::New { mode: MODE }) {
             // Somebody was faster.
-            Err(errno::EEXIST) => {}
+            Err(errno::EEXIST) if Instant::now() < patience_ends => {}
             other => return other,
         }
     }
@@ -337,14 +336,15 @@ impl OpenPidFile {
     }
 
     /// Keeps file and lock for as long as this process lives.
-    pub(crate) fn keep(self, path: CString) {
+    pub(crate) fn keep(self, path: Option<CString>) {
         kept().push((self, path));
     }
 
     /// Empties the file, and removes it if that is what the path leads to. It
     /// stays locked: whoever waits for the lock will find it gone.
-    pub(crate) fn remove(&self, path: &CStr) {
+    pub(crate) fn remove(&self, path: Option<&CStr>) {
         let _ = sys::truncate(self.descriptor());
+        let Some(path) = path else { return };
         let is_at_path = sys::attributes(self.descriptor()).is_ok_and(|open| {
             sys::attributes_at(Directory::Working, path).is_ok_and(|there| there.id == open.id)
         });

@@ -2,7 +2,6 @@
 
 use std::ffi::CString;
 use std::fmt::{self, Display};
-use std::mem;
 use std::thread;
 
 use crate::actions::text_of;
@@ -33,7 +32,7 @@ pub(crate) struct Pending {
     pub(crate) listener: Listener,
     pub(crate) pid_file: Option<OpenPidFile>,
     /// To remove it by.
-    pub(crate) pid_file_path: CString,
+    pub(crate) pid_file_path: Option<CString>,
     pub(crate) daemon: Pid,
     pub(crate) on_failure: OnFailure,
 }
@@ -53,7 +52,9 @@ impl Pending {
     pub(crate) fn commit(&mut self) -> Result<(), Failure> {
         match &self.listener {
             Listener::Launcher(launcher) => {
-                if launcher.tell(&Message::Ready).is_err() || !launcher.await_acknowledgement() {
+                if launcher.tell(&Message::Ready(self.daemon)).is_err()
+                    || !launcher.await_acknowledgement()
+                {
                     return Err(ErrorKind::LauncherGone.into());
                 }
                 #[cfg(panic = "abort")]
@@ -66,7 +67,7 @@ impl Pending {
             }
         }
         if let Some(pid_file) = self.pid_file.take() {
-            pid_file.keep(mem::take(&mut self.pid_file_path));
+            pid_file.keep(self.pid_file_path.take());
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::time::{Duration, Instant};
 
 use crate::error::ErrorKind;
 use crate::sys::{self, CARRIED, Errno, Pid, Wait, errno};
@@ -100,14 +101,14 @@ impl From<ErrorKind> for Failure {
 /// What daemon and intermediate tell the launcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// From the daemon: all is done, and waits for the acknowledgement.
-    Ready,
+    /// From the daemon, which this is: all is done, and waits for the
+    /// acknowledgement.
+    Ready(Pid),
     /// From either: the start has failed.
     Failed(Failure),
-    /// From the intermediate: this is the daemon. What comes along lets the
+    /// From the intermediate: there is a daemon. What comes along lets the
     /// launcher clean up after both.
     Started {
-        daemon: Pid,
         has_process: bool,
         pid_file: PidFileSent,
     },
@@ -180,7 +181,7 @@ const TIMED_OUT: u8 = 6;
 impl Message {
     fn encode(&self) -> Frame {
         match self {
-            Self::Ready => Frame::new(READY, 0, 0, 0, 0, ""),
+            Self::Ready(daemon) => Frame::new(READY, 0, 0, 0, daemon.number(), ""),
             Self::Failed(failure) => Frame::new(
                 FAILED,
                 failure.about as u8,
@@ -190,7 +191,6 @@ impl Message {
                 &failure.text,
             ),
             Self::Started {
-                daemon,
                 has_process,
                 pid_file,
             } => Frame::new(
@@ -198,7 +198,7 @@ impl Message {
                 u8::from(*has_process),
                 u16::from(*pid_file as u8),
                 0,
-                daemon.number(),
+                0,
                 "",
             ),
             Self::Ended(status) => {
@@ -228,14 +228,13 @@ impl Message {
             return Ok(None);
         };
         let message = match header[0] {
-            READY => Self::Ready,
+            READY => Self::Ready(Pid::from_number(number).ok_or(errno::EPROTO)?),
             FAILED => Self::Failed(Failure {
                 kind: ErrorKind::from_number(two(2), code).ok_or(errno::EPROTO)?,
                 about: About::from_number(header[1]).ok_or(errno::EPROTO)?,
                 text: Cow::Owned(String::from_utf8_lossy(text).into_owned()),
             }),
             STARTED => Self::Started {
-                daemon: Pid::from_number(number).ok_or(errno::EPROTO)?,
                 has_process: header[1] != 0,
                 pid_file: match two(2) {
                     0 => PidFileSent::Not,
@@ -383,6 +382,23 @@ impl LauncherEnds {
         let _ = self.intermediate.answer(END_DAEMON);
     }
 
+    /// Tells a daemon that nobody watches over that the start is off, and
+    /// waits for it to be gone, or for the time to be up.
+    pub(crate) fn turn_away(mut self, patience: Duration) {
+        sys::end_writing(self.daemon.socket.as_fd());
+        let patience_ends = Instant::now() + patience;
+        loop {
+            let left = patience_ends.saturating_duration_since(Instant::now());
+            match self.daemon.look() {
+                Ok(Received::Message(_)) => {}
+                Ok(Received::Nothing) if !left.is_zero() => {
+                    sys::wait_readable([self.daemon.waited_for(), None], Some(left));
+                }
+                Ok(Received::Nothing | Received::End) | Err(_) => return,
+            }
+        }
+    }
+
     /// Commits the start. Fails where the daemon is gone.
     pub(crate) fn acknowledge(&self) -> Result<(), Errno> {
         self.daemon.answer(ACKNOWLEDGED)
@@ -403,8 +419,18 @@ pub(crate) struct IntermediateEnd(OwnedFd);
 impl IntermediateEnd {
     /// Tells the launcher. One that is gone is noticed at the next order.
     /// Async-signal-safe.
-    pub(crate) fn tell(&self, message: &Message, descriptors: [Option<BorrowedFd<'_>>; CARRIED]) {
-        let _ = send(&self.0, message, descriptors);
+    pub(crate) fn tell(&self, message: &Message) {
+        let _ = self.tell_with(message, [None; CARRIED]);
+    }
+
+    /// Tells the launcher, and hands it descriptors: which fails while too many
+    /// are on their way to other processes. Async-signal-safe.
+    pub(crate) fn tell_with(
+        &self,
+        message: &Message,
+        descriptors: [Option<BorrowedFd<'_>>; CARRIED],
+    ) -> Result<(), Errno> {
+        send(&self.0, message, descriptors)
     }
 
     /// Async-signal-safe.
@@ -474,11 +500,10 @@ mod tests {
             Message::Failed(Failure::new(ErrorKind::LockPidfile(11), About::PidFile).because(text))
         };
         for message in [
-            Message::Ready,
+            Message::Ready(Pid::current()),
             failed(""),
             failed("why not"),
             Message::Started {
-                daemon: Pid::from_number(4242).expect("a pid"),
                 has_process: true,
                 pid_file: PidFileSent::LockedByOther,
             },

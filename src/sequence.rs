@@ -30,9 +30,10 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::actions::Actions;
+use crate::actions::{self, Actions, drop_quietly};
 use crate::daemonize::{Child, Daemonize, Options, Outcome, Parent};
 use crate::error::{Error, ErrorKind, Subject};
 use crate::identity::{Identity, User};
@@ -97,7 +98,13 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
         return Side::Daemon(be_foreground(daemonize, plan));
     }
 
-    sys::flush_streams();
+    // One start at a time: a daemon forked meanwhile would have copies of this
+    // one's channels, and keep them open.
+    let turn = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    // Another thread may hold the lock of a stream for as long as it likes.
+    if !sys::other_threads_run() {
+        sys::flush_streams();
+    }
     let (launcher, intermediate, daemon) = match channels() {
         Ok(ends) => ends,
         Err(errno) => {
@@ -123,11 +130,13 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
             drop(launcher);
             let ends = (intermediate, daemon);
             let inherited = be_intermediate(&plan, ends, deadline, &single_threaded);
-            let result = be_daemon(daemonize, plan, inherited, signal_mask, on_failure);
+            let result = be_daemon(daemonize, plan, inherited, turn, signal_mask, on_failure);
             Side::Daemon(result)
         }
     }
 }
+
+static STARTING: Mutex<()> = Mutex::new(());
 
 // --- The launcher ---------------------------------------------------------
 
@@ -176,11 +185,10 @@ impl Plan {
 }
 
 impl Plan {
-    fn take_pid_file_path(&mut self) -> CString {
+    fn take_pid_file_path(&mut self) -> Option<CString> {
         self.pid_file
             .as_mut()
-            .map(PidFilePlan::take_absolute_path)
-            .unwrap_or_default()
+            .and_then(PidFilePlan::take_absolute_path)
     }
 }
 
@@ -194,8 +202,8 @@ fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
     }
 }
 
-/// Where the pid file will be, to remove it. Empty if that cannot be told.
-fn absolute_path(options: &Options) -> CString {
+/// Where the pid file will be, to remove it, if that can be told.
+fn absolute_path(options: &Options) -> Option<CString> {
     let directory = std::env::current_dir().ok();
     directory
         .map(|directory| match &options.working_directory {
@@ -204,7 +212,6 @@ fn absolute_path(options: &Options) -> CString {
         })
         .zip(options.pid_file.as_ref())
         .and_then(|(directory, path)| c_path(Some(&directory.join(path))).ok().flatten())
-        .unwrap_or_default()
 }
 
 fn refuse_nul_in_names(options: &Options) -> Result<(), Error> {
@@ -233,17 +240,22 @@ fn count(threads: Threads) -> Result<SingleThreaded, Error> {
     }
 }
 
-/// What the launcher knows of the daemon, and cleans up with.
+/// What the launcher cleans up with.
 struct Started {
-    daemon: Pid,
     /// Names the daemon for good, where the platform can.
     process: Option<OwnedFd>,
     pid_file: Option<OpenPidFile>,
 }
 
+impl Started {
+    fn pid_file(&self) -> Option<&OpenPidFile> {
+        self.pid_file.as_ref()
+    }
+}
+
 /// How the wait for a report ended.
 enum Verdict {
-    Ready,
+    Ready(Pid),
     Failed(Failure),
     Ended(Option<ExitStatus>),
     TimedOut,
@@ -272,7 +284,7 @@ fn be_launcher(
     let failed_daemon_stays =
         matches!(&verdict, Verdict::Failed(failure) if stays_after(failure, on_failure));
     match &verdict {
-        Verdict::Ready => ends.stand_down(),
+        Verdict::Ready(_) => ends.stand_down(),
         Verdict::Failed(_) if failed_daemon_stays => ends.stand_down(),
         Verdict::Failed(_) => ends.end_daemon(),
         Verdict::Ended(_) | Verdict::TimedOut | Verdict::Orphaned => {}
@@ -281,41 +293,40 @@ fn be_launcher(
     let reaped = sys::wait(intermediate);
 
     let error = match (verdict, last_word, reaped) {
-        (Verdict::Ready, LastWord::StoodDown, Ok(status)) => match (ends.acknowledge(), &started) {
-            (Ok(()), Some(started)) => {
+        (Verdict::Ready(daemon), LastWord::StoodDown, Ok(status)) => {
+            if ends.acknowledge().is_ok() {
                 if let Some(systemd) = NotifySocket::open() {
-                    systemd.tell_ready_on_behalf_of(started.daemon);
+                    systemd.tell_ready_on_behalf_of(daemon);
                 }
                 return Ok(Parent {
                     first_child_exit_status: status.unwrap_or_default(),
-                    daemon_pid: started.daemon.number(),
+                    daemon_pid: daemon.number(),
                 });
             }
-            _ => ErrorKind::DaemonExited.into(),
-        },
+            // The daemon's end of the channel is nobody's any more.
+            if let Some(pid_file) = started.as_ref().and_then(Started::pid_file) {
+                pid_file.clear();
+            }
+            ErrorKind::DaemonExited.into()
+        }
         (Verdict::Failed(failure), _, _) => {
-            let pid_file = started
-                .as_ref()
-                .and_then(|started| started.pid_file.as_ref());
+            let pid_file = started.as_ref().and_then(Started::pid_file);
             describe(failure, pid_file, options)
         }
-        (Verdict::Ended(status), _, _) | (Verdict::Ready, LastWord::Ended(status), _) => {
+        (Verdict::Ended(status), _, _) | (Verdict::Ready(_), LastWord::Ended(status), _) => {
             Error::from(ErrorKind::DaemonExited).daemon_ended(status)
         }
-        (Verdict::TimedOut, _, _) | (Verdict::Ready, LastWord::TimedOut, _) => {
+        (Verdict::TimedOut, _, _) | (Verdict::Ready(_), LastWord::TimedOut, _) => {
             ErrorKind::StartupTimeout.into()
         }
         (_, _, Err(errno)) => ErrorKind::Wait(errno).into(),
-        (Verdict::Orphaned, _, _) | (Verdict::Ready, LastWord::Missing, _) => {
+        (Verdict::Orphaned, _, _) | (Verdict::Ready(_), LastWord::Missing, _) => {
             ErrorKind::IntermediateExited.into()
         }
     };
-    // Whoever still waits for an acknowledgement ends by the end of file.
-    drop(ends);
     let is_orphan = matches!(last_word, LastWord::Missing | LastWord::StoodDown);
-    match started {
-        Some(started) if is_orphan && !failed_daemon_stays => end_orphan(&started),
-        _ => {}
+    if is_orphan && !failed_daemon_stays {
+        end_orphan(ends, started);
     }
     Err(error)
 }
@@ -334,6 +345,7 @@ fn await_verdict(
     ends: &mut LauncherEnds,
     started: &mut Option<Started>,
 ) -> Result<Verdict, sys::Errno> {
+    let mut is_given_up = false;
     loop {
         let no_report_comes = match ends.hear_intermediate()? {
             Received::Nothing => None,
@@ -354,8 +366,16 @@ fn await_verdict(
                 return Ok(Verdict::Failed(failure));
             }
             (_, Some(verdict)) => return Ok(verdict),
-            (Received::Message(Message::Ready), None) => return Ok(Verdict::Ready),
+            (Received::Message(Message::Ready(daemon)), None) => {
+                return Ok(Verdict::Ready(daemon));
+            }
             (Received::Message(_), None) => return Err(sys::errno::EPROTO),
+            (Received::End, None) if !is_given_up => {
+                // It has died, or has become another program: it cannot report
+                // any more.
+                ends.end_daemon();
+                is_given_up = true;
+            }
             (Received::Nothing | Received::End, None) => ends.wait(),
         }
     }
@@ -372,40 +392,36 @@ enum LastWord {
 }
 
 fn await_last_word(ends: &mut LauncherEnds, started: &mut Option<Started>) -> LastWord {
-    let mut last_word = LastWord::Missing;
     loop {
         match ends.hear_intermediate() {
             Ok(Received::Message(message @ Message::Started { .. })) => {
                 note(started, message, ends)
             }
-            Ok(Received::Message(Message::StoodDown)) => last_word = LastWord::StoodDown,
-            Ok(Received::Message(Message::Ended(status))) => last_word = LastWord::Ended(status),
-            Ok(Received::Message(Message::TimedOut)) => last_word = LastWord::TimedOut,
+            Ok(Received::Message(Message::StoodDown)) => return LastWord::StoodDown,
+            Ok(Received::Message(Message::Ended(status))) => return LastWord::Ended(status),
+            Ok(Received::Message(Message::TimedOut)) => return LastWord::TimedOut,
             Ok(Received::Message(_)) => {}
             Ok(Received::Nothing) => ends.wait_for_intermediate(),
-            Ok(Received::End) | Err(_) => return last_word,
+            Ok(Received::End) | Err(_) => return LastWord::Missing,
         }
     }
 }
 
 fn note(started: &mut Option<Started>, message: Message, ends: &mut LauncherEnds) {
     if let Message::Started {
-        daemon,
         has_process,
         pid_file,
     } = message
     {
         let mut descriptors = ends.take_descriptors().into_iter().flatten();
-        *started = Some(Started {
-            daemon,
-            process: has_process.then(|| descriptors.next()).flatten(),
-            pid_file: (pid_file != PidFileSent::Not)
-                .then(|| descriptors.next())
-                .flatten()
-                .map(|descriptor| {
-                    OpenPidFile::received(descriptor, pid_file == PidFileSent::Locked)
-                }),
-        });
+        let process = has_process.then(|| descriptors.next()).flatten();
+        let pid_file = match pid_file {
+            PidFileSent::Not => None,
+            sent => descriptors
+                .next()
+                .map(|descriptor| OpenPidFile::received(descriptor, sent == PidFileSent::Locked)),
+        };
+        *started = Some(Started { process, pid_file });
     }
 }
 
@@ -415,18 +431,26 @@ fn describe(failure: Failure, pid_file: Option<&OpenPidFile>, options: &Options)
         .about(options.subject(failure.about))
         .because(failure.text);
     match (error.kind(), pid_file) {
-        (ErrorKind::LockPidfile(_), Some(pid_file)) => pid_file.describe_holder(error),
+        (ErrorKind::LockPidfile(sys::errno::EWOULDBLOCK), Some(pid_file)) => {
+            pid_file.describe_holder(error)
+        }
         _ => error,
     }
 }
 
 /// Ends a daemon whose intermediate is gone: nobody is its parent, so that only
-/// a descriptor names it safely. Without one it ends at its next report, as the
-/// channel is closed.
-fn end_orphan(started: &Started) {
-    let Some(process) = &started.process else {
+/// a descriptor names it safely. Without one it ends at its next report, which
+/// nobody acknowledges any more.
+fn end_orphan(ends: LauncherEnds, started: Option<Started>) {
+    let Some(Started {
+        process: Some(process),
+        pid_file,
+    }) = started
+    else {
+        ends.turn_away(GRACE);
         return;
     };
+    drop(ends);
     for (signal, patience) in [(Signal::TERMINATE, Some(GRACE)), (Signal::KILL, None)] {
         // Fails where it has ended by itself.
         let _ = sys::signal_process(process.as_fd(), signal);
@@ -434,7 +458,7 @@ fn end_orphan(started: &Started) {
             break;
         }
     }
-    if let Some(pid_file) = &started.pid_file {
+    if let Some(pid_file) = pid_file {
         pid_file.clear();
     }
 }
@@ -500,7 +524,7 @@ fn be_intermediate(
 }
 
 fn fail(launcher: &IntermediateEnd, kind: ErrorKind) -> ! {
-    launcher.tell(&Message::Failed(kind.into()), [None, None]);
+    launcher.tell(&Message::Failed(kind.into()));
     sys::exit_now(1)
 }
 
@@ -540,7 +564,7 @@ impl Supervisor {
             }
             match self.launcher.order() {
                 Order::StandDown => {
-                    self.launcher.tell(&Message::StoodDown, [None, None]);
+                    self.launcher.tell(&Message::StoodDown);
                     sys::exit_now(0);
                 }
                 Order::EndDaemon => {
@@ -566,10 +590,10 @@ impl Supervisor {
         }
     }
 
+    /// Hands the launcher what it takes to clean up after both.
     fn introduce_daemon(&self) {
         let process = sys::open_process(self.daemon);
         let message = Message::Started {
-            daemon: self.daemon,
             has_process: process.is_some(),
             pid_file: match &self.pid_file {
                 None => PidFileSent::Not,
@@ -581,7 +605,8 @@ impl Supervisor {
             process.as_ref().map(|process| process.as_fd()),
             self.pid_file.as_ref().map(OpenPidFile::descriptor),
         ];
-        self.launcher.tell(&message, descriptors);
+        // Fails at a limit of the system's. A start can do without.
+        let _ = self.launcher.tell_with(&message, descriptors);
     }
 
     /// The start has failed, and the daemon is gone.
@@ -589,7 +614,7 @@ impl Supervisor {
         if let Some(pid_file) = &self.pid_file {
             pid_file.clear();
         }
-        self.launcher.tell(message, [None, None]);
+        self.launcher.tell(message);
         sys::exit_now(1)
     }
 
@@ -633,6 +658,7 @@ fn be_daemon<T, S>(
     daemonize: Daemonize<T, S>,
     mut plan: Plan,
     inherited: Inherited,
+    turn: MutexGuard<'_, ()>,
     signal_mask: SignalMask,
     on_failure: OnFailure,
 ) -> Result<T, Error> {
@@ -659,7 +685,9 @@ fn be_daemon<T, S>(
             // From here on signals reach the daemon as they would have reached
             // the launcher, and closures may do what they like.
             signal_mask.restore();
-            take_steps(actions, &plan, &mut pending)
+            drop(turn);
+            // What is dropped on the way is the caller's, and may panic too.
+            actions::run(|| take_steps(actions, &plan, &mut pending)).and_then(|result| result)
         }
         Err(failure) => Err(failure),
     };
@@ -743,19 +771,28 @@ fn take_steps<T>(
         pending.expect_panic(ErrorKind::Panicked.into());
     }
     let initialization = actions()?;
+    if let Err(failure) = take_steps_between(plan, pending) {
+        drop_quietly(initialization);
+        return Err(failure);
+    }
+    let value = initialization.run(pending)?;
+    // Unless the caller has taken this over.
+    if let Some(Err(failure)) = pending.as_mut().map(Pending::commit) {
+        drop_quietly(value);
+        return Err(failure);
+    }
+    Ok(value)
+}
+
+fn take_steps_between(plan: &Plan, pending: &Option<Pending>) -> Result<(), Failure> {
     if let Some(root) = &plan.root {
         root::change(root)?;
     }
     if let Some(identity) = &plan.identity {
         identity.assume()?;
     }
-    if let Some(pid_file) = pid_file(pending) {
-        pid_file.write_pid()?;
+    match pid_file(pending) {
+        Some(pid_file) => pid_file.write_pid(),
+        None => Ok(()),
     }
-    let value = initialization.run(pending)?;
-    // Unless the caller has taken this over.
-    if let Some(pending) = pending {
-        pending.commit()?;
-    }
-    Ok(value)
 }

@@ -446,6 +446,12 @@ pub(crate) fn send(
         .map(|sent| sent as usize)
 }
 
+/// shutdown(2): the other end reads an end of file, but can still write.
+pub(crate) fn end_writing(socket: BorrowedFd<'_>) {
+    // SAFETY: the descriptor is open.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
+}
+
 /// Whether [`receive`] waits for bytes, or fails with `EWOULDBLOCK`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
@@ -454,7 +460,7 @@ pub(crate) enum Wait {
 }
 
 /// recvmsg(2): how many bytes came in; 0 is end of file. Descriptors that
-/// came along fill up `descriptors`, those that find no place are closed.
+/// came along fill up `descriptors`, all or none of them.
 /// Async-signal-safe.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
@@ -492,6 +498,7 @@ pub(crate) fn receive(
             // SAFETY: CMSG_LEN is arithmetic.
             let empty = unsafe { libc::CMSG_LEN(0) } as usize;
             let count = (fields.cmsg_len as usize).saturating_sub(empty) / size_of::<RawFd>();
+            let mut is_whole = message.msg_flags & libc::MSG_CTRUNC == 0;
             for index in 0..count.min(CARRIED) {
                 // SAFETY: CMSG_DATA is arithmetic on a valid header.
                 let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
@@ -502,18 +509,22 @@ pub(crate) fn receive(
                 let descriptor = unsafe { slot.read_unaligned() };
                 // SAFETY: the kernel just made it for this process.
                 let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-                take_in(descriptor, descriptors);
+                is_whole &= take_in(descriptor, descriptors);
+            }
+            if !is_whole {
+                // Which is which can only be told when all are there.
+                *descriptors = [const { None }; CARRIED];
             }
         }
     }
     Ok(received as usize)
 }
 
-/// Finds a place for a descriptor that came in a message. One that cannot be
-/// moved above the streams is closed: it is wanted only for cleaning up.
-fn take_in(descriptor: OwnedFd, places: &mut [Option<OwnedFd>; CARRIED]) {
+/// Finds a place for a descriptor that came in a message. False where it could
+/// not be moved above the streams, and was closed.
+fn take_in(descriptor: OwnedFd, places: &mut [Option<OwnedFd>; CARRIED]) -> bool {
     let Ok(descriptor) = above_streams(descriptor) else {
-        return;
+        return false;
     };
     #[cfg(any(target_vendor = "apple", target_os = "illumos", target_os = "solaris"))]
     {
@@ -523,6 +534,7 @@ fn take_in(descriptor: OwnedFd, places: &mut [Option<OwnedFd>; CARRIED]) {
     if let Some(place) = places.iter_mut().find(|place| place.is_none()) {
         *place = Some(descriptor);
     }
+    true
 }
 
 /// poll(2): returns when one of the descriptors is readable or at its end of

@@ -159,6 +159,10 @@ pub(crate) fn can_become_group(Gid(gid): Gid) -> bool {
     effective || all
 }
 
+/// On FreeBSD before 15, and DragonFly: see getgroups(2) there.
+pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool =
+    cfg!(any(target_os = "freebsd", target_os = "dragonfly"));
+
 /// getgroups(2).
 pub(crate) fn supplementary_groups() -> Result<Vec<Gid>, Errno> {
     // SAFETY: a size of 0 asks for the count and writes nothing.

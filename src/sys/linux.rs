@@ -1,11 +1,15 @@
 //! Linux, and Android as far as it is one.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
-use super::{Errno, FileId, Pid, Signal, Uid, check};
+use super::{Errno, FileId, Pid, Signal, Uid, check, uninterrupted};
 
 /// unshare(2) with `CLONE_VM` does nothing where the caller is the only user
 /// of its memory, and fails with `EINVAL` where it is not: "specifying any one
@@ -38,10 +42,47 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     let is_it = |descriptor: io::Result<fs::DirEntry>| {
         // One that was closed meanwhile is not it.
         descriptor
-            .and_then(|descriptor| fs::metadata(descriptor.path()))
-            .is_ok_and(|open| (open.dev(), open.ino()) == (file.device, file.inode))
+            .and_then(|descriptor| file_behind(&descriptor.path()))
+            .is_ok_and(|open| open == file)
     };
     Ok(descriptors.into_iter().any(is_it))
+}
+
+/// statx(2), of what is known without asking the file system: it may be a
+/// server that does not answer, and which files the process has open is its
+/// own choice. stat(2) before Linux 4.11, or where a sandbox forbids it.
+fn file_behind(link: &Path) -> io::Result<FileId> {
+    let path = CString::new(link.as_os_str().as_bytes())?;
+    let mut status = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `path` is a C string that outlives the call, and `status` is
+    // valid for writes of its size.
+    let returned = uninterrupted(|| unsafe {
+        libc::statx(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT,
+            libc::STATX_INO,
+            status.as_mut_ptr(),
+        )
+    });
+    match returned {
+        Ok(_) => {
+            // SAFETY: statx succeeded; and all zeroes was valid before.
+            let status = unsafe { status.assume_init_ref() };
+            Ok(FileId {
+                device: libc::makedev(status.stx_dev_major, status.stx_dev_minor) as u64,
+                inode: status.stx_ino,
+            })
+        }
+        Err(libc::ENOSYS | libc::EPERM) => {
+            let status = fs::metadata(link)?;
+            Ok(FileId {
+                device: status.dev(),
+                inode: status.ino(),
+            })
+        }
+        Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 /// proc(5), /proc/pid/status: real, effective, saved and file system uid.

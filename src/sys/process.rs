@@ -87,6 +87,11 @@ impl SingleThreaded {
     }
 }
 
+/// Whether the process is known to have other threads.
+pub(crate) fn other_threads_run() -> bool {
+    platform::lone_thread() == Some(false)
+}
+
 /// Which side of [`fork`] this is.
 pub(crate) enum Fork {
     Parent(Pid),
