@@ -60,6 +60,7 @@ struct Running {
 
 /// How long a process may take to be gone after SIGKILL.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
+const SENSE_PATIENCE: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl PidFile {
@@ -150,7 +151,25 @@ impl PidFile {
         Ok(true)
     }
 
+    /// Looks again for a while at what makes no sense: a daemon that starts has
+    /// the lock an instant before the file is empty, and one that ends has lost
+    /// its descriptors an instant before the lock.
     fn find(&self) -> io::Result<Option<Running>> {
+        let patience_ends = Instant::now() + SENSE_PATIENCE;
+        loop {
+            match self.look() {
+                Err(error)
+                    if error.kind() == io::ErrorKind::InvalidData
+                        && Instant::now() < patience_ends =>
+                {
+                    sys::pause(PAUSE);
+                }
+                found => return found,
+            }
+        }
+    }
+
+    fn look(&self) -> io::Result<Option<Running>> {
         let path = CString::new(self.path.as_os_str().as_bytes())
             .map_err(|_| self.error(io::ErrorKind::InvalidInput, "NUL byte in path"))?;
         let pid_file = match sys::open_at(Directory::Working, &path, Open::ReadOnly) {

@@ -84,11 +84,16 @@ impl Failure {
         }
     }
 
+    /// Says why, in as many words as travel.
     pub(crate) fn because(self, text: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            text: text.into(),
-            ..self
-        }
+        let text = match text.into() {
+            Cow::Borrowed(text) => Cow::Borrowed(cut(text, LONGEST_TEXT)),
+            Cow::Owned(mut text) => {
+                text.truncate(cut(&text, LONGEST_TEXT).len());
+                Cow::Owned(text)
+            }
+        };
+        Self { text, ..self }
     }
 }
 
