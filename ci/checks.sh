@@ -125,7 +125,7 @@ check_scripts() {
         echo "shellcheck is not installed"
         return 0
     fi
-    shellcheck ci/*.sh .ci/run
+    shellcheck ci/*.sh ci/*/*.sh .ci/run
 }
 
 check_deny() {

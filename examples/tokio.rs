@@ -7,7 +7,21 @@
 //! ```
 
 #[cfg(unix)]
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> std::process::ExitCode {
+    use std::process::ExitCode;
+
+    // Not as the result of `main`, which prints it as Debug does.
+    run().map_or_else(
+        |error| {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+#[cfg(unix)]
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     use std::io;
 
     use tokio::io::AsyncWriteExt as _;

@@ -3,12 +3,17 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use crate::sys::{self, Pid};
 
 const SOCKET: &str = "NOTIFY_SOCKET";
 const EXEC_PID: &str = "SYSTEMD_EXEC_PID";
+
+/// How long a service manager that does not read is waited for.
+const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether this process was started by a service manager that waits to be told
 /// that it is ready, as systemd does for `Type=notify`.
@@ -64,6 +69,22 @@ impl NotifySocket {
     pub(crate) fn tell_ready_on_behalf_of(&self, daemon: Pid) {
         let message = format!("MAINPID={}\nREADY=1\n", daemon.number());
         let _ = self.0.send(message.as_bytes());
+        self.await_taken();
+    }
+
+    /// Returns when what was sent so far has been read, as sd_notify_barrier(3)
+    /// does: systemd looks up whom a message is from only then, and drops that
+    /// of a process that is gone by that time. The launcher is about to go.
+    fn await_taken(&self) {
+        let Ok((ours, theirs)) = sys::socket_pair() else {
+            return;
+        };
+        let carried = [Some(theirs.as_fd()), None];
+        if sys::send(self.0.as_fd(), b"BARRIER=1", carried).is_ok() {
+            drop(theirs);
+            // Its end of file: whoever reads the message closes what it holds.
+            sys::await_readable(ours.as_fd(), Some(BARRIER_TIMEOUT));
+        }
     }
 }
 

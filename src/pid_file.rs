@@ -265,7 +265,7 @@ impl Running {
     fn ends_by(&self, patience_ends: Instant) -> bool {
         let left = || patience_ends.saturating_duration_since(Instant::now());
         if let Some(process) = &self.process {
-            return sys::has_ended(process.as_fd(), Some(left()));
+            return sys::await_readable(process.as_fd(), Some(left()));
         }
         while sys::has_open(self.pid, self.attributes.id) == Ok(true) {
             if left().is_zero() {

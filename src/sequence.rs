@@ -454,7 +454,7 @@ fn end_orphan(ends: LauncherEnds, started: Option<Started>) {
     for (signal, patience) in [(Signal::TERMINATE, Some(GRACE)), (Signal::KILL, None)] {
         // Fails where it has ended by itself.
         let _ = sys::signal_process(process.as_fd(), signal);
-        if sys::has_ended(process.as_fd(), patience) {
+        if sys::await_readable(process.as_fd(), patience) {
             break;
         }
     }

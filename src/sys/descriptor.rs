@@ -7,7 +7,7 @@
 use std::ffi::CStr;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Errno, Gid, Uid, check, uninterrupted};
 
@@ -562,5 +562,21 @@ pub(crate) fn wait_readable(
             waited.len() as libc::nfds_t,
             milliseconds,
         ) > 0
+    }
+}
+
+/// Waits until a descriptor is readable or at its end of file, through all
+/// interruptions. A descriptor that names a process is so when that has ended.
+/// False if the time was up first.
+pub(crate) fn await_readable(descriptor: BorrowedFd<'_>, patience: Option<Duration>) -> bool {
+    let patience_ends = patience.map(|patience| Instant::now() + patience);
+    loop {
+        let left = patience_ends.map(|end| end.saturating_duration_since(Instant::now()));
+        if wait_readable([Some(descriptor), None], left) {
+            return true;
+        }
+        if left == Some(Duration::ZERO) {
+            return false;
+        }
     }
 }

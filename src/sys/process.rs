@@ -2,7 +2,6 @@
 
 use std::ffi::{CStr, CString};
 use std::io::Write as _;
-use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -200,21 +199,6 @@ pub(crate) fn signal_pid(pid: Pid, signal: Signal) -> Result<(), Errno> {
     // SAFETY: kill takes plain numbers; a Pid is positive, so that it names
     // one process and not a group.
     check(unsafe { libc::kill(pid.raw(), signal.0) }).map(drop)
-}
-
-/// Whether the process that a descriptor names has ended, after waiting for
-/// it: poll(2), to which such a descriptor then is readable.
-pub(crate) fn has_ended(process: BorrowedFd<'_>, patience: Option<Duration>) -> bool {
-    let patience_ends = patience.map(|patience| Instant::now() + patience);
-    loop {
-        let left = patience_ends.map(|end| end.saturating_duration_since(Instant::now()));
-        if super::wait_readable([Some(process), None], left) {
-            return true;
-        }
-        if left == Some(Duration::ZERO) {
-            return false;
-        }
-    }
 }
 
 /// umask(2). Async-signal-safe.
