@@ -1,7 +1,7 @@
 //! What can go wrong, told so that a person can mend it.
 
 use std::borrow::Cow;
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,7 @@ error_kinds! {
     29 SetSupplementaryGroups(Errno) "cannot set supplementary groups";
     /// After the change of identity something of the old one was left, or
     /// could be had again.
-    30 PrivilegesRetained "privileges were retained after the change to user";
+    30 PrivilegesRetained "privileges were retained after the change of identity";
     /// A closure panicked.
     31 Panicked "panic";
     /// The daemon ended before it was ready: see
@@ -291,16 +291,17 @@ impl Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let details = &*self.0;
         formatter.write_str(details.kind.words())?;
-        match &details.subject {
-            Some(Subject::Path(path)) => {
-                formatter.write_char(' ')?;
-                write_on_one_line(formatter, &path.to_string_lossy())?;
-            }
-            Some(Subject::Name(name)) => {
-                formatter.write_char(' ')?;
-                write_on_one_line(formatter, name)?;
-            }
-            None => {}
+        let subject = match &details.subject {
+            Some(Subject::Path(path)) => Some(path.to_string_lossy()),
+            Some(Subject::Name(name)) => Some(Cow::Borrowed(name.as_str())),
+            None => None,
+        };
+        if let Some(subject) = subject {
+            formatter.write_str(match details.kind {
+                ErrorKind::SetSupplementaryGroups(_) | ErrorKind::PrivilegesRetained => " for ",
+                _ => " ",
+            })?;
+            write_on_one_line(formatter, &subject)?;
         }
         if let Some(pid) = details.running_pid {
             write!(formatter, ": held by running daemon {pid}")

@@ -192,6 +192,13 @@ impl Identity {
         self.user
     }
 
+    fn about(&self) -> About {
+        match self.user {
+            Some(_) => About::User,
+            None => About::Group,
+        }
+    }
+
     /// Becomes that identity: groups, then gid, then uid, since each step
     /// takes the right to the one before; then checks that it did, and that
     /// there is no way back.
@@ -200,7 +207,7 @@ impl Identity {
     ///
     /// After [`ErrorKind::PrivilegesRetained`] the process must end.
     pub(crate) fn assume(&self) -> Result<(), Failure> {
-        let before = Held::now()?;
+        let before = self.held_now()?;
         self.set_groups(&before.groups)?;
         sys::set_group_ids(self.group)
             .map_err(|errno| Failure::new(ErrorKind::SetGroup(errno), About::Group))?;
@@ -209,12 +216,12 @@ impl Identity {
                 .map_err(|errno| Failure::new(ErrorKind::SetUser(errno), About::User))?;
         }
 
-        let after = Held::now()?;
+        let after = self.held_now()?;
         let is_assumed = after.group_ids.are_all(self.group)
             && self.user.is_none_or(|user| after.user_ids.are_all(user))
             && same_rights(&after.groups, &self.groups, self.group);
         if !is_assumed {
-            return Err(retained("the ids read back are not the ones set"));
+            return Err(self.retained("the ids read back are not the ones set"));
         }
         if after.user_ids.effective == Uid::ROOT || after == before {
             // Root can be whoever it likes; and who was this all along has
@@ -223,10 +230,26 @@ impl Identity {
         }
         match sys::clear_capabilities() {
             Ok(true) => {}
-            Ok(false) => return Err(retained("capabilities are left")),
-            Err(_) => return Err(retained("the capabilities cannot be cleared")),
+            Ok(false) => return Err(self.retained("capabilities are left")),
+            Err(_) => return Err(self.retained("the capabilities cannot be cleared")),
         }
-        before.cannot_be_had_again_by(&after)
+        if let Some(text) = before.can_be_had_again_by(&after) {
+            return Err(self.retained(text));
+        }
+        if self.held_now()? == after {
+            Ok(())
+        } else {
+            Err(self.retained("the ids read back are not the ones set"))
+        }
+    }
+
+    fn held_now(&self) -> Result<Held, Failure> {
+        Held::now()
+            .map_err(|errno| Failure::new(ErrorKind::SetSupplementaryGroups(errno), self.about()))
+    }
+
+    fn retained(&self, text: &'static str) -> Failure {
+        Failure::new(ErrorKind::PrivilegesRetained, self.about()).because(text)
     }
 
     fn set_groups(&self, present: &[Gid]) -> Result<(), Failure> {
@@ -243,7 +266,7 @@ impl Identity {
             Err(errno::EPERM) if same_rights(present, &self.groups, self.group) => Ok(()),
             Err(errno) => Err(Failure::new(
                 ErrorKind::SetSupplementaryGroups(errno),
-                About::Nothing,
+                self.about(),
             )),
             Ok(()) => Ok(()),
         }
@@ -280,41 +303,27 @@ struct Held {
 }
 
 impl Held {
-    fn now() -> Result<Self, Failure> {
+    fn now() -> Result<Self, Errno> {
         Ok(Self {
             user_ids: sys::user_ids(),
             group_ids: sys::group_ids(),
-            groups: sys::supplementary_groups().map_err(|errno| {
-                Failure::new(ErrorKind::SetSupplementaryGroups(errno), About::Nothing)
-            })?,
+            groups: sys::supplementary_groups()?,
         })
     }
 
     /// Tries. Once a try has succeeded the process is nobody's any more, and
     /// has to end.
-    fn cannot_be_had_again_by(&self, after: &Self) -> Result<(), Failure> {
-        let lost_users = self.user_ids.each().chain([Uid::ROOT]);
-        for user in lost_users.filter(|user| after.user_ids.each().all(|kept| kept != *user)) {
-            if sys::can_become_user(user) {
-                return Err(retained("a former user id can be had again"));
-            }
+    fn can_be_had_again_by(&self, after: &Self) -> Option<&'static str> {
+        let mut users = self.user_ids.each().chain([Uid::ROOT]);
+        if users.any(|user| !after.user_ids.has(user) && sys::can_become_user(user)) {
+            return Some("a former user id can be had again");
         }
-        let lost_groups = self.group_ids.each().chain([Gid::ROOT]);
-        for group in lost_groups.filter(|group| after.group_ids.each().all(|kept| kept != *group)) {
-            if sys::can_become_group(group) {
-                return Err(retained("a former group id can be had again"));
-            }
+        let mut groups = self.group_ids.each().chain([Gid::ROOT]);
+        if groups.any(|group| !after.group_ids.has(group) && sys::can_become_group(group)) {
+            return Some("a former group id can be had again");
         }
-        if Held::now()? == *after {
-            Ok(())
-        } else {
-            Err(retained("the ids read back are not the ones set"))
-        }
+        None
     }
-}
-
-fn retained(text: &'static str) -> Failure {
-    Failure::new(ErrorKind::PrivilegesRetained, About::User).because(text)
 }
 
 fn same_set(one: &[Gid], other: &[Gid]) -> bool {

@@ -60,7 +60,7 @@ struct Running {
 
 /// How long a process may take to be gone after SIGKILL.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
-const SENSE_PATIENCE: Duration = Duration::from_millis(200);
+const SENSE_PATIENCE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl PidFile {

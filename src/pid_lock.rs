@@ -128,11 +128,14 @@ impl PidFilePlan {
                 };
                 (None, failure)
             })?;
+            // Before the lock, which is nobody's business on what is refused;
+            // and after it, when nobody is to change it any more.
+            self.examine(descriptor.as_fd())
+                .map_err(|failure| (None, failure))?;
             let locked = lock_patiently(descriptor.as_fd(), patience_ends);
-            let attributes = match sys::attributes(descriptor.as_fd()) {
-                Ok(attributes) => attributes,
-                Err(errno) => return Err((None, failure(ErrorKind::OpenPidfile(errno)))),
-            };
+            let attributes = self
+                .examine(descriptor.as_fd())
+                .map_err(|failure| (None, failure))?;
             // A lock on a file that somebody has replaced meanwhile guards
             // nothing.
             let is_still_there = sys::attributes_at(directory, name)
@@ -146,8 +149,6 @@ impl PidFilePlan {
                     .because("it is replaced again and again");
                 return Err((None, failure));
             }
-            self.accept(&attributes)
-                .map_err(|failure| (None, failure))?;
             return match locked {
                 Ok(()) => make_unwritable_by_others(descriptor, &attributes),
                 Err(errno) => Err((Some(descriptor), failure(ErrorKind::LockPidfile(errno)))),
@@ -177,7 +178,9 @@ impl PidFilePlan {
     }
 
     /// Refuses what is no pid file of ours.
-    fn accept(&self, attributes: &Attributes) -> Result<(), Failure> {
+    fn examine(&self, descriptor: BorrowedFd<'_>) -> Result<Attributes, Failure> {
+        let attributes =
+            sys::attributes(descriptor).map_err(|errno| failure(ErrorKind::OpenPidfile(errno)))?;
         let refused = |errno, text| Err(failure(ErrorKind::OpenPidfile(errno)).because(text));
         match attributes.kind {
             FileKind::Regular => {}
@@ -194,7 +197,7 @@ impl PidFilePlan {
         if !owners.contains(&Some(attributes.owner)) {
             return refused(errno::EPERM, "it belongs to another user");
         }
-        Ok(())
+        Ok(attributes)
     }
 }
 

@@ -333,11 +333,12 @@ fn be_launcher(
 
 /// Whether a failed daemon returns to its caller, and lives on.
 fn stays_after(failure: &Failure, on_failure: OnFailure) -> bool {
-    on_failure == OnFailure::Return
-        && !matches!(
-            failure.kind,
-            ErrorKind::PrivilegesRetained | ErrorKind::NotReady
-        )
+    let ends = match failure.kind {
+        ErrorKind::PrivilegesRetained | ErrorKind::NotReady => true,
+        ErrorKind::Panicked => cfg!(panic = "abort"),
+        _ => false,
+    };
+    on_failure == OnFailure::Return && !ends
 }
 
 /// Waits for a report, or for the intermediate to say that there will be none.

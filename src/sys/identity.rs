@@ -38,6 +38,11 @@ impl<Id: Copy + PartialEq> Ids<Id> {
         self.real == id && self.effective == id && self.saved.is_none_or(|saved| saved == id)
     }
 
+    /// Whether one of the ids that can be seen is this one.
+    pub(crate) fn has(&self, id: Id) -> bool {
+        self.each().any(|held| held == id)
+    }
+
     pub(crate) fn each(&self) -> impl Iterator<Item = Id> {
         [Some(self.real), Some(self.effective), self.saved]
             .into_iter()

@@ -36,7 +36,7 @@ pub(super) fn lone_thread() -> Option<bool> {
 pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     let descriptors = match fs::read_dir(format!("/proc/{}/fd", pid.number())) {
         Ok(descriptors) => descriptors,
-        Err(error) if is_gone(&error) => return Ok(false),
+        Err(error) if is_gone(&error) || is_ending(pid) => return Ok(false),
         Err(error) => return Err(error.raw_os_error().unwrap_or(libc::EIO)),
     };
     let is_it = |descriptor: io::Result<fs::DirEntry>| {
@@ -98,6 +98,14 @@ pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
         .and_then(|ids| ids.split_whitespace().map(|id| id.parse().ok()).collect())
         .map(|ids: Vec<u32>| ids.into_iter().map(Uid).collect())
         .ok_or(libc::EIO)
+}
+
+/// A process loses its memory before its descriptors, and both before it is
+/// reaped; from then on /proc hides them from its own user. `VmSize` goes with
+/// the memory.
+fn is_ending(pid: Pid) -> bool {
+    fs::read_to_string(format!("/proc/{}/status", pid.number()))
+        .is_ok_and(|status| !status.contains("\nVmSize:"))
 }
 
 /// There is no such process any more, unless there is no /proc at all.
