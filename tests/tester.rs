@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use assert_cmd::assert::OutputAssertExt;
 use tester::config::{
-    Access, Bytes, Config, Disposition, Entry, Identity, Ids, Life, OpenDescriptor, Session, Step,
-    Stream,
+    Access, Bytes, Config, Deferral, Disposition, Entry, ErrorText, ExecPid, Fallible, Foreground,
+    Identity, Ids, Life, OpenDescriptor, ReadinessUse, Session, Step, Stream,
 };
 use tester::control::Message;
 use tester::observe::differences;
@@ -61,6 +61,17 @@ fn config() -> Config {
     config.options.stdin = Some(Stream::file("in", Access::ReadWrite));
     config.entry = Entry::ExecuteChecked;
     config.privileged_action = Some(vec![Step::Hold, Step::Panic("text".to_owned())]);
+    config.try_privileged_action = Some(Fallible {
+        steps: vec![Step::Add("part".to_owned()), Step::Abort],
+        error: Some(ErrorText::PanicsAfter("text".to_owned())),
+    });
+    config.initialize = vec![ErrorText::from("text").into(), [Step::Observe].into()];
+    let mut deferral = Deferral::new([Step::Hold], ReadinessUse::Fail("text".into()));
+    deferral.in_copy = Some(ReadinessUse::DropByPanic("text".to_owned()));
+    config.deferred_readiness = Some(deferral);
+    config.options.startup_timeout = Some(u64::MAX);
+    config.options.foreground = Some(Foreground::IfSupervised);
+    config.initial.exec_pid = Some(ExecPid::Parents);
     config.life = Life::Exit(3);
     config
 }

@@ -65,6 +65,18 @@ pub struct Config {
     /// What the privileged action does, in this order; without one, no
     /// privileged action is set.
     pub privileged_action: Option<Vec<Step>>,
+    /// The same for `try_privileged_action`, which takes the place of the
+    /// other.
+    pub try_privileged_action: Option<Fallible>,
+    /// One `initialize` each.
+    pub initialize: Vec<Fallible>,
+    /// What becomes of the readiness; without this, `deferred_readiness` is
+    /// not called.
+    pub deferred_readiness: Option<Deferral>,
+    /// Whether the daemon takes the guard of its pid file once the start is
+    /// committed, and drops it before it exits as told
+    /// ([`crate::control::Message::Guarded`]).
+    pub guard_pid_file: bool,
     /// Whether the privileged action captures a value that reports its drop
     /// ([`crate::control::Message::CaptureDropped`]).
     pub witness_capture: bool,
@@ -97,6 +109,21 @@ pub struct Options {
     pub stdout: Option<Stream>,
     /// `stderr`
     pub stderr: Option<Stream>,
+    /// `startup_timeout`, in milliseconds
+    pub startup_timeout: Option<u64>,
+    /// `foreground`
+    pub foreground: Option<Foreground>,
+}
+
+/// What `foreground` is given.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Foreground {
+    /// True.
+    Yes,
+    /// False.
+    No,
+    /// What `supervised()` says.
+    IfSupervised,
 }
 
 /// A user or a group, as the caller may name it.
@@ -205,6 +232,105 @@ impl Entry {
     }
 }
 
+/// A closure that may fail.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Fallible {
+    /// What it does first.
+    pub steps: Vec<Step>,
+    /// The error that it then returns, if it does.
+    pub error: Option<ErrorText>,
+}
+
+impl<S: Into<Vec<Step>>> From<S> for Fallible {
+    fn from(steps: S) -> Self {
+        Self {
+            steps: steps.into(),
+            error: None,
+        }
+    }
+}
+
+impl From<ErrorText> for Fallible {
+    fn from(error: ErrorText) -> Self {
+        Self {
+            steps: Vec::new(),
+            error: Some(error),
+        }
+    }
+}
+
+/// How an error of the daemon's displays.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum ErrorText {
+    /// As this.
+    Text(String),
+    /// Panics after this.
+    PanicsAfter(String),
+}
+
+impl From<&str> for ErrorText {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl fmt::Display for ErrorText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::PanicsAfter(text) => {
+                f.write_str(text)?;
+                panic!("the text of an error")
+            }
+        }
+    }
+}
+
+/// What becomes of a readiness once the library has returned it. The daemon
+/// has sent [`crate::control::Message::Daemon`] by then.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// What is done first.
+    pub steps: Vec<Step>,
+    /// How a copy of the process that is made then uses its own copy of the
+    /// readiness. The daemon waits for its end.
+    pub in_copy: Option<ReadinessUse>,
+    /// Whether another thread is given the readiness, and waited for.
+    pub in_thread: bool,
+    /// How it is used.
+    pub usage: ReadinessUse,
+}
+
+impl Deferral {
+    /// These steps, then this, in the thread that the library returned to.
+    pub fn new(steps: impl Into<Vec<Step>>, usage: ReadinessUse) -> Self {
+        Self {
+            steps: steps.into(),
+            in_copy: None,
+            in_thread: false,
+            usage,
+        }
+    }
+}
+
+/// How a readiness is used.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum ReadinessUse {
+    /// `ready`; what it returns is told by
+    /// [`crate::control::Message::Acknowledged`] or
+    /// [`crate::control::Message::NotAcknowledged`].
+    Ready,
+    /// `fail`.
+    Fail(ErrorText),
+    /// Dropped; then the daemon goes on.
+    Drop,
+    /// Dropped by a panic with this text, which is caught; then the daemon
+    /// goes on.
+    DropByPanic(String),
+    /// Kept unused, for as long as the daemon lives.
+    Keep,
+}
+
 /// One thing a closure of the daemon does.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -233,6 +359,11 @@ pub enum Step {
     /// Makes the closure's result report its drop
     /// ([`crate::control::Message::ResultDropped`]).
     WitnessResult,
+    /// Adds this to the closure's result, whose parts the daemon tells in the
+    /// end ([`crate::control::Message::Result`]).
+    Add(String),
+    /// Aborts, as abort(3) does.
+    Abort,
 }
 
 /// A file to create.
@@ -288,14 +419,22 @@ pub struct InitialState {
     pub at_exit_handler: bool,
     /// How many threads there are besides the first.
     pub extra_threads: u32,
+    /// How many threads were made, and joined right before the start.
+    pub joined_threads: u32,
     /// Additional descriptors.
     pub descriptors: Vec<OpenDescriptor>,
     /// Which of the descriptors 0, 1 and 2 are closed.
     pub closed: [bool; 3],
+    /// What the environment variable SYSTEMD_EXEC_PID is set to.
+    pub exec_pid: Option<ExecPid>,
     /// RLIMIT_NOFILE, soft and hard.
     pub limit_descriptors: Option<u64>,
     /// RLIMIT_NPROC, soft and hard. It binds ordinary users only.
     pub limit_processes: Option<u64>,
+    /// RLIMIT_FSIZE, soft and hard: how long a file may become by writing.
+    pub limit_file_size: Option<u64>,
+    /// The only processor to run on (Linux).
+    pub processor: Option<u32>,
     /// The umask.
     pub umask: Option<u32>,
     /// Ids.
@@ -303,6 +442,8 @@ pub struct InitialState {
     /// The effective and permitted capabilities, as a bit mask, which an
     /// ordinary user can hold, too (Linux).
     pub capabilities: Option<u64>,
+    /// The inheritable and ambient capabilities, as a bit mask (Linux).
+    pub ambient_capabilities: Option<u64>,
     /// What is done on signals.
     pub dispositions: Vec<(i32, Disposition)>,
     /// The period of an interval timer in microseconds, whose signal SIGALRM
@@ -358,6 +499,15 @@ impl Ids {
     }
 }
 
+/// Whom a service manager says that it has started.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecPid {
+    /// This process.
+    Own,
+    /// Its parent.
+    Parents,
+}
+
 /// What is done on a signal.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
@@ -367,6 +517,13 @@ pub enum Disposition {
     Ignore,
     /// A handler that does nothing.
     Handle,
+    /// A handler that reaps every child there is, for SIGCHLD.
+    Reap,
+    /// A handler that tells ([`crate::control::Message::Signalled`]), then
+    /// ends the process with status 0.
+    TellAndExit,
+    /// A handler that tells, then goes on.
+    Tell,
 }
 
 /// Which signals are blocked.

@@ -87,6 +87,20 @@ pub enum Message {
     Regained(Regained),
     /// The answer to [`Command::TryToEscape`]: every directory reached.
     Reached(Vec<Place>),
+    /// The daemon's result consists of these ([`crate::config::Step::Add`]).
+    Result(Vec<String>),
+    /// `Readiness::ready` has returned success in the sender.
+    Acknowledged,
+    /// `Readiness::ready` has returned an error in the sender.
+    NotAcknowledged(StartError),
+    /// Whether the sender got the guard of the pid file.
+    Guarded(bool),
+    /// The sender has got this signal.
+    Signalled(i32),
+    /// The answer to [`Command::DropGuardInCopy`].
+    CopyDroppedGuard,
+    /// [`crate::crash`] has killed this process, if it came to that.
+    Crashed(Option<u32>),
     /// The tester itself failed.
     Problem(String),
 }
@@ -102,6 +116,8 @@ pub enum Command {
     TryToRegain(FormerIds),
     /// Climb as far up as the working directory and open directories lead.
     TryToEscape,
+    /// Fork, and let the copy drop its guard of the pid file and end.
+    DropGuardInCopy,
     /// Exit with this status.
     Exit(i32),
 }
@@ -174,6 +190,25 @@ pub fn wait_for_harness_to_end() {
 /// Those of send(2), when nobody is left above all.
 pub fn command(socket: BorrowedFd<'_>, command: &Command) -> io::Result<()> {
     send_bytes(socket, &wire::encode(command))
+}
+
+/// Tells the harness from within a signal handler: allocates nothing.
+/// `message` is encoded, and fits in a packet.
+pub(crate) fn tell_from_handler(message: &[u8]) {
+    let mut packet = [0; PACKET];
+    let length = HEADER + message.len();
+    let Some(payload) = packet.get_mut(HEADER..length) else {
+        return;
+    };
+    payload.copy_from_slice(message);
+    let words = [u32::try_from(length).unwrap_or(0), std::process::id(), 0];
+    for (word, bytes) in words.iter().zip(packet.chunks_exact_mut(4)) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    if let Some(socket) = sys::inherited(CONTROL) {
+        // The harness may well be done by now.
+        let _ = sys::send(socket, &packet[..length]);
+    }
 }
 
 fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {

@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 
-use crate::config::{Blocked, Disposition, Ids, InitialState, OpenDescriptor, Session};
+use crate::config::{Blocked, Disposition, ExecPid, Ids, InitialState, OpenDescriptor, Session};
 use crate::control::{self, Message};
 use crate::sys::{self, Resource};
+use crate::wire;
 
 /// Applies `state`.
 ///
@@ -25,13 +27,18 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         unflushed_c,
         at_exit_handler,
         extra_threads,
+        joined_threads,
         descriptors,
         closed,
+        exec_pid,
         limit_descriptors,
         limit_processes,
+        limit_file_size,
+        processor,
         umask,
         ids,
         capabilities,
+        ambient_capabilities,
         dispositions,
         interval_timer,
         blocked,
@@ -54,10 +61,14 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         step("C's output", sys::print_with_c(text))?;
     }
     if *at_exit_handler {
+        AT_EXIT.get_or_init(|| wire::encode(&Message::AtExit));
         step("atexit handler", sys::at_exit(tell_of_exit))?;
     }
     for _ in 0..*extra_threads {
         step("thread", park_a_thread())?;
+    }
+    for _ in 0..*joined_threads {
+        step("joined thread", join_a_thread())?;
     }
     for descriptor in descriptors {
         step("descriptor", open(descriptor))?;
@@ -65,16 +76,32 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
     for (number, _) in (0..).zip(closed).filter(|&(_, &closed)| closed) {
         sys::close(number);
     }
+    if let Some(exec_pid) = exec_pid {
+        let pid = match exec_pid {
+            ExecPid::Own => std::process::id(),
+            ExecPid::Parents => std::os::unix::process::parent_id(),
+        };
+        sys::set_environment("SYSTEMD_EXEC_PID", &pid.to_string());
+    }
     if let Some(limit) = *limit_descriptors {
         step("RLIMIT_NOFILE", sys::limit(Resource::Descriptors, limit))?;
     }
     if let Some(limit) = *limit_processes {
         step("RLIMIT_NPROC", sys::limit(Resource::Processes, limit))?;
     }
+    if let Some(limit) = *limit_file_size {
+        step("RLIMIT_FSIZE", sys::limit(Resource::FileSize, limit))?;
+    }
+    if let Some(processor) = *processor {
+        step("processor", sys::run_on(processor))?;
+    }
     if let Some(mask) = *umask {
         step("umask", sys::set_umask(mask).map(drop))?;
     }
     set_identity(ids.as_ref(), *capabilities)?;
+    if let Some(mask) = *ambient_capabilities {
+        step("ambient", sys::set_ambient_capabilities(mask))?;
+    }
     for &(signal, disposition) in dispositions {
         step("disposition", sys::set_disposition(signal, disposition))?;
     }
@@ -115,9 +142,14 @@ pub(crate) fn keep_at(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::Re
     Ok(())
 }
 
+/// Made beforehand: when the handlers run, the thread's locals, which that
+/// needs, may be gone.
+static AT_EXIT: OnceLock<Vec<u8>> = OnceLock::new();
+
 extern "C" fn tell_of_exit() {
-    // The harness may well be done by now.
-    let _ = control::tell(&Message::AtExit);
+    if let Some(message) = AT_EXIT.get() {
+        control::tell_from_handler(message);
+    }
 }
 
 fn park_a_thread() -> io::Result<()> {
@@ -127,6 +159,12 @@ fn park_a_thread() -> io::Result<()> {
             std::thread::park();
         }
     })?;
+    Ok(())
+}
+
+fn join_a_thread() -> io::Result<()> {
+    let thread = std::thread::Builder::new().spawn(|| ())?;
+    thread.join().expect("nothing in it panics");
     Ok(())
 }
 

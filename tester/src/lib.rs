@@ -12,6 +12,7 @@
 //! * [`harness`]: runs one case and leaves nothing behind.
 //! * [`suite`](mod@suite): declares the cases of a test file and what they
 //!   need.
+//! * [`crash`]: ends one of the processes in the middle of a start.
 //! * [`initial`] and [`subject`]: the tester's own behaviour.
 //! * [`sys`]: the only unsafe code.
 
@@ -19,6 +20,7 @@
 
 pub mod config;
 pub mod control;
+pub mod crash;
 pub mod harness;
 pub mod initial;
 pub mod observe;

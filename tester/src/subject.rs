@@ -13,16 +13,25 @@
 //!
 //! The daemon exits with 0 when the harness is gone, and otherwise as told.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
-use daemonize2::{Daemonize, Error, Group, Outcome, Stdio, User};
+use daemonize2::{
+    Daemonize, Error, Group, Outcome, PidFileGuard, Readiness, Stdio, User, stage, supervised,
+};
 
-use crate::config::{Access, Config, Entry, Identity, Life, Options, Step, Stream};
+use crate::config::{
+    Access, Config, Deferral, Entry, ErrorText, Fallible, Foreground, Identity, Life, Options,
+    ReadinessUse, Step, Stream,
+};
 use crate::control::{self, Command, FormerIds, Message};
 use crate::observe;
 use crate::report::{LauncherResult, Place, Regained, StartError};
@@ -39,6 +48,9 @@ pub const EXIT_NO_HARNESS: u8 = 4;
 
 /// The argument that asks for [`find_reaper`].
 pub const FIND_REAPER: &str = "find-reaper";
+
+/// The argument that asks for [`tell_supervised`].
+pub const TELL_SUPERVISED: &str = "supervised";
 
 /// The whole program.
 pub fn run() -> ExitCode {
@@ -66,19 +78,62 @@ pub fn run() -> ExitCode {
     };
     tell(Message::Initial(own_report()));
     let launcher = std::process::id();
-    match &config.privileged_action {
-        None => conclude(enter(daemonize, config.entry), launcher, &config),
-        Some(steps) => {
-            let capture = config
-                .witness_capture
-                .then(|| Witness(Message::CaptureDropped));
+    let returned = enter_with_action(daemonize, &config);
+    conclude(returned, launcher, &config)
+}
+
+/// Adds the closures that are configured, one kind after the other, since
+/// each makes a type of its own; then enters the library.
+fn enter_with_action(daemonize: Daemonize<()>, config: &Config) -> Returned {
+    let capture = config
+        .witness_capture
+        .then(|| Witness(Message::CaptureDropped));
+    match (&config.privileged_action, &config.try_privileged_action) {
+        (None, None) => enter_with_initialization(daemonize, config),
+        (Some(steps), None) => {
             let steps = steps.clone();
             let daemonize = daemonize.privileged_action(move || {
                 let _capture = capture;
-                perform(&steps)
+                Product::default().made_by(&steps)
             });
-            conclude(enter(daemonize, config.entry), launcher, &config)
+            enter_with_initialization(daemonize, config)
         }
+        (_, Some(action)) => {
+            let action = action.clone();
+            let daemonize = daemonize.try_privileged_action(move || {
+                let _capture = capture;
+                action.apply_to(Product::default())
+            });
+            enter_with_initialization(daemonize, config)
+        }
+    }
+}
+
+fn enter_with_initialization<T>(daemonize: Daemonize<T>, config: &Config) -> Returned
+where
+    T: Into<Product> + 'static,
+{
+    let mut initializations = config.initialize.iter().cloned();
+    let Some(first) = initializations.next() else {
+        return enter_with_readiness(daemonize, config);
+    };
+    let first = daemonize.initialize(move |before| first.apply_to(before.into()));
+    let all = initializations.fold(first, |daemonize, next| {
+        daemonize.initialize(move |before| next.apply_to(before))
+    });
+    enter_with_readiness(all, config)
+}
+
+fn enter_with_readiness<T, S>(daemonize: Daemonize<T, S>, config: &Config) -> Returned
+where
+    T: Into<Product> + 'static,
+    S: stage::BeforeReadiness,
+{
+    if config.deferred_readiness.is_some() {
+        enter(daemonize.deferred_readiness(), config.entry)
+            .map(|(product, readiness)| (product.into(), Some(readiness)))
+    } else {
+        enter(daemonize, config.entry).map(|product| (product.into(), None))
     }
 }
 
@@ -107,6 +162,8 @@ fn build(options: &Options) -> io::Result<Daemonize<()>> {
         stdin,
         stdout,
         stderr,
+        startup_timeout,
+        foreground,
     } = options;
     let mut daemonize = Daemonize::new();
     if let Some(path) = pid_file {
@@ -141,6 +198,16 @@ fn build(options: &Options) -> io::Result<Daemonize<()>> {
     }
     if let Some(stream) = stderr {
         daemonize = daemonize.stderr(open_stream(stream)?);
+    }
+    if let Some(millis) = *startup_timeout {
+        daemonize = daemonize.startup_timeout(Duration::from_millis(millis));
+    }
+    if let Some(foreground) = foreground {
+        daemonize = daemonize.foreground(match foreground {
+            Foreground::Yes => true,
+            Foreground::No => false,
+            Foreground::IfSupervised => supervised(),
+        });
     }
     Ok(daemonize)
 }
@@ -179,14 +246,24 @@ fn open_stream(stream: &Stream) -> io::Result<Stdio> {
 }
 
 /// What the library returned, whichever of its functions was called.
-enum Returned<T> {
+enum Returned<T = (Product, Option<Readiness>)> {
     Launcher(Result<LauncherResult, Error>),
     Daemon(Result<T, Error>),
     /// `start` does not say where it failed.
     StartFailed(Error),
 }
 
-fn enter<T>(daemonize: Daemonize<T>, entry: Entry) -> Returned<T> {
+impl<T> Returned<T> {
+    fn map<N>(self, change: impl FnOnce(T) -> N) -> Returned<N> {
+        match self {
+            Self::Launcher(result) => Returned::Launcher(result),
+            Self::Daemon(result) => Returned::Daemon(result.map(change)),
+            Self::StartFailed(error) => Returned::StartFailed(error),
+        }
+    }
+}
+
+fn enter<T, S>(daemonize: Daemonize<T, S>, entry: Entry) -> Returned<T> {
     let started = match entry {
         Entry::Start => sys::start(daemonize),
         Entry::StartChecked => daemonize.start_checked(),
@@ -211,7 +288,7 @@ fn split<T>(outcome: Outcome<T>) -> Returned<T> {
     }
 }
 
-fn conclude<T>(returned: Returned<T>, launcher: u32, config: &Config) -> ExitCode {
+fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
     let here = std::process::id();
     match returned {
         Returned::Launcher(Ok(result)) => {
@@ -225,19 +302,82 @@ fn conclude<T>(returned: Returned<T>, launcher: u32, config: &Config) -> ExitCod
         Returned::StartFailed(error) | Returned::Daemon(Err(error)) => {
             tell(Message::DaemonFailed(describe(&error)));
             if config.life == Life::UntilToldEvenIfFailed {
-                obey();
+                obey(None);
             }
             ExitCode::from(EXIT_START_FAILED)
         }
-        Returned::Daemon(Ok(result)) => {
+        Returned::Daemon(Ok((product, readiness))) => {
             tell(Message::Daemon(own_report()));
+            // Kept for as long as the daemon lives.
+            let _kept = match (readiness, &config.deferred_readiness) {
+                (Some(readiness), Some(deferral)) => use_readiness(readiness, deferral),
+                _ => None,
+            };
+            if !product.parts.is_empty() {
+                tell(Message::Result(product.parts.clone()));
+            }
+            let guard = config.guard_pid_file.then(PidFileGuard::take);
+            if let Some(taken) = &guard {
+                tell(Message::Guarded(taken.is_some()));
+            }
+            let guard = guard.flatten();
             if let Life::Exit(status) = config.life {
+                drop(guard);
                 std::process::exit(status);
             }
-            obey();
-            drop(result);
-            ExitCode::SUCCESS
+            obey(guard);
         }
+    }
+}
+
+/// Returns the readiness if it is to be kept.
+fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option<Readiness> {
+    // What the steps make is the harness's to look at while they run.
+    let _product = Product::default().made_by(&deferral.steps);
+    let readiness = match &deferral.in_copy {
+        None => readiness,
+        Some(usage) => match expect(sys::fork(), "fork") {
+            None => {
+                let _kept = use_as_told(readiness, usage);
+                sys::exit_at_once(0);
+            }
+            Some(copy) => {
+                tell(Message::Copied(copy));
+                expect(sys::wait_for_child(copy), "wait for the copy");
+                readiness
+            }
+        },
+    };
+    let usage = deferral.usage.clone();
+    if deferral.in_thread {
+        let thread = thread::spawn(move || use_as_told(readiness, &usage));
+        thread.join().unwrap_or_default()
+    } else {
+        use_as_told(readiness, &usage)
+    }
+}
+
+fn use_as_told(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> {
+    match usage {
+        ReadinessUse::Ready => {
+            tell(match readiness.ready() {
+                Ok(()) => Message::Acknowledged,
+                Err(error) => Message::NotAcknowledged(describe(&error)),
+            });
+            None
+        }
+        ReadinessUse::Fail(text) => readiness.fail(text),
+        ReadinessUse::Drop => None,
+        ReadinessUse::DropByPanic(text) => {
+            let dropping = move || {
+                let _readiness = readiness;
+                panic!("{text}");
+            };
+            match panic::catch_unwind(AssertUnwindSafe(dropping)) {
+                Ok(()) | Err(_) => None,
+            }
+        }
+        ReadinessUse::Keep => Some(readiness),
     }
 }
 
@@ -288,8 +428,9 @@ fn await_command() -> Command {
     }
 }
 
-/// Does as told, for as long as there is somebody to tell.
-fn obey() {
+/// Does as told, for as long as there is somebody to tell. With a guard of
+/// its pid file, ends cleanly.
+fn obey(mut guard: Option<PidFileGuard>) -> ! {
     loop {
         match await_command() {
             // There is nothing to proceed with.
@@ -299,7 +440,20 @@ fn obey() {
                 tell(Message::Regained(try_to_regain(former)));
             }
             Command::TryToEscape => tell(Message::Reached(try_to_escape())),
-            Command::Exit(status) => std::process::exit(status),
+            Command::DropGuardInCopy => {
+                match expect(sys::fork(), "fork") {
+                    None => {
+                        drop(guard.take());
+                        sys::exit_at_once(0);
+                    }
+                    Some(copy) => expect(sys::wait_for_child(copy), "wait for the copy"),
+                }
+                tell(Message::CopyDroppedGuard);
+            }
+            Command::Exit(status) => {
+                drop(guard.take());
+                std::process::exit(status);
+            }
         }
     }
 }
@@ -314,16 +468,47 @@ impl Drop for Witness {
     }
 }
 
-/// What the privileged action returns: kept for as long as the daemon lives.
+/// What the closures return: kept for as long as the daemon lives.
 #[derive(Default)]
 struct Product {
+    parts: Vec<String>,
     _listeners: Vec<TcpListener>,
     _witness: Option<Witness>,
 }
 
-fn perform(steps: &[Step]) -> Product {
-    let mut product = Product::default();
-    for step in steps {
+/// Where there was no closure.
+impl From<()> for Product {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.parts).finish()
+    }
+}
+
+impl Fallible {
+    fn apply_to(&self, before: Product) -> Result<Product, ErrorText> {
+        let product = before.made_by(&self.steps);
+        match &self.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(product),
+        }
+    }
+}
+
+impl Product {
+    /// Performs the steps, and adds what they make.
+    fn made_by(mut self, steps: &[Step]) -> Self {
+        for step in steps {
+            self.perform(step);
+        }
+        self
+    }
+
+    fn perform(&mut self, step: &Step) {
         match step {
             Step::Observe => tell(Message::Observed(own_report())),
             Step::Hold => {
@@ -359,12 +544,13 @@ fn perform(steps: &[Step]) -> Product {
                 let listener = expect(TcpListener::bind(("127.0.0.1", 0)), "listen");
                 let address = expect(listener.local_addr(), "find its own port");
                 tell(Message::Listening(address.port()));
-                product._listeners.push(listener);
+                self._listeners.push(listener);
             }
-            Step::WitnessResult => product._witness = Some(Witness(Message::ResultDropped)),
+            Step::WitnessResult => self._witness = Some(Witness(Message::ResultDropped)),
+            Step::Add(part) => self.parts.push(part.clone()),
+            Step::Abort => std::process::abort(),
         }
     }
-    product
 }
 
 /// The tester's own failure is neither the library's nor the test's.
@@ -450,6 +636,12 @@ pub fn find_reaper() -> ExitCode {
             ExitCode::from(EXIT_BAD_STATE)
         }
     }
+}
+
+/// Prints the effective user id, and what `supervised()` says.
+pub fn tell_supervised() -> ExitCode {
+    println!("{} {}", sys::effective_user(), supervised());
+    ExitCode::SUCCESS
 }
 
 fn orphans_parent() -> io::Result<u32> {

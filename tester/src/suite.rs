@@ -22,6 +22,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -41,6 +42,19 @@ pub const TEST_USER_ID: u32 = 7001;
 /// All of [`TEST_USER`]'s groups.
 pub const TEST_USER_GROUPS: [u32; 3] = [7001, 7002, 7003];
 
+/// The environment variable that names a tester built with panics that abort:
+/// `cargo build -p tester --config 'profile.dev.panic="abort"'`, in a target
+/// folder of its own.
+pub const ABORTING_TESTER: &str = "TESTER_ABORTING";
+
+/// The example `service` as a `cargo test` of the root package builds it: next
+/// to the folder of the test that runs.
+pub fn service_example() -> Option<PathBuf> {
+    let test = std::env::current_exe().ok()?;
+    let path = test.parent()?.parent()?.join("examples/service");
+    path.exists().then_some(path)
+}
+
 /// What a case needs to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -54,9 +68,17 @@ pub enum Need {
     TestUser,
     /// Pseudo-terminals.
     Terminals,
+    /// Leave to mount file systems, in a namespace of one's own (Linux).
+    Mounting,
     /// Leave to look into processes of other users, which a container may
     /// withhold from its root (Linux).
     Tracing,
+    /// Leave to follow one's own children call by call (Linux).
+    Stepping,
+    /// The environment variable [`ABORTING_TESTER`].
+    AbortingTester,
+    /// The root package's example `service`, built beside the tests.
+    ServiceExample,
 }
 
 impl Need {
@@ -71,7 +93,14 @@ impl Need {
                 std::path::Path::new("/dev/ptmx").exists(),
                 "needs pseudo-terminals",
             ),
+            Self::Stepping => (can_step(), "needs ptrace"),
+            Self::Mounting => (may_mount(), "needs CAP_SYS_ADMIN"),
             Self::Tracing => (may_trace(), "needs CAP_SYS_PTRACE"),
+            Self::AbortingTester => (
+                std::env::var_os(ABORTING_TESTER).is_some(),
+                "needs TESTER_ABORTING",
+            ),
+            Self::ServiceExample => (service_example().is_some(), "needs the example service"),
         };
         (!met).then_some(reason)
     }
@@ -92,6 +121,20 @@ fn has_test_user() -> bool {
     id("-u") == Some(vec![TEST_USER_ID])
         && id("-g") == Some(vec![TEST_USER_ID])
         && id("-G") == Some(TEST_USER_GROUPS.to_vec())
+}
+
+fn can_step() -> bool {
+    #[cfg(target_os = "linux")]
+    return sys::can_trace();
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
+fn may_mount() -> bool {
+    Command::new("unshare")
+        .args(["--mount", "mount", "-t", "tmpfs", "tester", "/tmp"])
+        .output()
+        .is_ok_and(|output| output.status.success())
 }
 
 fn may_trace() -> bool {

@@ -43,13 +43,8 @@ impl PidFile {
             .open(path);
         let file = match opened {
             Ok(file) => file,
-            // FreeBSD has a number of its own for a link in this place.
-            Err(error)
-                if error.kind() == io::ErrorKind::NotFound
-                    || fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) =>
-            {
-                return Ok(None);
-            }
+            // Links, sockets and the like fail with numbers that differ.
+            Err(_) if !may_be_file(path) => return Ok(None),
             Err(error) => return Err(error),
         };
         let metadata = file.metadata()?;
@@ -72,5 +67,16 @@ impl PidFile {
             },
             locked: sys::is_flocked(file.as_fd())?,
         }))
+    }
+}
+
+/// False if there is nothing at `path`, nothing can be, or it is no file.
+fn may_be_file(path: &Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Ok(found) => found.is_file(),
+        Err(error) => !matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput
+        ),
     }
 }

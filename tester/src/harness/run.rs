@@ -10,7 +10,7 @@ use std::process::{self, Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::journal::{Events, Journal, at_the_end, collect, drain};
 use super::{DEADLINE, Launcher, PidFile, Scenario, slowness};
@@ -52,6 +52,7 @@ impl Run {
 
         let mut command = Command::new(&scenario.binary);
         command
+            .args(&scenario.arguments)
             .current_dir(scenario.folder())
             .stdin(File::open(&config).expect("open the configuration"))
             // What the machine's service manager told the test is not meant
@@ -360,6 +361,65 @@ impl Run {
             process.pid(),
             self.account()
         );
+    }
+
+    /// Asserts that the launcher has not ended, nor ends within a moment,
+    /// which is ample for one that nothing keeps.
+    ///
+    /// # Panics
+    ///
+    /// When it has.
+    #[track_caller]
+    pub fn assert_launcher_waits(&self) {
+        const MOMENT: Duration = Duration::from_millis(100);
+        let ended = self.launcher.wait(Instant::now() + MOMENT);
+        assert!(
+            !ended.expect("wait for the launcher"),
+            "the launcher has not waited\n{}",
+            self.account()
+        );
+    }
+
+    /// Waits for the end of a process that is known to be of the case, as
+    /// the launcher is and whoever has sent a message.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end, or was not known.
+    #[track_caller]
+    pub fn wait_until_ended(&self, pid: u32) {
+        if pid == self.launcher_pid() {
+            return self.wait_for(&self.launcher);
+        }
+        let held = self.journal.events().held.get(&pid).cloned();
+        match held {
+            Some(Some(process)) => self.wait_for(&process),
+            // It was gone when it became known.
+            Some(None) => {}
+            None => panic!("{pid} is not known\n{}", self.account()),
+        }
+    }
+
+    /// The daemon once the library has returned there; `None` if the case is
+    /// over without it.
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn report_if_any(&self) -> Option<Report> {
+        let report = self.wait("the daemon's report or the end", |events| {
+            let report = events.frames.iter().find_map(|frame| match &frame.message {
+                Message::Daemon(report) => Some(report.clone()),
+                _ => None,
+            });
+            let over = events.silent && events.launcher.is_some();
+            (report.is_some() || over).then_some(report)
+        });
+        if report.is_none() {
+            self.wait_until_all_ended();
+        }
+        report
     }
 
     // Telling.
@@ -704,6 +764,18 @@ impl Run {
         text
     }
 
+    /// Gives those who end by themselves the time to: most do, and to find
+    /// and kill them takes longer.
+    fn wait_for_obedient(&self) {
+        let deadline = Instant::now() + Duration::from_millis(100);
+        let held: Vec<_> = self.journal.events().held.values().cloned().collect();
+        for process in held.iter().flatten() {
+            if !process.wait(deadline).unwrap_or(false) {
+                break;
+            }
+        }
+    }
+
     /// Kills until none is left: one that is killed may just have forked.
     fn kill_all(&self) -> io::Result<()> {
         loop {
@@ -736,6 +808,7 @@ impl Drop for Run {
         // Whoever waits for the harness ends by itself, including one whose
         // environment the harness may not read.
         sys::shut_down(self.control.as_fd());
+        self.wait_for_obedient();
         let killed = self.kill_all();
         if killed.is_ok() {
             for thread in self.threads.drain(..) {

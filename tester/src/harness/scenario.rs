@@ -10,7 +10,11 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::{DEADLINE, Run};
-use crate::config::{Bytes, Config, Entry, Identity, Ids, InitialState, Life, Step, Stream};
+use crate::config::{
+    Bytes, Config, Deferral, Entry, Fallible, Foreground, Identity, Ids, InitialState, Life, Step,
+    Stream,
+};
+use crate::crash::{CRASH, Victim};
 use crate::report::StartError;
 
 /// A [`Scenario`] with the tester that was built together with the test.
@@ -31,6 +35,7 @@ pub struct Scenario {
     pub(super) folder: Arc<TempDir>,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) piped: bool,
+    pub(super) arguments: Vec<String>,
     pub(super) deadline: Duration,
 }
 
@@ -63,6 +68,7 @@ impl Scenario {
             folder: Arc::new(folder),
             environment: Vec::new(),
             piped: false,
+            arguments: Vec::new(),
             deadline: DEADLINE,
         }
     }
@@ -128,6 +134,42 @@ impl Scenario {
         self
     }
 
+    /// What the privileged action does that may fail.
+    #[must_use]
+    pub fn try_privileged_action(mut self, action: impl Into<Fallible>) -> Self {
+        self.config.try_privileged_action = Some(action.into());
+        self
+    }
+
+    /// Adds an initialization.
+    #[must_use]
+    pub fn initialize(mut self, initialization: impl Into<Fallible>) -> Self {
+        self.config.initialize.push(initialization.into());
+        self
+    }
+
+    /// What becomes of the readiness.
+    #[must_use]
+    pub fn deferred_readiness(mut self, deferral: Deferral) -> Self {
+        self.config.deferred_readiness = Some(deferral);
+        self
+    }
+
+    /// `startup_timeout`
+    #[must_use]
+    pub fn startup_timeout(mut self, timeout: Duration) -> Self {
+        let millis = u64::try_from(timeout.as_millis()).expect("not for ever");
+        self.config.options.startup_timeout = Some(millis);
+        self
+    }
+
+    /// `foreground`
+    #[must_use]
+    pub fn foreground(mut self, foreground: Foreground) -> Self {
+        self.config.options.foreground = Some(foreground);
+        self
+    }
+
     /// How the daemon goes on.
     #[must_use]
     pub fn life(mut self, life: Life) -> Self {
@@ -170,6 +212,15 @@ impl Scenario {
     #[must_use]
     pub fn piped(mut self) -> Self {
         self.piped = true;
+        self
+    }
+
+    /// Kills one process before this call of its own (Linux): see
+    /// [`crash`](crate::crash). What then counts as the launcher is its
+    /// tracer, which ends as it does.
+    #[must_use]
+    pub fn crash(mut self, victim: Victim, call: u64) -> Self {
+        self.arguments = vec![CRASH.to_owned(), victim.to_string(), call.to_string()];
         self
     }
 

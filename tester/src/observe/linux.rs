@@ -135,8 +135,23 @@ impl<'proc> Entry<'proc> {
     }
 
     fn read(&self, file: &str) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        File::from(sys::open_at(self.proc, &self.path(file))?).read_to_end(&mut bytes)?;
+        let mut opened = File::from(sys::open_at(self.proc, &self.path(file))?);
+        // Room for most files at once: the environment of every process on the
+        // machine is read again and again.
+        let mut bytes = vec![0; 1 << 15];
+        let mut length = 0;
+        loop {
+            if length == bytes.len() {
+                bytes.resize(2 * length, 0);
+            }
+            match opened.read(&mut bytes[length..]) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(length);
         Ok(bytes)
     }
 
@@ -224,7 +239,7 @@ impl<'proc> Entry<'proc> {
             .filter_map(|name| name.to_str().ok()?.parse().ok())
             .filter(|number| !RESERVED.contains(number))
             .collect();
-        if self.name == "self" {
+        if self.name == "self" || self.name == std::process::id().to_string() {
             numbers.retain(|&number| number != own);
         }
         numbers.sort_unstable();

@@ -120,6 +120,17 @@ pub fn is_flocked(file: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
+/// flock(2) with `operation`, one of libc's `LOCK_` constants; it does not
+/// wait.
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn flock(file: BorrowedFd<'_>, operation: c_int) -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) }).map(drop)
+}
+
 /// fchdir(2) to a descriptor given by number.
 ///
 /// # Errors

@@ -1,7 +1,5 @@
 //! Ids, groups and capabilities.
 
-#[cfg(target_os = "linux")]
-use std::ffi::c_int;
 use std::io;
 
 use super::check;
@@ -179,55 +177,119 @@ pub fn keep_capabilities(keep: bool) -> io::Result<()> {
 /// # Errors
 ///
 /// Those of capset(2); `Unsupported` elsewhere than on Linux.
-#[cfg(target_os = "linux")]
 pub fn set_capabilities(mask: u64) -> io::Result<()> {
-    /// `struct __user_cap_header_struct` of <linux/capability.h>
+    #[cfg(target_os = "linux")]
+    {
+        capability::set(mask, mask, 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = mask;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Sets the inheritable and ambient capabilities, which must be permitted
+/// ones.
+///
+/// # Errors
+///
+/// Those of capget(2), capset(2) and prctl(2); `Unsupported` elsewhere than
+/// on Linux.
+pub fn set_ambient_capabilities(mask: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let (effective, permitted) = capability::effective_and_permitted()?;
+        capability::set(effective, permitted, mask)?;
+        (0..64)
+            .filter(|bit| mask & 1 << bit != 0)
+            .try_for_each(capability::raise_ambient)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = mask;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// What libc lacks of <linux/capability.h>.
+#[cfg(target_os = "linux")]
+mod capability {
+    use std::ffi::{c_int, c_long, c_ulong};
+    use std::io;
+
+    /// `struct __user_cap_header_struct`
     #[repr(C)]
     struct Header {
         version: u32,
         pid: c_int,
     }
+
     /// `struct __user_cap_data_struct`, of which version 3 takes two, the
     /// lower half first.
     #[repr(C)]
+    #[derive(Default)]
     struct Data {
         effective: u32,
         permitted: u32,
         inheritable: u32,
     }
+
     /// `_LINUX_CAPABILITY_VERSION_3`
     const VERSION: u32 = 0x2008_0522;
 
-    let half = |shift: u32| {
-        let bits = u32::try_from(mask >> shift & u64::from(u32::MAX)).expect("masked");
-        Data {
-            effective: bits,
-            permitted: bits,
-            inheritable: 0,
+    /// The calling thread.
+    fn header() -> Header {
+        Header {
+            version: VERSION,
+            pid: 0,
         }
-    };
-    let mut header = Header {
-        version: VERSION,
-        pid: 0,
-    };
-    let data = [half(0), half(32)];
-    // SAFETY: both structures are laid out as the kernel expects, and valid
-    // for the call.
-    let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
     }
-}
 
-/// Sets the permitted and effective capabilities and empties the inheritable
-/// ones.
-///
-/// # Errors
-///
-/// Always: there are none elsewhere than on Linux.
-#[cfg(not(target_os = "linux"))]
-pub fn set_capabilities(_mask: u64) -> io::Result<()> {
-    Err(io::ErrorKind::Unsupported.into())
+    fn check(result: c_long) -> io::Result<()> {
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    pub(super) fn set(effective: u64, permitted: u64, inheritable: u64) -> io::Result<()> {
+        let half = |shift: u32| {
+            let bits =
+                |mask: u64| u32::try_from(mask >> shift & u64::from(u32::MAX)).expect("masked");
+            Data {
+                effective: bits(effective),
+                permitted: bits(permitted),
+                inheritable: bits(inheritable),
+            }
+        };
+        let data = [half(0), half(32)];
+        let mut header = header();
+        // SAFETY: both structures are laid out as the kernel expects, and
+        // valid for the call.
+        check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })
+    }
+
+    pub(super) fn effective_and_permitted() -> io::Result<(u64, u64)> {
+        let mut data = [Data::default(), Data::default()];
+        let mut header = header();
+        // SAFETY: both structures are laid out as the kernel expects, and
+        // valid for the call.
+        check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) })?;
+        let [low, high] = data;
+        let whole = |low, high| u64::from(low) | u64::from(high) << 32;
+        Ok((
+            whole(low.effective, high.effective),
+            whole(low.permitted, high.permitted),
+        ))
+    }
+
+    /// PR_CAP_AMBIENT_RAISE
+    pub(super) fn raise_ambient(number: c_ulong) -> io::Result<()> {
+        const ZERO: c_ulong = 0;
+        let raise = c_ulong::try_from(libc::PR_CAP_AMBIENT_RAISE).expect("not negative");
+        // SAFETY: the option takes integers.
+        check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, number, ZERO, ZERO) }.into())
+    }
 }

@@ -13,6 +13,8 @@ mod proc;
 mod process;
 mod signal;
 mod socket;
+#[cfg(target_os = "linux")]
+mod trace;
 
 use std::ffi::c_int;
 use std::io;
@@ -28,20 +30,22 @@ pub use proc::*;
 pub use process::*;
 pub use signal::*;
 pub use socket::*;
+#[cfg(target_os = "linux")]
+pub use trace::*;
 
 /// [`Daemonize::start`].
 ///
 /// # Errors
 ///
 /// Those of the call.
-pub fn start<T>(daemonize: Daemonize<T>) -> Result<T, Error> {
+pub fn start<T, Stage>(daemonize: Daemonize<T, Stage>) -> Result<T, Error> {
     // SAFETY: whatever other threads the tester has are parked and hold no
     // lock, so its code runs on in a forked child.
     unsafe { daemonize.start() }
 }
 
 /// [`Daemonize::execute`].
-pub fn execute<T>(daemonize: Daemonize<T>) -> Outcome<T> {
+pub fn execute<T, Stage>(daemonize: Daemonize<T, Stage>) -> Outcome<T> {
     // SAFETY: as in `start`.
     unsafe { daemonize.execute() }
 }

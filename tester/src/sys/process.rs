@@ -11,11 +11,11 @@ use std::time::Instant;
 use super::poll_until;
 use super::{check, retry};
 
-fn signed(pid: u32) -> libc::pid_t {
+pub(super) fn signed(pid: u32) -> libc::pid_t {
     libc::pid_t::try_from(pid).expect("a process id is a positive pid_t")
 }
 
-fn unsigned(pid: libc::pid_t) -> u32 {
+pub(super) fn unsigned(pid: libc::pid_t) -> u32 {
     u32::try_from(pid).expect("a process id is positive")
 }
 
@@ -86,6 +86,39 @@ pub fn new_session() -> io::Result<()> {
 pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::kill(signed(pid), signal) }).map(drop)
+}
+
+/// kill(2) of a process group.
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn kill_group(group: u32, signal: i32) -> io::Result<()> {
+    // SAFETY: no requirement.
+    check(unsafe { libc::kill(-signed(group), signal) }).map(drop)
+}
+
+/// sched_setaffinity(2): lets this process, and all that it forks, run on one
+/// processor only.
+///
+/// # Errors
+///
+/// Those of the call; `Unsupported` elsewhere than on Linux.
+pub fn run_on(processor: u32) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: all zeroes are an empty set.
+        let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the set is valid for the call, which checks the number.
+        unsafe { libc::CPU_SET(processor as usize, &mut set) };
+        // SAFETY: the set is valid for the call and of that size.
+        check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) }).map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = processor;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// A process that cannot be confused with a later one of the same id.
@@ -237,6 +270,13 @@ pub fn become_subreaper() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
+/// Sets an environment variable of this process.
+pub fn set_environment(name: &str, value: &str) {
+    // SAFETY: whatever other threads the tester has are parked and look at no
+    // environment.
+    unsafe { std::env::set_var(name, value) };
+}
+
 /// Registers `handler` with atexit(3).
 ///
 /// # Errors
@@ -275,6 +315,7 @@ pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
     let resource = match resource {
         Resource::Descriptors => libc::RLIMIT_NOFILE,
         Resource::Processes => libc::RLIMIT_NPROC,
+        Resource::FileSize => libc::RLIMIT_FSIZE,
     };
     // SAFETY: the pointer is valid for the call.
     check(unsafe { libc::setrlimit(resource, &limit) }).map(drop)
@@ -298,6 +339,8 @@ pub enum Resource {
     Descriptors,
     /// RLIMIT_NPROC
     Processes,
+    /// RLIMIT_FSIZE
+    FileSize,
 }
 
 /// Opens a pseudo-terminal and makes it the controlling terminal of this

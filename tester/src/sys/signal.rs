@@ -3,12 +3,39 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 
-use super::check;
+use super::{check, exit_at_once};
 use crate::config::Disposition;
+use crate::control::{self, Message};
 use crate::report::SignalSet;
+use crate::wire;
 
 extern "C" fn do_nothing(_signal: c_int) {}
+
+extern "C" fn reap(_signal: c_int) {
+    // SAFETY: a null status pointer asks for none; the call is
+    // async-signal-safe, and ends where there is no more to reap.
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+}
+
+/// What [`tell`] says, by signal: a handler cannot make it.
+static NEWS: [OnceLock<Vec<u8>>; 65] = [const { OnceLock::new() }; 65];
+
+fn news(signal: c_int) -> Option<&'static OnceLock<Vec<u8>>> {
+    NEWS.get(usize::try_from(signal).ok()?)
+}
+
+extern "C" fn tell(signal: c_int) {
+    if let Some(message) = news(signal).and_then(OnceLock::get) {
+        control::tell_from_handler(message);
+    }
+}
+
+extern "C" fn tell_and_exit(signal: c_int) {
+    tell(signal);
+    exit_at_once(0);
+}
 
 /// Sets what is done on `signal`. A handler does not make interrupted system
 /// calls start again, so that the library has to bear with EINTR.
@@ -23,7 +50,13 @@ pub fn set_disposition(signal: i32, disposition: Disposition) -> io::Result<()> 
         Disposition::Default => libc::SIG_DFL,
         Disposition::Ignore => libc::SIG_IGN,
         Disposition::Handle => do_nothing as extern "C" fn(c_int) as usize,
+        Disposition::Reap => reap as extern "C" fn(c_int) as usize,
+        Disposition::TellAndExit => tell_and_exit as extern "C" fn(c_int) as usize,
+        Disposition::Tell => tell as extern "C" fn(c_int) as usize,
     };
+    if let Some(news) = news(signal) {
+        news.get_or_init(|| wire::encode(&Message::Signalled(signal)));
+    }
     // SAFETY: the action is valid for the call, the handler forever.
     check(unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) }).map(drop)
 }

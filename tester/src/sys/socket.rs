@@ -3,7 +3,11 @@
 #[cfg(target_os = "macos")]
 use std::ffi::c_int;
 use std::io;
+#[cfg(target_os = "linux")]
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+#[cfg(target_os = "linux")]
+use std::time::Instant;
 
 use super::{check, poll_until, retry};
 
@@ -96,6 +100,76 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
         };
         usize::try_from(received).map_err(|_| io::Error::last_os_error())
     })
+}
+
+/// Lets [`receive_with_sender`] know who sends.
+///
+/// # Errors
+///
+/// Those of setsockopt(2).
+#[cfg(target_os = "linux")]
+pub fn ask_for_senders(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).expect("small");
+    // SAFETY: the value is valid for the call and as long as stated.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PASSCRED,
+            (&raw const on).cast(),
+            length,
+        )
+    })
+    .map(drop)
+}
+
+/// The next datagram and the process id of its sender, as a service manager
+/// receives it. `None` when the time is up.
+///
+/// # Errors
+///
+/// Those of recvmsg(2), and a datagram without a sender.
+#[cfg(target_os = "linux")]
+pub fn receive_with_sender(
+    socket: BorrowedFd<'_>,
+    deadline: Instant,
+) -> io::Result<Option<(Vec<u8>, u32)>> {
+    /// The control message with its header, aligned as that asks for.
+    #[repr(C)]
+    struct Credentials {
+        header: libc::cmsghdr,
+        credentials: libc::ucred,
+    }
+
+    if !poll_until(socket, libc::POLLIN, Some(deadline))? {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; 4096];
+    let mut parts = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    let mut control = MaybeUninit::<Credentials>::zeroed();
+    // SAFETY: all zeroes are a valid msghdr: nothing is asked for.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut parts;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of::<Credentials>();
+    let received = retry(|| {
+        // SAFETY: the message and what it points to are valid for the call.
+        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+        usize::try_from(received).map_err(|_| io::Error::last_os_error())
+    })?;
+    // SAFETY: all zeroes are valid, and so is what the kernel has written.
+    let control = unsafe { control.assume_init() };
+    if control.header.cmsg_type != libc::SCM_CREDENTIALS {
+        return Err(io::Error::other("a datagram without its sender"));
+    }
+    bytes.truncate(received);
+    let sender = u32::try_from(control.credentials.pid).map_err(io::Error::other)?;
+    Ok(Some((bytes, sender)))
 }
 
 /// Ends both directions for everyone who holds either side.

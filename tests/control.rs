@@ -1,0 +1,695 @@
+//! A pid file says who runs only by its lock, and lets nobody but the daemon
+//! itself be signalled.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use daemonize2::PidFile;
+use tester::config::{
+    Deferral, Disposition, Entry, Foreground, Ids, Life, OpenDescriptor, ReadinessUse, Step,
+};
+use tester::control::{Command as Told, Message};
+use tester::sys::{self, ProcessHandle};
+use tester::{Run, Scenario, case, scenario, suite};
+
+fn main() -> ExitCode {
+    suite(&[
+        case!(nothing_runs_without_a_lock),
+        case!(what_is_no_file_is_no_daemon),
+        case!(a_live_daemon_is_found),
+        case!(a_killed_daemon_is_not_running),
+        case!(a_daemon_that_starts_would_block),
+        case!(junk_under_a_lock_is_invalid),
+        case!(a_stranger_under_a_lock_is_never_signalled),
+        case!(a_process_that_cannot_be_looked_at_is_an_error, needs OrdinaryUser, Linux),
+        case!(a_worker_that_inherited_the_lock_is_not_the_daemon),
+        case!(a_signal_reaches_the_daemon),
+        case!(stop_asks_first),
+        case!(stop_kills_what_does_not_listen),
+        case!(stop_waits_for_the_lock),
+        case!(stop_gives_up_on_a_lock_that_a_worker_holds),
+        case!(stop_waits_for_a_daemon_that_starts),
+        case!(a_start_may_follow_a_stop_at_once),
+        case!(root_refuses_a_file_that_others_can_write, needs Root),
+        case!(root_refuses_a_folder_that_others_can_write, needs Root),
+        case!(root_signals_for_another_user_only_that_users_processes, needs Root, Tracing),
+        case!(polling_never_fails_a_start),
+        case!(a_poller_takes_neither_start_nor_end_for_junk),
+        case!(a_clean_exit_removes_the_pid_file),
+        case!(without_a_guard_a_harmless_file_is_left),
+        case!(a_guard_needs_a_pid_file),
+        case!(what_may_not_be_removed_is_emptied, needs Root),
+        case!(what_a_jail_hides_is_emptied, needs Root),
+        case!(a_copy_of_the_process_removes_nothing),
+        case!(a_path_that_leads_elsewhere_is_left_alone),
+    ])
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A daemon with a pid file.
+fn daemon() -> Scenario {
+    scenario!().pid_file("daemon.pid")
+}
+
+fn pid_file(scenario: &Scenario) -> PidFile {
+    PidFile::at(scenario.pid_file_path().unwrap())
+}
+
+fn on_terminate(scenario: Scenario, disposition: Disposition) -> Scenario {
+    scenario.from_state(|state| state.dispositions.push((libc::SIGTERM, disposition)))
+}
+
+fn handle(pid: u32) -> ProcessHandle {
+    ProcessHandle::open(pid).unwrap().expect("a living process")
+}
+
+#[track_caller]
+fn assert_fails<T: std::fmt::Debug>(result: io::Result<T>, kind: ErrorKind) {
+    match result {
+        Err(error) if error.kind() == kind => {}
+        other => panic!("{other:?} instead of {kind:?}"),
+    }
+}
+
+#[track_caller]
+fn await_signal(run: &Run, signal: i32) {
+    run.message("the signal", |frame| {
+        (frame.message == Message::Signalled(signal)).then_some(())
+    });
+}
+
+fn worker(run: &Run) -> u32 {
+    run.message("the worker", |frame| match frame.message {
+        Message::Worker(pid) => Some(pid),
+        _ => None,
+    })
+}
+
+/// A pid file that this test has locked as a daemon would.
+struct Locked(File);
+
+impl Locked {
+    fn with(path: &Path, content: &[u8]) -> Self {
+        let mut file = File::create(path).unwrap();
+        sys::flock(file.as_fd(), libc::LOCK_EX).unwrap();
+        file.write_all(content).unwrap();
+        Self(file)
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Explicitly, since a child that is just being started shares it.
+        let _ = sys::flock(self.0.as_fd(), libc::LOCK_UN);
+    }
+}
+
+/// A process that has nothing to do with any of this.
+struct Stranger(Child);
+
+impl Stranger {
+    fn new() -> Self {
+        let mut command = Command::new("sleep");
+        Self(command.arg("600").stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    #[track_caller]
+    fn assert_unharmed(&mut self) {
+        assert_eq!(self.0.try_wait().unwrap(), None);
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+// --- Who runs ----------------------------------------------------------------
+
+#[track_caller]
+fn assert_not_running(pid_file: &PidFile) {
+    assert_eq!(pid_file.running().unwrap(), None);
+    assert!(!pid_file.signal(0).unwrap());
+    assert!(!pid_file.stop(Duration::ZERO).unwrap());
+}
+
+fn nothing_runs_without_a_lock() {
+    let scenario = scenario!();
+    let path = scenario.path("daemon.pid");
+    assert_not_running(&PidFile::at(&path));
+    assert_not_running(&PidFile::at(scenario.path("missing/daemon.pid")));
+    // A number proves nothing, be it that of a living process.
+    let mut stranger = Stranger::new();
+    for content in [format!("{}\n", stranger.0.id()), String::new()] {
+        fs::write(&path, &content).unwrap();
+        assert_not_running(&PidFile::at(&path));
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    }
+    stranger.assert_unharmed();
+}
+
+fn what_is_no_file_is_no_daemon() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let folder = scenario.create_folder("folder");
+    let fifo = scenario.path("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    for path in [folder, fifo] {
+        // Without waiting for anybody to open the other end.
+        assert_fails(PidFile::at(&path).running(), ErrorKind::InvalidData);
+        assert_fails(PidFile::at(&path).signal(0), ErrorKind::InvalidData);
+    }
+    // A link is not followed, even to the real one.
+    let link = scenario.path("link");
+    symlink(scenario.pid_file_path().unwrap(), &link).unwrap();
+    PidFile::at(&link).running().unwrap_err();
+    PidFile::at(&link).stop(Duration::ZERO).unwrap_err();
+    run.observe();
+    assert_fails(PidFile::at("nul\0").running(), ErrorKind::InvalidInput);
+}
+
+fn a_live_daemon_is_found() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let pid = run.report().pid;
+    assert_eq!(pid_file(&scenario).running().unwrap(), Some(pid));
+    assert!(pid_file(&scenario).signal(0).unwrap());
+    // In the foreground, too.
+    let scenario = daemon().foreground(Foreground::Yes);
+    let run = scenario.launch();
+    let pid = run.report().pid;
+    assert_eq!(pid_file(&scenario).running().unwrap(), Some(pid));
+    run.exit(0);
+    assert_not_running(&pid_file(&scenario));
+}
+
+fn a_killed_daemon_is_not_running() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let pid = run.report().pid;
+    run.kill_daemon();
+    assert_not_running(&pid_file(&scenario));
+    // What it has left is another start's to take over.
+    let left = run.pid_file().unwrap();
+    assert_eq!(left.bytes, format!("{pid}\n").as_bytes());
+    let run = scenario.start();
+    let pid = run.report().pid;
+    assert_eq!(pid_file(&scenario).running().unwrap(), Some(pid));
+}
+
+fn a_daemon_that_starts_would_block() {
+    let scenario = daemon().privileged_action([Step::Hold]);
+    let run = scenario.launch();
+    run.held();
+    assert_fails(pid_file(&scenario).running(), ErrorKind::WouldBlock);
+    assert_fails(
+        pid_file(&scenario).signal(libc::SIGTERM),
+        ErrorKind::WouldBlock,
+    );
+    run.proceed();
+    run.launcher().assert().success();
+    let pid = run.report().pid;
+    assert_eq!(pid_file(&scenario).running().unwrap(), Some(pid));
+}
+
+fn junk_under_a_lock_is_invalid() {
+    let scenario = scenario!();
+    let path = scenario.path("daemon.pid");
+    let mut stranger = Stranger::new();
+    let pid = stranger.0.id();
+    let with_a_stranger = [
+        format!("{pid}"),
+        format!("-{pid}\n"),
+        format!(" {pid}\n"),
+        format!("{pid}\n{pid}\n"),
+        format!("{pid} {pid}\n"),
+    ];
+    let long = "1".repeat(70_000);
+    let numbers = [
+        "\n",
+        "0\n",
+        "-1\n",
+        "+1\n",
+        "2147483648\n",
+        "4294967295\n",
+        "4294967297\n",
+        "18446744073709551617\n",
+        "one\n",
+        "0x10\n",
+        "\0\n",
+        "\u{661}\n",
+        &long,
+    ];
+    let texts = numbers
+        .into_iter()
+        .chain(with_a_stranger.iter().map(String::as_str));
+    for content in texts.map(str::as_bytes).chain([b"\xff\xfe\n".as_slice()]) {
+        let _locked = Locked::with(&path, content);
+        let pid_file = PidFile::at(&path);
+        assert_fails(pid_file.running(), ErrorKind::InvalidData);
+        assert_fails(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
+        assert_fails(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+        assert!(fs::read(&path).unwrap() == content);
+    }
+    stranger.assert_unharmed();
+    // Nothing at all is what a start looks like.
+    let _locked = Locked::with(&path, b"");
+    assert_fails(PidFile::at(&path).running(), ErrorKind::WouldBlock);
+}
+
+fn a_stranger_under_a_lock_is_never_signalled() {
+    let scenario = scenario!();
+    let path = scenario.path("daemon.pid");
+    let mut stranger = Stranger::new();
+    let content = format!("{}\n", stranger.0.id());
+    let _locked = Locked::with(&path, content.as_bytes());
+    let pid_file = PidFile::at(&path);
+    assert_fails(pid_file.running(), ErrorKind::InvalidData);
+    for signal in [0, libc::SIGTERM, libc::SIGKILL] {
+        assert_fails(pid_file.signal(signal), ErrorKind::InvalidData);
+    }
+    assert_fails(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+    stranger.assert_unharmed();
+    assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    // Nor is a daemon that has another file open.
+    let run = daemon()
+        .from_state(|state| {
+            state.descriptors.push(OpenDescriptor {
+                number: 50,
+                path: "/".into(),
+                close_on_exec: true,
+            });
+        })
+        .start();
+    let content = format!("{}\n", run.report().pid);
+    fs::write(&path, content).unwrap();
+    assert_fails(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+    run.observe();
+}
+
+fn a_process_that_cannot_be_looked_at_is_an_error() {
+    let scenario = scenario!();
+    let path = scenario.path("daemon.pid");
+    let _locked = Locked::with(&path, b"1\n");
+    let pid_file = PidFile::at(&path);
+    assert_fails(pid_file.running(), ErrorKind::PermissionDenied);
+    assert_fails(pid_file.stop(Duration::ZERO), ErrorKind::PermissionDenied);
+}
+
+fn a_worker_that_inherited_the_lock_is_not_the_daemon() {
+    let scenario = daemon().privileged_action([Step::ForkWorker]);
+    let run = scenario.start();
+    let worker = worker(&run);
+    run.kill_daemon();
+    assert!(run.pid_file().unwrap().locked);
+    assert_fails(pid_file(&scenario).running(), ErrorKind::InvalidData);
+    assert_fails(
+        pid_file(&scenario).signal(libc::SIGKILL),
+        ErrorKind::InvalidData,
+    );
+    assert_fails(
+        pid_file(&scenario).stop(Duration::ZERO),
+        ErrorKind::InvalidData,
+    );
+    let pids: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+    assert_eq!(pids, [worker]);
+    run.kill(worker);
+    assert_not_running(&pid_file(&scenario));
+}
+
+// --- Signals and the end -----------------------------------------------------
+
+fn a_signal_reaches_the_daemon() {
+    let scenario = daemon().from_state(|state| {
+        state.dispositions.push((libc::SIGUSR1, Disposition::Tell));
+    });
+    let run = scenario.start();
+    assert!(pid_file(&scenario).signal(libc::SIGUSR1).unwrap());
+    await_signal(&run, libc::SIGUSR1);
+    assert_fails(pid_file(&scenario).signal(10_000), ErrorKind::InvalidInput);
+    run.observe();
+}
+
+fn stop_asks_first() {
+    let scenario = on_terminate(daemon(), Disposition::TellAndExit);
+    let run = scenario.start();
+    let daemon = handle(run.report().pid);
+    let began = Instant::now();
+    assert!(pid_file(&scenario).stop(PATIENCE).unwrap());
+    assert!(began.elapsed() < PATIENCE);
+    assert!(daemon.wait(Instant::now()).unwrap());
+    assert!(!run.pid_file().unwrap().locked);
+    await_signal(&run, libc::SIGTERM);
+    // It cannot be stopped twice.
+    assert!(!pid_file(&scenario).stop(PATIENCE).unwrap());
+}
+
+fn stop_kills_what_does_not_listen() {
+    for disposition in [Disposition::Ignore, Disposition::Tell] {
+        let scenario = on_terminate(daemon(), disposition);
+        let run = scenario.start();
+        let daemon = handle(run.report().pid);
+        let patience = Duration::from_millis(300);
+        let began = Instant::now();
+        assert!(pid_file(&scenario).stop(patience).unwrap());
+        assert!(began.elapsed() >= patience);
+        assert!(daemon.wait(Instant::now()).unwrap());
+        if disposition == Disposition::Tell {
+            await_signal(&run, libc::SIGTERM);
+        }
+        assert_not_running(&pid_file(&scenario));
+    }
+}
+
+fn stop_waits_for_the_lock() {
+    let scenario = daemon().privileged_action([Step::ForkWorker]);
+    let run = scenario.start();
+    let (worker, daemon) = (worker(&run), handle(run.report().pid));
+    thread::scope(|scope| {
+        let stop = scope.spawn(|| pid_file(&scenario).stop(PATIENCE));
+        assert!(daemon.wait(Instant::now() + PATIENCE).unwrap());
+        // As long as the lock is held it goes on waiting.
+        thread::sleep(Duration::from_millis(50));
+        assert!(!stop.is_finished());
+        run.kill(worker);
+        assert!(stop.join().unwrap().unwrap());
+    });
+    assert_not_running(&pid_file(&scenario));
+}
+
+fn stop_gives_up_on_a_lock_that_a_worker_holds() {
+    let scenario = daemon().privileged_action([Step::ForkWorker]);
+    let run = scenario.start();
+    let (worker, daemon) = (worker(&run), handle(run.report().pid));
+    let patience = Duration::from_millis(300);
+    let began = Instant::now();
+    assert_fails(pid_file(&scenario).stop(patience), ErrorKind::TimedOut);
+    assert!(began.elapsed() >= patience);
+    assert!(daemon.wait(Instant::now()).unwrap());
+    let pids: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+    assert_eq!(pids, [worker]);
+}
+
+fn stop_waits_for_a_daemon_that_starts() {
+    let scenario = daemon().privileged_action([Step::Hold]);
+    let run = scenario.launch();
+    let daemon = handle(run.held().pid);
+    // Not for ever.
+    let patience = Duration::from_millis(100);
+    let began = Instant::now();
+    assert_fails(pid_file(&scenario).stop(patience), ErrorKind::WouldBlock);
+    assert!(began.elapsed() >= patience);
+    thread::scope(|scope| {
+        let stop = scope.spawn(|| pid_file(&scenario).stop(PATIENCE));
+        assert!(!daemon.wait(Instant::now() + patience).unwrap());
+        run.proceed();
+        assert!(stop.join().unwrap().unwrap());
+    });
+    assert!(daemon.wait(Instant::now()).unwrap());
+    assert_not_running(&pid_file(&scenario));
+}
+
+fn a_start_may_follow_a_stop_at_once() {
+    let scenario = daemon();
+    let mut run = scenario.start();
+    for _ in 0..10 {
+        let before = run.report().pid;
+        assert!(pid_file(&scenario).stop(PATIENCE).unwrap());
+        run = scenario.start();
+        assert_ne!(run.report().pid, before);
+    }
+}
+
+// --- Root's caution ----------------------------------------------------------
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Refused as root, though the daemon is found.
+#[track_caller]
+fn assert_refused(scenario: &Scenario, run: &Run) {
+    let pid = run.report().pid;
+    assert_eq!(pid_file(scenario).running().unwrap(), Some(pid));
+    assert_fails(
+        pid_file(scenario).signal(libc::SIGKILL),
+        ErrorKind::PermissionDenied,
+    );
+    assert_fails(
+        pid_file(scenario).stop(Duration::ZERO),
+        ErrorKind::PermissionDenied,
+    );
+    run.observe();
+}
+
+fn root_refuses_a_file_that_others_can_write() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let path = scenario.pid_file_path().unwrap();
+    set_mode(&path, 0o646);
+    assert_refused(&scenario, &run);
+    // Root's group is no other.
+    set_mode(&path, 0o664);
+    assert!(pid_file(&scenario).signal(0).unwrap());
+    chown(&path, None, Some(65534)).unwrap();
+    assert_refused(&scenario, &run);
+    set_mode(&path, 0o644);
+    assert!(pid_file(&scenario).stop(PATIENCE).unwrap());
+}
+
+fn root_refuses_a_folder_that_others_can_write() {
+    let scenario = daemon();
+    let run = scenario.start();
+    set_mode(scenario.folder(), 0o757);
+    assert_refused(&scenario, &run);
+    chown(scenario.folder(), None, Some(65534)).unwrap();
+    set_mode(scenario.folder(), 0o775);
+    assert_refused(&scenario, &run);
+    // The sticky bit keeps them from replacing the file.
+    set_mode(scenario.folder(), 0o1777);
+    assert!(pid_file(&scenario).signal(0).unwrap());
+    set_mode(scenario.folder(), 0o755);
+    assert!(pid_file(&scenario).stop(PATIENCE).unwrap());
+}
+
+fn root_signals_for_another_user_only_that_users_processes() {
+    const NOBODY: u32 = 65534;
+    // Its folder, its process.
+    let scenario = daemon().as_user(NOBODY, NOBODY);
+    let run = scenario.start();
+    assert!(pid_file(&scenario).signal(0).unwrap());
+    assert!(pid_file(&scenario).stop(PATIENCE).unwrap());
+    run.wait_until_all_ended();
+    // Its folder, but root's process, or in part.
+    let scenario = daemon();
+    let run = scenario.start();
+    chown(scenario.folder(), Some(NOBODY), None).unwrap();
+    assert_refused(&scenario, &run);
+    for uid in [
+        [NOBODY, NOBODY, 0],
+        [0, NOBODY, NOBODY],
+        [NOBODY, NOBODY, NOBODY - 1],
+    ] {
+        let scenario = daemon().as_user(NOBODY, NOBODY).from_state(|state| {
+            state.ids = Some(Ids {
+                uid,
+                ..Ids::user(NOBODY, NOBODY)
+            });
+        });
+        let run = scenario.start();
+        assert_refused(&scenario, &run);
+    }
+    // Root's folder, but its file.
+    let scenario = daemon().chown_pid_file_user(NOBODY);
+    let run = scenario.start();
+    assert_refused(&scenario, &run);
+    let run = scenario.user(NOBODY).group(NOBODY).pid_file("other.pid");
+    let (scenario, run) = (run.clone(), run.start());
+    assert!(pid_file(&scenario).signal(0).unwrap());
+    assert!(pid_file(&scenario).stop(PATIENCE).unwrap());
+    run.wait_until_all_ended();
+}
+
+// --- Polling -----------------------------------------------------------------
+
+/// Starts and ends a daemon again and again while two pollers ask without
+/// pause. Returns the failed starts, and the answers that were errors.
+fn poll_while_daemons_come_and_go(starts: usize) -> (Vec<String>, Vec<io::Error>) {
+    let scenario = daemon();
+    let over = AtomicBool::new(false);
+    let poll = || {
+        let pid_file = pid_file(&scenario);
+        let (mut found, mut errors) = (0, Vec::new());
+        while !over.load(Ordering::Relaxed) {
+            match pid_file.running() {
+                Ok(pid) => found += usize::from(pid.is_some()),
+                Err(error) => errors.push(error),
+            }
+        }
+        assert!(found > 0);
+        errors
+    };
+    let start_and_end = |number| {
+        let run = scenario.launch();
+        if !run.launcher().output.status.success() {
+            return Some(run.account());
+        }
+        run.report();
+        // Every other one leaves its pid behind.
+        if number % 2 == 0 {
+            run.exit(0);
+        } else {
+            run.kill_daemon();
+        }
+        None
+    };
+    thread::scope(|scope| {
+        let pollers = [scope.spawn(poll), scope.spawn(poll)];
+        let failed = (0..starts).filter_map(start_and_end).collect();
+        over.store(true, Ordering::Relaxed);
+        let errors = pollers.map(|poller| poller.join().unwrap());
+        (failed, errors.into_iter().flatten().collect())
+    })
+}
+
+fn polling_never_fails_a_start() {
+    let (failed, _) = poll_while_daemons_come_and_go(50);
+    assert!(failed.is_empty(), "{}", failed.concat());
+}
+
+fn a_poller_takes_neither_start_nor_end_for_junk() {
+    let (_, errors) = poll_while_daemons_come_and_go(50);
+    let surprises: BTreeSet<_> = errors
+        .into_iter()
+        .filter(|error| error.kind() != ErrorKind::WouldBlock)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(surprises.is_empty(), "{surprises:#?}");
+}
+
+// --- Removal -----------------------------------------------------------------
+
+fn guarded(mut scenario: Scenario) -> Scenario {
+    scenario.config.guard_pid_file = true;
+    scenario
+}
+
+#[track_caller]
+fn await_guard(run: &Run) -> bool {
+    run.message("the guard", |frame| match frame.message {
+        Message::Guarded(guarded) => Some(guarded),
+        _ => None,
+    })
+}
+
+fn a_clean_exit_removes_the_pid_file() {
+    let deferral = Deferral::new([], ReadinessUse::Ready);
+    let cases = [
+        daemon(),
+        daemon().entry(Entry::Execute),
+        daemon().foreground(Foreground::Yes),
+        daemon().deferred_readiness(deferral),
+        daemon().life(Life::Exit(0)),
+    ];
+    for scenario in cases.map(guarded) {
+        let run = scenario.launch();
+        assert!(await_guard(&run), "{}", run.account());
+        if scenario.config.life == Life::UntilTold {
+            assert!(run.pid_file().unwrap().locked);
+            run.exit(0);
+        }
+        run.wait_until_all_ended();
+        assert_eq!(run.pid_file(), None);
+    }
+    // A relative path is one from the daemon's working directory.
+    let scenario = guarded(daemon());
+    let folder = scenario.create_folder("home");
+    let run = scenario.working_directory(folder).start();
+    assert!(await_guard(&run) && run.pid_file().is_some());
+    run.exit(0);
+    assert_eq!(run.pid_file(), None);
+}
+
+fn without_a_guard_a_harmless_file_is_left() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let content = format!("{}\n", run.report().pid);
+    run.exit(0);
+    let left = run.pid_file().unwrap();
+    assert_eq!(
+        (left.bytes.as_slice(), left.locked),
+        (content.as_bytes(), false)
+    );
+    assert_not_running(&pid_file(&scenario));
+    scenario.start();
+}
+
+fn a_guard_needs_a_pid_file() {
+    let run = guarded(scenario!()).start();
+    assert!(!await_guard(&run));
+    run.exit(0);
+}
+
+fn what_may_not_be_removed_is_emptied() {
+    let scenario = guarded(daemon()).user(65534).group(65534);
+    let run = scenario.start();
+    assert!(await_guard(&run));
+    run.exit(0);
+    let left = run.pid_file().unwrap();
+    assert!(left.bytes.is_empty() && !left.locked, "{left:?}");
+    scenario.start();
+}
+
+fn what_a_jail_hides_is_emptied() {
+    let scenario = guarded(daemon());
+    let jail = scenario.create_folder("jail");
+    // Within the jail, something else is at the same path.
+    let inside = jail.join(scenario.folder().strip_prefix("/").unwrap());
+    fs::create_dir_all(&inside).unwrap();
+    fs::write(inside.join("daemon.pid"), "another's\n").unwrap();
+    let run = scenario.chroot(&jail).start();
+    assert!(await_guard(&run));
+    run.exit(0);
+    let left = run.pid_file().unwrap();
+    assert!(left.bytes.is_empty() && !left.locked, "{left:?}");
+    let there = fs::read_to_string(inside.join("daemon.pid")).unwrap();
+    assert_eq!(there, "another's\n");
+}
+
+fn a_copy_of_the_process_removes_nothing() {
+    let run = guarded(daemon()).start();
+    assert!(await_guard(&run));
+    let before = run.pid_file();
+    run.tell(&Told::DropGuardInCopy);
+    run.message("the copy's end", |frame| {
+        (frame.message == Message::CopyDroppedGuard).then_some(())
+    });
+    assert_eq!(run.pid_file(), before);
+    assert!(before.unwrap().locked);
+    run.exit(0);
+    assert_eq!(run.pid_file(), None);
+}
+
+fn a_path_that_leads_elsewhere_is_left_alone() {
+    let scenario = guarded(daemon());
+    let run = scenario.start();
+    assert!(await_guard(&run));
+    let (path, moved) = (scenario.pid_file_path().unwrap(), scenario.path("moved"));
+    fs::rename(&path, &moved).unwrap();
+    fs::write(&path, "another's\n").unwrap();
+    run.exit(0);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "another's\n");
+    assert_eq!(fs::read(&moved).unwrap(), b"");
+}

@@ -1,0 +1,209 @@
+//! The example `service` does what its documentation says.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::assert::OutputAssertExt as _;
+use tempfile::TempDir;
+use tester::suite::service_example;
+use tester::sys::ProcessHandle;
+use tester::{case, suite};
+
+fn main() -> ExitCode {
+    suite(&[
+        case!(a_service_starts_answers_and_stops, needs ServiceExample),
+        case!(a_second_service_is_refused, needs ServiceExample),
+        case!(a_service_is_restarted, needs ServiceExample),
+        case!(a_service_runs_in_the_foreground, needs ServiceExample),
+        case!(a_supervised_service_stays_in_the_foreground, needs ServiceExample),
+        case!(an_unknown_command_is_refused, needs ServiceExample),
+    ])
+}
+
+/// The example with a home of its own. Dropping it stops it.
+struct Service {
+    home: TempDir,
+}
+
+impl Service {
+    fn new() -> Self {
+        let home = TempDir::with_prefix("service-").unwrap();
+        Self { home }
+    }
+
+    fn command(&self, argument: &str) -> Command {
+        let mut command = Command::new(service_example().unwrap());
+        command
+            .arg(argument)
+            .stdin(Stdio::null())
+            .env("XDG_RUNTIME_DIR", self.home.path())
+            .env_remove("RUNTIME_DIRECTORY")
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("SYSTEMD_EXEC_PID");
+        command
+    }
+
+    fn run(&self, argument: &str) -> Output {
+        self.command(argument).output().unwrap()
+    }
+
+    /// Starts it; returns address and pid.
+    #[track_caller]
+    fn start(&self) -> (String, u32) {
+        let output = self.run("start");
+        output.clone().assert().success().stderr("");
+        address_and_pid(&output)
+    }
+
+    #[track_caller]
+    fn assert_not_running(&self) {
+        self.run("status").assert().code(3).stdout("not running\n");
+    }
+
+    /// Waits until a service that is started in the foreground is running.
+    #[track_caller]
+    fn await_running(&self, child: &mut Child) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Nothing tells but the question.
+        while self.run("status").status.code() != Some(0) {
+            assert_eq!(child.try_wait().unwrap(), None);
+            assert!(Instant::now() < deadline, "not running");
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.run("stop");
+    }
+}
+
+/// Of `listening on 127.0.0.1:4242, pid 4242`.
+#[track_caller]
+fn address_and_pid(output: &Output) -> (String, u32) {
+    let text = String::from_utf8(output.stdout.clone()).unwrap();
+    let line = text.lines().next().expect("a line");
+    let (address, pid) = line
+        .strip_prefix("listening on ")
+        .and_then(|rest| rest.split_once(", pid "))
+        .unwrap_or_else(|| panic!("{line}"));
+    (address.to_owned(), pid.parse().unwrap())
+}
+
+fn answer(address: &str) -> String {
+    let mut text = String::new();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[track_caller]
+fn assert_answers(address: &str, pid: u32) {
+    let text = answer(address);
+    assert!(text.ends_with(&format!(" from pid {pid}\n")), "{text}");
+}
+
+fn a_service_starts_answers_and_stops() {
+    let service = Service::new();
+    service.assert_not_running();
+    let (address, pid) = service.start();
+    let daemon = ProcessHandle::open(pid).unwrap().expect("it runs");
+    assert_answers(&address, pid);
+    let status = service.run("status");
+    status.clone().assert().success();
+    assert_eq!(address_and_pid(&status), (address.clone(), pid));
+    let log = service.home.path().join("daemonize2-service/log");
+    let log = fs::read_to_string(log).unwrap();
+    assert!(log.ends_with(&format!("serving on {address}\n")), "{log}");
+
+    service.run("stop").assert().success().stdout("stopped\n");
+    assert!(daemon.wait(Instant::now()).unwrap());
+    service.assert_not_running();
+    TcpStream::connect(&address).unwrap_err();
+    service
+        .run("stop")
+        .assert()
+        .success()
+        .stdout("was not running\n");
+}
+
+fn a_second_service_is_refused() {
+    let service = Service::new();
+    let (address, pid) = service.start();
+    let second = service.run("start");
+    let text = String::from_utf8(second.stderr.clone()).unwrap();
+    second.assert().code(1).stdout("");
+    let cause = format!("held by running daemon {pid}\n");
+    assert!(
+        text.starts_with("service: cannot lock pid file ") && text.ends_with(&cause),
+        "{text}"
+    );
+    assert_answers(&address, pid);
+}
+
+fn a_service_is_restarted() {
+    let service = Service::new();
+    let (_, first) = service.start();
+    let daemon = ProcessHandle::open(first).unwrap().expect("it runs");
+    let restart = service.run("restart");
+    restart.assert().success();
+    assert!(daemon.wait(Instant::now()).unwrap());
+    let (address, second) = address_and_pid(&service.run("status"));
+    assert_ne!(first, second);
+    assert_answers(&address, second);
+    // Where there is none it is a start.
+    service.run("stop").assert().success();
+    service.run("restart").assert().success();
+    service.run("status").assert().success();
+}
+
+fn a_service_runs_in_the_foreground() {
+    let service = Service::new();
+    let mut child = service
+        .command("run")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    service.await_running(&mut child);
+    let (address, pid) = address_and_pid(&service.run("status"));
+    assert_eq!(pid, child.id());
+    assert_answers(&address, pid);
+    service.run("stop").assert().success();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), None);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(&format!("serving on {address}\n")), "{text}");
+    service.assert_not_running();
+}
+
+fn a_supervised_service_stays_in_the_foreground() {
+    use std::os::unix::net::UnixDatagram;
+
+    let service = Service::new();
+    let path = service.home.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut child = service
+        .command("start")
+        .env("NOTIFY_SOCKET", &path)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut bytes = [0; 64];
+    let length = manager.recv(&mut bytes).unwrap();
+    assert_eq!(&bytes[..length], b"READY=1\n");
+    let (address, pid) = address_and_pid(&service.run("status"));
+    assert_eq!(pid, child.id());
+    assert_answers(&address, pid);
+    service.run("stop").assert().success();
+    child.wait().unwrap();
+}
+
+fn an_unknown_command_is_refused() {
+    Service::new().run("frobnicate").assert().code(2).stdout("");
+}

@@ -1,0 +1,798 @@
+//! A start that fails says why, once, in the launcher, and leaves nothing.
+
+use std::io;
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitCode, ExitStatus};
+
+use tester::config::{Bytes, Config, Disposition, Entry, Life, Step, Stream};
+use tester::control::{Command, Message};
+use tester::report::StartError;
+use tester::{Run, Scenario, case, scenario, suite, sys};
+
+fn main() -> ExitCode {
+    suite(&[
+        case!(a_missing_working_directory_is_told),
+        case!(a_working_directory_that_is_a_file_is_told),
+        case!(a_pid_file_that_cannot_be_opened_is_told),
+        case!(a_pid_file_that_is_a_directory_is_told),
+        case!(a_missing_root_is_told),
+        case!(an_ordinary_user_who_wants_another_root_is_told),
+        case!(an_ordinary_user_who_gives_the_pid_file_away_is_told),
+        case!(an_ordinary_user_who_wants_to_be_root_is_told),
+        case!(an_ordinary_user_who_wants_another_group_is_told, needs Root),
+        case!(an_ordinary_user_who_wants_another_uid_is_told, needs Root),
+        case!(an_unknown_user_or_group_is_told),
+        case!(an_unknown_user_or_group_of_the_pid_file_is_told),
+        case!(a_number_without_an_entry_needs_a_group),
+        case!(the_id_that_means_unchanged_is_refused),
+        case!(a_nul_in_a_path_is_refused),
+        case!(a_nul_in_a_name_is_refused),
+        case!(a_lock_held_by_a_running_daemon_is_told),
+        case!(a_lock_held_by_a_starting_daemon_is_told),
+        case!(a_lock_held_by_a_mere_worker_is_told_without_a_pid),
+        case!(a_pid_that_cannot_be_written_is_told),
+        case!(a_pid_written_in_part_is_told),
+        case!(the_first_of_several_failures_is_the_one_told),
+        case!(a_locked_pid_file_is_told_before_what_comes_later),
+        case!(a_refused_first_fork_is_told),
+        case!(a_refused_second_fork_is_told_and_clears_the_pid_file, needs Root),
+        case!(a_refused_second_fork_is_told_before_the_first_steps_failures, needs Root),
+        case!(a_lack_of_descriptors_is_told_wherever_it_strikes),
+        case!(another_thread_is_refused_by_the_checked_starts),
+        case!(another_thread_is_accepted_by_the_unchecked_starts),
+        case!(a_joined_thread_is_not_counted),
+        case!(a_panic_is_told_with_its_text_on_one_line),
+        case!(a_panics_text_is_cut_at_two_kibibytes),
+        case!(an_action_that_exits_is_told_with_its_status),
+        case!(an_action_that_is_killed_is_told_with_its_signal),
+        case!(a_death_is_told_at_once_though_a_worker_holds_everything),
+        case!(a_failure_is_told_at_once_though_a_worker_holds_everything),
+        case!(a_closure_that_returns_twice_makes_one_daemon),
+        case!(a_closure_that_panics_twice_is_told_once),
+        case!(a_result_is_dropped_before_the_launcher_returns),
+        case!(a_socket_that_the_action_opened_is_closed_when_the_launcher_returns),
+        case!(captures_are_dropped_by_start_in_the_daemon_only),
+        case!(captures_are_dropped_by_execute_in_both),
+        case!(a_failed_process_writes_nothing_and_runs_no_exit_handler),
+        case!(no_zombie_is_left),
+        case!(the_checked_starts_fail_alike),
+    ])
+}
+
+// --- What is expected ---
+
+/// An error without an errno.
+fn plain(kind: &str, path: Option<&str>, text: &str) -> StartError {
+    StartError {
+        kind: kind.to_owned(),
+        errno: None,
+        path: path.map(Bytes::from),
+        running_pid: None,
+        daemon_exit_status: None,
+        text: text.to_owned(),
+    }
+}
+
+/// An error whose errno explains it.
+fn because(kind: &str, errno: i32, path: Option<&str>, text: &str) -> StartError {
+    let reason = io::Error::from_raw_os_error(errno);
+    with_text(kind, errno, path, &format!("{text}: {reason}"))
+}
+
+/// An error that a text explains better than its errno does.
+fn with_text(kind: &str, errno: i32, path: Option<&str>, text: &str) -> StartError {
+    StartError {
+        errno: Some(errno),
+        ..plain(&format!("{kind}({errno})"), path, text)
+    }
+}
+
+// --- How it fails ---
+
+/// As an ordinary user, also where the test is root.
+fn ordinary(scenario: Scenario) -> Scenario {
+    match sys::effective_user() {
+        0 => scenario.as_user(65534, 65534),
+        _ => scenario,
+    }
+}
+
+fn launcher_errors(run: &Run) -> usize {
+    count(run, |message| matches!(message, Message::LauncherFailed(_)))
+}
+
+fn daemon_errors(run: &Run) -> usize {
+    count(run, |message| matches!(message, Message::DaemonFailed(_)))
+}
+
+fn count(run: &Run, mut is_one: impl FnMut(&Message) -> bool) -> usize {
+    run.messages()
+        .iter()
+        .filter(|frame| is_one(&frame.message))
+        .count()
+}
+
+/// Under `start` the launcher alone hears of it, once.
+#[track_caller]
+fn fails_under_start(scenario: &Scenario) -> StartError {
+    let run = scenario.launch();
+    let error = run.launcher_error();
+    run.assert_nothing_left();
+    assert_eq!(run.launcher().output.stdout, b"");
+    assert_eq!((launcher_errors(&run), daemon_errors(&run)), (1, 0));
+    error
+}
+
+/// Under `execute`, where there was a daemon, it hears the same, and can go
+/// on with what it had before the start.
+#[track_caller]
+fn fails_under_execute(scenario: &Scenario) -> StartError {
+    let scenario = scenario.clone().entry(Entry::Execute);
+    let run = scenario.life(Life::UntilToldEvenIfFailed).launch();
+    let error = run.launcher_error();
+    assert_eq!(run.daemon_error(), error);
+    let daemon = run.observe();
+    run.assert_nothing_left_but(&[daemon.pid]);
+    let numbers = |report: tester::report::Report| {
+        let descriptors = report.descriptors.into_iter().flatten();
+        descriptors.map(|one| one.number).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers(daemon), numbers(run.initial()));
+    run.tell(&Command::Exit(0));
+    run.wait_until_all_ended();
+    assert_eq!((launcher_errors(&run), daemon_errors(&run)), (1, 1));
+    error
+}
+
+/// A failure of the daemon's.
+#[track_caller]
+fn assert_fails(scenario: &Scenario, expected: &StartError) {
+    assert_eq!(&fails_under_start(scenario), expected);
+    assert_eq!(&fails_under_execute(scenario), expected);
+}
+
+/// A failure before there is a daemon, or with which it ends.
+#[track_caller]
+fn assert_fails_in_the_launcher(scenario: &Scenario, expected: &StartError) {
+    for entry in [Entry::Start, Entry::Execute] {
+        let scenario = scenario.clone().entry(entry);
+        assert_eq!(&fails_under_start(&scenario), expected, "{entry:?}");
+    }
+}
+
+// --- Every kind of error that plain input provokes ---
+
+fn a_missing_working_directory_is_told() {
+    let scenario = scenario!().working_directory("missing");
+    let text = "cannot change to directory missing";
+    let expected = because("ChangeDirectory", libc::ENOENT, Some("missing"), text);
+    assert_fails(&scenario, &expected);
+}
+
+fn a_working_directory_that_is_a_file_is_told() {
+    let scenario = scenario!().working_directory("/dev/null");
+    let text = "cannot change to directory /dev/null";
+    let expected = because("ChangeDirectory", libc::ENOTDIR, Some("/dev/null"), text);
+    assert_fails(&scenario, &expected);
+}
+
+fn a_pid_file_that_cannot_be_opened_is_told() {
+    let path = "missing/daemon.pid";
+    let text = "cannot open pid file missing/daemon.pid";
+    let expected = because("OpenPidfile", libc::ENOENT, Some(path), text);
+    assert_fails(&scenario!().pid_file(path), &expected);
+}
+
+fn a_pid_file_that_is_a_directory_is_told() {
+    let scenario = scenario!().pid_file("folder");
+    scenario.create_folder("folder");
+    let error = fails_under_start(&scenario);
+    assert_eq!(error, fails_under_execute(&scenario));
+    assert_eq!(error.kind, format!("OpenPidfile({})", libc::EISDIR));
+    assert_eq!(error.path, Some("folder".into()));
+}
+
+fn a_missing_root_is_told() {
+    let scenario = scenario!().chroot("missing").pid_file("daemon.pid");
+    let text = "cannot change root directory to missing";
+    let expected = because("Chroot", libc::ENOENT, Some("missing"), text);
+    assert_fails(&scenario, &expected);
+}
+
+fn an_ordinary_user_who_wants_another_root_is_told() {
+    let scenario = ordinary(scenario!()).chroot("/").pid_file("daemon.pid");
+    let text = "cannot change root directory to /";
+    assert_fails(&scenario, &because("Chroot", libc::EPERM, Some("/"), text));
+}
+
+fn an_ordinary_user_who_gives_the_pid_file_away_is_told() {
+    let path = "daemon.pid";
+    let scenario = ordinary(scenario!())
+        .pid_file(path)
+        .chown_pid_file_user(0_u32);
+    let text = "cannot change owner of pid file daemon.pid";
+    let expected = because("ChownPidfile", libc::EPERM, Some(path), text);
+    assert_fails(&scenario, &expected);
+}
+
+/// Which of root's ids is refused first depends on the groups one has.
+fn an_ordinary_user_who_wants_to_be_root_is_told() {
+    let scenario = ordinary(scenario!()).user(0_u32).pid_file("daemon.pid");
+    let error = fails_under_start(&scenario);
+    assert_eq!(error, fails_under_execute(&scenario));
+    assert_eq!(error.errno, Some(libc::EPERM));
+    assert!(
+        ["SetSupplementaryGroups", "SetGroup"].contains(&error.kind_name()),
+        "{error}"
+    );
+}
+
+fn an_ordinary_user_who_wants_another_group_is_told() {
+    let scenario = ordinary(scenario!()).group(7301_u32).pid_file("daemon.pid");
+    let expected = because("SetGroup", libc::EPERM, None, "cannot change to group 7301");
+    assert_fails(&scenario, &expected);
+}
+
+fn an_ordinary_user_who_wants_another_uid_is_told() {
+    let scenario = ordinary(scenario!()).user(7302_u32).group(65534_u32);
+    let expected = because("SetUser", libc::EPERM, None, "cannot change to user 7302");
+    assert_fails(&scenario.pid_file("daemon.pid"), &expected);
+}
+
+fn an_unknown_user_or_group_is_told() {
+    let expected = plain("UserNotFound", None, "unknown user no-such-user");
+    assert_fails_in_the_launcher(&scenario!().user("no-such-user"), &expected);
+    let expected = plain("GroupNotFound", None, "unknown group no-such-group");
+    assert_fails_in_the_launcher(&scenario!().group("no-such-group"), &expected);
+    // A name is a name, also one of digits.
+    let expected = plain("UserNotFound", None, "unknown user 4294967295");
+    assert_fails_in_the_launcher(&scenario!().user("4294967295"), &expected);
+    let expected = plain("UserNotFound", None, "unknown user ");
+    assert_fails_in_the_launcher(&scenario!().user(""), &expected);
+}
+
+fn an_unknown_user_or_group_of_the_pid_file_is_told() {
+    let scenario = || scenario!().pid_file("daemon.pid");
+    let expected = plain("UserNotFound", None, "unknown user no-such-user");
+    let by_user = scenario().chown_pid_file_user("no-such-user");
+    assert_fails_in_the_launcher(&by_user, &expected);
+    let expected = plain("GroupNotFound", None, "unknown group no-such-group");
+    let by_group = scenario().chown_pid_file_group("no-such-group");
+    assert_fails_in_the_launcher(&by_group, &expected);
+}
+
+fn a_number_without_an_entry_needs_a_group() {
+    let text = "no group set, and no entry in the database for user 2000000011";
+    let expected = plain("PrimaryGroupUnknown", None, text);
+    assert_fails_in_the_launcher(&scenario!().user(2_000_000_011_u32), &expected);
+}
+
+fn the_id_that_means_unchanged_is_refused() {
+    let unchanged = u32::MAX;
+    let pid_file = scenario!().pid_file("daemon.pid");
+    for (scenario, kind) in [
+        (scenario!().user(unchanged), "SetUser"),
+        (scenario!().group(unchanged), "SetGroup"),
+        (
+            pid_file.clone().chown_pid_file_user(unchanged),
+            "ChownPidfile",
+        ),
+        (pid_file.chown_pid_file_group(unchanged), "ChownPidfile"),
+    ] {
+        let error = fails_under_start(&scenario);
+        assert_eq!(error.kind, format!("{kind}({})", libc::EINVAL));
+        assert!(error.text.contains("4294967295"), "{error}");
+        assert_fails_in_the_launcher(&scenario, &error);
+    }
+}
+
+fn a_nul_in_a_path_is_refused() {
+    let path = || Bytes(b"a\0b".to_vec());
+    let expected = plain("PathContainsNul", Some("a\0b"), "NUL byte in path a\\u{0}b");
+    assert_fails_in_the_launcher(&scenario!().working_directory(path()), &expected);
+    assert_fails_in_the_launcher(&scenario!().chroot(path()), &expected);
+    // The harness cannot look at such a pid file either.
+    for entry in [Entry::Start, Entry::Execute] {
+        let mut scenario = scenario!().entry(entry).pid_file(path());
+        scenario.config.initial.working_directory = Some("/".into());
+        let run = scenario.launch();
+        let error = run.message("the launcher's error", |frame| match &frame.message {
+            Message::LauncherFailed(error) => Some(error.clone()),
+            _ => None,
+        });
+        assert_eq!(error, expected);
+    }
+}
+
+fn a_nul_in_a_name_is_refused() {
+    let user = plain("UserContainsNul", None, "NUL byte in user name a\\u{0}b");
+    assert_fails_in_the_launcher(&scenario!().user("a\0b"), &user);
+    assert_fails_in_the_launcher(&scenario!().chown_pid_file_user("a\0b"), &user);
+    let group = plain("GroupContainsNul", None, "NUL byte in group name a\\u{0}b");
+    assert_fails_in_the_launcher(&scenario!().group("a\0b"), &group);
+    assert_fails_in_the_launcher(&scenario!().chown_pid_file_group("a\0b"), &group);
+}
+
+// --- The lock ---
+
+/// The second start's error, and what the file still says.
+#[track_caller]
+fn locked_out(scenario: &Scenario, expected: &StartError) {
+    let run = scenario.launch();
+    assert_eq!(&run.launcher_error(), expected);
+    run.wait_until_all_ended();
+    assert_eq!((launcher_errors(&run), daemon_errors(&run)), (1, 0));
+    assert!(
+        run.launcher().living().next().is_none(),
+        "{}",
+        run.account()
+    );
+
+    let run = scenario.clone().entry(Entry::Execute).launch();
+    assert_eq!(&run.launcher_error(), expected);
+    assert_eq!(&run.daemon_error(), expected);
+}
+
+fn a_lock_held_by_a_running_daemon_is_told() {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let run = scenario.start();
+    let pid = run.report().pid;
+    let before = run.pid_file();
+    let text = format!("cannot lock pid file daemon.pid: held by running daemon {pid}");
+    let expected = StartError {
+        running_pid: Some(pid),
+        ..with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), &text)
+    };
+    locked_out(&scenario, &expected);
+    assert_eq!(run.pid_file(), before);
+    assert_eq!(run.observe().pid, pid);
+}
+
+fn a_lock_held_by_a_starting_daemon_is_told() {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let starting = scenario.clone().privileged_action([Step::Hold]).launch();
+    starting.held();
+    let text = "cannot lock pid file daemon.pid: held by a daemon that is starting";
+    let expected = with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), text);
+    locked_out(&scenario, &expected);
+    starting.proceed();
+    starting.launcher().assert().success();
+    let content = format!("{}\n", starting.report().pid);
+    assert_eq!(starting.pid_file().unwrap().bytes, content.as_bytes());
+}
+
+fn a_lock_held_by_a_mere_worker_is_told_without_a_pid() {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let with_worker = scenario.clone().privileged_action([Step::ForkWorker]);
+    let run = with_worker.start();
+    run.kill_daemon();
+    let text = "cannot lock pid file daemon.pid: held by another process";
+    let expected = with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), text);
+    locked_out(&scenario, &expected);
+}
+
+// --- The pid ---
+
+/// A pid file that cannot grow past `size`. The launcher's own error goes to
+/// a pipe, which is no file in that sense.
+fn with_room_for(size: u64) -> Scenario {
+    let scenario = scenario!().pid_file("daemon.pid").piped();
+    scenario.from_state(|state| {
+        state.limit_file_size = Some(size);
+        state.dispositions = vec![(libc::SIGXFSZ, Disposition::Ignore)];
+    })
+}
+
+fn a_pid_that_cannot_be_written_is_told() {
+    let text = "cannot write pid file daemon.pid";
+    let expected = because("WritePid", libc::EFBIG, Some("daemon.pid"), text);
+    assert_fails(&with_room_for(0), &expected);
+}
+
+fn a_pid_written_in_part_is_told() {
+    let text = "cannot write the whole pid to pid file daemon.pid";
+    let expected = plain("WritePidUnspecifiedError", Some("daemon.pid"), text);
+    assert_fails(&with_room_for(1), &expected);
+}
+
+// --- The order ---
+
+type Fault = (&'static [&'static str], fn(&mut Config));
+
+/// In the order of the crate's documentation. Each overrides what a later one
+/// sets in its place.
+const FAULTS: &[Fault] = &[
+    (&["PathContainsNul"], |config| {
+        config.options.chroot = Some(Bytes(b"\0".to_vec()));
+    }),
+    (&["UserContainsNul"], |config| {
+        config.options.chown_pid_file_user = Some("\0".into());
+    }),
+    (&["GroupContainsNul"], |config| {
+        config.options.chown_pid_file_group = Some("\0".into());
+    }),
+    (&["UserNotFound"], |config| {
+        config.options.user = Some("no-such-user".into());
+    }),
+    (&["GroupNotFound"], |config| {
+        config.options.group = Some("no-such-group".into());
+    }),
+    (&["MultiThreaded"], |config| {
+        config.initial.extra_threads = 1
+    }),
+    (&["ChangeDirectory"], |config| {
+        config.options.working_directory = Some("missing".into());
+    }),
+    (&["OpenPidfile"], |config| {
+        config.options.pid_file = Some("missing/daemon.pid".into());
+    }),
+    (&["ChownPidfile"], |config| {
+        config.options.chown_pid_file_user = Some(0.into());
+    }),
+    (&["Panicked"], |config| {
+        config.privileged_action = Some(vec![Step::Panic("panic".to_owned())]);
+    }),
+    (&["Chroot"], |config| {
+        config.options.chroot = Some("missing".into());
+    }),
+    // Which of them depends on the groups one has.
+    (&["SetSupplementaryGroups", "SetGroup"], |config| {
+        config.options.user = Some(0.into());
+    }),
+    (&["WritePid"], |config| {
+        config.initial.limit_file_size = Some(0)
+    }),
+];
+
+fn the_first_of_several_failures_is_the_one_told() {
+    for first in 0..FAULTS.len() {
+        let mut scenario = ordinary(with_room_for(100));
+        scenario = scenario.entry(Entry::StartChecked);
+        for (_, break_it) in FAULTS[first..].iter().rev() {
+            break_it(&mut scenario.config);
+        }
+        let (kinds, _) = FAULTS[first];
+        let error = fails_under_start(&scenario);
+        assert!(kinds.contains(&error.kind_name()), "{kinds:?}: {error}");
+    }
+    // So it was each of them that failed.
+    ordinary(with_room_for(100)).start();
+}
+
+fn a_locked_pid_file_is_told_before_what_comes_later() {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let _running = scenario.start();
+    let steps = [Step::Panic("never reached".to_owned())];
+    let run = scenario.chroot("missing").privileged_action(steps).launch();
+    assert_eq!(run.launcher_error().kind_name(), "LockPidfile");
+}
+
+// --- What a lack of processes or descriptors does ---
+
+fn a_refused_first_fork_is_told() {
+    let scenario = ordinary(scenario!()).from_state(|state| state.limit_processes = Some(1));
+    let expected = because("Fork", libc::EAGAIN, None, "cannot fork");
+    assert_fails_in_the_launcher(&scenario.pid_file("daemon.pid"), &expected);
+}
+
+/// A user whom nobody else is, so that the launcher is its only process.
+fn lonely(uid: u32, limit: u64) -> Scenario {
+    let scenario = scenario!().as_user(uid, uid).pid_file("daemon.pid");
+    scenario.from_state(|state| state.limit_processes = Some(limit))
+}
+
+fn a_refused_second_fork_is_told_and_clears_the_pid_file() {
+    let expected = because("Fork", libc::EAGAIN, None, "cannot fork");
+    assert_fails_in_the_launcher(&lonely(7_303, 2), &expected);
+    // It was the second, since there was an intermediate to make the file.
+    let run = lonely(7_303, 2).launch();
+    run.launcher_error();
+    assert!(run.launcher().pid_file.is_some_and(|file| !file.locked));
+    lonely(7_303, 3).start();
+}
+
+fn a_refused_second_fork_is_told_before_the_first_steps_failures() {
+    let expected = because("Fork", libc::EAGAIN, None, "cannot fork");
+    let scenario = lonely(7_304, 2).working_directory("missing");
+    assert_fails_in_the_launcher(&scenario, &expected);
+    let scenario = lonely(7_304, 2).pid_file("missing/daemon.pid");
+    assert_fails_in_the_launcher(&scenario, &expected);
+    let error = fails_under_start(&lonely(7_304, 3).working_directory("missing"));
+    assert_eq!(error.kind_name(), "ChangeDirectory");
+}
+
+/// The kinds of error with few descriptors left to open, then with one more,
+/// and so on until there are enough.
+#[track_caller]
+fn kinds_with_few_descriptors(scenario: &Scenario) -> Vec<String> {
+    let used = scenario!().launch().initial().descriptor_numbers();
+    let free = (0..).filter(|number| !used.contains(number));
+    let mut kinds = Vec::new();
+    // The tester needs two for itself.
+    for first_not_to_be_had in free.skip(2) {
+        let limit = u64::try_from(first_not_to_be_had).unwrap();
+        let scenario = scenario.clone();
+        let run = scenario
+            .from_state(|state| state.limit_descriptors = Some(limit))
+            .launch();
+        if run.launcher().output.status.success() {
+            run.report();
+            break;
+        }
+        let error = run.launcher_error();
+        run.assert_nothing_left();
+        assert_eq!(error.errno, Some(libc::EMFILE), "{limit}: {error}");
+        kinds.push(error.kind_name().to_owned());
+    }
+    kinds.dedup();
+    kinds
+}
+
+fn a_lack_of_descriptors_is_told_wherever_it_strikes() {
+    let kinds = kinds_with_few_descriptors(&scenario!().pid_file("daemon.pid"));
+    assert_eq!(kinds, ["Channel", "OpenPidfile"]);
+}
+
+// --- Threads ---
+
+fn another_thread_is_refused_by_the_checked_starts() {
+    let text = "cannot fork safely: the process has more than one thread";
+    let expected = plain("MultiThreaded", None, text);
+    for entry in [Entry::StartChecked, Entry::ExecuteChecked] {
+        let scenario = scenario!().entry(entry).pid_file("daemon.pid");
+        let scenario = scenario.from_state(|state| state.extra_threads = 1);
+        assert_eq!(fails_under_start(&scenario), expected);
+    }
+}
+
+fn another_thread_is_accepted_by_the_unchecked_starts() {
+    for entry in [Entry::Start, Entry::Execute] {
+        let scenario = scenario!().entry(entry);
+        let run = scenario.from_state(|state| state.extra_threads = 1).start();
+        assert!(run.initial().threads.is_none_or(|threads| threads == 2));
+        assert!(run.report().threads.is_none_or(|threads| threads == 1));
+    }
+}
+
+fn a_joined_thread_is_not_counted() {
+    for entry in [Entry::StartChecked, Entry::ExecuteChecked] {
+        for _ in 0..10 {
+            let scenario = scenario!().entry(entry);
+            scenario
+                .from_state(|state| state.joined_threads = 8)
+                .start();
+        }
+    }
+}
+
+// --- What the privileged action may do ---
+
+fn with_action(steps: impl Into<Vec<Step>>) -> Scenario {
+    scenario!().pid_file("daemon.pid").privileged_action(steps)
+}
+
+fn a_panic_is_told_with_its_text_on_one_line() {
+    let scenario = with_action([Step::Panic("two\nlines \x1b[2J".to_owned())]);
+    let expected = plain("Panicked", None, "panic: two\\nlines \\u{1b}[2J");
+    assert_fails(&scenario, &expected);
+}
+
+fn a_panics_text_is_cut_at_two_kibibytes() {
+    for (character, kept) in [('x', 2048), ('€', 2048 / 3)] {
+        let long = character.to_string().repeat(100_000);
+        let text = format!("panic: {}", character.to_string().repeat(kept));
+        let error = fails_under_start(&with_action([Step::Panic(long)]));
+        assert_eq!(error, plain("Panicked", None, &text));
+    }
+}
+
+/// The launcher's error for a daemon that ended like this.
+fn ended(status: ExitStatus) -> StartError {
+    let text = format!("the daemon ended before it was ready ({status})");
+    StartError {
+        daemon_exit_status: Some(status.into_raw()),
+        ..plain("DaemonExited", None, &text)
+    }
+}
+
+fn an_action_that_exits_is_told_with_its_status() {
+    for status in [0, 1, 3, 255] {
+        let expected = ended(ExitStatus::from_raw(status << 8));
+        assert_fails_in_the_launcher(&with_action([Step::Exit(status)]), &expected);
+    }
+}
+
+fn an_action_that_is_killed_is_told_with_its_signal() {
+    for (step, signal) in [
+        (Step::KillItself(libc::SIGKILL), libc::SIGKILL),
+        (Step::KillItself(libc::SIGTERM), libc::SIGTERM),
+        (Step::KillItself(libc::SIGUSR1), libc::SIGUSR1),
+        (Step::Abort, libc::SIGABRT),
+    ] {
+        for entry in [Entry::Start, Entry::Execute] {
+            let error = fails_under_start(&with_action([step.clone()]).entry(entry));
+            let status = ExitStatus::from_raw(error.daemon_exit_status.unwrap());
+            assert_eq!(status.signal(), Some(signal));
+            assert_eq!(error, ended(status));
+        }
+    }
+}
+
+fn worker(run: &Run) -> u32 {
+    run.message("the worker", |frame| match frame.message {
+        Message::Worker(pid) => Some(pid),
+        _ => None,
+    })
+}
+
+/// The worker stays until this test is done: had the launcher waited for it,
+/// it would still wait.
+fn a_death_is_told_at_once_though_a_worker_holds_everything() {
+    for end in [Step::Exit(3), Step::KillItself(libc::SIGKILL), Step::Abort] {
+        for entry in [Entry::Start, Entry::Execute] {
+            let run = with_action([Step::ForkWorker, end.clone()])
+                .entry(entry)
+                .launch();
+            assert_eq!(run.launcher_error().kind, "DaemonExited");
+            run.assert_nothing_left_but(&[worker(&run)]);
+            let left: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+            assert_eq!(left, [worker(&run)]);
+        }
+    }
+}
+
+fn a_failure_is_told_at_once_though_a_worker_holds_everything() {
+    for scenario in [
+        with_action([Step::ForkWorker, Step::Panic("panic".to_owned())]),
+        with_action([Step::ForkWorker]).chroot("missing"),
+    ] {
+        let run = scenario.launch();
+        assert!(["Panicked", "Chroot"].contains(&run.launcher_error().kind_name()));
+        run.assert_nothing_left_but(&[worker(&run)]);
+        // So that the file can be had again.
+        let mut next = scenario.clone();
+        next.config.privileged_action = None;
+        next.config.options.chroot = None;
+        next.start();
+    }
+}
+
+fn a_closure_that_returns_twice_makes_one_daemon() {
+    for entry in [Entry::Start, Entry::Execute] {
+        let run = with_action([Step::ForkTwice, Step::WitnessResult])
+            .entry(entry)
+            .start();
+        let daemon = run.report().pid;
+        let content = format!("{daemon}\n");
+        assert_eq!(run.pid_file().unwrap().bytes, content.as_bytes());
+        run.exit(0);
+        // The copy has ended, too, and has never been returned to.
+        let is_daemon = |message: &Message| matches!(message, Message::Daemon(_));
+        assert_eq!(count(&run, is_daemon), 1);
+        assert_eq!((launcher_errors(&run), daemon_errors(&run)), (0, 0));
+    }
+}
+
+fn a_closure_that_panics_twice_is_told_once() {
+    let steps = [Step::ForkTwice, Step::Panic("panic".to_owned())];
+    for entry in [Entry::Start, Entry::Execute] {
+        let run = with_action(steps.clone()).entry(entry).launch();
+        assert_eq!(run.launcher_error().kind, "Panicked");
+        run.wait_until_all_ended();
+        let in_daemon = usize::from(entry == Entry::Execute);
+        assert_eq!((launcher_errors(&run), daemon_errors(&run)), (1, in_daemon));
+    }
+}
+
+// --- What becomes of results and captures ---
+
+/// Who has sent such a message, in order.
+fn senders(run: &Run, message: &Message) -> Vec<u32> {
+    let frames = run.messages();
+    let such = frames.iter().filter(|frame| frame.message == *message);
+    such.map(|frame| frame.sender).collect()
+}
+
+fn a_result_is_dropped_before_the_launcher_returns() {
+    for entry in [Entry::Start, Entry::Execute] {
+        let scenario = with_action([Step::Observe, Step::WitnessResult]);
+        let run = scenario.chroot("missing").entry(entry).launch();
+        run.launcher_error();
+        run.wait_until_all_ended();
+        let dropped_by = senders(&run, &Message::ResultDropped);
+        assert_eq!(dropped_by, [run.observed().pid], "{entry:?}");
+        let position = |is_it: fn(&Message) -> bool| {
+            let frames = run.messages();
+            frames.iter().position(|frame| is_it(&frame.message))
+        };
+        assert!(
+            position(|message| *message == Message::ResultDropped)
+                < position(|message| matches!(message, Message::LauncherFailed(_)))
+        );
+    }
+}
+
+fn a_socket_that_the_action_opened_is_closed_when_the_launcher_returns() {
+    let scenario = with_action([Step::Listen]).chroot("missing");
+    for entry in [Entry::Start, Entry::Execute] {
+        let scenario = scenario.clone().entry(entry);
+        let run = scenario.life(Life::UntilToldEvenIfFailed).launch();
+        assert_eq!(run.launcher_error().kind_name(), "Chroot");
+        let error = TcpStream::connect(("127.0.0.1", run.port())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}
+
+fn witnessed(entry: Entry) -> Run {
+    let mut scenario = with_action([]).entry(entry);
+    scenario.config.witness_capture = true;
+    let run = scenario.start();
+    run.exit(0);
+    run
+}
+
+fn captures_are_dropped_by_start_in_the_daemon_only() {
+    for entry in [Entry::Start, Entry::StartChecked] {
+        let run = witnessed(entry);
+        let dropped_by = senders(&run, &Message::CaptureDropped);
+        assert_eq!(dropped_by, [run.report().pid]);
+    }
+}
+
+fn captures_are_dropped_by_execute_in_both() {
+    for entry in [Entry::Execute, Entry::ExecuteChecked] {
+        let run = witnessed(entry);
+        let mut dropped_by = senders(&run, &Message::CaptureDropped);
+        dropped_by.sort_unstable();
+        let mut both = [run.report().pid, run.launcher_pid()];
+        both.sort_unstable();
+        assert_eq!(dropped_by, both);
+    }
+}
+
+// --- What is left ---
+
+fn a_failed_process_writes_nothing_and_runs_no_exit_handler() {
+    for scenario in [
+        scenario!().working_directory("missing"),
+        with_action([Step::Panic("panic".to_owned())]).stderr(Stream::DevNull),
+        with_action([]).chroot("missing"),
+    ] {
+        let scenario = scenario.stdout(Stream::Keep).from_state(|state| {
+            state.at_exit_handler = true;
+            state.unflushed_rust = Some("std's\n".to_owned());
+            state.unflushed_c = Some("C's\n".to_owned());
+        });
+        let run = scenario.launch();
+        run.launcher_error();
+        run.assert_nothing_left();
+        run.launcher().assert().stdout("std's\nC's\n");
+        assert_eq!(senders(&run, &Message::AtExit), [run.launcher_pid()]);
+    }
+}
+
+fn no_zombie_is_left() {
+    for end in [
+        Step::Exit(0),
+        Step::KillItself(libc::SIGKILL),
+        Step::Panic("panic".to_owned()),
+    ] {
+        let run = with_action([Step::Observe, end]).launch();
+        run.launcher_error();
+        let observed = run.observed();
+        for pid in [observed.pid, observed.ppid] {
+            assert_eq!(run.launcher().process(pid), None, "{}", run.account());
+        }
+    }
+}
+
+fn the_checked_starts_fail_alike() {
+    let scenario = scenario!().working_directory("missing");
+    let expected = fails_under_start(&scenario);
+    let checked = scenario.clone().entry(Entry::StartChecked);
+    assert_eq!(fails_under_start(&checked), expected);
+    let run = scenario.entry(Entry::ExecuteChecked).launch();
+    assert_eq!(run.launcher_error(), expected);
+    assert_eq!(run.daemon_error(), expected);
+}
