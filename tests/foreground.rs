@@ -481,6 +481,9 @@ fn systemd_is_told_of_the_daemon_by_the_launcher() {
         assert_eq!(tester::observe::process(intermediate).unwrap(), None);
         let content = format!("{}\n", daemon.pid);
         assert_eq!(run.pid_file().unwrap().bytes, content.as_bytes());
+        // The launcher stays until it was read: whom it is from is looked up
+        // only then.
+        assert_eq!(manager.hear(), ("BARRIER=1".to_owned(), sender));
         run.launcher().assert().success();
         manager.assert_silent();
     }
