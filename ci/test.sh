@@ -236,6 +236,14 @@ if [ "$(id -u)" = 0 ]; then
     done <"$work/binaries"
 fi
 
+# For the cases about panics that abort. Below the target folder, so that what
+# it leaves behind is found too.
+printf '=== build, with panics that abort\n'
+cargo build --package tester --bin tester --locked --quiet \
+    --config 'profile.dev.panic="abort"' --target-dir "$target/aborting"
+TESTER_ABORTING=$target/aborting/debug/tester
+export TESTER_ABORTING
+
 # --- The passes --------------------------------------------------------------
 
 # Prints the processes that run a program of the target folder, or belong to
@@ -321,7 +329,8 @@ for identity in $passes; do
     if [ "$identity" = user ] && [ "$(id -u)" = 0 ]; then
         printf '\n##### as %s\n' "$user"
         # The counts tell whether it went well; a pass that broke leaves none.
-        as_user sh "$root/ci/test.sh" --pass "$work" </dev/null ||
+        as_user env "TESTER_ABORTING=$TESTER_ABORTING" \
+            sh "$root/ci/test.sh" --pass "$work" </dev/null ||
             die "the pass as $user broke off"
     else
         printf '\n##### as %s\n' "$(id -un)"
