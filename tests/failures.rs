@@ -4,6 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tester::config::{Bytes, Config, Disposition, Entry, Life, Step, Stream};
 use tester::control::{Command, Message};
@@ -477,28 +478,36 @@ fn a_refused_first_fork_is_told() {
 }
 
 /// A user whom nobody else is, so that the launcher is its only process.
-fn lonely(uid: u32, limit: u64) -> Scenario {
+fn lonely(limit: u64) -> Scenario {
+    static USERS: AtomicU32 = AtomicU32::new(0);
+    let number = USERS.fetch_add(1, Ordering::Relaxed);
+    let uid = 1_000_000_000 + 100 * std::process::id() + number;
     let scenario = scenario!().as_user(uid, uid).pid_file("daemon.pid");
     scenario.from_state(|state| state.limit_processes = Some(limit))
 }
 
-fn a_refused_second_fork_is_told_and_clears_the_pid_file() {
+#[track_caller]
+fn assert_second_fork_is_refused(change: fn(Scenario) -> Scenario) {
     let expected = because("Fork", libc::EAGAIN, None, "cannot fork");
-    assert_fails_in_the_launcher(&lonely(7_303, 2), &expected);
+    for entry in [Entry::Start, Entry::Execute] {
+        let scenario = change(lonely(2).entry(entry));
+        assert_eq!(fails_under_start(&scenario), expected, "{entry:?}");
+    }
+}
+
+fn a_refused_second_fork_is_told_and_clears_the_pid_file() {
+    assert_second_fork_is_refused(|scenario| scenario);
     // It was the second, since there was an intermediate to make the file.
-    let run = lonely(7_303, 2).launch();
+    let run = lonely(2).launch();
     run.launcher_error();
     assert!(run.launcher().pid_file.is_some_and(|file| !file.locked));
-    lonely(7_303, 3).start();
+    lonely(3).start();
 }
 
 fn a_refused_second_fork_is_told_before_the_first_steps_failures() {
-    let expected = because("Fork", libc::EAGAIN, None, "cannot fork");
-    let scenario = lonely(7_304, 2).working_directory("missing");
-    assert_fails_in_the_launcher(&scenario, &expected);
-    let scenario = lonely(7_304, 2).pid_file("missing/daemon.pid");
-    assert_fails_in_the_launcher(&scenario, &expected);
-    let error = fails_under_start(&lonely(7_304, 3).working_directory("missing"));
+    assert_second_fork_is_refused(|scenario| scenario.working_directory("missing"));
+    assert_second_fork_is_refused(|scenario| scenario.pid_file("missing/daemon.pid"));
+    let error = fails_under_start(&lonely(3).working_directory("missing"));
     assert_eq!(error.kind_name(), "ChangeDirectory");
 }
 

@@ -22,8 +22,10 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
@@ -182,7 +184,10 @@ macro_rules! case {
 
 /// Runs the cases as the command line asks, as any Rust test does.
 pub fn suite(cases: &[Case]) -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Cases spend most of their time waiting for processes.
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    arguments.test_threads.get_or_insert(4 * processors);
     let mut skipped = Vec::new();
     let trials = cases
         .iter()
