@@ -96,7 +96,7 @@ impl Pending {
 /// Until it is used the launcher waits. It may be sent to another thread.
 ///
 /// Dropped unused, it fails the start with
-/// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady), and the text of the
+/// [`ErrorKind::NotReady`], and the text of the
 /// panic if one was the reason; a daemon that has not ended by itself a second
 /// later is ended.
 ///
@@ -127,11 +127,11 @@ impl Readiness {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::LauncherGone`](crate::ErrorKind::LauncherGone) where the
+    /// [`ErrorKind::LauncherGone`] where the
     /// launcher is gone, so that the start did not happen. Only after
     /// [`execute`](crate::Daemonize::execute): after
     /// [`start`](crate::Daemonize::start) the process ends instead.
-    /// [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) in a copy of the
+    /// [`ErrorKind::NotReady`] in a copy of the
     /// process.
     pub fn ready(mut self) -> Result<(), Error> {
         let Some(mut pending) = self.take_in_this_process() else {
