@@ -74,8 +74,10 @@ check_listing() {
 # workspace, where no other member turns on a feature of libc for it; and with
 # the oldest libc that it says it works with.
 check_alone() {
+    # Files of now (-m): those in a package are old, so that cargo would take
+    # what it had built of an earlier one for theirs.
     cargo package --locked --allow-dirty --no-verify -p daemonize2 &&
-        tar -xzf "$target_dir/package/daemonize2-$version.crate" -C "$work" || return 1
+        tar -xzmf "$target_dir/package/daemonize2-$version.crate" -C "$work" || return 1
     oldest=$(sed -n 's/^libc = .*"\([0-9][0-9.]*\)".*/\1/p' Cargo.toml | head -n 1)
     (
         cd "$work/daemonize2-$version"
