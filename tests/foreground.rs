@@ -4,11 +4,9 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
 
 use tester::config::{
     Deferral, Disposition, Entry, ErrorText, ExecPid, Fallible, Foreground, ReadinessUse, Step,
@@ -317,7 +315,8 @@ fn a_failure_to_get_ready_ends_the_process() {
 mod manager {
     use std::os::fd::AsFd as _;
     use std::os::linux::net::SocketAddrExt as _;
-    use std::os::unix::net::SocketAddr;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    use std::time::{Duration, Instant};
 
     use super::*;
 

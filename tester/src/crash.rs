@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use crate::control::{self, Message};
 use crate::subject::EXIT_BAD_CONFIG;
-use crate::sys;
 
 /// The argument that asks for [`run`]; the victim and the number of the call
 /// come next.
@@ -65,6 +64,8 @@ pub fn run(mut arguments: impl Iterator<Item = String>) -> ExitCode {
 #[cfg(target_os = "linux")]
 fn crash(victim: usize, call: u64) -> std::io::Result<ExitCode> {
     use std::os::unix::process::ExitStatusExt;
+
+    use crate::sys;
 
     let mut command = std::process::Command::new(std::env::current_exe()?);
     let traced = sys::crash(&mut command, victim, call)?;
