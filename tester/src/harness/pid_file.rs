@@ -43,6 +43,8 @@ impl PidFile {
             .open(path);
         let file = match opened {
             Ok(file) => file,
+            // By now there may be one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             // Links, sockets and the like fail with numbers that differ.
             Err(_) if !may_be_file(path) => return Ok(None),
             Err(error) => return Err(error),
