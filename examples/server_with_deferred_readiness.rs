@@ -6,8 +6,10 @@
 //! left of that here is between the two marks.
 //!
 //! ```sh
-//! cargo run --example server_with_deferred_readiness -- /tmp/server.pid
+//! cargo run --example server_with_deferred_readiness -- ~/server.pid
 //! ```
+//!
+//! Prints nothing; `ss -ltnp` shows its port, `kill $(cat ~/server.pid)` ends it.
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {

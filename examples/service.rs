@@ -105,17 +105,15 @@ mod service {
         home.join("service.pid")
     }
 
-    /// A directory that is this user's own; systemd makes one if a unit says
-    /// `RuntimeDirectory=`.
+    /// A directory in a place that is this user's alone, never one that all
+    /// users share: who makes it first there could plant links in it. systemd
+    /// makes one if a unit says `RuntimeDirectory=`.
     fn home() -> io::Result<PathBuf> {
-        let home = if let Some(made) = std::env::var_os("RUNTIME_DIRECTORY") {
-            PathBuf::from(made)
-        } else if let Some(parent) = std::env::var_os("XDG_RUNTIME_DIR") {
-            Path::new(&parent).join("daemonize2-service")
-        } else {
-            let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
-            std::env::temp_dir().join(format!("daemonize2-service-{user}"))
-        };
+        let variable = |name| std::env::var_os(name).map(PathBuf::from);
+        let home = variable("RUNTIME_DIRECTORY")
+            .or_else(|| Some(variable("XDG_RUNTIME_DIR")?.join("daemonize2-service")))
+            .or_else(|| Some(variable("HOME")?.join(".daemonize2-service")))
+            .ok_or_else(|| io::Error::other("neither XDG_RUNTIME_DIR nor HOME is set"))?;
         match DirBuilder::new().mode(0o700).create(&home) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => fs::canonicalize(home),

@@ -3,8 +3,10 @@
 //! runtime already.
 //!
 //! ```sh
-//! cargo run --example tokio -- /tmp/tokio.pid
+//! cargo run --example tokio -- ~/tokio.pid    # then: kill $(cat ~/tokio.pid)
 //! ```
+//!
+//! Prints nothing; `ss -ltnp` shows its port.
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {

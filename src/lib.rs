@@ -2,19 +2,22 @@
 //! truth.
 //!
 //! ```no_run
-//! use daemonize2::Daemonize;
+//! use std::net::TcpListener;
 //!
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let listener = Daemonize::new()
+//! fn main() {
+//!     let listener = daemonize2::Daemonize::new()
 //!         .pid_file("/run/clockd.pid")
 //!         .user("nobody")
-//!         .privileged_action(|| std::net::TcpListener::bind("127.0.0.1:37"))
-//!         .start_checked()??;
+//!         .try_privileged_action(|| TcpListener::bind("127.0.0.1:37"))
+//!         .start_checked()
+//!         .unwrap_or_else(|error| {
+//!             eprintln!("clockd: {error}");
+//!             std::process::exit(1);
+//!         });
 //!     // From here on this is the daemon, as nobody; the launcher has exited.
 //!     for client in listener.incoming() {
 //!         drop(client);
 //!     }
-//!     Ok(())
 //! }
 //! ```
 //!

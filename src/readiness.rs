@@ -95,10 +95,9 @@ impl Pending {
 /// Made by [`Daemonize::deferred_readiness`](crate::Daemonize::deferred_readiness).
 /// Until it is used the launcher waits. It may be sent to another thread.
 ///
-/// Dropped unused, it fails the start with
-/// [`ErrorKind::NotReady`], and the text of the
-/// panic if one was the reason; a daemon that has not ended by itself a second
-/// later is ended.
+/// Dropped unused, it fails the start with [`ErrorKind::NotReady`], and the text
+/// of the panic if one was the reason; a daemon that has not ended by itself a
+/// second later is ended.
 ///
 /// Only the process that received it can use it: in a copy made by fork(2) it
 /// does nothing.
@@ -127,12 +126,10 @@ impl Readiness {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::LauncherGone`] where the
-    /// launcher is gone, so that the start did not happen. Only after
-    /// [`execute`](crate::Daemonize::execute): after
+    /// [`ErrorKind::LauncherGone`] where the launcher is gone, so that the start
+    /// did not happen. Only after [`execute`](crate::Daemonize::execute): after
     /// [`start`](crate::Daemonize::start) the process ends instead.
-    /// [`ErrorKind::NotReady`] in a copy of the
-    /// process.
+    /// [`ErrorKind::NotReady`] in a copy of the process.
     pub fn ready(mut self) -> Result<(), Error> {
         let Some(mut pending) = self.take_in_this_process() else {
             return Err(Error::from(ErrorKind::NotReady)

@@ -388,8 +388,8 @@ impl LauncherEnds {
     }
 
     /// Tells a daemon that nobody watches over that the start is off, and
-    /// waits for it to be gone, or for the time to be up.
-    pub(crate) fn turn_away(mut self, patience: Duration) {
+    /// waits for it to be gone. False if the time was up first.
+    pub(crate) fn turn_away(mut self, patience: Duration) -> bool {
         sys::end_writing(self.daemon.socket.as_fd());
         let patience_ends = Instant::now() + patience;
         loop {
@@ -399,7 +399,8 @@ impl LauncherEnds {
                 Ok(Received::Nothing) if !left.is_zero() => {
                     sys::wait_readable([self.daemon.waited_for(), None], Some(left));
                 }
-                Ok(Received::Nothing | Received::End) | Err(_) => return,
+                Ok(Received::End) => return true,
+                Ok(Received::Nothing) | Err(_) => return false,
             }
         }
     }

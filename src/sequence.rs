@@ -26,7 +26,7 @@
 //! report, until the second fork has succeeded.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -182,9 +182,7 @@ impl Plan {
             identity,
         })
     }
-}
 
-impl Plan {
     fn take_pid_file_path(&mut self) -> Option<CString> {
         self.pid_file
             .as_mut()
@@ -302,10 +300,6 @@ fn be_launcher(
                     first_child_exit_status: status.unwrap_or_default(),
                     daemon_pid: daemon.number(),
                 });
-            }
-            // The daemon's end of the channel is nobody's any more.
-            if let Some(pid_file) = started.as_ref().and_then(Started::pid_file) {
-                pid_file.clear();
             }
             ErrorKind::DaemonExited.into()
         }
@@ -439,28 +433,37 @@ fn describe(failure: Failure, pid_file: Option<&OpenPidFile>, options: &Options)
     }
 }
 
-/// Ends a daemon whose intermediate is gone: nobody is its parent, so that only
-/// a descriptor names it safely. Without one it ends at its next report, which
-/// nobody acknowledges any more.
+/// Ends a daemon whose intermediate is gone, and clears its pid file.
+///
+/// Nobody is its parent, so that only a descriptor names it safely. Without one
+/// it ends at its next report, which nobody acknowledges any more, and clears
+/// the file itself unless it is found to be gone.
 fn end_orphan(ends: LauncherEnds, started: Option<Started>) {
-    let Some(Started {
-        process: Some(process),
-        pid_file,
-    }) = started
-    else {
-        ends.turn_away(GRACE);
-        return;
+    let (process, pid_file) = match started {
+        Some(started) => (started.process, started.pid_file),
+        None => (None, None),
     };
-    drop(ends);
-    for (signal, patience) in [(Signal::TERMINATE, Some(GRACE)), (Signal::KILL, None)] {
-        // Fails where it has ended by itself.
-        let _ = sys::signal_process(process.as_fd(), signal);
-        if sys::await_readable(process.as_fd(), patience) {
-            break;
+    let is_gone = match process {
+        Some(process) => {
+            drop(ends);
+            end_process(process.as_fd());
+            true
         }
+        None => ends.turn_away(GRACE),
+    };
+    match pid_file {
+        Some(pid_file) if is_gone => pid_file.clear(),
+        _ => {}
     }
-    if let Some(pid_file) = pid_file {
-        pid_file.clear();
+}
+
+/// Ends a process, first asking it to. One that has ended already is left be.
+fn end_process(process: BorrowedFd<'_>) {
+    for (signal, patience) in [(Signal::TERMINATE, Some(GRACE)), (Signal::KILL, None)] {
+        let _ = sys::signal_process(process, signal);
+        if sys::await_readable(process, patience) {
+            return;
+        }
     }
 }
 

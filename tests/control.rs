@@ -380,8 +380,9 @@ fn stop_waits_for_the_lock() {
     thread::scope(|scope| {
         let stop = scope.spawn(|| pid_file(&scenario).stop(PATIENCE));
         assert!(daemon.wait(Instant::now() + PATIENCE).unwrap());
-        // As long as the lock is held it goes on waiting.
-        thread::sleep(Duration::from_millis(50));
+        // As long as the lock is held it goes on waiting, while this looks for
+        // a while for sense in a lock without a daemon.
+        assert_fails(pid_file(&scenario).running(), ErrorKind::InvalidData);
         assert!(!stop.is_finished());
         run.kill(worker);
         assert!(stop.join().unwrap().unwrap());

@@ -168,8 +168,9 @@ fn a_working_directory_reached_through_a_link_is_kept() {
     assert_confined(&run, &jail, &inside);
 }
 
-/// The privileged action, or anybody else, has moved it.
-fn a_working_directory_that_was_moved_out_is_outside() {
+/// The privileged action, or anybody else, changes the working directory inside
+/// the jail before the root changes.
+fn assert_not_kept_after(change: impl FnOnce(&Scenario, &Path)) {
     let scenario = scenario!();
     let jail = scenario.create_folder("jail");
     let inside = scenario.create_folder("jail/inside");
@@ -177,25 +178,23 @@ fn a_working_directory_that_was_moved_out_is_outside() {
     let scenario = scenario.privileged_action([Step::Hold]);
     let run = scenario.launch();
     run.held();
-    fs::rename(&inside, scenario.path("outside")).unwrap();
+    change(&scenario, &inside);
     run.proceed();
     run.report();
     assert_confined(&run, &jail, &jail);
 }
 
+fn a_working_directory_that_was_moved_out_is_outside() {
+    assert_not_kept_after(|scenario, inside| {
+        fs::rename(inside, scenario.path("outside")).unwrap();
+    });
+}
+
 fn a_working_directory_that_was_replaced_is_not_kept() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
-    let inside = scenario.create_folder("jail/inside");
-    let scenario = scenario.working_directory(&inside).chroot(&jail);
-    let scenario = scenario.privileged_action([Step::Hold]);
-    let run = scenario.launch();
-    run.held();
-    fs::remove_dir(&inside).unwrap();
-    scenario.create_folder("jail/inside");
-    run.proceed();
-    run.report();
-    assert_confined(&run, &jail, &jail);
+    assert_not_kept_after(|scenario, inside| {
+        fs::remove_dir(inside).unwrap();
+        scenario.create_folder("jail/inside");
+    });
 }
 
 /// Its path then leads to what covers it.
