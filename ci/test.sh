@@ -241,7 +241,7 @@ fi
 printf '=== build, with panics that abort\n'
 cargo build --package tester --bin tester --locked --quiet \
     --config 'profile.dev.panic="abort"' --target-dir "$target/aborting"
-TESTER_ABORTING=$target/aborting/debug/tester
+TESTER_ABORTING=$target/aborting/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/tester
 export TESTER_ABORTING
 
 # --- The passes --------------------------------------------------------------

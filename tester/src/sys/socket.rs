@@ -156,7 +156,7 @@ pub fn receive_with_sender(
     message.msg_iov = &raw mut parts;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of::<Credentials>();
+    message.msg_controllen = size_of::<Credentials>() as _;
     let received = retry(|| {
         // SAFETY: the message and what it points to are valid for the call.
         let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
