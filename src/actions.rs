@@ -8,7 +8,7 @@ use crate::error::ErrorKind;
 use crate::panics;
 use crate::readiness::{Pending, Readiness};
 use crate::report::{Failure, LONGEST_TEXT};
-use crate::sys::{self, Pid};
+use crate::sys::{self, Process};
 
 /// What runs before privileges are dropped.
 pub(crate) type Actions<T> = Box<dyn FnOnce() -> Result<Initialization<T>, Failure>>;
@@ -106,9 +106,9 @@ fn run_fallible<N, E: Display>(
 
 /// Runs a closure of the caller's. A panic becomes a failure with its text.
 pub(crate) fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
-    let daemon = Pid::current();
+    let daemon = Process::current();
     let result = panic::catch_unwind(AssertUnwindSafe(closure));
-    if Pid::current() != daemon {
+    if Process::current() != daemon {
         // The closure has forked and let the copy return too. There is one
         // daemon, and this is not it.
         sys::exit_now(1);
@@ -136,7 +136,7 @@ pub(crate) fn text_of(error: &impl Display) -> String {
 
     impl fmt::Write for Short {
         fn write_str(&mut self, text: &str) -> fmt::Result {
-            if self.0.len() > LONGEST_TEXT {
+            if self.0.len() >= LONGEST_TEXT {
                 return Err(fmt::Error);
             }
             self.0.push_str(text);
@@ -176,8 +176,27 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_text_is_ended() {
-        assert!(text_of(&Endless).len() < 2 * LONGEST_TEXT);
+    fn an_endless_text_is_ended_once_it_fills_a_report() {
+        let length = text_of(&Endless).len();
+        assert!(
+            (LONGEST_TEXT..2 * LONGEST_TEXT).contains(&length),
+            "{length}"
+        );
+    }
+
+    #[test]
+    fn a_drop_that_panics_and_panics_again_is_survived() {
+        struct Insisting;
+
+        impl Drop for Insisting {
+            fn drop(&mut self) {
+                if !std::thread::panicking() {
+                    panic::panic_any(Self);
+                }
+            }
+        }
+
+        drop_quietly(Insisting);
     }
 
     #[test]

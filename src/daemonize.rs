@@ -2,13 +2,14 @@
 
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::actions::{self, Actions};
 use crate::error::{Error, Subject};
-use crate::identity::{Group, User};
+use crate::identity::{Group, SupplementaryGroups, User};
 use crate::readiness::Readiness;
 use crate::report::About;
 use crate::sequence::{self, Threads};
@@ -168,6 +169,11 @@ pub(crate) struct Options {
     pub(crate) umask: Mask,
     pub(crate) root: Option<PathBuf>,
     pub(crate) streams: Streams,
+    pub(crate) supplementary_groups: SupplementaryGroups,
+    pub(crate) no_new_privileges: bool,
+    /// Those that are kept when the others are closed.
+    pub(crate) inherited_fds: Option<Vec<RawFd>>,
+    pub(crate) reset_signals: bool,
     pub(crate) startup_timeout: Option<Duration>,
     pub(crate) foreground: bool,
 }
@@ -186,7 +192,7 @@ impl Options {
             About::Root => path(&self.root),
             About::User => self.user.as_ref().map(User::subject),
             About::Group => (self.group.as_ref().map(Group::subject))
-                .or_else(|| self.user.as_ref().map(User::subject)),
+                .or_else(|| self.user.as_ref().map(User::group_subject)),
             About::NullDevice => Some(Subject::Path(Path::new("/dev/null").to_owned())),
             About::StandardInput => name("standard input"),
             About::StandardOutput => name("standard output"),
@@ -212,6 +218,10 @@ impl<T, Stage> fmt::Debug for Daemonize<T, Stage> {
             .field("stdin", stdin)
             .field("stdout", stdout)
             .field("stderr", stderr)
+            .field("supplementary_groups", &options.supplementary_groups)
+            .field("no_new_privileges", &options.no_new_privileges)
+            .field("close_inherited_fds", &options.inherited_fds)
+            .field("reset_signals", &options.reset_signals)
             .field("startup_timeout", &options.startup_timeout)
             .field("foreground", &options.foreground)
             .finish_non_exhaustive()
@@ -238,6 +248,10 @@ impl Daemonize<()> {
                 umask: Mask(0o027),
                 root: None,
                 streams: [None, None, None],
+                supplementary_groups: SupplementaryGroups::FromDatabase,
+                no_new_privileges: false,
+                inherited_fds: None,
+                reset_signals: false,
                 startup_timeout: None,
                 foreground: false,
             },
@@ -253,10 +267,12 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// as long as the daemon lives. Default: none.
     ///
     /// A relative path starts at the daemon's
-    /// [working directory](Self::working_directory). When the launcher
+    /// [working directory](Self::working_directory). The file is made if need
+    /// be, its directory is not: /run is empty after a boot. When the launcher
     /// returns, the file is complete. A second start fails with
     /// [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile) and leaves
-    /// it alone; what a killed daemon has left is taken over. The mode is
+    /// it alone; what a killed daemon has left is taken over. A start that fails
+    /// later leaves the file empty and unlocked, not removed. The mode is
     /// `0o644` less the [umask](Self::umask), the lock that of
     /// [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html). The
     /// descriptor is close-on-exec.
@@ -313,11 +329,15 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// # Security
     ///
-    /// Real, effective and saved ids are set and read back. Unless the daemon
-    /// stays root, capabilities are cleared on Linux, and the daemon tries to
-    /// get the former ids and root's back: if that succeeds, it ends, and the
-    /// start fails with
+    /// Real, effective and saved ids are set and read back. Where that changes
+    /// anything, and the daemon does not stay root, capabilities are cleared on
+    /// Linux, and the daemon tries to get the former ids and root's back: if
+    /// that succeeds, it ends, and the start fails with
     /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained).
+    /// So it is for [`group`](Self::group) and
+    /// [`supplementary_groups`](Self::supplementary_groups) alone, too: who
+    /// changes any of them, and is not root afterwards, gives up all
+    /// capabilities.
     pub fn user<U: Into<User>>(mut self, user: U) -> Self {
         self.options.user = Some(user.into());
         self
@@ -329,6 +349,148 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// Without `user`, this becomes the one supplementary group too.
     pub fn group<G: Into<Group>>(mut self, group: G) -> Self {
         self.options.group = Some(group.into());
+        self
+    }
+
+    /// What becomes of the supplementary groups. Default:
+    /// [`SupplementaryGroups::FromDatabase`].
+    ///
+    /// Unless the daemon stays root, a change of them alone takes its capabilities
+    /// too: see [`user`](Self::user).
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # fn main() -> Result<(), daemonize2::Error> {
+    /// use daemonize2::{Daemonize, SupplementaryGroups};
+    ///
+    /// Daemonize::new()
+    ///     .user("www-data")
+    ///     .supplementary_groups(SupplementaryGroups::Only(vec!["ssl-cert".into()]))
+    ///     .start_checked()
+    /// # }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The start fails with
+    /// [`ErrorKind::SetSupplementaryGroups`](crate::ErrorKind::SetSupplementaryGroups)
+    /// where there are more than the system lets a process have: 65536 on
+    /// Linux, 1023 beside the group id on FreeBSD, 16 with it on macOS. None is
+    /// left out silently.
+    ///
+    /// # Platform notes
+    ///
+    /// On macOS root, and many users who log in, are in more than 16 groups, so
+    /// that becoming one of them needs [`SupplementaryGroups::Only`]. Users made
+    /// for a service are in few. There, getgrouplist(3) does not tell a look-up
+    /// that has failed from a user without groups.
+    pub fn supplementary_groups(mut self, groups: SupplementaryGroups) -> Self {
+        self.options.supplementary_groups = groups;
+        self
+    }
+
+    /// Gives up, for good and for all descendants, what execve(2) may grant:
+    /// set-user-id and set-group-id programs and file capabilities are then
+    /// run without. Default: does not.
+    ///
+    /// For Linux, by
+    /// [prctl(2)](https://man7.org/linux/man-pages/man2/PR_SET_NO_NEW_PRIVS.2const.html),
+    /// and FreeBSD 14, by
+    /// [procctl(2)](https://man.freebsd.org/cgi/man.cgi?query=procctl&sektion=2).
+    /// It is done right after the change of identity, whether there is one or
+    /// not.
+    ///
+    /// # Errors
+    ///
+    /// On other platforms the start fails with
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), before any
+    /// fork.
+    /// [`ErrorKind::SetNoNewPrivileges`](crate::ErrorKind::SetNoNewPrivileges)
+    /// with `EINVAL` on FreeBSD before 14; with `EPERM` on Linux where other
+    /// threads run by then, which would be without.
+    pub fn no_new_privileges(mut self) -> Self {
+        self.options.no_new_privileges = true;
+        self
+    }
+
+    /// Closes the descriptors that the daemon would inherit from the launcher,
+    /// but for those that `keep` names. Default: closes none.
+    ///
+    /// The standard streams, and what they are set to, need not be named.
+    /// `keep` may be in any order, and name descriptors that are not open. In
+    /// the daemon, [`OwnedFd::from_raw_fd`](std::os::fd::FromRawFd) makes a
+    /// value of a descriptor that was kept. What the closures open stays open.
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # fn main() -> Result<(), daemonize2::Error> {
+    /// use std::net::TcpListener;
+    /// use std::os::fd::FromRawFd as _;
+    ///
+    /// // Whoever started this passes a listening socket as descriptor 5.
+    /// let daemonize = daemonize2::Daemonize::new().user("nobody");
+    /// // SAFETY: nothing in this program owns a descriptor yet.
+    /// let daemonize = unsafe { daemonize.close_inherited_fds(&[5]) };
+    /// daemonize.reset_signals().start_checked()?;
+    /// // SAFETY: it was kept, and nothing else owns it.
+    /// let listener = unsafe { TcpListener::from_raw_fd(5) };
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// It is done right after the launcher has forked, by the intermediate; in
+    /// the [foreground](Self::foreground), by this process, for which they stay
+    /// closed also after an `Err`.
+    ///
+    /// The cost goes with what is open, never with `RLIMIT_NOFILE`, and
+    /// descriptors above a limit that was lowered since are closed too: by
+    /// close_range(2) on Linux and FreeBSD, closefrom(2) on NetBSD, OpenBSD,
+    /// DragonFly and illumos, and a list of what is open on macOS and, in
+    /// /proc, on Linux before 5.9. Where it is closefrom, what lies below the
+    /// highest descriptor that is kept is closed one by one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::CloseInheritedFds`](crate::ErrorKind::CloseInheritedFds):
+    /// on Linux before 5.9, or where a sandbox forbids close_range, with
+    /// `ENOENT` if there is no /proc either, and with `EMFILE` if all that may
+    /// be open is to be kept; with `ENOSYS` on a Unix that is not named above.
+    ///
+    /// # Safety
+    ///
+    /// No value that the daemon uses or drops may own one of the descriptors
+    /// that are closed, be it Rust's or a C library's: captured by a closure,
+    /// held by the launcher's code further up the stack, or in a static. It
+    /// would go on to use, and in the end close, whatever has that number by
+    /// then: see [I/O safety](std::io#io-safety). Name such descriptors in
+    /// `keep`. The library's own values need no naming: a
+    /// [`PidFileGuard`](crate::PidFileGuard) or
+    /// [`Readiness`] of an earlier start. Beware of what
+    /// libraries open behind the scenes, such as a connection to a log or name
+    /// service.
+    #[expect(unsafe_code, reason = "the caller's promise is passed on, once")]
+    pub unsafe fn close_inherited_fds(mut self, keep: &[RawFd]) -> Self {
+        self.options.inherited_fds = Some(keep.to_vec());
+        self
+    }
+
+    /// Sets the action on every signal to the default, but for SIGPIPE, which
+    /// stays as it is (Rust's runtime has it ignored), and lets all signals
+    /// through. Default: actions and signal mask are inherited.
+    ///
+    /// What the launcher ignores, as what nohup(1) starts does SIGHUP, the
+    /// daemon and the programs that it runs would ignore too. The signals that
+    /// the C library keeps for itself are left alone. The handler by which
+    /// Rust's runtime tells a stack overflow goes too: the signal then kills
+    /// without a message. In the [foreground](Self::foreground), a signal that
+    /// was blocked and is pending takes effect then, and may end the process.
+    pub fn reset_signals(mut self) -> Self {
+        self.options.reset_signals = true;
         self
     }
 
@@ -360,6 +522,10 @@ impl<T, Stage> Daemonize<T, Stage> {
     }
 
     /// What becomes of standard output. Default: [`Stdio::devnull`].
+    ///
+    /// A file is opened by the launcher, hence with its umask and rights. One
+    /// file for two streams takes a
+    /// [`try_clone`](std::fs::File::try_clone).
     pub fn stdout<S: Into<Stdio>>(mut self, stdio: S) -> Self {
         self.options.streams[1] = Some(stdio.into());
         self
@@ -374,11 +540,15 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// Gives up on a daemon that is not ready by then. Default: waits for as
     /// long as it takes.
     ///
-    /// The time runs from the first fork. The daemon is then sent SIGTERM, a
+    /// The time runs from the first fork: users and groups are looked up before,
+    /// and another thread's start is waited for. The daemon is then sent SIGTERM, a
     /// second later SIGKILL, and the start fails with
-    /// [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout). Has no
-    /// effect in the [foreground](Self::foreground), where there is nobody to
-    /// see to it.
+    /// [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout). A process
+    /// that is held up, by a file server that does not answer or by a SIGSTOP,
+    /// holds up the launcher for some seconds more, and not for ever: fifteen at
+    /// the most on Linux. A daemon that even SIGKILL has not ended by then, or
+    /// that may not be signalled, ends as soon as it can, or reports. Has no effect
+    /// in the [foreground](Self::foreground), where there is nobody to see to it.
     pub fn startup_timeout(mut self, timeout: Duration) -> Self {
         self.options.startup_timeout = Some(timeout);
         self
@@ -414,8 +584,10 @@ impl<T> Daemonize<T> {
     /// Its result is what the daemon gets from [`start`](Self::start), or in
     /// [`Child`].
     ///
-    /// It should start no threads: on Linux, capabilities are cleared in the
-    /// thread that changes identity alone.
+    /// It should start no threads. On Linux, a thread alone can give up its
+    /// capabilities: where the kernel leaves them when the ids change, as it does
+    /// unless root drops, the start fails with
+    /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained).
     pub fn privileged_action<N, F: FnOnce() -> N + 'static>(self, action: F) -> Daemonize<N> {
         self.running(actions::privileged(action))
     }
@@ -518,6 +690,12 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// [`ErrorKind::ThreadCountUnknown`](crate::ErrorKind::ThreadCountUnknown)
     /// on platforms other than Linux, FreeBSD and macOS, or where /proc is
     /// needed and missing.
+    ///
+    /// # Platform notes
+    ///
+    /// On Linux a sandbox may forbid unshare(2), which tells of threads and of
+    /// processes that share the memory alike; then threads alone are counted, as
+    /// they are on FreeBSD and macOS.
     pub fn start_checked(self) -> Result<T, Error> {
         sequence::start(self, Threads::ToBeCounted)
     }

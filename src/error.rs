@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
-use std::io;
+use std::io::{self, Write as _};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -61,95 +61,8 @@ macro_rules! error_kinds {
     (@make $name:ident $variant:ident) => { Self::$variant };
 }
 
-error_kinds! {
-    /// fork(2) failed: there are too many processes, or too little memory.
-    1 Fork(Errno) "cannot fork";
-    /// waitpid(2) for the intermediate process failed.
-    2 Wait(Errno) "cannot wait for the intermediate process";
-    /// setsid(2) failed.
-    3 DetachSession(Errno) "cannot create a session";
-    /// The group database has no such group.
-    4 GroupNotFound "unknown group";
-    /// A group name contains a NUL byte.
-    5 GroupContainsNul "NUL byte in group name";
-    /// The group ids could not be set.
-    6 SetGroup(Errno) "cannot change to group";
-    /// The user database has no such user.
-    7 UserNotFound "unknown user";
-    /// A user name contains a NUL byte.
-    8 UserContainsNul "NUL byte in user name";
-    /// The user ids could not be set.
-    9 SetUser(Errno) "cannot change to user";
-    /// chdir(2) to the working directory failed.
-    10 ChangeDirectory(Errno) "cannot change to directory";
-    /// A path contains a NUL byte.
-    11 PathContainsNul "NUL byte in path";
-    /// The pid file could not be opened, or was refused because of what it
-    /// is, whose it is, or where it is.
-    12 OpenPidfile(Errno) "cannot open pid file";
-    /// Not returned any more: the pid file is close-on-exec from birth.
-    13 GetPidfileFlags(Errno) "cannot get flags of pid file";
-    /// Not returned any more: the pid file is close-on-exec from birth.
-    14 SetPidfileFlags(Errno) "cannot set flags of pid file";
-    /// The pid file is locked by another process: see
-    /// [`Error::running_pid`].
-    15 LockPidfile(Errno) "cannot lock pid file";
-    /// The owner of the pid file could not be changed.
-    16 ChownPidfile(Errno) "cannot change owner of pid file";
-    /// `/dev/null` could not be opened.
-    17 OpenDevnull(Errno) "cannot open";
-    /// A standard stream could not be redirected.
-    18 RedirectStreams(Errno) "cannot redirect";
-    /// `/dev/null` could not be closed.
-    19 CloseDevnull(Errno) "cannot close";
-    /// The pid file could not be emptied.
-    20 TruncatePidfile(Errno) "cannot truncate pid file";
-    /// The pid could not be written to the pid file.
-    21 WritePid(Errno) "cannot write pid file";
-    /// The pid was written to the pid file in part only.
-    22 WritePidUnspecifiedError "cannot write the whole pid to pid file";
-    /// The root directory could not be changed.
-    23 Chroot(Errno) "cannot change root directory to";
-    /// The process has more than one thread, or shares its memory with
-    /// another process.
-    24 MultiThreaded "cannot fork safely: the process has more than one thread";
-    /// Nothing can tell how many threads the process has.
-    25 ThreadCountUnknown "cannot fork safely: the number of threads is unknown";
-    /// The user database could not be read.
-    26 LookUpUser(Errno) "cannot look up user";
-    /// The group database could not be read.
-    27 LookUpGroup(Errno) "cannot look up group";
-    /// A user given by number has no entry in the database, which would tell
-    /// the primary group, and no group was set.
-    28 PrimaryGroupUnknown "no group set, and no entry in the database for user";
-    /// The supplementary groups could not be set.
-    29 SetSupplementaryGroups(Errno) "cannot set supplementary groups";
-    /// After the change of identity something of the old one was left, or
-    /// could be had again.
-    30 PrivilegesRetained "privileges were retained after the change of identity";
-    /// A closure panicked.
-    31 Panicked "panic";
-    /// The daemon ended before it was ready: see
-    /// [`Error::daemon_exit_status`].
-    32 DaemonExited "the daemon ended before it was ready";
-    /// The launcher was gone when the daemon was ready.
-    33 LauncherGone "the launcher is gone";
-    /// The intermediate process was killed before the daemon was ready.
-    34 IntermediateExited "the intermediate process ended before the daemon was ready";
-    /// The sockets between the processes could not be made or used.
-    35 Channel(Errno) "cannot connect launcher and daemon";
-    /// The [privileged action](crate::Daemonize::try_privileged_action)
-    /// returned an error.
-    36 PrivilegedAction "the privileged action failed";
-    /// The [initialization](crate::Daemonize::initialize) returned an error.
-    37 Initialize "the initialization failed";
-    /// The daemon [said](crate::Readiness::fail) that it cannot serve, or
-    /// dropped its [`Readiness`](crate::Readiness) unused.
-    38 NotReady "the daemon is not ready";
-    /// The daemon was not ready within the
-    /// [startup timeout](crate::Daemonize::startup_timeout), and was ended.
-    39 StartupTimeout "the daemon was not ready in time";
-}
+// A file of its own, since it is read by the tests, too.
+include!("error_kinds.rs");
 
 impl Display for ErrorKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -252,6 +165,12 @@ impl Error {
         self.0.kind.errno()
     }
 
+    /// For a process that has no launcher and is about to end. It does so also
+    /// where nothing can be written: `eprintln!` would panic instead.
+    pub(crate) fn to_standard_error(&self) {
+        let _ = writeln!(io::stderr(), "{self}");
+    }
+
     pub(crate) fn about(mut self, subject: Option<Subject>) -> Self {
         self.0.subject = subject;
         self
@@ -299,6 +218,7 @@ impl Display for Error {
         if let Some(subject) = subject {
             formatter.write_str(match details.kind {
                 ErrorKind::SetSupplementaryGroups(_) | ErrorKind::PrivilegesRetained => " for ",
+                ErrorKind::ChownPidfile(_) if self.path().is_none() => " to ",
                 _ => " ",
             })?;
             write_on_one_line(formatter, &subject)?;
@@ -406,9 +326,33 @@ mod tests {
             missing.to_string(),
             "cannot change to directory /nowhere: No such file or directory (os error 2)"
         );
+        let denied = Error::from(ErrorKind::ChownPidfile(libc::EPERM))
+            .about(Some(Subject::Name("nobody".into())));
+        assert_eq!(
+            denied.to_string(),
+            "cannot change owner of pid file to nobody: Operation not permitted (os error 1)"
+        );
         let unknown =
             Error::from(ErrorKind::UserNotFound).about(Some(Subject::Name("nemo".into())));
         assert_eq!(unknown.to_string(), "unknown user nemo");
+    }
+
+    #[test]
+    fn errors_differ_by_what_caused_them() {
+        let [one, same, other] = [1, 1, 2].map(Source::new);
+        assert_eq!(one, same);
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn an_error_shows_what_it_carries_and_nothing_else() {
+        let error = Error::from(ErrorKind::LockPidfile(11))
+            .about(Some(Subject::Name("d".into())))
+            .held_by(4242);
+        assert_eq!(
+            format!("{error:?}"),
+            r#"Error { kind: LockPidfile(11), subject: Name("d"), running_pid: 4242 }"#
+        );
     }
 
     #[test]

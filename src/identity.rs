@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 
 use crate::error::{Error, ErrorKind, Subject};
 use crate::report::{About, Failure};
-use crate::sys::{self, Errno, Gid, Ids, Uid, UserEntry, errno};
+use crate::sys::{self, Errno, Gid, Ids, OtherThreads, Uid, UserEntry, errno};
 
 /// A user by name or by id. A name is looked up when the start begins.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,40 @@ pub struct Group(NameOrId);
 enum NameOrId {
     Name(String),
     Id(u32),
+}
+
+/// What becomes of the supplementary groups: see
+/// [`Daemonize::supplementary_groups`](crate::Daemonize::supplementary_groups).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SupplementaryGroups {
+    /// Those of the [user](crate::Daemonize::user), as
+    /// [getgrouplist(3)](https://man7.org/linux/man-pages/man3/getgrouplist.3.html)
+    /// lists them; of a [group](crate::Daemonize::group) alone, that one.
+    /// Where neither is set, they stay as they are.
+    #[default]
+    FromDatabase,
+    /// They stay as they are, whoever the daemon becomes.
+    ///
+    /// # Security
+    ///
+    /// The daemon can reach what root's groups can. This is for a process that
+    /// has set its groups itself, or may not set them: in a user namespace that
+    /// denies setgroups(2).
+    Keep,
+    /// These, and no others. `Only(Vec::new())` gives up all. On FreeBSD,
+    /// DragonFly and macOS the group id is always among them.
+    Only(Vec<Group>),
+}
+
+impl SupplementaryGroups {
+    /// The groups that the caller has named.
+    pub(crate) fn named(&self) -> &[Group] {
+        match self {
+            Self::FromDatabase | Self::Keep => &[],
+            Self::Only(groups) => groups,
+        }
+    }
 }
 
 impl From<&str> for User {
@@ -53,7 +87,8 @@ impl NameOrId {
     }
 }
 
-/// What the kernel takes for "unchanged" where an id is expected.
+/// What the kernel takes for "unchanged" where an id is expected. It is refused
+/// wherever it comes from: a database may have it as well.
 const UNCHANGED: u32 = u32::MAX;
 const MEANS_UNCHANGED: &str = "this id means 'unchanged' to the kernel";
 
@@ -68,37 +103,41 @@ impl User {
         self.0.subject()
     }
 
+    /// Its primary group, which has no name here.
+    pub(crate) fn group_subject(&self) -> Subject {
+        match self.subject() {
+            Subject::Name(name) => Subject::Name(format!("of user {name}")),
+            path @ Subject::Path(_) => path,
+        }
+    }
+
     pub(crate) fn contains_nul(&self) -> bool {
         matches!(&self.0, NameOrId::Name(name) if name.contains('\0'))
     }
 
     /// The uid alone, as for the owner of a file.
     pub(crate) fn resolve_uid(&self) -> Result<Uid, Error> {
-        match &self.0 {
-            NameOrId::Id(UNCHANGED) => {
-                Err(self.refused(ErrorKind::ChownPidfile(errno::EINVAL), MEANS_UNCHANGED))
-            }
-            NameOrId::Id(uid) => Ok(Uid(*uid)),
-            NameOrId::Name(_) => Ok(self.resolve()?.uid),
-        }
+        let uid = match &self.0 {
+            NameOrId::Id(uid) => Uid(*uid),
+            NameOrId::Name(name) => self.entry_of(name)?.uid,
+        };
+        self.unless_unchanged(uid.0, ErrorKind::ChownPidfile)?;
+        Ok(uid)
     }
 
     fn resolve(&self) -> Result<ResolvedUser, Error> {
-        let failed = |errno| self.error(ErrorKind::LookUpUser(errno));
         match &self.0 {
-            NameOrId::Id(UNCHANGED) => {
-                Err(self.refused(ErrorKind::SetUser(errno::EINVAL), MEANS_UNCHANGED))
+            NameOrId::Id(uid) => {
+                self.unless_unchanged(*uid, ErrorKind::SetUser)?;
+                Ok(ResolvedUser {
+                    uid: Uid(*uid),
+                    entry: sys::user_by_id(Uid(*uid))
+                        .map_err(|errno| self.look_up_failed(errno))?,
+                })
             }
-            NameOrId::Id(uid) => Ok(ResolvedUser {
-                uid: Uid(*uid),
-                entry: sys::user_by_id(Uid(*uid)).map_err(failed)?,
-            }),
             NameOrId::Name(name) => {
-                let name = CString::new(name.as_str())
-                    .map_err(|_| self.error(ErrorKind::UserContainsNul))?;
-                let entry = sys::user_by_name(&name)
-                    .map_err(failed)?
-                    .ok_or_else(|| self.error(ErrorKind::UserNotFound))?;
+                let entry = self.entry_of(name)?;
+                self.unless_unchanged(entry.uid.0, ErrorKind::SetUser)?;
                 Ok(ResolvedUser {
                     uid: entry.uid,
                     entry: Some(entry),
@@ -107,12 +146,26 @@ impl User {
         }
     }
 
-    fn error(&self, kind: ErrorKind) -> Error {
-        Error::from(kind).about(Some(self.subject()))
+    fn entry_of(&self, name: &str) -> Result<UserEntry, Error> {
+        let name = CString::new(name).map_err(|_| self.error(ErrorKind::UserContainsNul))?;
+        sys::user_by_name(&name)
+            .map_err(|errno| self.look_up_failed(errno))?
+            .ok_or_else(|| self.error(ErrorKind::UserNotFound))
     }
 
-    fn refused(&self, kind: ErrorKind, text: &'static str) -> Error {
-        self.error(kind).because(text)
+    fn look_up_failed(&self, errno: Errno) -> Error {
+        self.error(ErrorKind::LookUpUser(errno))
+    }
+
+    fn unless_unchanged(&self, id: u32, refusal: fn(Errno) -> ErrorKind) -> Result<(), Error> {
+        match id {
+            UNCHANGED => Err(self.error(refusal(errno::EINVAL)).because(MEANS_UNCHANGED)),
+            _ => Ok(()),
+        }
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::from(kind).about(Some(self.subject()))
     }
 }
 
@@ -128,16 +181,19 @@ impl Group {
     /// The gid, where `refusal` is the kind of error for an id that is none.
     pub(crate) fn resolve(&self, refusal: fn(Errno) -> ErrorKind) -> Result<Gid, Error> {
         let error = |kind| Error::from(kind).about(Some(self.subject()));
-        match &self.0 {
-            NameOrId::Id(UNCHANGED) => Err(error(refusal(errno::EINVAL)).because(MEANS_UNCHANGED)),
-            NameOrId::Id(gid) => Ok(Gid(*gid)),
+        let gid = match &self.0 {
+            NameOrId::Id(gid) => Gid(*gid),
             NameOrId::Name(name) => {
                 let name =
                     CString::new(name.as_str()).map_err(|_| error(ErrorKind::GroupContainsNul))?;
                 sys::group_by_name(&name)
                     .map_err(|errno| error(ErrorKind::LookUpGroup(errno)))?
-                    .ok_or_else(|| error(ErrorKind::GroupNotFound))
+                    .ok_or_else(|| error(ErrorKind::GroupNotFound))?
             }
+        };
+        match gid {
+            Gid(UNCHANGED) => Err(error(refusal(errno::EINVAL)).because(MEANS_UNCHANGED)),
+            _ => Ok(gid),
         }
     }
 }
@@ -147,9 +203,10 @@ impl Group {
 pub(crate) struct Identity {
     /// `None` leaves the user ids as they are.
     user: Option<Uid>,
-    group: Gid,
-    /// The whole set of supplementary groups, `group` first.
-    groups: Vec<Gid>,
+    /// `None` leaves the group ids as they are.
+    group: Option<Gid>,
+    /// The whole set of supplementary groups; `None` leaves them as they are.
+    groups: Option<Vec<Gid>>,
 }
 
 impl Identity {
@@ -157,35 +214,55 @@ impl Identity {
     pub(crate) fn resolve(
         user: Option<&User>,
         group: Option<&Group>,
+        supplementary: &SupplementaryGroups,
     ) -> Result<Option<Self>, Error> {
         let resolved_user = user.map(User::resolve).transpose()?;
         let resolved_group = group
             .map(|group| group.resolve(ErrorKind::SetGroup))
             .transpose()?;
 
-        let identity = match (user, resolved_user, resolved_group) {
+        let mut identity = match (user, resolved_user, resolved_group) {
             (Some(user), Some(resolved), gid) => {
                 let primary = resolved.entry.as_ref().map(|entry| entry.primary_group);
                 let group = gid
                     .or(primary)
                     .ok_or_else(|| user.error(ErrorKind::PrimaryGroupUnknown))?;
+                user.unless_unchanged(group.0, ErrorKind::SetGroup)?;
+                let groups = match (&resolved.entry, supplementary) {
+                    (_, SupplementaryGroups::Keep | SupplementaryGroups::Only(_)) => None,
+                    (None, SupplementaryGroups::FromDatabase) => Some(vec![group]),
+                    (Some(entry), SupplementaryGroups::FromDatabase) => {
+                        Some(groups_of(user, &entry.name, group)?)
+                    }
+                };
                 Self {
                     user: Some(resolved.uid),
-                    group,
-                    groups: match &resolved.entry {
-                        Some(entry) => groups_of(user, &entry.name, group)?,
-                        None => vec![group],
-                    },
+                    group: Some(group),
+                    groups,
                 }
             }
-            (_, _, Some(group)) => Self {
+            (_, _, group) => Self {
                 user: None,
                 group,
-                groups: vec![group],
+                groups: match supplementary {
+                    SupplementaryGroups::FromDatabase => group.map(|group| vec![group]),
+                    SupplementaryGroups::Keep | SupplementaryGroups::Only(_) => None,
+                },
             },
-            _ => return Ok(None),
         };
-        Ok(Some(identity))
+        if let SupplementaryGroups::Only(groups) = supplementary {
+            let primary = identity.group.unwrap_or_else(|| sys::group_ids().effective);
+            identity.groups = Some(exactly(groups, primary)?);
+        }
+        let changes_nothing = matches!(
+            identity,
+            Self {
+                user: None,
+                group: None,
+                groups: None
+            }
+        );
+        Ok((!changes_nothing).then_some(identity))
     }
 
     pub(crate) fn user(&self) -> Option<Uid> {
@@ -206,31 +283,49 @@ impl Identity {
     /// # Errors
     ///
     /// After [`ErrorKind::PrivilegesRetained`] the process must end.
-    pub(crate) fn assume(&self) -> Result<(), Failure> {
+    pub(crate) fn assume(&self, others: &OtherThreads) -> Result<(), Failure> {
         let before = self.held_now()?;
-        self.set_groups(&before.groups)?;
-        sys::set_group_ids(self.group)
-            .map_err(|errno| Failure::new(ErrorKind::SetGroup(errno), About::Group))?;
+        if let Some(groups) = &self.groups {
+            self.set_groups(&before.groups, groups)?;
+        }
+        if let Some(group) = self.group {
+            sys::set_group_ids(group)
+                .map_err(|errno| Failure::new(ErrorKind::SetGroup(errno), About::Group))?;
+        }
         if let Some(user) = self.user {
             sys::set_user_ids(user)
                 .map_err(|errno| Failure::new(ErrorKind::SetUser(errno), About::User))?;
         }
 
         let after = self.held_now()?;
-        let is_assumed = after.group_ids.are_all(self.group)
-            && self.user.is_none_or(|user| after.user_ids.are_all(user))
-            && same_rights(&after.groups, &self.groups, self.group);
+        let is_assumed = match self.user {
+            Some(user) => after.user_ids.are_all(user),
+            None => after.user_ids == before.user_ids,
+        } && match self.group {
+            Some(group) => after.group_ids.are_all(group),
+            None => after.group_ids == before.group_ids,
+        } && match &self.groups {
+            Some(groups) => same_rights(&after.groups, groups, after.group_ids.effective),
+            None => same_set(
+                after.beside_effective_gid(),
+                &before.beside_effective_gid_once_it_is(after.group_ids.effective),
+            ),
+        };
         if !is_assumed {
             return Err(self.retained("the ids read back are not the ones set"));
         }
-        if after.user_ids.effective == Uid::ROOT || after == before {
+        // Where the saved ids cannot be seen, those may be what has changed.
+        let was_this_before = after == before && after.user_ids.saved.is_some();
+        if after.user_ids.effective == Uid::ROOT || was_this_before {
             // Root can be whoever it likes; and who was this all along has
             // given nothing up.
             return Ok(());
         }
-        match sys::clear_capabilities() {
+        match sys::clear_capabilities(others) {
             Ok(true) => {}
-            Ok(false) => return Err(self.retained("capabilities are left")),
+            Ok(false) => {
+                return Err(self.retained("capabilities are left, here or in another thread"));
+            }
             Err(_) => return Err(self.retained("the capabilities cannot be cleared")),
         }
         if let Some(text) = before.can_be_had_again_by(&after) {
@@ -252,18 +347,19 @@ impl Identity {
         Failure::new(ErrorKind::PrivilegesRetained, self.about()).because(text)
     }
 
-    fn set_groups(&self, present: &[Gid]) -> Result<(), Failure> {
+    fn set_groups(&self, present: &[Gid], wanted: &[Gid]) -> Result<(), Failure> {
         // Where the effective gid is kept as the first of the groups, changing
         // that takes the place of what was there.
-        let keeps_place =
-            !sys::FIRST_GROUP_IS_EFFECTIVE_GID || present.first() == self.groups.first();
-        if same_set(present, &self.groups) && keeps_place {
+        let keeps_place = !sys::FIRST_GROUP_IS_EFFECTIVE_GID || present.first() == wanted.first();
+        let are_all = !sys::HAS_UNLISTED_GROUPS || sys::effective_user() != Uid::ROOT;
+        if same_set(present, wanted) && keeps_place && are_all {
             return Ok(());
         }
-        match sys::set_supplementary_groups(&self.groups) {
+        let primary = self.group.unwrap_or_else(|| sys::group_ids().effective);
+        match sys::set_supplementary_groups(wanted) {
             // An ordinary user who asks for itself: whether the primary group
             // is also listed among the others makes no difference.
-            Err(errno::EPERM) if same_rights(present, &self.groups, self.group) => Ok(()),
+            Err(errno::EPERM) if same_rights(present, wanted, primary) => Ok(()),
             Err(errno) => Err(Failure::new(
                 ErrorKind::SetSupplementaryGroups(errno),
                 self.about(),
@@ -277,21 +373,69 @@ impl Identity {
 /// system does not let a process have so many.
 fn groups_of(user: &User, name: &CStr, primary: Gid) -> Result<Vec<Gid>, Error> {
     let failed = |errno| user.error(ErrorKind::SetSupplementaryGroups(errno));
-    let listed = sys::groups_of(name, primary).map_err(failed)?;
+    let listed = sys::groups_of(name, primary);
+    // Whichever it was: not every C library fails where it cannot read.
+    sys::probe_groups().map_err(|errno| user.error(ErrorKind::LookUpGroup(errno)))?;
+    let listed = listed.map_err(failed)?;
+    for gid in &listed {
+        user.unless_unchanged(gid.0, ErrorKind::SetSupplementaryGroups)?;
+    }
     let mut groups = vec![primary];
-    for gid in listed {
-        if !groups.contains(&gid) {
-            groups.push(gid);
-        }
-    }
-    let most = sys::most_supplementary_groups();
-    if groups.len() > most {
-        return Err(failed(errno::EINVAL).because(format!(
-            "a member of {} groups, where this system allows {most}",
-            groups.len()
-        )));
-    }
+    groups.extend(each_once(listed).into_iter().filter(|&gid| gid != primary));
+    refuse_more_than_allowed(&groups, failed)?;
     Ok(groups)
+}
+
+/// The groups that the caller has named.
+fn exactly(groups: &[Group], primary: Gid) -> Result<Vec<Gid>, Error> {
+    let resolved: Result<Vec<Gid>, Error> = groups
+        .iter()
+        .map(|group| group.resolve(ErrorKind::SetSupplementaryGroups))
+        .collect();
+    let mut groups = each_once(resolved?);
+    if sys::FIRST_GROUP_IS_EFFECTIVE_GID {
+        groups.retain(|&gid| gid != primary);
+        groups.insert(0, primary);
+    }
+    refuse_more_than_allowed(&groups, |errno| {
+        ErrorKind::SetSupplementaryGroups(errno).into()
+    })?;
+    Ok(groups)
+}
+
+/// In order of number.
+fn each_once(mut groups: Vec<Gid>) -> Vec<Gid> {
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+fn refuse_more_than_allowed(
+    groups: &[Gid],
+    refusal: impl FnOnce(Errno) -> Error,
+) -> Result<(), Error> {
+    let most = sys::most_supplementary_groups();
+    if groups.len() <= most {
+        return Ok(());
+    }
+    Err(refusal(errno::EINVAL).because(format!(
+        "{} groups, where this system allows {most}",
+        groups.len()
+    )))
+}
+
+/// Gives up what execve(2) may grant.
+pub(crate) fn set_no_new_privileges(others: &OtherThreads) -> Result<(), Failure> {
+    if others.run() {
+        let failure = Failure::from(ErrorKind::SetNoNewPrivileges(errno::EPERM));
+        return Err(failure.because("another thread would be without"));
+    }
+    match sys::set_no_new_privileges() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Failure::from(ErrorKind::PrivilegesRetained)
+            .because("no_new_privs is not set after it was")),
+        Err(errno) => Err(ErrorKind::SetNoNewPrivileges(errno).into()),
+    }
 }
 
 /// Everything that a change of identity changes.
@@ -311,6 +455,24 @@ impl Held {
         })
     }
 
+    fn beside_effective_gid(&self) -> &[Gid] {
+        match self.groups.split_first() {
+            Some((_, others)) if sys::FIRST_GROUP_IS_EFFECTIVE_GID => others,
+            _ => &self.groups,
+        }
+    }
+
+    /// What that becomes with this effective gid.
+    fn beside_effective_gid_once_it_is(&self, effective: Gid) -> Vec<Gid> {
+        let mut groups = self.beside_effective_gid().to_vec();
+        if sys::EFFECTIVE_GID_SWAPS {
+            if let Some(swapped) = groups.iter_mut().find(|gid| **gid == effective) {
+                *swapped = self.group_ids.effective;
+            }
+        }
+        groups
+    }
+
     /// Tries. Once a try has succeeded the process is nobody's any more, and
     /// has to end.
     fn can_be_had_again_by(&self, after: &Self) -> Option<&'static str> {
@@ -326,8 +488,9 @@ impl Held {
     }
 }
 
+/// Sorted, since there may be tens of thousands.
 fn same_set(one: &[Gid], other: &[Gid]) -> bool {
-    one.iter().all(|gid| other.contains(gid)) && other.iter().all(|gid| one.contains(gid))
+    each_once(one.to_vec()) == each_once(other.to_vec())
 }
 
 /// Whether two sets of supplementary groups grant the same to a process whose
@@ -341,6 +504,10 @@ fn same_rights(one: &[Gid], other: &[Gid], primary: Gid) -> bool {
 mod tests {
     use super::*;
 
+    fn resolve(user: Option<&User>, group: Option<&Group>) -> Result<Option<Identity>, Error> {
+        Identity::resolve(user, group, &SupplementaryGroups::FromDatabase)
+    }
+
     #[test]
     fn sets_of_groups_are_compared_as_sets() {
         let [one, two, three] = [Gid(1), Gid(2), Gid(3)];
@@ -351,21 +518,35 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn all_groups_are_beside_the_effective_gid() {
+        let held = Held {
+            groups: vec![Gid(1), Gid(2)],
+            ..Held::now().expect("ask the kernel")
+        };
+        assert_eq!(held.beside_effective_gid(), [Gid(1), Gid(2)]);
+        assert_eq!(
+            held.beside_effective_gid_once_it_is(Gid(2)),
+            [Gid(1), Gid(2)]
+        );
+    }
+
+    #[test]
     fn an_id_that_means_unchanged_is_refused() {
-        let error = Identity::resolve(Some(&User::from(u32::MAX)), None).expect_err("refused");
+        let error = resolve(Some(&User::from(u32::MAX)), None).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::SetUser(errno::EINVAL));
-        let error = Identity::resolve(None, Some(&Group::from(u32::MAX))).expect_err("refused");
+        let error = resolve(None, Some(&Group::from(u32::MAX))).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::SetGroup(errno::EINVAL));
     }
 
     #[test]
     fn a_user_without_an_entry_needs_a_group() {
         let nobody_at_all = User::from(4_000_000_001);
-        let error = Identity::resolve(Some(&nobody_at_all), None).expect_err("refused");
+        let error = resolve(Some(&nobody_at_all), None).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::PrimaryGroupUnknown);
-        let identity = Identity::resolve(Some(&nobody_at_all), Some(&Group::from(5)))
+        let identity = resolve(Some(&nobody_at_all), Some(&Group::from(5)))
             .expect("resolved")
             .expect("an identity");
-        assert_eq!(identity.groups, [Gid(5)]);
+        assert_eq!(identity.groups, Some(vec![Gid(5)]));
     }
 }

@@ -41,35 +41,50 @@
 //! | launcher | look up users and groups | [`user`], [`group`], [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
 //! | | count threads | [`start_checked`], [`execute_checked`] | | |
 //! | | flush standard output | | | |
-//! | | block signals | | 2, 3: left to the caller | |
+//! | | block signals | | | |
 //! | | fork | | 5 | yes |
 //! | intermediate | setsid | | 6 | yes |
+//! | | signal actions | [`reset_signals`] | 2 | |
+//! | | close inherited descriptors | [`close_inherited_fds`] | 1 | |
 //! | | umask | [`umask`] | 10 | |
 //! | | working directory | [`working_directory`] | 11 | to `/` |
 //! | | open, lock and truncate the pid file | [`pid_file`] | 12 | |
 //! | | fork, so that the daemon can acquire no terminal | | 7, 8 | |
 //! | daemon | redirect the standard streams | [`stdin`], [`stdout`], [`stderr`] | 9 | yes |
 //! | | change the owner of the pid file | [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
-//! | | restore the signal mask | | | |
+//! | | restore the signal mask, or empty it | [`reset_signals`] | 3 | |
 //! | | privileged action | [`privileged_action`] | | |
 //! | | root directory | [`chroot`] | | |
-//! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`] | 13 | |
+//! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`], [`supplementary_groups`] | 13 | |
+//! | | no new privileges | [`no_new_privileges`] | | |
 //! | | write the pid | [`pid_file`] | 12 | |
 //! | | initialize | [`initialize`] | | |
 //! | | report ready, await the acknowledgement | [`deferred_readiness`] | 14 | |
 //! | launcher | tell systemd, if it has asked | | | |
 //! | | return, or `_exit(0)` | | 15 | yes |
 //!
-//! The intermediate's steps from the umask on are the daemon's, which inherits
-//! their effect. The intermediate stays until the start is committed or has
+//! The intermediate's steps after setsid are the daemon's, which inherits their
+//! effect. The intermediate stays until the start is committed or has
 //! failed: it sees the launcher go, and the daemon die. If more than one step
 //! would fail, the first in this order is the error.
 //!
 //! In the [`foreground`] the same steps are taken by the one process, without
 //! the forks and the session.
 //!
-//! Signals are blocked from before the first fork until just before the
-//! privileged action. Dispositions are left as they are.
+//! # Signals during the start
+//!
+//! All signals are blocked from before the first fork until just before the
+//! privileged action, in the intermediate for its whole life: no handler of the
+//! launcher's runs there, nor in the daemon before the caller's own code does.
+//! From then on the daemon has the launcher's handlers, unless they were reset,
+//! until it sets its own. The launcher itself has its mask back while it waits.
+//!
+//! What arrives in the daemon meanwhile takes effect then: by the action that
+//! was inherited, or by the default one after [`reset_signals`]. A daemon that
+//! ends of it has not been started: the launcher returns
+//! [`ErrorKind::DaemonExited`] with the signal. Ctrl-C in the launcher's
+//! terminal reaches neither of the two, for they are in another session; it
+//! ends the launcher, and with it the start.
 //!
 //! # Which entry point do I want?
 //!
@@ -120,8 +135,9 @@
 //!
 //! # What it does not do
 //!
-//! - It does not close descriptors that the caller has open, nor change signal
-//!   dispositions, resource limits, the environment or the locale.
+//! - Unless told so, by [`close_inherited_fds`] and [`reset_signals`], it does
+//!   not close descriptors that the caller has open, nor change signal actions;
+//!   and never resource limits, the environment or the locale.
 //! - It does not restart a daemon, rotate logs, or watch over it once it is
 //!   ready. Where there is a service manager, let that do so.
 //! - It does not remove the pid file unless told to, by a [`PidFileGuard`]: the
@@ -132,9 +148,10 @@
 //!
 //! # Platforms
 //!
-//! Linux, FreeBSD and macOS are supported. NetBSD, OpenBSD, DragonFly and
-//! illumos are best effort; there the checked entry points refuse, since
-//! nothing counts threads. On targets other than Unix the crate is empty.
+//! Linux, FreeBSD and macOS are supported: see PLATFORMS.md for what was run
+//! where. NetBSD, OpenBSD, DragonFly and illumos are best effort; there the
+//! checked entry points refuse, since nothing counts threads. On targets other
+//! than Unix the crate is empty.
 //!
 //! [`user`]: Daemonize::user
 //! [`group`]: Daemonize::group
@@ -148,6 +165,10 @@
 //! [`stderr`]: Daemonize::stderr
 //! [`chroot`]: Daemonize::chroot
 //! [`privileged_action`]: Daemonize::privileged_action
+//! [`close_inherited_fds`]: Daemonize::close_inherited_fds
+//! [`reset_signals`]: Daemonize::reset_signals
+//! [`supplementary_groups`]: Daemonize::supplementary_groups
+//! [`no_new_privileges`]: Daemonize::no_new_privileges
 //! [`initialize`]: Daemonize::initialize
 //! [`deferred_readiness`]: Daemonize::deferred_readiness
 //! [`foreground`]: Daemonize::foreground
@@ -161,7 +182,9 @@
 mod actions;
 mod daemonize;
 mod error;
+mod held;
 mod identity;
+mod inherited;
 mod notify;
 mod panics;
 mod pid_file;
@@ -175,7 +198,7 @@ mod sys;
 
 pub use daemonize::{Child, Daemonize, Mask, Outcome, Parent, stage};
 pub use error::{Error, ErrorKind};
-pub use identity::{Group, User};
+pub use identity::{Group, SupplementaryGroups, User};
 pub use notify::supervised;
 pub use pid_file::{PidFile, PidFileGuard};
 pub use readiness::Readiness;

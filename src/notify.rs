@@ -3,17 +3,17 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use crate::sys::{self, Pid};
+use crate::sys::{self, CARRIED, Errno, Pid};
 
 const SOCKET: &str = "NOTIFY_SOCKET";
 const EXEC_PID: &str = "SYSTEMD_EXEC_PID";
 
-/// How long a service manager that does not read is waited for.
-const BARRIER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a service manager that does not read is waited for, each time.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether this process was started by a service manager that waits to be told
 /// that it is ready, as systemd does for `Type=notify`.
@@ -57,19 +57,30 @@ impl NotifySocket {
         let address = notify_socket()?;
         let socket = UnixDatagram::unbound().ok()?;
         connect(&socket, &address).ok()?;
+        socket.set_write_timeout(Some(TIMEOUT)).ok()?;
         Some(Self(socket))
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// This process is ready.
     pub(crate) fn tell_ready(&self) {
-        let _ = self.0.send(b"READY=1\n");
+        let _ = self.send(b"READY=1\n");
     }
 
     /// Another process is ready, and the main one from now on.
     pub(crate) fn tell_ready_on_behalf_of(&self, daemon: Pid) {
         let message = format!("MAINPID={}\nREADY=1\n", daemon.number());
-        let _ = self.0.send(message.as_bytes());
-        self.await_taken();
+        if self.send(message.as_bytes()).is_ok() {
+            self.await_taken();
+        }
+    }
+
+    /// Again where a signal interrupts it, which with a time limit it does.
+    fn send(&self, message: &[u8]) -> Result<usize, Errno> {
+        sys::send(self.0.as_fd(), message, [None; CARRIED])
     }
 
     /// Returns when what was sent so far has been read, as sd_notify_barrier(3)
@@ -83,7 +94,7 @@ impl NotifySocket {
         if sys::send(self.0.as_fd(), b"BARRIER=1", carried).is_ok() {
             drop(theirs);
             // Its end of file: whoever reads the message closes what it holds.
-            sys::await_readable(ours.as_fd(), Some(BARRIER_TIMEOUT));
+            sys::await_readable(ours.as_fd(), Some(TIMEOUT));
         }
     }
 }

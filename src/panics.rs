@@ -47,36 +47,93 @@ pub(crate) fn remember() {
     });
 }
 
+/// While this lives, no other thread changes what is reported where a panic
+/// aborts: see [`held::freeze`](crate::held::freeze).
+pub(crate) fn freeze() -> impl Sized {
+    #[cfg(panic = "abort")]
+    aborting::freeze()
+}
+
 #[cfg(panic = "abort")]
 pub(crate) mod aborting {
+    use std::mem;
     use std::sync::{Mutex, PoisonError};
 
+    use crate::held;
     use crate::report::{DaemonEnd, Failure, Message};
-    use crate::sys::Pid;
+    use crate::sys::Process;
 
     /// Whom a panic is reported to, in which process, and as what.
-    static PENDING: Mutex<Option<(DaemonEnd, Pid, Failure)>> = Mutex::new(None);
+    static PENDING: Mutex<Option<Expected>> = Mutex::new(None);
+
+    struct Expected {
+        launcher: DaemonEnd,
+        process: Process,
+        failure: Failure,
+    }
+
+    pub(super) fn freeze() -> impl Sized {
+        PENDING.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands out what was expected, if it was of this process: a copy of it is
+    /// forgotten.
+    fn replace(expected: Option<Expected>) -> Option<Expected> {
+        let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = mem::replace(&mut *pending, expected)?;
+        if before.process == Process::current() {
+            held::release(before.launcher.descriptor());
+            Some(before)
+        } else {
+            mem::forget(before);
+            None
+        }
+    }
 
     /// From now on a panic is reported as this failure, until [`settle`].
     pub(crate) fn expect(launcher: &DaemonEnd, failure: Failure) {
         if let Ok(launcher) = launcher.try_clone() {
-            let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-            *pending = Some((launcher, Pid::current(), failure));
+            held::hold(launcher.descriptor());
+            replace(Some(Expected {
+                launcher,
+                process: Process::current(),
+                failure,
+            }));
         }
     }
 
     /// The start is committed, or has failed.
     pub(crate) fn settle() {
-        *PENDING.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        replace(None);
     }
 
     pub(super) fn report(text: &str) {
-        let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((launcher, process, failure)) = pending.take() {
-            if process == Pid::current() {
-                let text = format!("{}{text}", failure.text);
-                let _ = launcher.tell(&Message::Failed(failure.because(text)));
-            }
+        if let Some(expected) = replace(None) {
+            let text = format!("{}{text}", expected.failure.text);
+            let failure = expected.failure.because(text);
+            let _ = expected.launcher.tell(&Message::Failed(failure));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_has_the_text_it_was_given_if_any() {
+        let said = |panic: fn()| text_of(&*panic::catch_unwind(panic).expect_err("it panics"));
+        assert_eq!(said(|| panic!("word by word")), "word by word");
+        assert_eq!(said(|| panic!("of {} pieces", 2)), "of 2 pieces");
+        assert_eq!(said(|| panic::panic_any(2)), "");
+    }
+
+    #[test]
+    fn the_last_panic_of_this_thread_is_known_once() {
+        remember();
+        let _ = panic::catch_unwind(|| panic!("the first"));
+        let _ = panic::catch_unwind(|| panic!("the last"));
+        assert_eq!(last_of_this_thread(), "the last");
+        assert_eq!(last_of_this_thread(), "");
     }
 }

@@ -1,16 +1,17 @@
 //! The pid file of a running daemon: who it is, signals to it, its end.
 
 use std::ffi::CString;
-use std::fs;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::pid_lock::{self, OpenPidFile, parse_pid};
-use crate::sys::{self, Attributes, Directory, FileKind, Gid, Lock, Open, Pid, Signal, Uid, errno};
+use crate::sys::{
+    self, Attributes, Directory, FileKind, Lock, Open, Pid, Process, Signal, Uid, errno,
+};
 
 /// The pid file of a daemon that may be running, as
 /// [`Daemonize::pid_file`](crate::Daemonize::pid_file) makes it.
@@ -41,7 +42,8 @@ use crate::sys::{self, Attributes, Directory, FileKind, Gid, Lock, Open, Pid, Si
 ///
 /// On Linux, signals go through a pidfd that was opened before the process was
 /// verified, so that they never reach another. On FreeBSD and macOS the pid
-/// may be another's in the instants between. On the other platforms nothing
+/// may be another's in the instants between; and FreeBSD can forbid ordinary users
+/// to look at processes, also their own (`security.bsd.unprivileged_proc_debug`). On the other platforms nothing
 /// can verify a process: what needs it fails with
 /// [`Unsupported`](io::ErrorKind::Unsupported).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +62,8 @@ struct Running {
 
 /// How long a process may take to be gone after SIGKILL.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
-const SENSE_PATIENCE: Duration = Duration::from_millis(100);
+/// On a machine with much to do an instant may be long.
+const SENSE_PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
 
 impl PidFile {
@@ -80,8 +83,8 @@ impl PidFile {
     /// [`InvalidData`](io::ErrorKind::InvalidData) where the lock is held but
     /// the content is no pid, or that of a process that does not have the file
     /// open; [`PermissionDenied`](io::ErrorKind::PermissionDenied) where the
-    /// process is another user's, and may not be looked at; and what open(2)
-    /// fails with.
+    /// process may not be looked at: another user's, or one that was another's, as
+    /// a daemon that has changed its identity was; and what open(2) fails with.
     pub fn running(&self) -> io::Result<Option<u32>> {
         Ok(self.find()?.map(|running| running.pid.number()))
     }
@@ -96,9 +99,9 @@ impl PidFile {
     ///
     /// As root, a file or directory that others can write to is refused with
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) (a directory with
-    /// the sticky bit is not); and where either belongs to another user, so is
-    /// a process that is not wholly that user's: whoever can make a pid file
-    /// can name any process in it.
+    /// the sticky bit is not), and so is a file with other hard links; and where
+    /// either belongs to another user, so is a process that is not wholly that
+    /// user's: whoever can make a pid file can name any process in it.
     pub fn signal(&self, signal: i32) -> io::Result<bool> {
         match self.find()? {
             Some(running) => self.signal_running(&running, Signal(signal)),
@@ -216,7 +219,11 @@ impl PidFile {
     }
 
     fn signal_running(&self, running: &Running, signal: Signal) -> io::Result<bool> {
-        self.refuse_what_others_chose(running)?;
+        match self.refuse_what_others_chose(running) {
+            // It has ended meanwhile.
+            Err(error) if error.raw_os_error() == Some(errno::ESRCH) => return Ok(false),
+            allowed => allowed?,
+        }
         let sent = match &running.process {
             Some(process) => sys::signal_process(process.as_fd(), signal),
             None => sys::signal_pid(running.pid, signal),
@@ -234,17 +241,18 @@ impl PidFile {
         }
         let denied = |text: &'static str| Err(self.error(io::ErrorKind::PermissionDenied, text));
         let file = &running.attributes;
-        let folder = match self.path.parent() {
-            Some(folder) if folder != Path::new("") => fs::metadata(folder)?,
-            _ => fs::metadata(".")?,
-        };
-        if pid_lock::others_can_write(file.mode, file.group) {
+        let (folder_descriptor, folder) = self.folder()?;
+        if pid_lock::others_can_write(running.pid_file.as_fd(), file) {
             return denied("other users can write to it");
         }
-        if pid_lock::others_can_replace_in(folder.mode(), Gid(folder.gid())) {
+        if pid_lock::others_can_replace_in(folder_descriptor.as_fd(), &folder) {
             return denied("other users can write to its directory");
         }
-        let owners = [file.owner, Uid(folder.uid())];
+        // Who may make links may give another daemon's pid file this name.
+        if file.links > 1 {
+            return denied("it has other hard links");
+        }
+        let owners = [file.owner, folder.owner];
         for owner in owners.into_iter().filter(|owner| *owner != Uid::ROOT) {
             let users = sys::users_of(running.pid).map_err(io::Error::from_raw_os_error)?;
             if users.iter().any(|user| *user != owner) {
@@ -252,6 +260,18 @@ impl PidFile {
             }
         }
         Ok(())
+    }
+
+    fn folder(&self) -> io::Result<(OwnedFd, Attributes)> {
+        let folder = match self.path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let folder = CString::new(folder.as_os_str().as_bytes())?;
+        let opened = sys::open_at(Directory::Working, &folder, Open::Directory);
+        let opened = opened.map_err(io::Error::from_raw_os_error)?;
+        let attributes = sys::attributes(opened.as_fd()).map_err(io::Error::from_raw_os_error)?;
+        Ok((opened, attributes))
     }
 
     fn error(&self, kind: io::ErrorKind, text: impl AsRef<str>) -> io::Error {
@@ -313,9 +333,10 @@ fn is_unlocked(pid_file: &OwnedFd) -> io::Result<bool> {
 #[must_use = "the pid file is removed when this is dropped"]
 #[derive(Debug)]
 pub struct PidFileGuard {
-    pid_file: OpenPidFile,
+    /// `None` once it was dropped.
+    pid_file: Option<OpenPidFile>,
     path: Option<CString>,
-    process: Pid,
+    process: Process,
 }
 
 impl PidFileGuard {
@@ -327,18 +348,24 @@ impl PidFileGuard {
     pub fn take() -> Option<Self> {
         let (pid_file, path) = pid_lock::take_kept()?;
         Some(Self {
-            pid_file,
+            pid_file: Some(pid_file),
             path,
-            process: Pid::current(),
+            process: Process::current(),
         })
     }
 }
 
 impl Drop for PidFileGuard {
     fn drop(&mut self) {
-        // A copy made by fork(2) is not the daemon.
-        if self.process == Pid::current() {
-            self.pid_file.remove(self.path.as_deref());
+        let Some(pid_file) = self.pid_file.take() else {
+            return;
+        };
+        if self.process == Process::current() {
+            pid_file.remove(self.path.as_deref());
+            pid_file.close();
+        } else {
+            // A copy made by fork(2) is not the daemon.
+            mem::forget(pid_file);
         }
     }
 }

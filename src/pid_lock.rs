@@ -7,8 +7,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
+use crate::held;
 use crate::report::{About, Failure};
-use crate::sys::{self, Attributes, Directory, Errno, FileKind, Gid, Lock, Open, Pid, Uid, errno};
+use crate::sys::{
+    self, Attributes, Directory, Errno, FileKind, Gid, Lock, Open, Pid, Process, Uid, errno,
+};
 
 /// Where the pid file is to be and whom it may belong to: all that has to be
 /// looked up has been.
@@ -36,15 +39,32 @@ pub(crate) struct OpenPidFile {
 
 /// The pid files that this process holds for good. It is their owner in name
 /// only: that the process ends is what closes them.
-static KEPT: Mutex<Vec<(OpenPidFile, Option<CString>)>> = Mutex::new(Vec::new());
+static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
 
-fn kept() -> MutexGuard<'static, Vec<(OpenPidFile, Option<CString>)>> {
+struct Kept {
+    pid_file: OpenPidFile,
+    /// Its absolute path if that is known.
+    path: Option<CString>,
+    /// Whose it is: what a copy made by fork(2) has of it is not its own.
+    process: Process,
+}
+
+fn kept() -> MutexGuard<'static, Vec<Kept>> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands out the last one, with its absolute path if that is known.
+/// While this lives nobody changes them: see [`held::freeze`].
+pub(crate) fn freeze_kept() -> impl Sized {
+    kept()
+}
+
+/// Hands out this process's last one, with its absolute path if that is known.
 pub(crate) fn take_kept() -> Option<(OpenPidFile, Option<CString>)> {
-    kept().pop()
+    let mut kept = kept();
+    if kept.last()?.process != Process::current() {
+        return None;
+    }
+    kept.pop().map(|last| (last.pid_file, last.path))
 }
 
 /// The lock of a prober is gone in a moment; a daemon's is not.
@@ -138,8 +158,11 @@ impl PidFilePlan {
                 .map_err(|failure| (None, failure))?;
             // A lock on a file that somebody has replaced meanwhile guards
             // nothing.
-            let is_still_there = sys::attributes_at(directory, name)
-                .is_ok_and(|at_path| at_path.id == attributes.id);
+            let is_still_there = match sys::attributes_at(directory, name) {
+                Ok(at_path) => at_path.id == attributes.id,
+                Err(errno::ENOENT) => false,
+                Err(errno) => return Err((None, failure(ErrorKind::OpenPidfile(errno)))),
+            };
             if !is_still_there && Instant::now() < patience_ends {
                 sys::pause(PAUSE);
                 continue;
@@ -171,7 +194,7 @@ impl PidFilePlan {
         if !owners.contains(&Some(attributes.owner)) {
             return refused("its directory belongs to another user");
         }
-        if others_can_replace_in(attributes.mode, attributes.group) {
+        if others_can_replace_in(folder.as_fd(), &attributes) {
             return refused("other users can write to its directory");
         }
         Ok(Some(folder))
@@ -201,19 +224,24 @@ impl PidFilePlan {
     }
 }
 
-/// Whether users other than root and the owner can write to a file.
-pub(crate) fn others_can_write(mode: u32, group: Gid) -> bool {
-    let others = match group {
-        Gid::ROOT => WRITABLE_BY_OTHERS & !GROUP,
-        _ => WRITABLE_BY_OTHERS,
-    };
-    mode & others != 0
+/// Whether users other than root and the owner can write to an open file. The
+/// members of a group of the system's own are as good as root.
+pub(crate) fn others_can_write(descriptor: BorrowedFd<'_>, attributes: &Attributes) -> bool {
+    let mut others = WRITABLE_BY_OTHERS;
+    if sys::SYSTEM_GROUPS.contains(&attributes.group) {
+        others &= !GROUP;
+        // Then the bits of the group are those of others as well.
+        if attributes.mode & GROUP & WRITABLE_BY_OTHERS != 0 && sys::has_access_list(descriptor) {
+            return true;
+        }
+    }
+    attributes.mode & others != 0
 }
 
-/// Whether they can replace a file in a directory. The sticky bit keeps them
-/// from it.
-pub(crate) fn others_can_replace_in(mode: u32, group: Gid) -> bool {
-    others_can_write(mode, group) && mode & STICKY == 0
+/// Whether they can replace a file in an open directory. The sticky bit keeps
+/// them from it.
+pub(crate) fn others_can_replace_in(folder: BorrowedFd<'_>, attributes: &Attributes) -> bool {
+    others_can_write(folder, attributes) && attributes.mode & STICKY == 0
 }
 
 /// The folder of a path and the name in it, both never empty.
@@ -270,7 +298,14 @@ fn make_unwritable_by_others(
     if attributes.mode & WRITABLE_BY_OTHERS == 0 {
         return Ok(descriptor);
     }
-    match sys::change_mode(descriptor.as_fd(), attributes.mode & !WRITABLE_BY_OTHERS) {
+    // Read back: file systems that have no modes of their own may ignore it.
+    let changed = sys::change_mode(descriptor.as_fd(), attributes.mode & !WRITABLE_BY_OTHERS)
+        .and_then(|()| sys::attributes(descriptor.as_fd()))
+        .and_then(|now| match now.mode & WRITABLE_BY_OTHERS {
+            0 => Ok(()),
+            _ => Err(errno::EPERM),
+        });
+    match changed {
         Ok(()) => Ok(descriptor),
         Err(errno) => {
             let failure = failure(ErrorKind::OpenPidfile(errno))
@@ -301,12 +336,28 @@ impl OpenPidFile {
         self.descriptor.as_fd()
     }
 
+    /// Unlocks the file as well, unless others have it open.
+    pub(crate) fn close(self) {
+        held::close(self.descriptor);
+    }
+
     /// Gives the file to its new owner. Async-signal-safe.
     pub(crate) fn change_owner(&self, plan: &PidFilePlan) -> Result<(), Failure> {
         if plan.new_owner.is_none() && plan.new_group.is_none() {
             return Ok(());
         }
+        // Read back: file systems that have no owners of their own may ignore it.
         sys::change_owner(self.descriptor(), plan.new_owner, plan.new_group)
+            .and_then(|()| sys::attributes(self.descriptor()))
+            .and_then(|now| {
+                let is_owner = plan.new_owner.is_none_or(|owner| now.owner == owner);
+                let is_group = plan.new_group.is_none_or(|group| now.group == group);
+                if is_owner && is_group {
+                    Ok(())
+                } else {
+                    Err(errno::EPERM)
+                }
+            })
             .map_err(|errno| failure(ErrorKind::ChownPidfile(errno)))
     }
 
@@ -331,8 +382,8 @@ impl OpenPidFile {
         if !self.is_ours {
             return;
         }
-        if sys::offset(self.descriptor()) != Ok(CLEARED) {
-            let _ = sys::truncate(self.descriptor());
+        if sys::offset(self.descriptor()) != Ok(CLEARED) && sys::truncate(self.descriptor()).is_ok()
+        {
             let _ = sys::set_offset(self.descriptor(), CLEARED);
         }
         let _ = sys::lock(self.descriptor(), Lock::None);
@@ -340,7 +391,12 @@ impl OpenPidFile {
 
     /// Keeps file and lock for as long as this process lives.
     pub(crate) fn keep(self, path: Option<CString>) {
-        kept().push((self, path));
+        held::hold(self.descriptor());
+        kept().push(Kept {
+            pid_file: self,
+            path,
+            process: Process::current(),
+        });
     }
 
     /// Empties the file, and removes it if that is what the path leads to. It

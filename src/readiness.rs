@@ -2,15 +2,18 @@
 
 use std::ffi::CString;
 use std::fmt::{self, Display};
+use std::mem;
+use std::os::fd::BorrowedFd;
 use std::thread;
 
 use crate::actions::text_of;
 use crate::error::{Error, ErrorKind};
+use crate::held;
 use crate::notify::NotifySocket;
 use crate::panics;
 use crate::pid_lock::OpenPidFile;
 use crate::report::{DaemonEnd, Failure, Message};
-use crate::sys::{self, Pid};
+use crate::sys::{self, Process};
 
 /// Who is to hear that the daemon is ready.
 pub(crate) enum Listener {
@@ -33,11 +36,26 @@ pub(crate) struct Pending {
     pub(crate) pid_file: Option<OpenPidFile>,
     /// To remove it by.
     pub(crate) pid_file_path: Option<CString>,
-    pub(crate) daemon: Pid,
+    pub(crate) daemon: Process,
     pub(crate) on_failure: OnFailure,
 }
 
 impl Pending {
+    /// To be called before the caller's code runs. Allocates nothing in a daemon:
+    /// see [`held::freeze`].
+    pub(crate) fn hold(&self) {
+        self.descriptors().for_each(held::hold);
+    }
+
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let listener = match &self.listener {
+            Listener::Launcher(launcher) => Some(launcher.descriptor()),
+            Listener::ServiceManager(socket) => socket.as_ref().map(NotifySocket::descriptor),
+        };
+        let pid_file = self.pid_file.as_ref().map(OpenPidFile::descriptor);
+        [listener, pid_file].into_iter().flatten()
+    }
+
     /// Where a panic aborts, the hook has to report it.
     #[cfg(panic = "abort")]
     pub(crate) fn expect_panic(&self, failure: Failure) {
@@ -52,9 +70,8 @@ impl Pending {
     pub(crate) fn commit(&mut self) -> Result<(), Failure> {
         match &self.listener {
             Listener::Launcher(launcher) => {
-                if launcher.tell(&Message::Ready(self.daemon)).is_err()
-                    || !launcher.await_acknowledgement()
-                {
+                launcher.tell(&Message::Ready)?;
+                if !launcher.await_acknowledgement() {
                     return Err(ErrorKind::LauncherGone.into());
                 }
                 #[cfg(panic = "abort")]
@@ -87,6 +104,18 @@ impl Pending {
 
     fn is_in_foreground(&self) -> bool {
         matches!(self.listener, Listener::ServiceManager(_))
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.daemon == Process::current() {
+            self.descriptors().for_each(held::release);
+        } else {
+            let none = Listener::ServiceManager(None);
+            mem::forget(mem::replace(&mut self.listener, none));
+            mem::forget(self.pid_file.take());
+        }
     }
 }
 
@@ -157,7 +186,8 @@ impl Readiness {
             let failure = Failure::from(ErrorKind::NotReady).because(text_of(&reason));
             pending.fail(&failure);
             if pending.is_in_foreground() {
-                eprintln!("{}", Error::from(failure.kind).because(failure.text));
+                let error = Error::from(failure.kind).because(failure.text);
+                error.to_standard_error();
             }
         }
         sys::exit_now(1)
@@ -166,7 +196,7 @@ impl Readiness {
     fn take_in_this_process(&mut self) -> Option<Pending> {
         self.pending
             .take()
-            .filter(|pending| pending.daemon == Pid::current())
+            .filter(|pending| pending.daemon == Process::current())
     }
 }
 
@@ -186,5 +216,16 @@ impl Drop for Readiness {
 impl fmt::Debug for Readiness {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Readiness").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_readiness_shows_its_name_alone() {
+        let readiness = Readiness { pending: None };
+        assert_eq!(format!("{readiness:?}"), "Readiness { .. }");
     }
 }

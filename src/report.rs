@@ -106,9 +106,8 @@ impl From<ErrorKind> for Failure {
 /// What daemon and intermediate tell the launcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// From the daemon, which this is: all is done, and waits for the
-    /// acknowledgement.
-    Ready(Pid),
+    /// From the daemon: all is done, and waits for the acknowledgement.
+    Ready,
     /// From either: the start has failed.
     Failed(Failure),
     /// From the intermediate: there is a daemon. What comes along lets the
@@ -121,8 +120,15 @@ pub(crate) enum Message {
     Ended(Option<ExitStatus>),
     /// From the intermediate: the time was up, and the daemon was ended.
     TimedOut,
-    /// From the intermediate: as told, the daemon is left alone. Its last.
-    StoodDown,
+    /// From the intermediate: as told, the daemon, which this is, is left
+    /// alone. Its last. Not for the daemon to say: by then it may be anybody's.
+    StoodDown(Pid),
+}
+
+impl From<ErrorKind> for Message {
+    fn from(kind: ErrorKind) -> Self {
+        Self::Failed(kind.into())
+    }
 }
 
 /// Whether the pid file's descriptor comes along, and whose the lock is.
@@ -140,7 +146,7 @@ const HEADER: usize = 16;
 const LONGEST: usize = HEADER + LONGEST_TEXT;
 
 /// A message as bytes:
-/// tag, about or flags, kind or pid file (2), errno (4), pid or status (4),
+/// tag, about or flags, kind or pid file (2), errno or status (4), pid (4),
 /// length of the text (2), nothing (2), text.
 struct Frame {
     bytes: [u8; LONGEST],
@@ -186,7 +192,7 @@ const TIMED_OUT: u8 = 6;
 impl Message {
     fn encode(&self) -> Frame {
         match self {
-            Self::Ready(daemon) => Frame::new(READY, 0, 0, 0, daemon.number(), ""),
+            Self::Ready => Frame::new(READY, 0, 0, 0, 0, ""),
             Self::Failed(failure) => Frame::new(
                 FAILED,
                 failure.about as u8,
@@ -210,7 +216,7 @@ impl Message {
                 let raw = status.map_or(0, ExitStatus::into_raw);
                 Frame::new(ENDED, u8::from(status.is_some()), 0, raw, 0, "")
             }
-            Self::StoodDown => Frame::new(STOOD_DOWN, 0, 0, 0, 0, ""),
+            Self::StoodDown(daemon) => Frame::new(STOOD_DOWN, 0, 0, 0, daemon.number(), ""),
             Self::TimedOut => Frame::new(TIMED_OUT, 0, 0, 0, 0, ""),
         }
     }
@@ -233,7 +239,7 @@ impl Message {
             return Ok(None);
         };
         let message = match header[0] {
-            READY => Self::Ready(Pid::from_number(number).ok_or(errno::EPROTO)?),
+            READY => Self::Ready,
             FAILED => Self::Failed(Failure {
                 kind: ErrorKind::from_number(two(2), code).ok_or(errno::EPROTO)?,
                 about: About::from_number(header[1]).ok_or(errno::EPROTO)?,
@@ -249,7 +255,7 @@ impl Message {
                 },
             },
             ENDED => Self::Ended((header[1] != 0).then(|| ExitStatus::from_raw(code))),
-            STOOD_DOWN => Self::StoodDown,
+            STOOD_DOWN => Self::StoodDown(Pid::from_number(number).ok_or(errno::EPROTO)?),
             TIMED_OUT => Self::TimedOut,
             _ => return Err(errno::EPROTO),
         };
@@ -272,6 +278,13 @@ fn send(
         descriptors = [None; CARRIED];
     }
     Ok(())
+}
+
+/// Whether a send has failed because nobody is left to read it. Before 15,
+/// FreeBSD says ENOTCONN where the other end goes at that instant (`uipc_send` of
+/// sys/kern/uipc_usrreq.c).
+fn is_gone(errno: Errno) -> bool {
+    matches!(errno, errno::EPIPE | errno::ECONNRESET | errno::ENOTCONN)
 }
 
 /// What the launcher answers, a byte each.
@@ -328,7 +341,8 @@ impl Inbox {
                     return Ok(Received::Nothing);
                 }
                 // The other end was closed with bytes unread.
-                Err(_) => self.open = false,
+                Err(errno::ECONNRESET) => self.open = false,
+                Err(errno) => return Err(errno),
             }
         }
     }
@@ -349,14 +363,14 @@ pub(crate) struct LauncherEnds {
 }
 
 impl LauncherEnds {
-    /// Waits until there may be something to look at.
-    pub(crate) fn wait(&self) {
+    /// Waits until there may be something to look at, or the time is up.
+    pub(crate) fn wait(&self, timeout: Option<Duration>) {
         let ends = [self.daemon.waited_for(), self.intermediate.waited_for()];
-        sys::wait_readable(ends, None);
+        sys::wait_readable(ends, timeout);
     }
 
-    pub(crate) fn wait_for_intermediate(&self) {
-        sys::wait_readable([self.intermediate.waited_for(), None], None);
+    pub(crate) fn wait_for_intermediate(&self, timeout: Option<Duration>) {
+        sys::wait_readable([self.intermediate.waited_for(), None], timeout);
     }
 
     pub(crate) fn hear_daemon(&mut self) -> Result<Received, Errno> {
@@ -376,21 +390,41 @@ impl LauncherEnds {
     }
 
     /// Tells the intermediate to leave the daemon alone and to end. One that
-    /// is gone will be missed when it should confirm.
-    pub(crate) fn stand_down(&self) {
-        let _ = self.intermediate.answer(STAND_DOWN);
+    /// is gone will be missed when it should confirm; one that only seems to be
+    /// takes it for the launcher's end.
+    pub(crate) fn stand_down(&self) -> Result<(), Errno> {
+        match self.intermediate.answer(STAND_DOWN) {
+            Err(errno) if !is_gone(errno) => Err(errno),
+            Err(_) => {
+                self.leave_intermediate();
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Tells the intermediate to end the daemon, which has failed, if it does
-    /// not end by itself.
+    /// not end by itself. If that cannot be told, it takes the end of file for
+    /// the launcher's end, which comes to the same.
     pub(crate) fn end_daemon(&self) {
-        let _ = self.intermediate.answer(END_DAEMON);
+        if self.intermediate.answer(END_DAEMON).is_err() {
+            self.leave_intermediate();
+        }
     }
 
-    /// Tells a daemon that nobody watches over that the start is off, and
-    /// waits for it to be gone. False if the time was up first.
-    pub(crate) fn turn_away(mut self, patience: Duration) -> bool {
+    /// Ends the talk with an intermediate that has ended it. One that is there
+    /// all the same takes it for the launcher's end.
+    pub(crate) fn leave_intermediate(&self) {
+        sys::end_writing(self.intermediate.socket.as_fd());
+    }
+
+    /// Tells a daemon that nobody watches over that the start is off.
+    pub(crate) fn turn_away(&self) {
         sys::end_writing(self.daemon.socket.as_fd());
+    }
+
+    /// Waits for the daemon to be gone. False if the time was up first.
+    pub(crate) fn await_daemons_end(mut self, patience: Duration) -> bool {
         let patience_ends = Instant::now() + patience;
         loop {
             let left = patience_ends.saturating_duration_since(Instant::now());
@@ -405,9 +439,19 @@ impl LauncherEnds {
         }
     }
 
-    /// Commits the start. Fails where the daemon is gone.
-    pub(crate) fn acknowledge(&self) -> Result<(), Errno> {
-        self.daemon.answer(ACKNOWLEDGED)
+    /// Commits the start.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::DaemonExited`] where the daemon is gone.
+    pub(crate) fn acknowledge(&self) -> Result<(), ErrorKind> {
+        self.daemon.answer(ACKNOWLEDGED).map_err(|errno| {
+            if is_gone(errno) {
+                ErrorKind::DaemonExited
+            } else {
+                ErrorKind::Channel(errno)
+            }
+        })
     }
 }
 
@@ -417,6 +461,8 @@ pub(crate) enum Order {
     StandDown,
     EndDaemon,
     LauncherGone,
+    /// There may be one, but it cannot be heard.
+    Unheard(Errno),
 }
 
 /// The intermediate's end.
@@ -447,11 +493,12 @@ impl IntermediateEnd {
             Ok(1..) if byte == [END_DAEMON] => Order::EndDaemon,
             Ok(1..) => Order::StandDown,
             Err(errno) if errno == errno::EAGAIN || errno == errno::EWOULDBLOCK => Order::None,
-            Ok(0) | Err(_) => Order::LauncherGone,
+            Ok(0) | Err(errno::ECONNRESET) => Order::LauncherGone,
+            Err(errno) => Order::Unheard(errno),
         }
     }
 
-    pub(crate) fn waited_for(&self) -> BorrowedFd<'_> {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
@@ -460,14 +507,27 @@ impl IntermediateEnd {
 pub(crate) struct DaemonEnd(OwnedFd);
 
 impl DaemonEnd {
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
     #[cfg(panic = "abort")]
     pub(crate) fn try_clone(&self) -> std::io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 
+    /// # Errors
+    ///
+    /// [`ErrorKind::LauncherGone`] where nobody is left to be told.
     /// Async-signal-safe.
-    pub(crate) fn tell(&self, message: &Message) -> Result<(), Errno> {
-        send(&self.0, message, [None; CARRIED])
+    pub(crate) fn tell(&self, message: &Message) -> Result<(), ErrorKind> {
+        send(&self.0, message, [None; CARRIED]).map_err(|errno| {
+            if is_gone(errno) {
+                ErrorKind::LauncherGone
+            } else {
+                ErrorKind::Channel(errno)
+            }
+        })
     }
 
     /// Waits until the launcher has acknowledged. False where it is gone
@@ -475,12 +535,18 @@ impl DaemonEnd {
     pub(crate) fn await_acknowledgement(&self) -> bool {
         let mut byte = [0];
         let mut none = [const { None }; CARRIED];
-        matches!(
-            sys::receive(self.0.as_fd(), &mut byte, &mut none, Wait::Yes),
-            Ok(1..)
-        )
+        loop {
+            match sys::receive(self.0.as_fd(), &mut byte, &mut none, Wait::Yes) {
+                // A lack of memory, which passes. To give up for it would be
+                // wrong: the launcher may have committed the start.
+                Err(errno::ENOMEM | errno::ENOBUFS) => sys::pause(PAUSE),
+                received => return matches!(received, Ok(1..)),
+            }
+        }
     }
 }
+
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Makes both channels.
 pub(crate) fn channels() -> Result<(LauncherEnds, IntermediateEnd, DaemonEnd), Errno> {
@@ -506,7 +572,7 @@ mod tests {
             Message::Failed(Failure::new(ErrorKind::LockPidfile(11), About::PidFile).because(text))
         };
         for message in [
-            Message::Ready(Pid::current()),
+            Message::Ready,
             failed(""),
             failed("why not"),
             Message::Started {
@@ -515,7 +581,7 @@ mod tests {
             },
             Message::Ended(None),
             Message::Ended(Some(ExitStatus::from_raw(9))),
-            Message::StoodDown,
+            Message::StoodDown(Pid::current()),
             Message::TimedOut,
         ] {
             let frame = message.encode();
@@ -541,8 +607,11 @@ mod tests {
     #[test]
     fn bytes_that_nobody_sent_are_refused() {
         let unknown_kind = [FAILED, 0, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        for bytes in [[0; HEADER], [255; HEADER], unknown_kind] {
-            assert_eq!(Message::decode(&bytes), Err(errno::EPROTO));
+        let mut too_long = Message::Ready.encode().bytes;
+        let length = u16::try_from(LONGEST_TEXT).expect("two bytes hold it") + 1;
+        too_long[12..14].copy_from_slice(&length.to_ne_bytes());
+        for bytes in [&[0; HEADER], &[255; HEADER], &unknown_kind, &too_long[..]] {
+            assert_eq!(Message::decode(bytes), Err(errno::EPROTO));
         }
     }
 }

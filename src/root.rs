@@ -16,19 +16,24 @@ use crate::sys::{self, Errno};
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Chroot`]. The working directory may then have changed.
+/// [`ErrorKind::Chroot`]. The working directory may then have changed. After
+/// [`ErrorKind::PrivilegesRetained`] the process must end.
 pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
     let failed = |errno| Failure::new(ErrorKind::Chroot(errno), About::Root);
 
     // A directory that cannot be named or seen is not gone back to.
     let before = here().ok();
     sys::change_directory(root).map_err(failed)?;
-    let root_by_path = here().map_err(failed)?.path;
+    let new_root = here().map_err(failed)?;
     sys::change_root_to_working_directory().map_err(failed)?;
 
     sys::change_directory(c"/").map_err(failed)?;
+    if sys::working_directory_id().map_err(failed)? != new_root.id {
+        return Err(Failure::new(ErrorKind::PrivilegesRetained, About::Root)
+            .because("the root directory is not the one that was set"));
+    }
     if let Some(before) = before {
-        if let Some(inside) = path_inside(&before.path, &root_by_path) {
+        if let Some(inside) = path_inside(&before.path, &new_root.path) {
             let is_back = sys::change_directory(&inside).is_ok()
                 && sys::working_directory_id() == Ok(before.id);
             if !is_back {

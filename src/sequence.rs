@@ -3,11 +3,12 @@
 //! ```text
 //! launcher          look up - count threads - flush - channels - block signals - fork
 //!    |  \
-//!    |   intermediate   setsid - umask - working directory - pid file - fork
+//!    |   intermediate   setsid - inherited signals and descriptors - umask
+//!    |      |           working directory - pid file - fork
 //!    |      |  \
 //!    |      |   daemon      streams - owner of the pid file - signal mask
 //!    |      |     |         privileged action - root directory - identity
-//!    |      |     |         write the pid
+//!    |      |     |         no new privileges - write the pid
 //!    | <----+---- |         ready
 //!    | ---> |     |         stand down: the intermediate ends, and is reaped
 //!    | ---------> |         acknowledged: the start is committed
@@ -36,9 +37,11 @@ use std::time::{Duration, Instant};
 use crate::actions::{self, Actions, drop_quietly};
 use crate::daemonize::{Child, Daemonize, Options, Outcome, Parent};
 use crate::error::{Error, ErrorKind, Subject};
-use crate::identity::{Identity, User};
+use crate::held;
+use crate::identity::{self, Identity, User};
+use crate::inherited::{self, KeptDescriptors};
 use crate::notify::NotifySocket;
-use crate::pid_lock::{OpenPidFile, PidFilePlan};
+use crate::pid_lock::{self, OpenPidFile, PidFilePlan};
 use crate::readiness::{Listener, OnFailure, Pending};
 use crate::report::{
     About, DaemonEnd, Failure, IntermediateEnd, LauncherEnds, Message, Order, PidFileSent,
@@ -46,9 +49,10 @@ use crate::report::{
 };
 use crate::streams::Stdio;
 use crate::sys::{
-    self, ChildWatch, Fork, Life, NotSingleThreaded, Pid, Signal, SignalMask, SingleThreaded,
+    self, ChildWatch, Fork, Life, NotSingleThreaded, OtherThreads, Pid, Process, Signal,
+    SignalMask, SingleThreaded, Uid,
 };
-use crate::{root, streams};
+use crate::{panics, root, streams};
 
 /// How it is known that fork(2) is safe.
 pub(crate) enum Threads {
@@ -84,12 +88,13 @@ enum Side<T, S> {
 }
 
 fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFailure) -> Side<T, S> {
+    Process::count_forks();
     let prepared = Plan::resolve(&daemonize.options).and_then(|plan| {
         // After the look-ups, which may load code that makes threads.
         let single_threaded = count(threads)?;
         Ok((plan, single_threaded))
     });
-    let (plan, single_threaded) = match prepared {
+    let (mut plan, single_threaded) = match prepared {
         Ok(prepared) => prepared,
         Err(error) if daemonize.options.foreground => return Side::Daemon(Err(error)),
         Err(error) => return Side::Launcher(Err(error), daemonize),
@@ -111,25 +116,34 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
             return Side::Launcher(Err(ErrorKind::Channel(errno).into()), daemonize);
         }
     };
+    if let Some(kept) = &mut plan.kept_descriptors {
+        kept.spare([intermediate.descriptor(), daemon.descriptor()]);
+    }
     let deadline =
         (daemonize.options.startup_timeout).and_then(|timeout| Instant::now().checked_add(timeout));
+    let frozen = (panics::freeze(), held::freeze(), pid_lock::freeze_kept());
     // No handler of the launcher's is to run in a child by surprise.
     let signal_mask = sys::block_signals();
     match sys::fork(&single_threaded) {
         Err(errno) => {
+            drop(frozen);
             signal_mask.restore();
             Side::Launcher(Err(ErrorKind::Fork(errno).into()), daemonize)
         }
         Ok(Fork::Parent(child)) => {
+            drop(frozen);
             signal_mask.restore();
             drop((intermediate, daemon));
-            let result = be_launcher(child, launcher, &daemonize.options, on_failure);
+            let options = &daemonize.options;
+            let result = be_launcher(child, launcher, options, deadline, on_failure);
             Side::Launcher(result, daemonize)
         }
         Ok(Fork::Child) => {
             drop(launcher);
             let ends = (intermediate, daemon);
-            let inherited = be_intermediate(&plan, ends, deadline, &single_threaded);
+            let (_, held, _) = &frozen;
+            let inherited = be_intermediate(&mut plan, ends, deadline, held, &single_threaded);
+            drop(frozen);
             let result = be_daemon(daemonize, plan, inherited, turn, signal_mask, on_failure);
             Side::Daemon(result)
         }
@@ -143,11 +157,14 @@ static STARTING: Mutex<()> = Mutex::new(());
 /// All that the children need, looked up and in the form in which system
 /// calls take it: between fork(2) and the first closure nothing allocates.
 struct Plan {
+    kept_descriptors: Option<KeptDescriptors>,
+    resets_signals: bool,
     umask: u32,
     working_directory: Option<CString>,
     pid_file: Option<PidFilePlan>,
     root: Option<CString>,
     identity: Option<Identity>,
+    has_no_new_privileges: bool,
 }
 
 impl Plan {
@@ -156,8 +173,16 @@ impl Plan {
         let pid_file = c_path(options.pid_file.as_deref())?;
         let root = c_path(options.root.as_deref())?;
         refuse_nul_in_names(options)?;
+        if options.no_new_privileges && !sys::HAS_NO_NEW_PRIVILEGES {
+            let option = Subject::Name(String::from("no_new_privileges"));
+            return Err(Error::from(ErrorKind::Unsupported).about(Some(option)));
+        }
 
-        let identity = Identity::resolve(options.user.as_ref(), options.group.as_ref())?;
+        let identity = Identity::resolve(
+            options.user.as_ref(),
+            options.group.as_ref(),
+            &options.supplementary_groups,
+        )?;
         let pid_file = match pid_file {
             None => None,
             Some(path) => {
@@ -174,13 +199,31 @@ impl Plan {
                 ))
             }
         };
+        let kept_descriptors = options.inherited_fds.as_ref().map(|named| {
+            let mut kept = KeptDescriptors::new(named, &options.streams);
+            if options.foreground {
+                kept.spare_held(&held::all());
+            }
+            kept
+        });
         Ok(Self {
+            kept_descriptors,
+            resets_signals: options.reset_signals,
             umask: options.umask.0,
             working_directory,
             pid_file,
             root,
             identity,
+            has_no_new_privileges: options.no_new_privileges,
         })
+    }
+
+    fn signal_mask(&self, inherited: SignalMask) -> SignalMask {
+        if self.resets_signals {
+            SignalMask::empty()
+        } else {
+            inherited
+        }
     }
 
     fn take_pid_file_path(&mut self) -> Option<CString> {
@@ -218,11 +261,8 @@ fn refuse_nul_in_names(options: &Options) -> Result<(), Error> {
         return Err(Error::from(ErrorKind::UserContainsNul).about(Some(user.subject())));
     }
     let groups = [&options.group, &options.chown_pid_file_group];
-    match groups
-        .into_iter()
-        .flatten()
-        .find(|group| group.contains_nul())
-    {
+    let mut groups = (groups.into_iter().flatten()).chain(options.supplementary_groups.named());
+    match groups.find(|group| group.contains_nul()) {
         Some(group) => Err(Error::from(ErrorKind::GroupContainsNul).about(Some(group.subject()))),
         None => Ok(()),
     }
@@ -253,46 +293,68 @@ impl Started {
 
 /// How the wait for a report ended.
 enum Verdict {
-    Ready(Pid),
-    Failed(Failure),
+    Ready,
+    Failed {
+        failure: Failure,
+        /// Who may then return to its caller, and live on.
+        by_daemon: bool,
+    },
     Ended(Option<ExitStatus>),
     TimedOut,
     /// The intermediate was killed.
     Orphaned,
+    /// The time is up, and the intermediate does not see to it.
+    Unattended,
 }
 
 fn be_launcher(
     intermediate: Pid,
     mut ends: LauncherEnds,
     options: &Options,
+    deadline: Option<Instant>,
     on_failure: OnFailure,
 ) -> Result<Parent, Error> {
     let mut started = None;
-    let verdict = match await_verdict(&mut ends, &mut started) {
+    let verdict = match await_verdict(&mut ends, &mut started, deadline) {
         Ok(verdict) => verdict,
-        Err(errno) => {
-            // Nothing can be told any more: the intermediate takes the end of
-            // file for the launcher's end, and ends the daemon.
-            drop(ends);
-            sys::wait(intermediate).map_err(ErrorKind::Wait)?;
-            return Err(ErrorKind::Channel(errno).into());
-        }
+        Err(errno) => return Err(give_up(intermediate, ends, deadline, errno)),
     };
 
-    let failed_daemon_stays =
-        matches!(&verdict, Verdict::Failed(failure) if stays_after(failure, on_failure));
+    let failed_daemon_stays = matches!(
+        &verdict,
+        Verdict::Failed { failure, by_daemon: true } if stays_after(failure, on_failure)
+    );
     match &verdict {
-        Verdict::Ready(_) => ends.stand_down(),
-        Verdict::Failed(_) if failed_daemon_stays => ends.stand_down(),
-        Verdict::Failed(_) => ends.end_daemon(),
-        Verdict::Ended(_) | Verdict::TimedOut | Verdict::Orphaned => {}
+        Verdict::Ready => {
+            if let Err(errno) = ends.stand_down() {
+                return Err(give_up(intermediate, ends, deadline, errno));
+            }
+        }
+        Verdict::Failed { .. } if failed_daemon_stays && ends.stand_down().is_ok() => {}
+        Verdict::Failed { .. } => ends.end_daemon(),
+        Verdict::Ended(_) | Verdict::TimedOut | Verdict::Orphaned | Verdict::Unattended => {}
     }
-    let last_word = await_last_word(&mut ends, &mut started);
-    let reaped = sys::wait(intermediate);
+    let last_word = await_last_word(&mut ends, &mut started, deadline);
+    if last_word == LastWord::Missing {
+        ends.leave_intermediate();
+    }
+    let reaped = match last_word {
+        LastWord::Unattended => {
+            let reaped = end_intermediate(intermediate);
+            // What it takes to end the daemon may have been on its way.
+            await_last_word(&mut ends, &mut started, deadline);
+            reaped
+        }
+        _ => reap(intermediate, deadline),
+    };
 
+    let daemon_has_ended = matches!(verdict, Verdict::Ended(_) | Verdict::TimedOut)
+        || matches!(last_word, LastWord::Ended(_) | LastWord::TimedOut);
     let error = match (verdict, last_word, reaped) {
-        (Verdict::Ready(daemon), LastWord::StoodDown, Ok(status)) => {
-            if ends.acknowledge().is_ok() {
+        (Verdict::Ready, LastWord::StoodDown(daemon), Ok(status)) => match ends.acknowledge() {
+            Ok(()) => {
+                // Its pid file is the daemon's alone, whatever takes time here.
+                drop((ends, started));
                 if let Some(systemd) = NotifySocket::open() {
                     systemd.tell_ready_on_behalf_of(daemon);
                 }
@@ -301,28 +363,44 @@ fn be_launcher(
                     daemon_pid: daemon.number(),
                 });
             }
-            ErrorKind::DaemonExited.into()
-        }
-        (Verdict::Failed(failure), _, _) => {
+            Err(kind) => kind.into(),
+        },
+        (Verdict::Failed { failure, .. }, _, _)
+        | (Verdict::Ready, LastWord::Failed(failure), _) => {
             let pid_file = started.as_ref().and_then(Started::pid_file);
             describe(failure, pid_file, options)
         }
-        (Verdict::Ended(status), _, _) | (Verdict::Ready(_), LastWord::Ended(status), _) => {
+        (Verdict::Ended(status), _, _) | (Verdict::Ready, LastWord::Ended(status), _) => {
             Error::from(ErrorKind::DaemonExited).daemon_ended(status)
         }
-        (Verdict::TimedOut, _, _) | (Verdict::Ready(_), LastWord::TimedOut, _) => {
+        (Verdict::TimedOut | Verdict::Unattended, _, _)
+        | (Verdict::Ready, LastWord::TimedOut | LastWord::Unattended, _) => {
             ErrorKind::StartupTimeout.into()
         }
         (_, _, Err(errno)) => ErrorKind::Wait(errno).into(),
-        (Verdict::Orphaned, _, _) | (Verdict::Ready(_), LastWord::Missing, _) => {
+        (Verdict::Orphaned, _, _) | (Verdict::Ready, LastWord::Missing, _) => {
             ErrorKind::IntermediateExited.into()
         }
     };
-    let is_orphan = matches!(last_word, LastWord::Missing | LastWord::StoodDown);
-    if is_orphan && !failed_daemon_stays {
+    if !daemon_has_ended && !failed_daemon_stays {
         end_orphan(ends, started);
     }
     Err(error)
+}
+
+/// Nothing can be told any more: the intermediate takes the end of file for
+/// the launcher's end, and ends the daemon.
+fn give_up(
+    intermediate: Pid,
+    ends: LauncherEnds,
+    deadline: Option<Instant>,
+    errno: sys::Errno,
+) -> Error {
+    drop(ends);
+    match reap(intermediate, deadline) {
+        Ok(_) => ErrorKind::Channel(errno).into(),
+        Err(errno) => ErrorKind::Wait(errno).into(),
+    }
 }
 
 /// Whether a failed daemon returns to its caller, and lives on.
@@ -339,6 +417,7 @@ fn stays_after(failure: &Failure, on_failure: OnFailure) -> bool {
 fn await_verdict(
     ends: &mut LauncherEnds,
     started: &mut Option<Started>,
+    deadline: Option<Instant>,
 ) -> Result<Verdict, sys::Errno> {
     let mut is_given_up = false;
     loop {
@@ -348,7 +427,10 @@ fn await_verdict(
                 note(started, message, ends);
                 continue;
             }
-            Received::Message(Message::Failed(failure)) => Some(Verdict::Failed(failure)),
+            Received::Message(Message::Failed(failure)) => Some(Verdict::Failed {
+                failure,
+                by_daemon: false,
+            }),
             Received::Message(Message::Ended(status)) => Some(Verdict::Ended(status)),
             Received::Message(Message::TimedOut) => Some(Verdict::TimedOut),
             Received::Message(_) => return Err(sys::errno::EPROTO),
@@ -358,12 +440,13 @@ fn await_verdict(
             // A failure that was reported wins over a death: it is the cause.
             // That the daemon was ready does not, as it is gone.
             (Received::Message(Message::Failed(failure)), _) => {
-                return Ok(Verdict::Failed(failure));
+                return Ok(Verdict::Failed {
+                    failure,
+                    by_daemon: true,
+                });
             }
             (_, Some(verdict)) => return Ok(verdict),
-            (Received::Message(Message::Ready(daemon)), None) => {
-                return Ok(Verdict::Ready(daemon));
-            }
+            (Received::Message(Message::Ready), None) => return Ok(Verdict::Ready),
             (Received::Message(_), None) => return Err(sys::errno::EPROTO),
             (Received::End, None) if !is_given_up => {
                 // It has died, or has become another program: it cannot report
@@ -371,33 +454,70 @@ fn await_verdict(
                 ends.end_daemon();
                 is_given_up = true;
             }
-            (Received::Nothing | Received::End, None) => ends.wait(),
+            (Received::Nothing | Received::End, None) => {
+                let left = time_left(deadline, started);
+                if left == Some(Duration::ZERO) {
+                    return Ok(Verdict::Unattended);
+                }
+                ends.wait(left);
+            }
         }
     }
 }
 
-/// What the intermediate said at the end, which comes before its end of file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum LastWord {
-    StoodDown,
-    Ended(Option<ExitStatus>),
-    TimedOut,
-    /// It was killed, or has failed before there was a daemon.
-    Missing,
+/// How long to wait for the intermediate to see to it that the time is up. It
+/// may have a daemon to end first; and it may itself be held up, by a file
+/// server that does not answer, or by a signal that stops it.
+fn time_left(deadline: Option<Instant>, started: &Option<Started>) -> Option<Duration> {
+    let more = match started {
+        Some(_) => TO_END_DAEMON,
+        None => GRACE,
+    };
+    deadline?.checked_add(more).map(time_until)
 }
 
-fn await_last_word(ends: &mut LauncherEnds, started: &mut Option<Started>) -> LastWord {
+/// What the intermediate said at the end, which comes before its end of file.
+#[derive(PartialEq, Eq)]
+enum LastWord {
+    StoodDown(Pid),
+    Ended(Option<ExitStatus>),
+    TimedOut,
+    /// It could not go on, or cannot be heard.
+    Failed(Failure),
+    /// The verdict was its last word, or it was killed.
+    Missing,
+    /// It does not come, and the time is up.
+    Unattended,
+}
+
+fn await_last_word(
+    ends: &mut LauncherEnds,
+    started: &mut Option<Started>,
+    deadline: Option<Instant>,
+) -> LastWord {
     loop {
         match ends.hear_intermediate() {
             Ok(Received::Message(message @ Message::Started { .. })) => {
                 note(started, message, ends)
             }
-            Ok(Received::Message(Message::StoodDown)) => return LastWord::StoodDown,
+            Ok(Received::Message(Message::StoodDown(daemon))) => {
+                return LastWord::StoodDown(daemon);
+            }
             Ok(Received::Message(Message::Ended(status))) => return LastWord::Ended(status),
             Ok(Received::Message(Message::TimedOut)) => return LastWord::TimedOut,
+            Ok(Received::Message(Message::Failed(failure))) => {
+                return LastWord::Failed(failure);
+            }
             Ok(Received::Message(_)) => {}
-            Ok(Received::Nothing) => ends.wait_for_intermediate(),
-            Ok(Received::End) | Err(_) => return LastWord::Missing,
+            Ok(Received::Nothing) => {
+                let left = time_left(deadline, started);
+                if left == Some(Duration::ZERO) {
+                    return LastWord::Unattended;
+                }
+                ends.wait_for_intermediate(left);
+            }
+            Ok(Received::End) => return LastWord::Missing,
+            Err(errno) => return LastWord::Failed(ErrorKind::Channel(errno).into()),
         }
     }
 }
@@ -433,38 +553,66 @@ fn describe(failure: Failure, pid_file: Option<&OpenPidFile>, options: &Options)
     }
 }
 
+/// Reaps the intermediate, which is about to end, or to end the daemon first.
+fn reap(intermediate: Pid, deadline: Option<Instant>) -> Result<Option<ExitStatus>, sys::Errno> {
+    match deadline.and_then(|_| sys::open_process(intermediate)) {
+        Some(process) if !sys::await_readable(process.as_fd(), Some(TO_END_DAEMON)) => {
+            end_intermediate(intermediate)
+        }
+        _ => sys::wait(intermediate),
+    }
+}
+
+/// Ends an intermediate that is held up, and reaps it if the kernel lets go of
+/// it. If not, it will find nobody waiting, and end by itself.
+fn end_intermediate(intermediate: Pid) -> Result<Option<ExitStatus>, sys::Errno> {
+    let patience_ends = Instant::now() + LAST_PATIENCE;
+    let mut life = sys::kill_child(intermediate)?;
+    loop {
+        match life {
+            Life::Ended(status) => return Ok(status),
+            Life::Running if time_until(patience_ends).is_zero() => return Ok(None),
+            Life::Running => sys::pause(Duration::from_millis(2)),
+        }
+        life = sys::try_wait(intermediate)?;
+    }
+}
+
 /// Ends a daemon whose intermediate is gone, and clears its pid file.
 ///
-/// Nobody is its parent, so that only a descriptor names it safely. Without one
-/// it ends at its next report, which nobody acknowledges any more, and clears
-/// the file itself unless it is found to be gone.
+/// Nobody is its parent, so that only a descriptor names it safely. Without one,
+/// or the right to signal it, it ends at its next report, which nobody
+/// acknowledges any more, and clears the file itself unless it is found to be
+/// gone.
 fn end_orphan(ends: LauncherEnds, started: Option<Started>) {
     let (process, pid_file) = match started {
         Some(started) => (started.process, started.pid_file),
         None => (None, None),
     };
-    let is_gone = match process {
-        Some(process) => {
-            drop(ends);
-            end_process(process.as_fd());
-            true
+    ends.turn_away();
+    let is_ended = process.is_some_and(|process| end_process(process.as_fd()));
+    if is_ended || ends.await_daemons_end(GRACE) {
+        if let Some(pid_file) = pid_file {
+            pid_file.clear();
         }
-        None => ends.turn_away(GRACE),
-    };
-    match pid_file {
-        Some(pid_file) if is_gone => pid_file.clear(),
-        _ => {}
     }
 }
 
-/// Ends a process, first asking it to. One that has ended already is left be.
-fn end_process(process: BorrowedFd<'_>) {
-    for (signal, patience) in [(Signal::TERMINATE, Some(GRACE)), (Signal::KILL, None)] {
-        let _ = sys::signal_process(process, signal);
-        if sys::await_readable(process, patience) {
-            return;
+/// Ends a process, first asking it to, and reaps it where it has become a child
+/// of this one. One that has ended already is left be. False where it may not be
+/// signalled, or cannot be ended.
+fn end_process(process: BorrowedFd<'_>) -> bool {
+    for (signal, patience) in [(Signal::TERMINATE, GRACE), (Signal::KILL, LAST_PATIENCE)] {
+        match sys::signal_process(process, signal) {
+            Ok(()) | Err(sys::errno::ESRCH) => {}
+            Err(_) => return false,
+        }
+        if sys::await_readable(process, Some(patience)) {
+            sys::reap(process);
+            return true;
         }
     }
+    false
 }
 
 // --- The intermediate -----------------------------------------------------
@@ -479,9 +627,10 @@ struct Inherited {
 /// Makes the daemon and watches over it until the start is committed or has
 /// failed. Returns in the daemon alone.
 fn be_intermediate(
-    plan: &Plan,
+    plan: &mut Plan,
     (launcher, daemon_end): (IntermediateEnd, DaemonEnd),
     deadline: Option<Instant>,
+    held: &held::Frozen,
     single_threaded: &SingleThreaded,
 ) -> Inherited {
     // Away from the terminal. The daemon will be in this session, but not its
@@ -489,21 +638,39 @@ fn be_intermediate(
     if let Err(errno) = sys::create_session() {
         fail(&launcher, ErrorKind::DetachSession(errno));
     }
+    // Whoever starts a daemon may be one, or about to be: its lock is not to
+    // live on in this one.
+    held.descriptors().for_each(|descriptor| {
+        sys::close_number(descriptor);
+    });
+    // Before the watch, which has a handler of its own.
+    let signals_reset = reset_signals(plan);
     let child_watch = match ChildWatch::begin() {
         Ok(child_watch) => child_watch,
         Err(errno) => fail(&launcher, ErrorKind::Channel(errno)),
     };
+    if let Some(kept) = &mut plan.kept_descriptors {
+        kept.spare(child_watch.descriptors());
+    }
     // The daemon's first steps are taken here, since it inherits their effect:
     // so the intermediate has the pid file open, and can clear it for a daemon
     // that was killed.
-    let (pid_file, first_steps) = take_first_steps(plan);
-    match sys::fork(single_threaded) {
-        Err(errno) => {
-            if let Some(pid_file) = &pid_file {
-                pid_file.clear();
-            }
-            fail(&launcher, ErrorKind::Fork(errno))
+    let (pid_file, first_steps) = match signals_reset {
+        Ok(()) => take_first_steps(plan),
+        Err(failure) => (None, Err(failure)),
+    };
+    let clear_and_fail = |message: Message| {
+        if let Some(pid_file) = &pid_file {
+            pid_file.clear();
         }
+        fail(&launcher, message)
+    };
+    // A file server may have taken its time.
+    if deadline.is_some_and(|deadline| time_until(deadline).is_zero()) {
+        clear_and_fail(Message::TimedOut);
+    }
+    match sys::fork(single_threaded) {
+        Err(errno) => clear_and_fail(ErrorKind::Fork(errno).into()),
         Ok(Fork::Parent(daemon)) => {
             drop(daemon_end);
             let supervisor = Supervisor {
@@ -512,6 +679,7 @@ fn be_intermediate(
                 pid_file,
                 deadline,
                 child_watch,
+                daemon_user: plan.identity.as_ref().and_then(Identity::user),
             };
             supervisor.run()
         }
@@ -527,27 +695,49 @@ fn be_intermediate(
     }
 }
 
-fn fail(launcher: &IntermediateEnd, kind: ErrorKind) -> ! {
-    launcher.tell(&Message::Failed(kind.into()));
+fn fail(launcher: &IntermediateEnd, message: impl Into<Message>) -> ! {
+    launcher.tell(&message.into());
     sys::exit_now(1)
 }
 
-fn take_first_steps(plan: &Plan) -> (Option<OpenPidFile>, Result<(), Failure>) {
-    sys::set_umask(plan.umask);
-    if let Some(directory) = &plan.working_directory {
-        if let Err(errno) = sys::change_directory(directory) {
-            let kind = ErrorKind::ChangeDirectory(errno);
-            return (None, Err(Failure::new(kind, About::WorkingDirectory)));
-        }
+fn reset_signals(plan: &Plan) -> Result<(), Failure> {
+    if plan.resets_signals {
+        inherited::reset_signals()
+    } else {
+        Ok(())
     }
-    match &plan.pid_file {
-        Some(pid_file) => pid_file.acquire(),
-        None => (None, Ok(())),
+}
+
+fn take_first_steps(plan: &mut Plan) -> (Option<OpenPidFile>, Result<(), Failure>) {
+    match (take_steps_before_pid_file(plan), &plan.pid_file) {
+        (Err(failure), _) => (None, Err(failure)),
+        (Ok(()), Some(pid_file)) => pid_file.acquire(),
+        (Ok(()), None) => (None, Ok(())),
+    }
+}
+
+fn take_steps_before_pid_file(plan: &mut Plan) -> Result<(), Failure> {
+    if let Some(kept) = &mut plan.kept_descriptors {
+        kept.close_others()?;
+    }
+    sys::set_umask(plan.umask);
+    match &plan.working_directory {
+        Some(directory) => sys::change_directory(directory).map_err(|errno| {
+            Failure::new(ErrorKind::ChangeDirectory(errno), About::WorkingDirectory)
+        }),
+        None => Ok(()),
     }
 }
 
 /// How long a daemon has to end by itself when asked to.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a process that was killed may take to be gone: it may be waiting for
+/// a file server in a way that nothing interrupts.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an intermediate may take that has a daemon to end.
+const TO_END_DAEMON: Duration = GRACE.saturating_add(LAST_PATIENCE).saturating_add(GRACE);
 
 /// The intermediate once there is a daemon.
 struct Supervisor {
@@ -557,6 +747,8 @@ struct Supervisor {
     pid_file: Option<OpenPidFile>,
     deadline: Option<Instant>,
     child_watch: ChildWatch,
+    /// Whom it becomes.
+    daemon_user: Option<Uid>,
 }
 
 impl Supervisor {
@@ -564,32 +756,36 @@ impl Supervisor {
         self.introduce_daemon();
         loop {
             if let Some(status) = self.daemon_has_ended() {
-                self.conclude(&Message::Ended(status));
+                self.conclude(Some(Message::Ended(status)), ErrorKind::DaemonExited);
             }
             match self.launcher.order() {
                 Order::StandDown => {
-                    self.launcher.tell(&Message::StoodDown);
+                    self.launcher.tell(&Message::StoodDown(self.daemon));
                     sys::exit_now(0);
                 }
                 Order::EndDaemon => {
                     // It has said that it failed, and is about to end.
-                    let status = self
-                        .await_end(Some(GRACE))
-                        .unwrap_or_else(|| self.end_daemon());
-                    self.conclude(&Message::Ended(status));
+                    let ended = self.await_end(GRACE).or_else(|| self.end_daemon());
+                    self.conclude(ended.map(Message::Ended), ErrorKind::NotReady);
                 }
                 Order::LauncherGone => {
-                    let status = self.end_daemon();
-                    self.conclude(&Message::Ended(status));
+                    self.conclude(
+                        self.end_daemon().map(Message::Ended),
+                        ErrorKind::LauncherGone,
+                    );
+                }
+                Order::Unheard(errno) => {
+                    let kind = ErrorKind::Channel(errno);
+                    self.conclude(self.end_daemon().map(|_| kind.into()), kind);
                 }
                 Order::None => {}
             }
             let left = self.deadline.map(time_until);
             if left == Some(Duration::ZERO) {
-                self.end_daemon();
-                self.conclude(&Message::TimedOut);
+                let ended = self.end_daemon().map(|_| Message::TimedOut);
+                self.conclude(ended, ErrorKind::StartupTimeout);
             }
-            let launcher = Some(self.launcher.waited_for());
+            let launcher = Some(self.launcher.descriptor());
             self.child_watch.wait(launcher, left);
         }
     }
@@ -613,34 +809,52 @@ impl Supervisor {
         let _ = self.launcher.tell_with(&message, descriptors);
     }
 
-    /// The start has failed, and the daemon is gone.
-    fn conclude(&self, message: &Message) -> ! {
-        if let Some(pid_file) = &self.pid_file {
+    /// The start has failed, and the daemon has ended, so that this is to be told;
+    /// or it could not be ended. It then still has the pid file.
+    fn conclude(&self, ended: Option<Message>, otherwise: ErrorKind) -> ! {
+        if let (Some(_), Some(pid_file)) = (&ended, &self.pid_file) {
             pid_file.clear();
         }
-        self.launcher.tell(message);
+        let message = ended.unwrap_or_else(|| {
+            Message::Failed(Failure::from(otherwise).because("it could not be ended"))
+        });
+        self.launcher.tell(&message);
         sys::exit_now(1)
     }
 
-    /// Ends the daemon, first asking it to.
-    fn end_daemon(&self) -> Option<ExitStatus> {
-        let _ = sys::signal_pid(self.daemon, Signal::TERMINATE);
-        self.await_end(Some(GRACE)).unwrap_or_else(|| {
-            let _ = sys::signal_pid(self.daemon, Signal::KILL);
-            self.await_end(None).flatten()
+    /// Ends the daemon, first asking it to: its status, or `None` where it cannot
+    /// be ended. It then ends at its next report.
+    fn end_daemon(&self) -> Option<Option<ExitStatus>> {
+        self.signal(Signal::TERMINATE);
+        self.await_end(GRACE).or_else(|| {
+            self.signal(Signal::KILL);
+            self.await_end(LAST_PATIENCE)
         })
     }
 
+    /// Who may change ids need not have the right to signal others (CAP_KILL),
+    /// but their own user has.
+    fn signal(&self, signal: Signal) {
+        if sys::signal_pid(self.daemon, signal) != Err(sys::errno::EPERM) {
+            return;
+        }
+        if let Some(user) = self.daemon_user {
+            if sys::set_user_ids(user).is_ok() {
+                let _ = sys::signal_pid(self.daemon, signal);
+            }
+        }
+    }
+
     /// The status of the daemon if it ends in time.
-    fn await_end(&self, patience: Option<Duration>) -> Option<Option<ExitStatus>> {
-        let patience_ends = patience.map(|patience| Instant::now() + patience);
+    fn await_end(&self, patience: Duration) -> Option<Option<ExitStatus>> {
+        let patience_ends = Instant::now() + patience;
         loop {
             let ended = self.daemon_has_ended();
-            let left = patience_ends.map(time_until);
-            if ended.is_some() || left == Some(Duration::ZERO) {
+            let left = time_until(patience_ends);
+            if ended.is_some() || left.is_zero() {
                 return ended;
             }
-            self.child_watch.wait(None, left);
+            self.child_watch.wait(None, Some(left));
         }
     }
 
@@ -670,7 +884,7 @@ fn be_daemon<T, S>(
         listener: Listener::Launcher(inherited.launcher),
         pid_file: inherited.pid_file,
         pid_file_path: plan.take_pid_file_path(),
-        daemon: Pid::current(),
+        daemon: Process::current(),
         on_failure,
     });
     let Daemonize {
@@ -684,12 +898,16 @@ fn be_daemon<T, S>(
         .first_steps
         .and_then(|()| streams::redirect(&mut options.streams, Stdio::devnull))
         .and_then(|()| change_owner_of_pid_file(&plan, &pending));
+    let signal_mask = plan.signal_mask(signal_mask);
     let result = match begun {
         Ok(()) => {
             // From here on signals reach the daemon as they would have reached
             // the launcher, and closures may do what they like.
             signal_mask.restore();
             drop(turn);
+            if let Some(pending) = &pending {
+                pending.hold();
+            }
             // What is dropped on the way is the caller's, and may panic too.
             actions::run(|| take_steps(actions, &plan, &mut pending)).and_then(|result| result)
         }
@@ -721,12 +939,15 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
         actions,
         ..
     } = daemonize;
-    let (pid_file, first_steps) = take_first_steps(&plan);
+    let (pid_file, first_steps) = match reset_signals(&plan) {
+        Ok(()) => take_first_steps(&mut plan),
+        Err(failure) => (None, Err(failure)),
+    };
     let mut pending = Some(Pending {
         listener: Listener::ServiceManager(None),
         pid_file,
         pid_file_path: plan.take_pid_file_path(),
-        daemon: Pid::current(),
+        daemon: Process::current(),
         on_failure: OnFailure::Return,
     });
     let result = first_steps.and_then(|()| {
@@ -735,6 +956,12 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
             pending.listener = Listener::ServiceManager(NotifySocket::open());
         }
         change_owner_of_pid_file(&plan, &pending)?;
+        if let Some(pending) = &pending {
+            pending.hold();
+        }
+        if plan.resets_signals {
+            SignalMask::empty().restore();
+        }
         take_steps(actions, &plan, &mut pending)
     });
     result.map_err(|failure| {
@@ -747,7 +974,7 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
             .and_then(|pending| pending.pid_file.as_ref());
         let error = describe(failure, pid_file, &options);
         if kind == ErrorKind::PrivilegesRetained {
-            eprintln!("{error}");
+            error.to_standard_error();
             sys::exit_now(1);
         }
         error
@@ -789,11 +1016,19 @@ fn take_steps<T>(
 }
 
 fn take_steps_between(plan: &Plan, pending: &Option<Pending>) -> Result<(), Failure> {
+    // Before /proc is out of sight.
+    let changes_rights = plan.identity.is_some() || plan.has_no_new_privileges;
+    let others = changes_rights.then(OtherThreads::look);
     if let Some(root) = &plan.root {
         root::change(root)?;
     }
-    if let Some(identity) = &plan.identity {
-        identity.assume()?;
+    if let Some(others) = &others {
+        if let Some(identity) = &plan.identity {
+            identity.assume(others)?;
+        }
+        if plan.has_no_new_privileges {
+            identity::set_no_new_privileges(others)?;
+        }
     }
     match pid_file(pending) {
         Some(pid_file) => pid_file.write_pid(),

@@ -33,6 +33,16 @@ impl Stdio {
     }
 }
 
+impl Stdio {
+    /// The number of the descriptor that is to become the stream.
+    pub(crate) fn source(&self) -> Option<RawFd> {
+        match &self.0 {
+            Source::Descriptor(descriptor) => Some(descriptor.as_raw_fd()),
+            Source::Devnull | Source::Keep => None,
+        }
+    }
+}
+
 impl From<File> for Stdio {
     fn from(file: File) -> Self {
         Self(Source::Descriptor(file.into()))

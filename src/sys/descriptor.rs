@@ -5,11 +5,13 @@
 //! that was closed.
 
 use std::ffi::CStr;
+#[cfg(not(target_vendor = "apple"))]
+use std::iter;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use super::{Errno, Gid, Uid, check, uninterrupted};
+use super::{Errno, Gid, Uid, check, uninterrupted, without_signal_of_file_size};
 
 const FIRST_AFTER_STREAMS: RawFd = 3;
 
@@ -148,8 +150,8 @@ pub(crate) fn duplicate_above_streams(descriptor: RawFd) -> Result<OwnedFd, Errn
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// dup2(2) onto a standard stream, which is left open across exec.
-/// Async-signal-safe.
+/// dup2(2) onto a standard stream, which is left open across exec. `EIO` where
+/// it says to have worked, but on another. Async-signal-safe.
 pub(crate) fn replace_stream(source: BorrowedFd<'_>, stream: RawFd) -> Result<(), Errno> {
     loop {
         // SAFETY: `source` is open; the target is one of the numbers that
@@ -157,6 +159,7 @@ pub(crate) fn replace_stream(source: BorrowedFd<'_>, stream: RawFd) -> Result<()
         match uninterrupted(|| unsafe { libc::dup2(source.as_raw_fd(), stream) }) {
             // Linux: another descriptor is being opened under this number.
             Err(libc::EBUSY) => {}
+            Ok(replaced) if replaced != stream => return Err(libc::EIO),
             other => return other.map(drop),
         }
     }
@@ -189,9 +192,34 @@ pub(crate) fn close(descriptor: OwnedFd) -> Result<(), Errno> {
     }
 }
 
+/// The numbers from 3 on between those given, which are in order: first and,
+/// where there is one, last of each range. Async-signal-safe.
+#[cfg(not(target_vendor = "apple"))]
+pub(super) fn ranges_between(kept: &[RawFd]) -> impl Iterator<Item = (RawFd, Option<RawFd>)> + '_ {
+    let after = |descriptor: RawFd| descriptor.saturating_add(1).max(FIRST_AFTER_STREAMS);
+    let firsts = iter::once(FIRST_AFTER_STREAMS).chain(kept.iter().map(move |&kept| after(kept)));
+    let lasts = kept
+        .iter()
+        .map(|&kept| Some(kept - 1))
+        .chain(iter::once(None));
+    firsts
+        .zip(lasts)
+        .filter(|&(first, last)| last.is_none_or(|last| first <= last))
+}
+
+/// close(2), of a number that no value in the process will use or close any
+/// more: whether it was open. Async-signal-safe.
+pub(crate) fn close_number(descriptor: RawFd) -> bool {
+    // SAFETY: it is either of a copy that is forgotten (see held.rs), or one
+    // of which the caller of `close_inherited_fds` has promised it.
+    let closed = check(unsafe { libc::close(descriptor) });
+    // Linux closes it also where close is interrupted, or cannot write.
+    closed != Err(libc::EBADF)
+}
+
 /// fstat(2). Async-signal-safe.
 pub(crate) fn attributes(descriptor: BorrowedFd<'_>) -> Result<Attributes, Errno> {
-    let mut stat = MaybeUninit::uninit();
+    let mut stat = MaybeUninit::zeroed();
     // SAFETY: `stat` is valid for writes of its size.
     check(unsafe { libc::fstat(descriptor.as_raw_fd(), stat.as_mut_ptr()) })?;
     // SAFETY: fstat succeeded, and has filled it in.
@@ -200,7 +228,7 @@ pub(crate) fn attributes(descriptor: BorrowedFd<'_>) -> Result<Attributes, Errno
 
 /// fstatat(2), of a symbolic link itself. Async-signal-safe.
 pub(crate) fn attributes_at(directory: Directory<'_>, path: &CStr) -> Result<Attributes, Errno> {
-    let mut stat = MaybeUninit::uninit();
+    let mut stat = MaybeUninit::zeroed();
     // SAFETY: `path` is a C string that outlives the call, and `stat` is
     // valid for writes of its size.
     check(unsafe {
@@ -224,7 +252,8 @@ pub(crate) fn unlink(path: &CStr) -> Result<(), Errno> {
 /// fchmod(2). Async-signal-safe.
 pub(crate) fn change_mode(descriptor: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
     // SAFETY: the descriptor is open, and a mode is a plain number.
-    check(unsafe { libc::fchmod(descriptor.as_raw_fd(), mode as libc::mode_t) }).map(drop)
+    uninterrupted(|| unsafe { libc::fchmod(descriptor.as_raw_fd(), mode as libc::mode_t) })
+        .map(drop)
 }
 
 /// fchown(2), where `None` leaves an id as it is. Async-signal-safe.
@@ -235,7 +264,7 @@ pub(crate) fn change_owner(
 ) -> Result<(), Errno> {
     const UNCHANGED: u32 = u32::MAX;
     // SAFETY: the descriptor is open, and ids are plain numbers.
-    check(unsafe {
+    uninterrupted(|| unsafe {
         libc::fchown(
             descriptor.as_raw_fd(),
             owner.map_or(UNCHANGED, |uid| uid.0),
@@ -292,18 +321,20 @@ pub(crate) fn set_offset(descriptor: BorrowedFd<'_>, offset: u64) -> Result<(), 
     .map(drop)
 }
 
-/// pwrite(2) at the beginning: how much was written. Async-signal-safe.
+/// pwrite(2) at the beginning: how much was written.
 pub(crate) fn write_at_start(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    uninterrupted(|| {
-        // SAFETY: `bytes` is valid for reads of its length.
-        unsafe {
-            libc::pwrite(
-                descriptor.as_raw_fd(),
-                bytes.as_ptr().cast(),
-                bytes.len(),
-                0,
-            )
-        }
+    without_signal_of_file_size(|| {
+        uninterrupted(|| {
+            // SAFETY: `bytes` is valid for reads of its length.
+            unsafe {
+                libc::pwrite(
+                    descriptor.as_raw_fd(),
+                    bytes.as_ptr().cast(),
+                    bytes.len(),
+                    0,
+                )
+            }
+        })
     })
     .map(|written| written as usize)
 }
@@ -442,8 +473,13 @@ pub(crate) fn send(
     }
     // SAFETY: the message points to `part`, `bytes` and `control`, which
     // outlive the call.
-    uninterrupted(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, NO_SIGPIPE) })
-        .map(|sent| sent as usize)
+    match uninterrupted(|| unsafe {
+        libc::sendmsg(socket.as_raw_fd(), &raw const message, NO_SIGPIPE)
+    }) {
+        // To try again could go on for ever.
+        Ok(0) => Err(libc::EIO),
+        sent => sent.map(|sent| sent as usize),
+    }
 }
 
 /// shutdown(2): the other end reads an end of file, but can still write.

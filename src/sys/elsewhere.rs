@@ -1,9 +1,17 @@
 //! The other Unixes, as POSIX has them. What nothing can tell there is said
 //! to be unknown, never guessed.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-use super::{Errno, FileId, Pid, Signal, Uid};
+#[cfg(any(
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+    target_os = "illumos",
+    target_os = "solaris"
+))]
+use super::descriptor::{close_number, ranges_between};
+use super::{Errno, FileId, Gid, Pid, Signal, Uid};
 
 /// Nothing portable counts threads.
 pub(super) fn lone_thread() -> Option<bool> {
@@ -20,19 +28,108 @@ pub(crate) fn users_of(_: Pid) -> Result<Vec<Uid>, Errno> {
     Err(libc::ENOSYS)
 }
 
+/// issetugid(2), which libc lacks for illumos: there, a program that has dropped
+/// what it gained goes unnoticed.
+pub(crate) fn has_raised_privileges() -> bool {
+    #[cfg(any(target_os = "illumos", target_os = "solaris"))]
+    return super::user_ids().real != super::user_ids().effective
+        || super::group_ids().real != super::group_ids().effective;
+    #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
+    // SAFETY: issetugid takes nothing and cannot fail.
+    return unsafe { libc::issetugid() } != 0;
+}
+
+/// closefrom(2) of NetBSD, OpenBSD, DragonFly and illumos above the last that
+/// is kept; below, one by one. Async-signal-safe, but for illumos, where it
+/// reads /proc.
+#[cfg(any(
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+    target_os = "illumos",
+    target_os = "solaris"
+))]
+pub(crate) fn close_all_but(kept: &[RawFd], _: &mut [u64]) -> Result<(), Errno> {
+    #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
+    use libc::closefrom;
+    #[cfg(any(target_os = "illumos", target_os = "solaris"))]
+    unsafe extern "C" {
+        fn closefrom(first: libc::c_int);
+    }
+
+    for (first, last) in ranges_between(kept) {
+        match last {
+            Some(last) => (first..=last).for_each(|descriptor| {
+                close_number(descriptor);
+            }),
+            None => {
+                // SAFETY: a plain number; the caller of `close_inherited_fds`
+                // has promised that no value uses or closes a descriptor that
+                // is not kept. That none is open is no failure.
+                unsafe { closefrom(first) };
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing portable lists or closes them.
+#[cfg(not(any(
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+    target_os = "illumos",
+    target_os = "solaris"
+)))]
+pub(crate) fn close_all_but(_: &[RawFd], _: &mut [u64]) -> Result<(), Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
+
+/// Access lists are not looked for.
+pub(crate) fn has_access_list(_: BorrowedFd<'_>) -> bool {
+    false
+}
+
+/// Nothing like it, but for pledge(2) and privileges(7), which are more.
+pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = false;
+
+/// Never called.
+pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
+    Err(libc::ENOSYS)
+}
+
 /// There are no capabilities.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "the contract of the platform layer"
 )]
-pub(crate) fn clear_capabilities() -> Result<bool, Errno> {
+pub(crate) fn clear_capabilities(_: &OtherThreads) -> Result<bool, Errno> {
     Ok(true)
+}
+
+/// Rights belong to the process.
+pub(crate) struct OtherThreads;
+
+impl OtherThreads {
+    pub(crate) fn look() -> Self {
+        Self
+    }
+
+    /// None that would have to give up anything by itself.
+    pub(crate) fn run(&self) -> bool {
+        false
+    }
 }
 
 /// No descriptor names a process.
 pub(crate) fn open_process(_: Pid) -> Option<OwnedFd> {
     None
 }
+
+/// Never called, as [`open_process`] hands none out.
+pub(crate) fn reap(_: BorrowedFd<'_>) {}
 
 /// Never called, as [`open_process`] hands none out.
 pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> {

@@ -4,10 +4,11 @@
 //! from 15 on it is a supplementary group like the others. The list that the
 //! library sets begins with the target gid, which is right for both.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::{mem, ptr};
 
-use super::{Errno, FileId, Pid, Signal, Uid, check};
+use super::descriptor::ranges_between;
+use super::{Errno, FileId, Gid, Pid, Signal, Uid, check};
 
 /// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. It
 /// does not see another process in the same memory, which only rfork(2) and
@@ -15,6 +16,12 @@ use super::{Errno, FileId, Pid, Signal, Uid, check};
 pub(super) fn lone_thread() -> Option<bool> {
     let process = process(Pid::current()).ok()?;
     Some(process.ki_numthreads == 1)
+}
+
+/// issetugid(2).
+pub(crate) fn has_raised_privileges() -> bool {
+    // SAFETY: issetugid takes nothing and cannot fail.
+    unsafe { libc::issetugid() != 0 }
 }
 
 /// sysctl(3) `kern.proc.pid`: real, effective and saved uid.
@@ -44,6 +51,7 @@ fn process(pid: Pid) -> Result<libc::kinfo_proc, Errno> {
 /// `struct kinfo_file` in sys/user.h has them since FreeBSD 12.
 pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     // Where the fields lie in a record: libc leaves the union closed.
+    const NUMBER: usize = mem::offset_of!(libc::kinfo_file, kf_fd);
     const TYPE: usize = mem::offset_of!(libc::kinfo_file, kf_type);
     const UNION: usize = mem::offset_of!(libc::kinfo_file, kf_offset) + 8;
     // After an int, three spare ints and thirty spare 64-bit numbers: the
@@ -59,7 +67,10 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     fn first_record(records: &[u8]) -> Option<(usize, Option<FileId>)> {
         let length = usize::try_from(i32::from_ne_bytes(field(records, 0)?)).ok()?;
         let record = records.get(..length).filter(|record| !record.is_empty())?;
-        let is_file = i32::from_ne_bytes(field(record, TYPE)?) == libc::KF_TYPE_VNODE;
+        // Those with a negative number are no descriptors, but the program that
+        // runs, the working directory, and their like.
+        let is_file = i32::from_ne_bytes(field(record, TYPE)?) == libc::KF_TYPE_VNODE
+            && i32::from_ne_bytes(field(record, NUMBER)?) >= 0;
         let file = FileId {
             device: u64::from_ne_bytes(field(record, DEVICE)?),
             inode: u64::from_ne_bytes(field(record, INODE)?),
@@ -75,12 +86,12 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     // More may have been opened since it was asked.
     size += size / 4 + 4096;
     let mut records = vec![0_u8; size];
-    let filled = kernel_process(
-        libc::KERN_PROC_FILEDESC,
-        pid,
-        records.as_mut_ptr().cast(),
-        size,
-    )?;
+    let buffer = records.as_mut_ptr().cast();
+    let filled = match kernel_process(libc::KERN_PROC_FILEDESC, pid, buffer, size) {
+        Ok(filled) => filled,
+        Err(libc::ESRCH) => return Ok(false),
+        Err(errno) => return Err(errno),
+    };
     let mut rest = &records[..filled.min(size)];
     while let Some((length, open)) = first_record(rest) {
         if open == Some(file) {
@@ -114,19 +125,73 @@ fn kernel_process(
     Ok(size)
 }
 
+/// "wheel", to whose members su(1) gives root's rights.
+pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
+
+/// Access lists are not looked for.
+pub(crate) fn has_access_list(_: BorrowedFd<'_>) -> bool {
+    false
+}
+
 /// There are no capabilities of this kind: Capsicum's belong to descriptors.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "the contract of the platform layer"
 )]
-pub(crate) fn clear_capabilities() -> Result<bool, Errno> {
+pub(crate) fn clear_capabilities(_: &OtherThreads) -> Result<bool, Errno> {
     Ok(true)
+}
+
+/// Rights belong to the process.
+pub(crate) struct OtherThreads;
+
+impl OtherThreads {
+    pub(crate) fn look() -> Self {
+        Self
+    }
+
+    /// None that would have to give up anything by itself.
+    pub(crate) fn run(&self) -> bool {
+        false
+    }
+}
+
+/// procctl(2) `PROC_NO_NEW_PRIVS_CTL`, which FreeBSD 14 brought: `EINVAL`
+/// before.
+pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = true;
+
+pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
+    let mut state = libc::PROC_NO_NEW_PRIVS_ENABLE;
+    control_itself(libc::PROC_NO_NEW_PRIVS_CTL, &mut state)?;
+    state = 0;
+    control_itself(libc::PROC_NO_NEW_PRIVS_STATUS, &mut state)?;
+    Ok(state == libc::PROC_NO_NEW_PRIVS_ENABLE)
+}
+
+fn control_itself(command: libc::c_int, state: &mut libc::c_int) -> Result<(), Errno> {
+    // SAFETY: the id 0 is the calling process; both commands take an int,
+    // valid for reads and writes.
+    check(unsafe { libc::procctl(libc::P_PID, 0, command, ptr::from_mut(state).cast()) }).map(drop)
+}
+
+/// close_range(2), since FreeBSD 12.2. Async-signal-safe.
+pub(crate) fn close_all_but(kept: &[RawFd], _: &mut [u64]) -> Result<(), Errno> {
+    for (first, last) in ranges_between(kept) {
+        let last = last.map_or(libc::c_uint::MAX, |last| last as libc::c_uint);
+        // SAFETY: plain numbers; the caller of `close_inherited_fds` has
+        // promised that no value uses or closes a descriptor that is not kept.
+        check(unsafe { libc::close_range(first as libc::c_uint, last, 0) })?;
+    }
+    Ok(())
 }
 
 /// A process descriptor is had by pdfork(2) alone, whose close kills.
 pub(crate) fn open_process(_: Pid) -> Option<OwnedFd> {
     None
 }
+
+/// Never called, as [`open_process`] hands none out.
+pub(crate) fn reap(_: BorrowedFd<'_>) {}
 
 /// Never called, as [`open_process`] hands none out.
 pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> {

@@ -1,6 +1,8 @@
 //! Users and groups: the databases, and the ids of the process.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::ptr;
 
@@ -56,9 +58,8 @@ pub(crate) fn effective_user() -> Uid {
     Uid(unsafe { libc::geteuid() })
 }
 
-pub(crate) use three_ids::{group_ids, set_group_ids, set_user_ids, user_ids};
+pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
 
-/// Where the saved ids can be named.
 #[cfg(any(
     target_os = "linux",
     target_os = "android",
@@ -66,46 +67,8 @@ pub(crate) use three_ids::{group_ids, set_group_ids, set_user_ids, user_ids};
     target_os = "dragonfly",
     target_os = "openbsd"
 ))]
-mod three_ids {
-    use super::{Errno, Gid, Ids, Uid, check};
-
-    pub(crate) fn user_ids() -> Ids<Uid> {
-        let [mut real, mut effective, mut saved] = [0; 3];
-        // SAFETY: all three are valid for writes; it cannot fail otherwise.
-        unsafe { libc::getresuid(&raw mut real, &raw mut effective, &raw mut saved) };
-        Ids {
-            real: Uid(real),
-            effective: Uid(effective),
-            saved: Some(Uid(saved)),
-        }
-    }
-
-    pub(crate) fn group_ids() -> Ids<Gid> {
-        let [mut real, mut effective, mut saved] = [0; 3];
-        // SAFETY: all three are valid for writes; it cannot fail otherwise.
-        unsafe { libc::getresgid(&raw mut real, &raw mut effective, &raw mut saved) };
-        Ids {
-            real: Gid(real),
-            effective: Gid(effective),
-            saved: Some(Gid(saved)),
-        }
-    }
-
-    pub(crate) fn set_user_ids(Uid(uid): Uid) -> Result<(), Errno> {
-        // SAFETY: setresuid takes plain numbers.
-        check(unsafe { libc::setresuid(uid, uid, uid) }).map(drop)
-    }
-
-    pub(crate) fn set_group_ids(Gid(gid): Gid) -> Result<(), Errno> {
-        // SAFETY: setresgid takes plain numbers.
-        check(unsafe { libc::setresgid(gid, gid, gid) }).map(drop)
-    }
-}
-
-/// Where they cannot. setreuid(2) with both ids sets the saved one too, as
-/// POSIX says of it ("if the real user ID is being set ... the saved
-/// set-user-ID ... shall be set equal to the new effective user ID"); that it
-/// did is what the attempt to go back shows.
+#[path = "resuid.rs"]
+mod ids;
 #[cfg(not(any(
     target_os = "linux",
     target_os = "android",
@@ -113,38 +76,8 @@ mod three_ids {
     target_os = "dragonfly",
     target_os = "openbsd"
 )))]
-mod three_ids {
-    use super::{Errno, Gid, Ids, Uid, check};
-
-    pub(crate) fn user_ids() -> Ids<Uid> {
-        Ids {
-            // SAFETY: getuid takes nothing and cannot fail.
-            real: Uid(unsafe { libc::getuid() }),
-            effective: super::effective_user(),
-            saved: None,
-        }
-    }
-
-    pub(crate) fn group_ids() -> Ids<Gid> {
-        Ids {
-            // SAFETY: getgid takes nothing and cannot fail.
-            real: Gid(unsafe { libc::getgid() }),
-            // SAFETY: getegid takes nothing and cannot fail.
-            effective: Gid(unsafe { libc::getegid() }),
-            saved: None,
-        }
-    }
-
-    pub(crate) fn set_user_ids(Uid(uid): Uid) -> Result<(), Errno> {
-        // SAFETY: setreuid takes plain numbers.
-        check(unsafe { libc::setreuid(uid, uid) }).map(drop)
-    }
-
-    pub(crate) fn set_group_ids(Gid(gid): Gid) -> Result<(), Errno> {
-        // SAFETY: setregid takes plain numbers.
-        check(unsafe { libc::setregid(gid, gid) }).map(drop)
-    }
-}
+#[path = "reuid.rs"]
+mod ids;
 
 /// Tries to take on a uid again, in each way there is. True is bad news.
 pub(crate) fn can_become_user(Uid(uid): Uid) -> bool {
@@ -164,9 +97,25 @@ pub(crate) fn can_become_group(Gid(gid): Gid) -> bool {
     effective || all
 }
 
-/// On FreeBSD before 15, and DragonFly: see getgroups(2) there.
-pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool =
-    cfg!(any(target_os = "freebsd", target_os = "dragonfly"));
+/// On FreeBSD before 15, and DragonFly: see getgroups(2) there. On macOS: XNU
+/// keeps the effective gid in the first place (bsd/sys/ucred.h, `cr_gid`), and
+/// has an empty list mean group 0 (`setgroups_internal` of
+/// bsd/kern/kern_prot.c). A list that begins with the gid that is to be the
+/// effective one is right everywhere.
+pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = cfg!(any(
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_vendor = "apple"
+));
+
+/// Whether changing the effective gid to one of the groups has that group and
+/// the gid before change places: XNU, bsd/kern/kern_credential.c,
+/// `kauth_cred_change_egid`.
+pub(crate) const EFFECTIVE_GID_SWAPS: bool = cfg!(target_vendor = "apple");
+
+/// Whether a process has groups that getgroups(2) does not list, from the
+/// directory service, until setgroups(2) is called: XNU, `cr_gmuid`.
+pub(crate) const HAS_UNLISTED_GROUPS: bool = cfg!(target_vendor = "apple");
 
 /// getgroups(2).
 pub(crate) fn supplementary_groups() -> Result<Vec<Gid>, Errno> {
@@ -187,12 +136,46 @@ pub(crate) fn set_supplementary_groups(groups: &[Gid]) -> Result<(), Errno> {
 }
 
 /// How many supplementary groups a process may have: sysconf(3)
-/// `_SC_NGROUPS_MAX`. On macOS that is 16, which setgroups(2) holds to.
+/// `_SC_NGROUPS_MAX`. On macOS that is 16, which setgroups(2) holds to. On Linux
+/// it is for the kernel to say, `NGROUPS_MAX` of <linux/limits.h> since 2.6.4:
+/// musl's sysconf(3) has 32, by which its own setgroups(2) is not bound.
 pub(crate) fn most_supplementary_groups() -> usize {
+    if cfg!(any(target_os = "linux", target_os = "android")) {
+        return 65536;
+    }
     // SAFETY: sysconf takes a plain number.
     let most = unsafe { libc::sysconf(libc::_SC_NGROUPS_MAX) };
-    // POSIX: at least 8, and -1 where there is no limit.
-    usize::try_from(most).unwrap_or(usize::MAX)
+    // POSIX: at least 8, and -1 where there is no limit. Before 15, FreeBSD does
+    // not count the effective gid in the first place (`sys_setgroups` of
+    // sys/kern/kern_prot.c); from 15 on the kernel refuses the one too many.
+    usize::try_from(most).map_or(usize::MAX, |most| {
+        most + usize::from(cfg!(target_os = "freebsd"))
+    })
+}
+
+/// Where the databases are, as far as they are files.
+const USERS: &str = "/etc/passwd";
+const GROUPS: &str = "/etc/group";
+
+/// Whether a database can be read, if it is there. The C library may not tell:
+/// where it asks several services (nsswitch.conf(5)), it takes the last one's
+/// 'not found' for the answer, whatever has kept the first one from reading;
+/// and glibc's getgrouplist(3) leaves out what it cannot read. Nor does it tell
+/// what has passed by the time that this is called: so nothing that may be less
+/// than there is counts until it was said twice.
+fn probe(database: &str) -> Result<(), Errno> {
+    let read = File::open(database).and_then(|mut file| file.read(&mut [0]));
+    match read {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error.raw_os_error().unwrap_or(libc::EIO))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether what [`groups_of`] has said is all that there is.
+pub(crate) fn probe_groups() -> Result<(), Errno> {
+    probe(GROUPS)
 }
 
 /// An entry of the user database.
@@ -206,6 +189,7 @@ pub(crate) struct UserEntry {
 /// getpwnam_r(3). `None`: the database has no such user.
 pub(crate) fn user_by_name(name: &CStr) -> Result<Option<UserEntry>, Errno> {
     look_up(
+        USERS,
         |entry, buffer, found| {
             // SAFETY: `name` is a C string; the others are valid for writes
             // of their sizes.
@@ -226,6 +210,7 @@ pub(crate) fn user_by_name(name: &CStr) -> Result<Option<UserEntry>, Errno> {
 /// getpwuid_r(3). `None`: there is no such user, or no database.
 pub(crate) fn user_by_id(Uid(uid): Uid) -> Result<Option<UserEntry>, Errno> {
     let found = look_up(
+        USERS,
         |entry, buffer, found| {
             // SAFETY: all are valid for writes of their sizes.
             unsafe { libc::getpwuid_r(uid, entry, buffer.as_mut_ptr().cast(), buffer.len(), found) }
@@ -242,6 +227,7 @@ pub(crate) fn user_by_id(Uid(uid): Uid) -> Result<Option<UserEntry>, Errno> {
 /// getgrnam_r(3). `None`: the database has no such group.
 pub(crate) fn group_by_name(name: &CStr) -> Result<Option<Gid>, Errno> {
     look_up(
+        GROUPS,
         |entry, buffer, found| {
             // SAFETY: `name` is a C string; the others are valid for writes
             // of their sizes.
@@ -269,37 +255,66 @@ fn user_entry(entry: &libc::passwd) -> UserEntry {
 }
 
 /// Makes a reentrant look-up with a buffer that grows until the entry fits.
+/// That there is none is believed only when it was said twice, and the database
+/// can be read: see [`probe`].
 fn look_up<Entry, Found>(
+    database: &str,
     mut call: impl FnMut(*mut Entry, &mut [u8], *mut *mut Entry) -> libc::c_int,
     take: impl FnOnce(&Entry) -> Found,
 ) -> Result<Option<Found>, Errno> {
     const LARGEST: usize = 64 << 20;
     let mut buffer = vec![0; 4096];
+    let mut was_missing = false;
     loop {
         let mut entry = MaybeUninit::<Entry>::uninit();
         let mut found = ptr::null_mut();
         match call(entry.as_mut_ptr(), &mut buffer, &raw mut found) {
             // SAFETY: the call succeeded: `found` is null or points to the
             // entry, whose strings are in `buffer`, which is still there.
-            0 => return Ok(unsafe { found.as_ref() }.map(take)),
+            0 if !found.is_null() => return Ok(unsafe { found.as_ref() }.map(take)),
+            // ESRCH is what some systems say for "no such entry".
+            0 | libc::ESRCH if was_missing => return probe(database).map(|()| None),
+            0 | libc::ESRCH => was_missing = true,
             libc::EINTR => {}
             libc::ERANGE if buffer.len() < LARGEST => buffer.resize(buffer.len() * 4, 0),
-            // What some systems say for "no such entry".
-            libc::ESRCH => return Ok(None),
             errno => return Err(errno),
         }
     }
 }
 
-/// getgrouplist(3): `primary` and the groups that name the user as a member.
+/// getgrouplist(3): `primary` and the groups that name the user as a member,
+/// as two answers in a row have them: see [`probe`].
 pub(crate) fn groups_of(user: &CStr, primary: Gid) -> Result<Vec<Gid>, Errno> {
+    /// Nobody edits a database as often as that.
+    const TRIES: usize = 8;
+
+    let mut before = listed_groups(user, primary)?;
+    for _ in 0..TRIES {
+        let now = listed_groups(user, primary)?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+    Err(libc::EAGAIN)
+}
+
+fn listed_groups(user: &CStr, primary: Gid) -> Result<Vec<Gid>, Errno> {
     #[cfg(target_vendor = "apple")]
     type ListedGroup = libc::c_int;
     #[cfg(not(target_vendor = "apple"))]
     type ListedGroup = libc::gid_t;
     const MOST: usize = 1 << 20;
 
-    let mut room = 64;
+    // Asked for 16 or more, macOS's begins by asking the directory service in a
+    // thread of its own, which stays for seconds (Libinfo,
+    // lookup.subproj/libinfo.c, `_check_groups`): the process would then not be
+    // single-threaded any more.
+    let mut room = if cfg!(target_vendor = "apple") {
+        15
+    } else {
+        64
+    };
     loop {
         let mut groups: Vec<ListedGroup> = vec![0; room];
         let mut count = room as libc::c_int;
@@ -313,15 +328,18 @@ pub(crate) fn groups_of(user: &CStr, primary: Gid) -> Result<Vec<Gid>, Errno> {
                 &raw mut count,
             )
         };
-        if returned >= 0 {
+        let listed = usize::try_from(count).unwrap_or(0);
+        // An older macOS returns 0 where the list was cut.
+        let may_be_cut = cfg!(target_vendor = "apple") && listed >= room;
+        if returned >= 0 && !may_be_cut {
             // FreeBSD and macOS return 0, others the count: it is in `count`.
-            groups.truncate(usize::try_from(count).unwrap_or(0));
+            groups.truncate(listed);
             return Ok(groups.into_iter().map(|gid| Gid(gid as u32)).collect());
         }
         if room >= MOST {
             return Err(libc::EINVAL);
         }
         // Some systems tell how many there are, some do not.
-        room = (room * 2).max(usize::try_from(count).unwrap_or(0));
+        room = (room * 2).max(listed);
     }
 }

@@ -3,13 +3,19 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::iter;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::ptr;
 
-use super::{Errno, FileId, Pid, Signal, Uid, check, uninterrupted};
+use super::descriptor::{close_number, ranges_between};
+use super::{
+    Directory, Errno, FileId, Gid, Open, Pid, Signal, SingleThreaded, Uid, check, open_at,
+    signal_pid, uninterrupted,
+};
 
 /// unshare(2) with `CLONE_VM` does nothing where the caller is the only user
 /// of its memory, and fails with `EINVAL` where it is not: "specifying any one
@@ -32,20 +38,29 @@ pub(super) fn lone_thread() -> Option<bool> {
 }
 
 /// Whether a process has a file open: proc(5), /proc/pid/fd, where each link
-/// leads to the open file itself.
+/// leads to the open file itself. Who may list them may still not look at them.
 pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
+    let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
     let descriptors = match fs::read_dir(format!("/proc/{}/fd", pid.number())) {
         Ok(descriptors) => descriptors,
-        Err(error) if is_gone(&error) || is_ending(pid) => return Ok(false),
-        Err(error) => return Err(error.raw_os_error().unwrap_or(libc::EIO)),
+        Err(error) if is_gone(&error, pid) || is_ending(pid) => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(libc::EACCES),
+        Err(error) => return Err(errno(error)),
     };
-    let is_it = |descriptor: io::Result<fs::DirEntry>| {
-        // One that was closed meanwhile is not it.
-        descriptor
-            .and_then(|descriptor| file_behind(&descriptor.path()))
-            .is_ok_and(|open| open == file)
-    };
-    Ok(descriptors.into_iter().any(is_it))
+    let mut is_forbidden = false;
+    for descriptor in descriptors {
+        match descriptor.and_then(|descriptor| file_behind(&descriptor.path())) {
+            Ok(open) if open == file => return Ok(true),
+            Ok(_) => {}
+            Err(error) => is_forbidden |= error.kind() == io::ErrorKind::PermissionDenied,
+        }
+    }
+    // One that was closed meanwhile is not it.
+    if is_forbidden && !is_ending(pid) {
+        Err(libc::EACCES)
+    } else {
+        Ok(false)
+    }
 }
 
 /// statx(2), of what is known without asking the file system: it may be a
@@ -89,7 +104,7 @@ fn file_behind(link: &Path) -> io::Result<FileId> {
 pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
     let status = match fs::read_to_string(format!("/proc/{}/status", pid.number())) {
         Ok(status) => status,
-        Err(error) if is_gone(&error) => return Err(libc::ESRCH),
+        Err(error) if is_gone(&error, pid) => return Err(libc::ESRCH),
         Err(error) => return Err(error.raw_os_error().unwrap_or(libc::EIO)),
     };
     status
@@ -100,47 +115,53 @@ pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
         .ok_or(libc::EIO)
 }
 
-/// A process loses its memory before its descriptors, and both before it is
-/// reaped; from then on /proc hides them from its own user. `VmSize` goes with
-/// the memory.
-fn is_ending(pid: Pid) -> bool {
-    fs::read_to_string(format!("/proc/{}/status", pid.number()))
-        .is_ok_and(|status| !status.contains("\nVmSize:"))
+pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
+
+/// acl(5): an access list shows its mask as the bits of the group.
+/// fgetxattr(2) with a size of 0 asks for its size. Async-signal-safe.
+pub(crate) fn has_access_list(descriptor: BorrowedFd<'_>) -> bool {
+    // SAFETY: the name is a C string; a size of 0 has nothing written.
+    let size = unsafe {
+        libc::fgetxattr(
+            descriptor.as_raw_fd(),
+            c"system.posix_acl_access".as_ptr(),
+            ptr::null_mut(),
+            0,
+        )
+    };
+    // No such attribute, or a file system without them, is no list; all else
+    // may be one.
+    !matches!(check(size), Err(libc::ENODATA | libc::EOPNOTSUPP))
 }
 
-/// There is no such process any more, unless there is no /proc at all.
-fn is_gone(error: &io::Error) -> bool {
+/// A process loses its memory before its descriptors, and both before it is
+/// reaped; from then on /proc hides them from its own user. `VmSize` goes with
+/// the memory. It may be gone by the time that this looks.
+fn is_ending(pid: Pid) -> bool {
+    match fs::read_to_string(format!("/proc/{}/status", pid.number())) {
+        Ok(status) => !status.contains("\nVmSize:"),
+        Err(error) => is_gone(&error, pid),
+    }
+}
+
+/// There is no such process any more; unless there is no /proc at all, or it
+/// hides those of others (`hidepid`).
+fn is_gone(error: &io::Error, pid: Pid) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
         && fs::exists("/proc/self").unwrap_or(false)
+        // Whether one could be sent, without sending any.
+        && signal_pid(pid, Signal(0)) != Err(libc::EPERM)
 }
 
 /// capset(2) to nothing in the effective, permitted and inheritable sets,
 /// prctl(2) for the ambient one; then capget(2). The bounding set stays: it
 /// grants nothing, and limits what a set-user-id program gains.
-pub(crate) fn clear_capabilities() -> Result<bool, Errno> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: libc::c_int,
-    }
-    #[repr(C)]
-    #[derive(Clone, Copy, PartialEq, Eq)]
-    struct Sets {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
-    // _LINUX_CAPABILITY_VERSION_3, with two halves of 32 capabilities each.
-    const VERSION: u32 = 0x2008_0522;
-    let none = [Sets {
-        effective: 0,
-        permitted: 0,
-        inheritable: 0,
-    }; 2];
-    let mut header = Header {
-        version: VERSION,
-        pid: 0,
-    };
+///
+/// All this is of the calling thread. The kernel itself takes capabilities only
+/// from threads that drop from root, and not even from those where secure bits
+/// say so: hence the look at the others.
+pub(crate) fn clear_capabilities(others: &OtherThreads) -> Result<bool, Errno> {
+    let held = Capabilities::of(0)?;
     // SAFETY: prctl takes plain numbers here.
     let cleared = check(unsafe {
         libc::prctl(
@@ -156,16 +177,221 @@ pub(crate) fn clear_capabilities() -> Result<bool, Errno> {
         Ok(_) | Err(libc::EINVAL) => {}
         Err(errno) => return Err(errno),
     }
-    // SAFETY: the header and two sets are what version 3 reads.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, &raw const none) } as i32)?;
-    let mut left = [Sets {
-        effective: u32::MAX,
-        permitted: u32::MAX,
-        inheritable: u32::MAX,
-    }; 2];
-    // SAFETY: the header and two sets are what version 3 reads and writes.
-    check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut left) } as i32)?;
-    Ok(left == none)
+    Capabilities::NONE.set()?;
+    let has_none = Capabilities::of(0)? == Capabilities::NONE;
+    let others_have_none = match others {
+        OtherThreads::None => true,
+        OtherThreads::Listed(threads) => all_have_none(threads)?,
+        // What the kernel has taken from this one it has taken from all, as
+        // far as can be told.
+        OtherThreads::Unlisted => held == Capabilities::NONE,
+    };
+    Ok(has_none && others_have_none)
+}
+
+/// The effective, permitted and inheritable set, in two halves of 32
+/// capabilities each.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Capabilities([[u32; 3]; 2]);
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    thread: libc::c_int,
+}
+
+impl CapabilityHeader {
+    fn of(thread: libc::c_int) -> Self {
+        // _LINUX_CAPABILITY_VERSION_3
+        const VERSION: u32 = 0x2008_0522;
+        Self {
+            version: VERSION,
+            thread,
+        }
+    }
+}
+
+impl Capabilities {
+    const NONE: Self = Self([[0; 3]; 2]);
+
+    /// capget(2), where 0 is the calling thread.
+    fn of(thread: libc::c_int) -> Result<Self, Errno> {
+        let mut header = CapabilityHeader::of(thread);
+        let mut held = Self([[u32::MAX; 3]; 2]);
+        // SAFETY: the header and two halves are what version 3 reads and
+        // writes.
+        check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut held) } as i32)?;
+        Ok(held)
+    }
+
+    /// capset(2), which is for the calling thread alone.
+    fn set(&self) -> Result<(), Errno> {
+        let mut header = CapabilityHeader::of(0);
+        // SAFETY: the header and two halves are what version 3 reads.
+        check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, &raw const *self) } as i32)
+            .map(drop)
+    }
+}
+
+/// The other threads of this process.
+pub(crate) enum OtherThreads {
+    None,
+    /// /proc/self/task.
+    Listed(OwnedFd),
+    /// There may be some, and there is no /proc to tell.
+    Unlisted,
+}
+
+impl OtherThreads {
+    /// A thread that has just ended may take a moment to be gone.
+    pub(crate) fn look() -> Self {
+        match SingleThreaded::verify() {
+            Ok(_) => Self::None,
+            Err(_) => open_at(Directory::Working, c"/proc/self/task", Open::Directory)
+                .map_or(Self::Unlisted, Self::Listed),
+        }
+    }
+
+    pub(crate) fn run(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+}
+
+/// A thread inherits what the one that makes it has at that moment: who has
+/// none, and made none before, has no heirs.
+fn all_have_none(threads: &OwnedFd) -> Result<bool, Errno> {
+    let mut records = [0_u64; 512];
+    while let Some(filled) = list(threads, &mut records)? {
+        for thread in listed(&records, filled) {
+            match Capabilities::of(thread) {
+                Ok(Capabilities::NONE) | Err(libc::ESRCH) => {}
+                Ok(_) => return Ok(false),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// getauxval(3) `AT_SECURE`.
+pub(crate) fn has_raised_privileges() -> bool {
+    // SAFETY: getauxval takes a plain number.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// prctl(2) `PR_SET_NO_NEW_PRIVS`, of the calling thread.
+pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = true;
+
+pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
+    const ON: libc::c_ulong = 1;
+    const UNUSED: libc::c_ulong = 0;
+    // SAFETY: prctl takes plain numbers here.
+    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, ON, UNUSED, UNUSED, UNUSED) })?;
+    // SAFETY: as above.
+    let read = unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, UNUSED, UNUSED, UNUSED, UNUSED) };
+    check(read).map(|read| read == 1)
+}
+
+/// close_range(2), at a cost that goes with what is open. Before Linux 5.9,
+/// or where a sandbox forbids it, what /proc lists. Async-signal-safe.
+pub(crate) fn close_all_but(kept: &[RawFd], scratch: &mut [u64]) -> Result<(), Errno> {
+    for (first, last) in ranges_between(kept) {
+        match close_range(first, last) {
+            Ok(()) => {}
+            Err(libc::ENOSYS | libc::EPERM) => return close_listed_but(kept, scratch),
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// The cfg is for tests: it stands for an old kernel.
+fn close_range(first: RawFd, last: Option<RawFd>) -> Result<(), Errno> {
+    if cfg!(daemonize2_without_close_range) {
+        return Err(libc::ENOSYS);
+    }
+    let last = last.map_or(libc::c_uint::MAX, |last| last as libc::c_uint);
+    // SAFETY: plain numbers; the caller of `close_inherited_fds` has promised
+    // that no value uses or closes a descriptor that is not kept.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, last, 0) } as i32)
+        .map(drop)
+}
+
+/// getdents64(2) of /proc/self/fd, as opendir(3) allocates. The list goes by
+/// number, so that closing what was read disturbs nothing.
+fn close_listed_but(kept: &[RawFd], scratch: &mut [u64]) -> Result<(), Errno> {
+    let open_list = || open_at(Directory::Working, c"/proc/self/fd", Open::Directory);
+    let descriptors = match open_list() {
+        // Every number that a new descriptor could have is taken: then so is
+        // the first that may go.
+        Err(libc::EMFILE) => {
+            if let Some((first, _)) = ranges_between(kept).next() {
+                close_number(first);
+            }
+            open_list()?
+        }
+        list => list?,
+    };
+    while let Some(filled) = list(&descriptors, scratch)? {
+        for descriptor in listed(scratch, filled) {
+            let is_kept = descriptor <= 2 || kept.binary_search(&descriptor).is_ok();
+            if !is_kept && descriptor != descriptors.as_raw_fd() {
+                close_number(descriptor);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// getdents64(2): how many bytes of records; `None` at the end.
+/// Async-signal-safe.
+fn list(directory: &OwnedFd, records: &mut [u64]) -> Result<Option<usize>, Errno> {
+    // SAFETY: `records` is valid for writes of its size.
+    let filled = check(unsafe {
+        libc::syscall(
+            libc::SYS_getdents64,
+            directory.as_raw_fd(),
+            records.as_mut_ptr(),
+            size_of_val(records),
+        )
+    })?;
+    Ok((filled > 0).then_some(filled as usize))
+}
+
+/// The numbers among the names that getdents64(2) has filled in.
+fn listed(records: &[u64], filled: usize) -> impl Iterator<Item = RawFd> + '_ {
+    // struct linux_dirent64: inode and offset, eight bytes each, the length
+    // of the record, the type, and the name with a NUL.
+    const LENGTH: usize = 16;
+    const NAME: usize = 19;
+
+    let byte = |at: usize| {
+        records
+            .get(at / 8)
+            .map_or(0, |word| word.to_ne_bytes()[at % 8])
+    };
+    let mut at = 0;
+    iter::from_fn(move || {
+        while at < filled {
+            let start = at;
+            let length = u16::from_ne_bytes([byte(start + LENGTH), byte(start + LENGTH + 1)]);
+            at = if length == 0 {
+                filled
+            } else {
+                start + usize::from(length)
+            };
+            let mut digits = (start + NAME..at).map(byte).take_while(|&digit| digit != 0);
+            let number = digits.try_fold(0, |number: RawFd, digit| {
+                let digit = char::from(digit).to_digit(10)?;
+                number.checked_mul(10)?.checked_add(digit as RawFd)
+            });
+            if number.is_some() {
+                return number;
+            }
+        }
+        None
+    })
 }
 
 /// pidfd_open(2). `None` before Linux 5.3, or where a sandbox forbids it.
@@ -179,6 +405,22 @@ pub(crate) fn open_process(child: Pid) -> Option<OwnedFd> {
     super::descriptor::above_streams(descriptor).ok()
 }
 
+/// waitid(2) by `P_PIDFD`: reaps a process that has ended, if it is a child of
+/// this one. Orphans become that of a subreaper, and of the first process in a pid
+/// namespace.
+pub(crate) fn reap(process: BorrowedFd<'_>) {
+    let mut information = MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: `information` is valid for writes of its size.
+    unsafe {
+        libc::waitid(
+            libc::P_PIDFD,
+            process.as_raw_fd() as libc::id_t,
+            information.as_mut_ptr(),
+            libc::WEXITED | libc::WNOHANG,
+        )
+    };
+}
+
 /// pidfd_send_signal(2).
 pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno> {
     // SAFETY: the descriptor is open, and a null siginfo means kill(2)'s own.
@@ -187,9 +429,25 @@ pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<
             libc::SYS_pidfd_send_signal,
             process.as_raw_fd(),
             signal.0,
-            std::ptr::null::<libc::siginfo_t>(),
+            ptr::null::<libc::siginfo_t>(),
             0,
         )
     };
     check(returned as i32).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_gone_was_ending() {
+        let mut child = Command::new("true").spawn().expect("start a process");
+        child.wait().expect("wait for it");
+        let gone = Pid::from_number(child.id()).expect("a pid");
+        assert!(is_ending(gone));
+        assert!(!is_ending(Pid::current()));
+    }
 }

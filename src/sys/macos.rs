@@ -1,12 +1,14 @@
 //! macOS, and the other systems of its family as far as they let a process
 //! fork.
 //!
-//! `setresuid` and `setresgid` are missing: see `three_ids` in identity.rs.
+//! `setresuid` and `setresgid` are missing: see reuid.rs.
 //! setgroups(2) takes 16 groups at the most.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-use super::{Errno, FileId, Pid, Signal, Uid, last_errno};
+#[cfg(target_os = "macos")]
+use super::descriptor::close_number;
+use super::{Errno, FileId, Gid, Pid, Signal, Uid, last_errno};
 
 /// `proc_pidinfo` (libproc.h) `PROC_PIDTASKINFO` counts the threads of a
 /// process. Known limits: a translated process (Rosetta) has one more than
@@ -108,6 +110,12 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     Ok(false)
 }
 
+/// issetugid(2).
+pub(crate) fn has_raised_privileges() -> bool {
+    // SAFETY: issetugid takes nothing and cannot fail.
+    unsafe { libc::issetugid() != 0 }
+}
+
 /// `proc_pidinfo` (libproc.h) `PROC_PIDTBSDINFO`: real, effective and saved
 /// uid.
 #[cfg(target_os = "macos")]
@@ -153,19 +161,100 @@ pub(crate) fn users_of(_: Pid) -> Result<Vec<Uid>, Errno> {
     Err(libc::ENOSYS)
 }
 
+/// Lists with `proc_pidinfo`, a system call, rather than /dev/fd: opendir(3)
+/// allocates. Async-signal-safe.
+#[cfg(target_os = "macos")]
+pub(crate) fn close_all_but(kept: &[RawFd], scratch: &mut [u64]) -> Result<(), Errno> {
+    const { assert!(size_of::<libc::proc_fdinfo>() == size_of::<u64>()) };
+    loop {
+        // libproc turns the -1 of a failed call into 0, which is also what an
+        // empty list has.
+        // SAFETY: it is the calling thread's own.
+        unsafe { *libc::__error() = 0 };
+        // SAFETY: `scratch` is valid for writes of the size that is named.
+        let filled = unsafe {
+            libc::proc_pidinfo(
+                Pid::current().raw(),
+                libc::PROC_PIDLISTFDS,
+                0,
+                scratch.as_mut_ptr().cast(),
+                size_of_val(scratch) as libc::c_int,
+            )
+        };
+        if filled <= 0 {
+            return match last_errno() {
+                0 => Ok(()),
+                errno => Err(errno),
+            };
+        }
+        let mut has_closed = false;
+        for record in scratch.iter().take(filled as usize / size_of::<u64>()) {
+            // struct proc_fdinfo: the number, and the type.
+            let [a, b, c, d, ..] = record.to_ne_bytes();
+            let descriptor = RawFd::from_ne_bytes([a, b, c, d]);
+            let is_kept = descriptor <= 2 || kept.binary_search(&descriptor).is_ok();
+            has_closed |= !is_kept && close_number(descriptor);
+        }
+        // What did not fit is in the next list.
+        if !has_closed {
+            return Ok(());
+        }
+    }
+}
+
+/// libproc is macOS's own.
+#[cfg(not(target_os = "macos"))]
+pub(crate) fn close_all_but(_: &[RawFd], _: &mut [u64]) -> Result<(), Errno> {
+    Err(libc::ENOSYS)
+}
+
+/// "wheel" and "daemon", whose only member is root: /var/run belongs to the
+/// latter, and has had mode 0775.
+pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT, Gid(1)];
+
+/// Access lists are not looked for.
+pub(crate) fn has_access_list(_: BorrowedFd<'_>) -> bool {
+    false
+}
+
+/// Nothing like it.
+pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = false;
+
+/// Never called.
+pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
+    Err(libc::ENOSYS)
+}
+
 /// There are no capabilities.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "the contract of the platform layer"
 )]
-pub(crate) fn clear_capabilities() -> Result<bool, Errno> {
+pub(crate) fn clear_capabilities(_: &OtherThreads) -> Result<bool, Errno> {
     Ok(true)
+}
+
+/// Rights belong to the process.
+pub(crate) struct OtherThreads;
+
+impl OtherThreads {
+    pub(crate) fn look() -> Self {
+        Self
+    }
+
+    /// None that would have to give up anything by itself.
+    pub(crate) fn run(&self) -> bool {
+        false
+    }
 }
 
 /// No descriptor names a process.
 pub(crate) fn open_process(_: Pid) -> Option<OwnedFd> {
     None
 }
+
+/// Never called, as [`open_process`] hands none out.
+pub(crate) fn reap(_: BorrowedFd<'_>) {}
 
 /// Never called, as [`open_process`] hands none out.
 pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> {

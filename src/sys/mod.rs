@@ -14,8 +14,14 @@
 //! | `lone_thread` | whether the calling thread is the only user of its memory | `None`: nothing can tell |
 //! | `has_open` | whether a process has a file open, by device and inode; a process that does not exist has not | `ENOSYS`: nothing can tell |
 //! | `users_of` | the real, effective and saved uid of a process, and whatever others it has | `ENOSYS` |
-//! | `clear_capabilities` | empties every capability set of the calling thread, then reads it back | `Ok(true)` where there are none |
-//! | `open_process`, `signal_process` | a descriptor that names one process for good, and a signal through it | `None` |
+//! | `OtherThreads` | what it takes to know what other threads may do; made while names can be looked up, before the root directory changes | a unit struct, where rights belong to processes |
+//! | `clear_capabilities` | empties every capability set of the calling thread; false where one is left, or another thread has or may have one | `Ok(true)` where there are none |
+//! | `open_process`, `signal_process`, `reap` | a descriptor that names one process for good; a signal through it; the reaping of one that has ended, should it be a child | `None` |
+//! | `close_all_but` | closes the descriptors from 3 on but those given, at a cost that no limit enters into; async-signal-safe | `ENOSYS` |
+//! | `SYSTEM_GROUPS` | the groups whose members are taken to be as good as root, and that system folders are writable for | group 0 alone |
+//! | `has_access_list` | whether the group bits of an open file's mode are the mask of a list of further users and groups; async-signal-safe | `false`: not looked for |
+//! | `has_raised_privileges` | whether the program runs with privileges that its caller lacks (set-user-id and its like), so that its environment is not to be trusted | whether real and effective ids differ |
+//! | `HAS_NO_NEW_PRIVILEGES`, `set_no_new_privileges` | execve(2) grants the calling thread, and those it makes, nothing any more; reads it back | `false` |
 //!
 //! # Async-signal-safety
 //!
@@ -39,18 +45,22 @@ mod identity;
 mod process;
 mod signal;
 
-#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "linux.rs")]
-#[cfg_attr(target_os = "freebsd", path = "freebsd.rs")]
-#[cfg_attr(target_vendor = "apple", path = "macos.rs")]
-#[cfg_attr(
-    not(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_vendor = "apple"
-    )),
-    path = "elsewhere.rs"
-)]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[path = "linux.rs"]
+mod platform;
+#[cfg(target_os = "freebsd")]
+#[path = "freebsd.rs"]
+mod platform;
+#[cfg(target_vendor = "apple")]
+#[path = "macos.rs"]
+mod platform;
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "freebsd",
+    target_vendor = "apple"
+)))]
+#[path = "elsewhere.rs"]
 mod platform;
 
 pub(crate) use descriptor::*;
@@ -58,7 +68,11 @@ pub(crate) use identity::*;
 pub(crate) use process::*;
 pub(crate) use signal::*;
 
-pub(crate) use platform::{clear_capabilities, has_open, open_process, signal_process, users_of};
+pub(crate) use platform::{
+    HAS_NO_NEW_PRIVILEGES, OtherThreads, SYSTEM_GROUPS, clear_capabilities, close_all_but,
+    has_access_list, has_open, has_raised_privileges, open_process, reap, set_no_new_privileges,
+    signal_process, users_of,
+};
 
 /// The error number of a failed call, as in errno(3).
 pub(crate) type Errno = libc::c_int;
@@ -66,7 +80,8 @@ pub(crate) type Errno = libc::c_int;
 /// The error numbers that the crate itself decides on or returns.
 pub(crate) mod errno {
     pub(crate) use libc::{
-        EAGAIN, EEXIST, EINVAL, EISDIR, ELOOP, EMLINK, ENOENT, EPERM, EPROTO, ESRCH, EWOULDBLOCK,
+        EAGAIN, ECONNRESET, EEXIST, EINVAL, EISDIR, ELOOP, EMLINK, ENOBUFS, ENOENT, ENOMEM,
+        ENOTCONN, EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
     };
 }
 

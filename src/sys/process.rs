@@ -2,8 +2,10 @@
 
 use std::ffi::{CStr, CString};
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Errno, FileId, check, platform, uninterrupted};
@@ -33,6 +35,42 @@ impl Pid {
 
     pub(super) fn raw(self) -> libc::pid_t {
         self.0
+    }
+}
+
+/// This process, as opposed to a copy of it that fork(2) has made: the pid alone
+/// does not tell, as one in a pid namespace of its own may well have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process {
+    pid: Pid,
+    forks: u32,
+}
+
+/// How many forks this process is away from the first.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+impl Process {
+    /// Async-signal-safe.
+    pub(crate) fn current() -> Self {
+        Self {
+            pid: Pid::current(),
+            forks: FORKS.load(Ordering::Relaxed),
+        }
+    }
+
+    /// From now on forks count, as far as they are libc's own.
+    pub(crate) fn count_forks() {
+        extern "C" fn count() {
+            FORKS.fetch_add(1, Ordering::Relaxed);
+        }
+
+        static DOES_COUNT: AtomicBool = AtomicBool::new(false);
+        if !DOES_COUNT.swap(true, Ordering::Relaxed) {
+            // SAFETY: the handler does nothing that could not be done in a
+            // child of fork(2), and lives as long as this code. Without memory
+            // for it the pid has to do.
+            unsafe { libc::pthread_atfork(None, None, Some(count)) };
+        }
     }
 }
 
@@ -122,31 +160,14 @@ pub(crate) fn flush_streams() {
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
-/// Whether the program runs with privileges that its caller lacks (set-user-id
-/// and its like), so that its environment is not to be trusted.
-pub(crate) fn has_raised_privileges() -> bool {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    // SAFETY: getauxval takes a plain number.
-    return unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    // libc lacks issetugid(2) here. A program that has dropped what it gained
-    // then goes unnoticed.
-    #[cfg(any(target_os = "illumos", target_os = "solaris"))]
-    return super::user_ids().real != super::user_ids().effective
-        || super::group_ids().real != super::group_ids().effective;
-    #[cfg(not(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "illumos",
-        target_os = "solaris"
-    )))]
-    // SAFETY: issetugid takes nothing and cannot fail.
-    return unsafe { libc::issetugid() } != 0;
-}
-
-/// setsid(2). Async-signal-safe.
+/// setsid(2). `EIO` where it says to have worked, as a sandbox may, but names
+/// no session. Async-signal-safe.
 pub(crate) fn create_session() -> Result<(), Errno> {
     // SAFETY: setsid takes nothing.
-    check(unsafe { libc::setsid() }).map(drop)
+    match check(unsafe { libc::setsid() })? {
+        0 => Err(libc::EIO),
+        _ => Ok(()),
+    }
 }
 
 /// How a child is.
@@ -199,6 +220,24 @@ pub(crate) fn signal_pid(pid: Pid, signal: Signal) -> Result<(), Errno> {
     // SAFETY: kill takes plain numbers; a Pid is positive, so that it names
     // one process and not a group.
     check(unsafe { libc::kill(pid.raw(), signal.0) }).map(drop)
+}
+
+/// Kills a child, unless it has ended, or was reaped meanwhile: a handler of the
+/// caller's may do so at any time, and its pid be another's then.
+pub(crate) fn kill_child(child: Pid) -> Result<Life, Errno> {
+    if let ended @ Life::Ended(_) = try_wait(child)? {
+        return Ok(ended);
+    }
+    // Opened between two looks, it names the child.
+    let process = platform::open_process(child);
+    if let ended @ Life::Ended(_) = try_wait(child)? {
+        return Ok(ended);
+    }
+    let _ = match process {
+        Some(process) => platform::signal_process(process.as_fd(), Signal::KILL),
+        None => signal_pid(child, Signal::KILL),
+    };
+    try_wait(child)
 }
 
 /// umask(2). Async-signal-safe.

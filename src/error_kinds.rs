@@ -1,0 +1,101 @@
+// Every `ErrorKind`: its documentation, its number on the wire, its name, whether
+// it has an errno, and its words. For the macro of whoever includes this.
+
+error_kinds! {
+    /// fork(2) failed: there are too many processes, or too little memory.
+    1 Fork(Errno) "cannot fork";
+    /// waitpid(2) for the intermediate process failed.
+    2 Wait(Errno) "cannot wait for the intermediate process";
+    /// setsid(2) failed.
+    3 DetachSession(Errno) "cannot create a session";
+    /// The group database has no such group.
+    4 GroupNotFound "unknown group";
+    /// A group name contains a NUL byte.
+    5 GroupContainsNul "NUL byte in group name";
+    /// The group ids could not be set.
+    6 SetGroup(Errno) "cannot change to group";
+    /// The user database has no such user.
+    7 UserNotFound "unknown user";
+    /// A user name contains a NUL byte.
+    8 UserContainsNul "NUL byte in user name";
+    /// The user ids could not be set.
+    9 SetUser(Errno) "cannot change to user";
+    /// chdir(2) to the working directory failed.
+    10 ChangeDirectory(Errno) "cannot change to directory";
+    /// A path contains a NUL byte.
+    11 PathContainsNul "NUL byte in path";
+    /// The pid file could not be opened, or was refused because of what it
+    /// is, whose it is, or where it is.
+    12 OpenPidfile(Errno) "cannot open pid file";
+    /// Not returned any more: the pid file is close-on-exec from birth.
+    13 GetPidfileFlags(Errno) "cannot get flags of pid file";
+    /// Not returned any more: the pid file is close-on-exec from birth.
+    14 SetPidfileFlags(Errno) "cannot set flags of pid file";
+    /// The pid file is locked by another process: see
+    /// [`Error::running_pid`].
+    15 LockPidfile(Errno) "cannot lock pid file";
+    /// The owner of the pid file could not be changed.
+    16 ChownPidfile(Errno) "cannot change owner of pid file";
+    /// `/dev/null` could not be opened.
+    17 OpenDevnull(Errno) "cannot open";
+    /// A standard stream could not be redirected.
+    18 RedirectStreams(Errno) "cannot redirect";
+    /// `/dev/null` could not be closed.
+    19 CloseDevnull(Errno) "cannot close";
+    /// The pid file could not be emptied.
+    20 TruncatePidfile(Errno) "cannot truncate pid file";
+    /// The pid could not be written to the pid file.
+    21 WritePid(Errno) "cannot write pid file";
+    /// The pid was written to the pid file in part only.
+    22 WritePidUnspecifiedError "cannot write the whole pid to pid file";
+    /// The root directory could not be changed.
+    23 Chroot(Errno) "cannot change root directory to";
+    /// The process has more than one thread, or shares its memory with
+    /// another process.
+    24 MultiThreaded "cannot fork safely: the process has more than one thread";
+    /// Nothing can tell how many threads the process has.
+    25 ThreadCountUnknown "cannot fork safely: the number of threads is unknown";
+    /// The user database could not be read.
+    26 LookUpUser(Errno) "cannot look up user";
+    /// The group database could not be read.
+    27 LookUpGroup(Errno) "cannot look up group";
+    /// A user given by number has no entry in the database, which would tell
+    /// the primary group, and no group was set.
+    28 PrimaryGroupUnknown "no group set, and no entry in the database for user";
+    /// The supplementary groups could not be set.
+    29 SetSupplementaryGroups(Errno) "cannot set supplementary groups";
+    /// After the change of identity or root directory something of the old one
+    /// was left, or could be had again.
+    30 PrivilegesRetained "privileges were retained";
+    /// A closure panicked.
+    31 Panicked "panic";
+    /// The daemon ended before it was ready: see
+    /// [`Error::daemon_exit_status`].
+    32 DaemonExited "the daemon ended before it was ready";
+    /// The launcher was gone when the daemon was ready.
+    33 LauncherGone "the launcher is gone";
+    /// The intermediate process was killed before the daemon was ready.
+    34 IntermediateExited "the intermediate process ended before the daemon was ready";
+    /// The sockets between the processes could not be made or used.
+    35 Channel(Errno) "cannot connect launcher and daemon";
+    /// The [privileged action](crate::Daemonize::try_privileged_action)
+    /// returned an error.
+    36 PrivilegedAction "the privileged action failed";
+    /// The [initialization](crate::Daemonize::initialize) returned an error.
+    37 Initialize "the initialization failed";
+    /// The daemon [said](crate::Readiness::fail) that it cannot serve, or
+    /// dropped its [`Readiness`](crate::Readiness) unused.
+    38 NotReady "the daemon is not ready";
+    /// The daemon was not ready within the
+    /// [startup timeout](crate::Daemonize::startup_timeout), and was ended; or could
+    /// not be, which is then told.
+    39 StartupTimeout "the daemon was not ready in time";
+    /// Inherited descriptors could not be closed.
+    40 CloseInheritedFds(Errno) "cannot close inherited descriptors";
+    /// The action on a signal could not be set to the default.
+    41 ResetSignals(Errno) "cannot reset signals";
+    /// The process could not give up what execve(2) may grant.
+    42 SetNoNewPrivileges(Errno) "cannot set no_new_privs";
+    /// This platform has nothing like the option.
+    43 Unsupported "not supported on this platform:";
+}
