@@ -80,6 +80,10 @@ pub struct Config {
     /// Whether the privileged action captures a value that reports its drop
     /// ([`crate::control::Message::CaptureDropped`]).
     pub witness_capture: bool,
+    /// Whether a process to which the library returns reports
+    /// ([`crate::control::Message::Afterwards`]) also if it is not a daemon
+    /// that has started.
+    pub report_afterwards: bool,
     /// How the daemon goes on once it has been returned to.
     pub life: Life,
 }
@@ -109,6 +113,15 @@ pub struct Options {
     pub stdout: Option<Stream>,
     /// `stderr`
     pub stderr: Option<Stream>,
+    /// `supplementary_groups`
+    pub supplementary_groups: Option<SupplementaryGroups>,
+    /// `no_new_privileges`
+    pub no_new_privileges: bool,
+    /// `close_inherited_fds`, with these to be kept, beside what the tester
+    /// needs to report
+    pub close_inherited_fds: Option<Vec<i32>>,
+    /// `reset_signals`
+    pub reset_signals: bool,
     /// `startup_timeout`, in milliseconds
     pub startup_timeout: Option<u64>,
     /// `foreground`
@@ -145,6 +158,17 @@ impl From<u32> for Identity {
     fn from(id: u32) -> Self {
         Self::Id(id)
     }
+}
+
+/// What becomes of the supplementary groups.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum SupplementaryGroups {
+    /// `FromDatabase`
+    FromDatabase,
+    /// `Keep`
+    Keep,
+    /// `Only`
+    Only(Vec<Identity>),
 }
 
 /// A standard stream of the daemon.
@@ -295,6 +319,12 @@ pub struct Deferral {
     /// How a copy of the process that is made then uses its own copy of the
     /// readiness. The daemon waits for its end.
     pub in_copy: Option<ReadinessUse>,
+    /// Whether that copy is in a pid namespace of its own, where it has the
+    /// daemon's pid.
+    pub copy_has_same_pid: bool,
+    /// A daemon that the daemon then starts, and which drops its copy of the
+    /// readiness.
+    pub in_another: Option<AnotherStart>,
     /// Whether another thread is given the readiness, and waited for.
     pub in_thread: bool,
     /// How it is used.
@@ -307,10 +337,23 @@ impl Deferral {
         Self {
             steps: steps.into(),
             in_copy: None,
+            copy_has_same_pid: false,
+            in_another: None,
             in_thread: false,
             usage,
         }
     }
+}
+
+/// A start by a process that is a daemon, or about to be one.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct AnotherStart {
+    /// `pid_file`
+    pub pid_file: Option<Bytes>,
+    /// Whether `close_inherited_fds` is called, to keep what the tester needs.
+    pub close_inherited_fds: bool,
+    /// `foreground`
+    pub foreground: bool,
 }
 
 /// How a readiness is used.
@@ -364,6 +407,18 @@ pub enum Step {
     Add(String),
     /// Aborts, as abort(3) does.
     Abort,
+    /// Has as many mebibytes of memory as this, and keeps them.
+    FillMemory(usize),
+    /// Makes a thread that stays.
+    MakeThread,
+    /// Makes such a thread, which has its capabilities outlive a change of
+    /// user, as PR_SET_KEEPCAPS of prctl(2) does (Linux).
+    MakeThreadThatKeepsCapabilities,
+    /// Writes this to every socket that the process has, but for the tester's own.
+    SendToSockets(Bytes),
+    /// Runs a program with these arguments; what it prints, less the end of
+    /// the line, becomes part of the closure's result.
+    Run(Vec<Bytes>),
 }
 
 /// A file to create.
@@ -419,6 +474,9 @@ pub struct InitialState {
     pub at_exit_handler: bool,
     /// How many threads there are besides the first.
     pub extra_threads: u32,
+    /// How many more there are that take the guard of a pid file that there is
+    /// not, again and again.
+    pub guard_takers: u32,
     /// How many threads were made, and joined right before the start.
     pub joined_threads: u32,
     /// Additional descriptors.
@@ -437,6 +495,13 @@ pub struct InitialState {
     pub processor: Option<u32>,
     /// The umask.
     pub umask: Option<u32>,
+    /// A folder whose files `passwd`, `group` and `nsswitch.conf`, as far as
+    /// there are such, cover those of /etc, in a mount namespace of the
+    /// launcher's own (Linux).
+    pub user_database: Option<Bytes>,
+    /// How capabilities and root have to do with each other, as the bits of
+    /// `PR_SET_SECUREBITS` (Linux).
+    pub secure_bits: Option<u64>,
     /// Ids.
     pub ids: Option<Ids>,
     /// The effective and permitted capabilities, as a bit mask, which an
@@ -444,6 +509,8 @@ pub struct InitialState {
     pub capabilities: Option<u64>,
     /// The inheritable and ambient capabilities, as a bit mask (Linux).
     pub ambient_capabilities: Option<u64>,
+    /// A user namespace of the launcher's own (Linux).
+    pub user_namespace: Option<UserNamespace>,
     /// What is done on signals.
     pub dispositions: Vec<(i32, Disposition)>,
     /// The period of an interval timer in microseconds, whose signal SIGALRM
@@ -451,6 +518,9 @@ pub struct InitialState {
     pub interval_timer: Option<u32>,
     /// Which signals are blocked.
     pub blocked: Blocked,
+    /// How many numbers of descriptors below the limit are free, all others being
+    /// taken. The last to be applied: the launcher could not report any more.
+    pub free_descriptors: Option<u32>,
 }
 
 /// Session leadership and controlling terminal.
@@ -497,6 +567,20 @@ impl Ids {
             groups: Some(Vec::new()),
         }
     }
+}
+
+/// A user namespace, whose maps a process outside of it writes, with the ids
+/// that the launcher has by then.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct UserNamespace {
+    /// Which user ids there are: the first one inside, the first one outside,
+    /// and how many.
+    pub users: Vec<[u32; 3]>,
+    /// The same for group ids.
+    pub groups: Vec<[u32; 3]>,
+    /// Whether setgroups(2) is denied, as it has to be unless the maps are
+    /// root's.
+    pub denies_setgroups: bool,
 }
 
 /// Whom a service manager says that it has started.

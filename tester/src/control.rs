@@ -24,7 +24,10 @@ use std::os::fd::{BorrowedFd, RawFd};
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::report::{LauncherResult, Place, Regained, Report, StartError};
+use crate::config::{AnotherStart, Bytes};
+use crate::crash::Struck;
+use crate::fault::Made;
+use crate::report::{HeldFile, LauncherResult, Place, Regained, Report, StartError};
 use crate::{sys, wire};
 
 /// The descriptor of the control socket.
@@ -81,11 +84,15 @@ pub enum Message {
     DaemonFailed(StartError),
     /// The library returned success in the daemon, which looks like this.
     Daemon(Report),
+    /// The library has returned in the launcher, or an error in the daemon,
+    /// which looks like this.
+    Afterwards(Report),
     /// The answer to [`Command::Observe`].
     Now(Report),
     /// The answer to [`Command::TryToRegain`].
     Regained(Regained),
-    /// The answer to [`Command::TryToEscape`]: every directory reached.
+    /// The answer to [`Command::TryToEscape`] and
+    /// [`Command::TryToEscapeThrough`]: every directory reached.
     Reached(Vec<Place>),
     /// The daemon's result consists of these ([`crate::config::Step::Add`]).
     Result(Vec<String>),
@@ -99,8 +106,16 @@ pub enum Message {
     Signalled(i32),
     /// The answer to [`Command::DropGuardInCopy`].
     CopyDroppedGuard,
-    /// [`crate::crash`] has killed this process, if it came to that.
-    Crashed(Option<u32>),
+    /// The sender is a daemon that has just started in a
+    /// [contest](crate::contest), and holds this file.
+    Holds(HeldFile),
+    /// It is about to end, and still does.
+    Leaves(HeldFile),
+    /// [`crate::crash`] has killed this process, or sent it the signal, if it
+    /// came to that.
+    Crashed(Option<Struck>),
+    /// [`crate::fault`] has seen the library make these calls.
+    Traced(Vec<Made>),
     /// The tester itself failed.
     Problem(String),
 }
@@ -116,8 +131,14 @@ pub enum Command {
     TryToRegain(FormerIds),
     /// Climb as far up as the working directory and open directories lead.
     TryToEscape,
-    /// Fork, and let the copy drop its guard of the pid file and end.
+    /// Climb as far up as these paths lead.
+    TryToEscapeThrough(Vec<Bytes>),
+    /// Fork, and let the copy drop its guard of the pid file, take another one
+    /// if it is handed any, drop that too, and end.
     DropGuardInCopy,
+    /// Start another daemon, in which the copy of the guard is dropped, and
+    /// which stays until the harness ends.
+    StartAnother(AnotherStart),
     /// Exit with this status.
     Exit(i32),
 }

@@ -2,10 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::sync::OnceLock;
+use std::thread;
 
-use crate::config::{Blocked, Disposition, ExecPid, Ids, InitialState, OpenDescriptor, Session};
+use crate::config::{
+    Blocked, Disposition, ExecPid, Ids, InitialState, OpenDescriptor, Session, UserNamespace,
+};
 use crate::control::{self, Message};
 use crate::sys::{self, Resource};
 use crate::wire;
@@ -27,6 +31,7 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         unflushed_c,
         at_exit_handler,
         extra_threads,
+        guard_takers,
         joined_threads,
         descriptors,
         closed,
@@ -36,12 +41,16 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         limit_file_size,
         processor,
         umask,
+        user_database,
+        secure_bits,
         ids,
         capabilities,
         ambient_capabilities,
+        user_namespace,
         dispositions,
         interval_timer,
         blocked,
+        free_descriptors: _,
     } = state;
 
     if let Some(path) = working_directory {
@@ -65,7 +74,10 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         step("atexit handler", sys::at_exit(tell_of_exit))?;
     }
     for _ in 0..*extra_threads {
-        step("thread", park_a_thread())?;
+        step("thread", park_a_thread(|| Ok(())))?;
+    }
+    for _ in 0..*guard_takers {
+        thread::spawn(|| while daemonize2::PidFileGuard::take().is_none() {});
     }
     for _ in 0..*joined_threads {
         step("joined thread", join_a_thread())?;
@@ -98,9 +110,18 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
     if let Some(mask) = *umask {
         step("umask", sys::set_umask(mask).map(drop))?;
     }
+    if let Some(folder) = user_database {
+        step("user database", cover_user_database(&folder.to_path()))?;
+    }
+    if let Some(bits) = *secure_bits {
+        step("secure bits", sys::set_secure_bits(bits))?;
+    }
     set_identity(ids.as_ref(), *capabilities)?;
     if let Some(mask) = *ambient_capabilities {
         step("ambient", sys::set_ambient_capabilities(mask))?;
+    }
+    if let Some(namespace) = user_namespace {
+        step("user namespace", enter_user_namespace(namespace))?;
     }
     for &(signal, disposition) in dispositions {
         step("disposition", sys::set_disposition(signal, disposition))?;
@@ -116,6 +137,24 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         Blocked::Inherited => {}
         Blocked::All => step("signal mask", sys::block_signals(None))?,
         Blocked::These(signals) => step("signal mask", sys::block_signals(Some(signals)))?,
+    }
+    Ok(())
+}
+
+/// Takes every number of a descriptor below the limit but so many.
+///
+/// # Errors
+///
+/// Those of open(2) and dup(2), but for the lack of numbers.
+pub fn leave_descriptors_free(free: u32) -> io::Result<()> {
+    let mut taken = vec![OwnedFd::from(File::open("/dev/null")?)];
+    while let Ok(another) = taken[0].try_clone() {
+        taken.push(another);
+    }
+    let last = taken.len().saturating_sub(free as usize);
+    for taken in taken.drain(..last) {
+        // Nobody else's any more: the library is to close them.
+        let _ = taken.into_raw_fd();
     }
     Ok(())
 }
@@ -152,18 +191,83 @@ extern "C" fn tell_of_exit() {
     }
 }
 
-fn park_a_thread() -> io::Result<()> {
-    let thread = std::thread::Builder::new();
-    thread.spawn(|| {
-        loop {
-            std::thread::park();
+fn cover_user_database(folder: &Path) -> io::Result<()> {
+    sys::leave_mount_namespace()?;
+    for name in ["passwd", "group", "nsswitch.conf"] {
+        let (file, covered) = (folder.join(name), Path::new("/etc").join(name));
+        if file.exists() && covered.exists() {
+            sys::cover_file(&file, &covered)?;
         }
-    })?;
+    }
     Ok(())
 }
 
+/// The maps are written by a process that is not in the namespace: one in it
+/// has the right to map a single id, its own, only.
+fn enter_user_namespace(namespace: &UserNamespace) -> io::Result<()> {
+    let launcher = std::process::id();
+    let (ours, writers) = sys::socket_pair()?;
+    let Some(writer) = sys::fork()? else {
+        drop(ours);
+        let mut word = [0; 1];
+        let written = match sys::receive(writers.as_fd(), &mut word) {
+            Ok(1) => write_maps(launcher, namespace),
+            // The launcher tells what has failed.
+            Ok(_) | Err(_) => Ok(()),
+        };
+        let errno = written.map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |()| 0);
+        let _ = sys::send(writers.as_fd(), &errno.to_le_bytes());
+        sys::exit_at_once(0);
+    };
+    drop(writers);
+    // Else its files in /proc are root's, after it has changed its ids.
+    sys::become_dumpable()?;
+    sys::leave_user_namespace()?;
+    sys::send(ours.as_fd(), &[1])?;
+    let mut errno = [0; 4];
+    let received = sys::receive(ours.as_fd(), &mut errno)?;
+    sys::wait_for_child(writer)?;
+    match (received, i32::from_le_bytes(errno)) {
+        (4, 0) => Ok(()),
+        (4, errno) => Err(io::Error::from_raw_os_error(errno)),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+fn write_maps(pid: u32, namespace: &UserNamespace) -> io::Result<()> {
+    let write = |file: &str, text: &str| std::fs::write(format!("/proc/{pid}/{file}"), text);
+    let map = |ranges: &[[u32; 3]]| -> String {
+        ranges
+            .iter()
+            .map(|[inside, outside, count]| format!("{inside} {outside} {count}\n"))
+            .collect()
+    };
+    if namespace.denies_setgroups {
+        write("setgroups", "deny")?;
+    }
+    write("uid_map", &map(&namespace.users))?;
+    write("gid_map", &map(&namespace.groups))
+}
+
+/// Returns once the thread has done this.
+pub(crate) fn park_a_thread(first: fn() -> io::Result<()>) -> io::Result<()> {
+    let (done, is_done) = std::sync::mpsc::channel();
+    let thread = thread::Builder::new();
+    thread.spawn(move || {
+        // std gives a thread an alternate stack on which one handler fits: libc's
+        // own, by which all threads change their ids, must not be interrupted.
+        let result = sys::block_signals(None).and_then(|()| first());
+        // Somebody waits for it.
+        let _ = done.send(result);
+        loop {
+            thread::park();
+        }
+    })?;
+    is_done.recv().expect("the thread sends before it parks")
+}
+
 fn join_a_thread() -> io::Result<()> {
-    let thread = std::thread::Builder::new().spawn(|| ())?;
+    let thread = thread::Builder::new().spawn(|| ())?;
     thread.join().expect("nothing in it panics");
     Ok(())
 }

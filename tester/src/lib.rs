@@ -12,17 +12,28 @@
 //! * [`harness`]: runs one case and leaves nothing behind.
 //! * [`suite`](mod@suite): declares the cases of a test file and what they
 //!   need.
+//! * [`combination`]: every option and initial state, as named values.
+//! * [`covering`]: which combinations of them are tried.
+//! * [`model`]: what must come of each: the oracle.
 //! * [`crash`]: ends one of the processes in the middle of a start.
+//! * [`fault`]: lets one of the calls fail that a start makes.
+//! * [`contest`]: many launchers that contend for one pid file, and who gets in
+//!   their way.
 //! * [`initial`] and [`subject`]: the tester's own behaviour.
 //! * [`sys`]: the only unsafe code.
 
 #![cfg(unix)]
 
+pub mod combination;
 pub mod config;
+pub mod contest;
 pub mod control;
+pub mod covering;
 pub mod crash;
+pub mod fault;
 pub mod harness;
 pub mod initial;
+pub mod model;
 pub mod observe;
 pub mod report;
 pub mod subject;

@@ -4,6 +4,12 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // nohup(1) and a shell's background jobs have signals ignored, which is to
+    // be part of a case only where the case says so.
+    if let Err(error) = tester::sys::stop_ignoring_signals() {
+        eprintln!("tester: cannot stop ignoring signals: {error}");
+        return ExitCode::from(tester::subject::EXIT_BAD_STATE);
+    }
     match std::env::args_os().nth(1) {
         None => tester::subject::run(),
         Some(argument) if argument == tester::subject::FIND_REAPER => {
@@ -12,13 +18,23 @@ fn main() -> ExitCode {
         Some(argument) if argument == tester::subject::TELL_SUPERVISED => {
             tester::subject::tell_supervised()
         }
-        Some(argument) if argument == tester::crash::CRASH => {
-            let rest = std::env::args_os().skip(2);
-            tester::crash::run(rest.map(|argument| argument.to_string_lossy().into_owned()))
+        // For ci/test.sh: whether descriptors are listed, as on old kernels.
+        Some(argument) if argument == "lists-descriptors" => {
+            ExitCode::from(u8::from(!cfg!(daemonize2_without_close_range)))
         }
+        Some(argument) if argument == tester::contest::CONTEND => tester::contest::contend(),
+        Some(argument) if argument == tester::contest::MEDDLE => tester::contest::meddle(),
+        Some(argument) if argument == tester::crash::CRASH => tester::crash::run(arguments()),
+        Some(argument) if argument == tester::fault::TRACE => tester::fault::run(arguments()),
         Some(argument) => {
             eprintln!("tester: unknown argument {}", argument.to_string_lossy());
             ExitCode::from(tester::subject::EXIT_BAD_CONFIG)
         }
     }
+}
+
+/// Those that come after the first.
+fn arguments() -> impl Iterator<Item = String> {
+    let rest = std::env::args_os().skip(2);
+    rest.map(|argument| argument.to_string_lossy().into_owned())
 }

@@ -362,3 +362,14 @@ pub struct Regained {
     /// The calls that failed, with their errno.
     pub failed: Vec<(String, i32)>,
 }
+
+/// A pid file, as the daemon that has it open sees it.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct HeldFile {
+    /// Its device and inode.
+    pub place: Place,
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Whether its path leads to it.
+    pub is_at_path: bool,
+}

@@ -25,16 +25,18 @@ use std::thread;
 use std::time::Duration;
 
 use daemonize2::{
-    Daemonize, Error, Group, Outcome, PidFileGuard, Readiness, Stdio, User, stage, supervised,
+    Daemonize, Error, Group, Outcome, PidFileGuard, Readiness, Stdio, SupplementaryGroups, User,
+    stage, supervised,
 };
 
 use crate::config::{
-    Access, Config, Deferral, Entry, ErrorText, Fallible, Foreground, Identity, Life, Options,
-    ReadinessUse, Step, Stream,
+    self, Access, AnotherStart, Bytes, Config, Deferral, Entry, ErrorText, Fallible, Foreground,
+    Identity, Life, Options, ReadinessUse, Step, Stream,
 };
 use crate::control::{self, Command, FormerIds, Message};
 use crate::observe;
-use crate::report::{LauncherResult, Place, Regained, StartError};
+use crate::report::{FileType, LauncherResult, Place, Regained, StartError};
+use crate::sys::Mark;
 use crate::{initial, sys, wire};
 
 /// The start failed.
@@ -77,6 +79,12 @@ pub fn run() -> ExitCode {
         }
     };
     tell(Message::Initial(own_report()));
+    if let Some(free) = config.initial.free_descriptors {
+        expect(
+            initial::leave_descriptors_free(free),
+            "take all descriptors",
+        );
+    }
     let launcher = std::process::id();
     let returned = enter_with_action(daemonize, &config);
     conclude(returned, launcher, &config)
@@ -94,7 +102,7 @@ fn enter_with_action(daemonize: Daemonize<()>, config: &Config) -> Returned {
             let steps = steps.clone();
             let daemonize = daemonize.privileged_action(move || {
                 let _capture = capture;
-                Product::default().made_by(&steps)
+                aside(|| Product::default().made_by(&steps))
             });
             enter_with_initialization(daemonize, config)
         }
@@ -102,7 +110,7 @@ fn enter_with_action(daemonize: Daemonize<()>, config: &Config) -> Returned {
             let action = action.clone();
             let daemonize = daemonize.try_privileged_action(move || {
                 let _capture = capture;
-                action.apply_to(Product::default())
+                aside(|| action.apply_to(Product::default()))
             });
             enter_with_initialization(daemonize, config)
         }
@@ -117,9 +125,9 @@ where
     let Some(first) = initializations.next() else {
         return enter_with_readiness(daemonize, config);
     };
-    let first = daemonize.initialize(move |before| first.apply_to(before.into()));
+    let first = daemonize.initialize(move |before| aside(|| first.apply_to(before.into())));
     let all = initializations.fold(first, |daemonize, next| {
-        daemonize.initialize(move |before| next.apply_to(before))
+        daemonize.initialize(move |before| aside(|| next.apply_to(before)))
     });
     enter_with_readiness(all, config)
 }
@@ -130,10 +138,10 @@ where
     S: stage::BeforeReadiness,
 {
     if config.deferred_readiness.is_some() {
-        enter(daemonize.deferred_readiness(), config.entry)
+        enter(daemonize.deferred_readiness(), config)
             .map(|(product, readiness)| (product.into(), Some(readiness)))
     } else {
-        enter(daemonize, config.entry).map(|product| (product.into(), None))
+        enter(daemonize, config).map(|product| (product.into(), None))
     }
 }
 
@@ -162,6 +170,10 @@ fn build(options: &Options) -> io::Result<Daemonize<()>> {
         stdin,
         stdout,
         stderr,
+        supplementary_groups,
+        no_new_privileges,
+        close_inherited_fds,
+        reset_signals,
         startup_timeout,
         foreground,
     } = options;
@@ -199,6 +211,19 @@ fn build(options: &Options) -> io::Result<Daemonize<()>> {
     if let Some(stream) = stderr {
         daemonize = daemonize.stderr(open_stream(stream)?);
     }
+    if let Some(groups) = supplementary_groups {
+        daemonize = daemonize.supplementary_groups(as_groups(groups));
+    }
+    if *no_new_privileges {
+        daemonize = daemonize.no_new_privileges();
+    }
+    if let Some(keep) = close_inherited_fds {
+        let keep: Vec<_> = keep.iter().copied().chain(control::RESERVED).collect();
+        daemonize = sys::close_inherited_fds(daemonize, &keep);
+    }
+    if *reset_signals {
+        daemonize = daemonize.reset_signals();
+    }
     if let Some(millis) = *startup_timeout {
         daemonize = daemonize.startup_timeout(Duration::from_millis(millis));
     }
@@ -223,6 +248,16 @@ fn as_group(identity: &Identity) -> Group {
     match identity {
         Identity::Name(name) => name.as_str().into(),
         Identity::Id(id) => (*id).into(),
+    }
+}
+
+fn as_groups(groups: &config::SupplementaryGroups) -> SupplementaryGroups {
+    match groups {
+        config::SupplementaryGroups::FromDatabase => SupplementaryGroups::FromDatabase,
+        config::SupplementaryGroups::Keep => SupplementaryGroups::Keep,
+        config::SupplementaryGroups::Only(groups) => {
+            SupplementaryGroups::Only(groups.iter().map(as_group).collect())
+        }
     }
 }
 
@@ -263,7 +298,39 @@ impl<T> Returned<T> {
     }
 }
 
-fn enter<T, S>(daemonize: Daemonize<T, S>, entry: Entry) -> Returned<T> {
+/// What a closure does is not the library's doing, even if it panics.
+fn aside<T>(closure: impl FnOnce() -> T) -> T {
+    struct Back;
+
+    impl Drop for Back {
+        fn drop(&mut self) {
+            sys::mark(Mark::Enter);
+        }
+    }
+
+    sys::mark(Mark::Leave);
+    let _back = Back;
+    closure()
+}
+
+fn enter<T, S>(daemonize: Daemonize<T, S>, config: &Config) -> Returned<T> {
+    let end = if config.guard_pid_file {
+        Mark::Leave
+    } else {
+        Mark::Return
+    };
+    within(end, || enter_library(daemonize, config.entry))
+}
+
+/// What the library does, and whether it was the last that it had to do.
+fn within<T>(end: Mark, call: impl FnOnce() -> T) -> T {
+    sys::mark(Mark::Enter);
+    let result = call();
+    sys::mark(end);
+    result
+}
+
+fn enter_library<T, S>(daemonize: Daemonize<T, S>, entry: Entry) -> Returned<T> {
     let started = match entry {
         Entry::Start => sys::start(daemonize),
         Entry::StartChecked => daemonize.start_checked(),
@@ -293,14 +360,16 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
     match returned {
         Returned::Launcher(Ok(result)) => {
             tell(Message::LauncherReturned(result));
+            report_afterwards(config);
             ExitCode::SUCCESS
         }
-        Returned::Launcher(Err(error)) => launcher_failed(&error),
+        Returned::Launcher(Err(error)) => launcher_failed(&error, config),
         // Under `start` nobody but the launcher may return an error; whoever
         // else does is made visible as what it is.
-        Returned::StartFailed(error) if here == launcher => launcher_failed(&error),
+        Returned::StartFailed(error) if here == launcher => launcher_failed(&error, config),
         Returned::StartFailed(error) | Returned::Daemon(Err(error)) => {
             tell(Message::DaemonFailed(describe(&error)));
+            report_afterwards(config);
             if config.life == Life::UntilToldEvenIfFailed {
                 obey(None);
             }
@@ -316,13 +385,13 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
             if !product.parts.is_empty() {
                 tell(Message::Result(product.parts.clone()));
             }
-            let guard = config.guard_pid_file.then(PidFileGuard::take);
+            let guard = (config.guard_pid_file).then(|| within(Mark::Leave, PidFileGuard::take));
             if let Some(taken) = &guard {
                 tell(Message::Guarded(taken.is_some()));
             }
             let guard = guard.flatten();
             if let Life::Exit(status) = config.life {
-                drop(guard);
+                within(Mark::Return, || drop(guard));
                 std::process::exit(status);
             }
             obey(guard);
@@ -336,7 +405,7 @@ fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option<Readiness>
     let _product = Product::default().made_by(&deferral.steps);
     let readiness = match &deferral.in_copy {
         None => readiness,
-        Some(usage) => match expect(sys::fork(), "fork") {
+        Some(usage) => match expect(copy_process(deferral.copy_has_same_pid), "fork") {
             None => {
                 let _kept = use_as_told(readiness, usage);
                 sys::exit_at_once(0);
@@ -348,6 +417,12 @@ fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option<Readiness>
             }
         },
     };
+    if let Some(start) = &deferral.in_another {
+        if start_another(start) {
+            drop(readiness);
+            be_the_other();
+        }
+    }
     let usage = deferral.usage.clone();
     if deferral.in_thread {
         let thread = thread::spawn(move || use_as_told(readiness, &usage));
@@ -357,17 +432,28 @@ fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option<Readiness>
     }
 }
 
+fn copy_process(has_same_pid: bool) -> io::Result<Option<u32>> {
+    if has_same_pid {
+        sys::fork_with_same_pid()
+    } else {
+        sys::fork()
+    }
+}
+
 fn use_as_told(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> {
     match usage {
         ReadinessUse::Ready => {
-            tell(match readiness.ready() {
+            tell(match within(Mark::Return, || readiness.ready()) {
                 Ok(()) => Message::Acknowledged,
                 Err(error) => Message::NotAcknowledged(describe(&error)),
             });
             None
         }
-        ReadinessUse::Fail(text) => readiness.fail(text),
-        ReadinessUse::Drop => None,
+        ReadinessUse::Fail(text) => within(Mark::Return, || readiness.fail(text)),
+        ReadinessUse::Drop => {
+            within(Mark::Return, || drop(readiness));
+            None
+        }
         ReadinessUse::DropByPanic(text) => {
             let dropping = move || {
                 let _readiness = readiness;
@@ -381,14 +467,21 @@ fn use_as_told(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> 
     }
 }
 
-fn launcher_failed(error: &Error) -> ExitCode {
+fn report_afterwards(config: &Config) {
+    if config.report_afterwards {
+        tell(Message::Afterwards(own_report()));
+    }
+}
+
+fn launcher_failed(error: &Error, config: &Config) -> ExitCode {
     let description = describe(error);
     eprintln!("tester: {}", description.text);
     tell(Message::LauncherFailed(description));
+    report_afterwards(config);
     ExitCode::from(EXIT_START_FAILED)
 }
 
-fn describe(error: &Error) -> StartError {
+pub(crate) fn describe(error: &Error) -> StartError {
     StartError {
         kind: format!("{:?}", error.kind()),
         errno: error.raw_os_error(),
@@ -440,15 +533,31 @@ fn obey(mut guard: Option<PidFileGuard>) -> ! {
                 tell(Message::Regained(try_to_regain(former)));
             }
             Command::TryToEscape => tell(Message::Reached(try_to_escape())),
+            Command::TryToEscapeThrough(paths) => {
+                let entered = paths
+                    .iter()
+                    .filter(|path| std::env::set_current_dir(path.to_path()).is_ok());
+                tell(Message::Reached(entered.map(|_| climb()).collect()));
+            }
             Command::DropGuardInCopy => {
                 match expect(sys::fork(), "fork") {
                     None => {
                         drop(guard.take());
+                        drop(PidFileGuard::take());
                         sys::exit_at_once(0);
                     }
                     Some(copy) => expect(sys::wait_for_child(copy), "wait for the copy"),
                 }
                 tell(Message::CopyDroppedGuard);
+            }
+            Command::StartAnother(start) => {
+                if start_another(&start) && !start.foreground {
+                    drop(guard.take());
+                    be_the_other();
+                }
+                if start.foreground {
+                    tell(Message::Observed(own_report()));
+                }
             }
             Command::Exit(status) => {
                 drop(guard.take());
@@ -456,6 +565,33 @@ fn obey(mut guard: Option<PidFileGuard>) -> ! {
             }
         }
     }
+}
+
+/// Starts a daemon from this one. True in the other.
+fn start_another(start: &AnotherStart) -> bool {
+    let mut daemonize = Daemonize::new().foreground(start.foreground);
+    if let Some(path) = &start.pid_file {
+        daemonize = daemonize.pid_file(path.to_path());
+    }
+    if start.close_inherited_fds {
+        let keep: Vec<_> = control::RESERVED.collect();
+        daemonize = sys::close_inherited_fds(daemonize, &keep);
+    }
+    match sys::execute(daemonize) {
+        Outcome::Child(Ok(_)) => true,
+        Outcome::Parent(Ok(_)) => false,
+        Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => {
+            tell(Message::Problem(format!("cannot start another: {error}")));
+            false
+        }
+    }
+}
+
+/// The other daemon, once it has dropped what it was to drop.
+fn be_the_other() -> ! {
+    tell(Message::Observed(own_report()));
+    control::wait_for_harness_to_end();
+    sys::exit_at_once(0);
 }
 
 /// Reports its own drop.
@@ -548,7 +684,33 @@ impl Product {
             }
             Step::WitnessResult => self._witness = Some(Witness(Message::ResultDropped)),
             Step::Add(part) => self.parts.push(part.clone()),
+            Step::FillMemory(mebibytes) => {
+                // Not zero, which would take none.
+                std::mem::forget(vec![1_u8; mebibytes << 20]);
+            }
             Step::Abort => std::process::abort(),
+            Step::MakeThread => expect(initial::park_a_thread(|| Ok(())), "make a thread"),
+            Step::MakeThreadThatKeepsCapabilities => {
+                let made = initial::park_a_thread(|| sys::keep_capabilities(true));
+                expect(made, "make a thread");
+            }
+            Step::SendToSockets(bytes) => {
+                for descriptor in own_report().descriptors.unwrap_or_default() {
+                    if descriptor.file_type == FileType::Socket {
+                        let socket = sys::inherited(descriptor.number);
+                        let sent = socket.map(|socket| sys::send(socket, &bytes.0));
+                        expect(sent.unwrap_or(Ok(())), "write to a socket");
+                    }
+                }
+            }
+            Step::Run(words) => {
+                let mut words = words.iter().map(Bytes::to_path);
+                let program = words.next().unwrap_or_default();
+                let output = std::process::Command::new(program).args(words).output();
+                let text = expect(output, "run a program").stdout;
+                let text = String::from_utf8_lossy(&text);
+                self.parts.push(text.trim_end().to_owned());
+            }
         }
     }
 }
@@ -604,7 +766,7 @@ fn try_to_escape() -> Vec<Place> {
     let mut reached = vec![climb()];
     let report = own_report();
     for descriptor in report.descriptors.unwrap_or_default() {
-        if descriptor.file_type == crate::report::FileType::Directory
+        if descriptor.file_type == FileType::Directory
             && sys::change_directory_to(descriptor.number).is_ok()
         {
             reached.push(climb());

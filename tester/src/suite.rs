@@ -20,11 +20,12 @@
 //! to it, whatever filter the run was given: which cases cannot run is a
 //! property of the machine.
 
-use std::fs::OpenOptions;
-use std::io::Write;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::num::NonZero;
+use std::panic;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{self, Command, ExitCode};
 use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -33,6 +34,11 @@ use crate::sys;
 
 /// The environment variable that names the list of skipped cases.
 pub const SKIPPED_LIST: &str = "TESTER_SKIPPED_LIST";
+
+/// The environment variable that has the first failed case end the whole suite,
+/// where many failures say no more than one: see `ci/mutants.sh`. Whoever sets
+/// it ends the processes of the cases that were under way.
+pub const FAIL_FAST: &str = "TESTER_FAIL_FAST";
 
 /// The user that root's tests drop to when they need one with several
 /// groups; created by the scripts in `ci/`.
@@ -72,11 +78,16 @@ pub enum Need {
     Terminals,
     /// Leave to mount file systems, in a namespace of one's own (Linux).
     Mounting,
+    /// Leave to make a user namespace, also for an ordinary user (Linux).
+    UserNamespaces,
     /// Leave to look into processes of other users, which a container may
     /// withhold from its root (Linux).
     Tracing,
     /// Leave to follow one's own children call by call (Linux).
     Stepping,
+    /// The same, and leave to let their calls fail, which has to know the
+    /// processor (Linux).
+    Faults,
     /// The environment variable [`ABORTING_TESTER`].
     AbortingTester,
     /// The root package's example `service`, built beside the tests.
@@ -96,7 +107,12 @@ impl Need {
                 "needs pseudo-terminals",
             ),
             Self::Stepping => (can_step(), "needs ptrace"),
+            Self::Faults => (
+                can_step() && can_replace_calls(),
+                "needs ptrace on x86-64 or AArch64",
+            ),
             Self::Mounting => (may_mount(), "needs CAP_SYS_ADMIN"),
+            Self::UserNamespaces => (may_make_user_namespace(), "needs user namespaces"),
             Self::Tracing => (may_trace(), "needs CAP_SYS_PTRACE"),
             Self::AbortingTester => (
                 std::env::var_os(ABORTING_TESTER).is_some(),
@@ -132,6 +148,13 @@ fn can_step() -> bool {
     false
 }
 
+fn can_replace_calls() -> bool {
+    #[cfg(target_os = "linux")]
+    return sys::CAN_REPLACE_CALLS;
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
 fn may_mount() -> bool {
     Command::new("unshare")
         .args(["--mount", "mount", "-t", "tmpfs", "tester", "/tmp"])
@@ -139,14 +162,28 @@ fn may_mount() -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
+fn may_make_user_namespace() -> bool {
+    let mut command = Command::new("unshare");
+    if sys::effective_user() == 0 {
+        sys::start_as(&mut command, 65534, 65534, &[]);
+    }
+    command
+        .args(["--user", "true"])
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
 fn may_trace() -> bool {
     /// CAP_SYS_PTRACE of <linux/capability.h>
     const CAP_SYS_PTRACE: u32 = 19;
-    cfg!(target_os = "linux")
-        && crate::observe::outside(std::process::id())
-            .ok()
-            .and_then(|report| report.capabilities)
-            .is_some_and(|sets| sets.effective & 1 << CAP_SYS_PTRACE != 0)
+    // Not all that there is to be seen of this process, some of which changes
+    // while its cases run.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    effective.is_some_and(|set| set & 1 << CAP_SYS_PTRACE != 0)
 }
 
 /// One case of a suite. Made by [`case!`](crate::case).
@@ -184,16 +221,23 @@ macro_rules! case {
 
 /// Runs the cases as the command line asks, as any Rust test does.
 pub fn suite(cases: &[Case]) -> ExitCode {
+    // What a case finds open is to be what it asks for, whoever runs it.
+    sys::pass_on_standard_streams_alone();
     let mut arguments = Arguments::from_args();
     // Cases spend most of their time waiting for processes.
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     arguments.test_threads.get_or_insert(4 * processors);
+    let fails_fast = std::env::var_os(FAIL_FAST).is_some();
     let mut skipped = Vec::new();
     let trials = cases
         .iter()
         .map(|&case| match case.unmet() {
             None => Trial::test(case.name, move || {
-                (case.run)();
+                if fails_fast {
+                    end_at_failure_of(&case);
+                } else {
+                    (case.run)();
+                }
                 Ok(())
             }),
             Some(reason) => {
@@ -208,6 +252,25 @@ pub fn suite(cases: &[Case]) -> ExitCode {
         .collect();
     record(&skipped);
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Runs a case of this suite once more, in a process of its own.
+pub fn again(case: &str) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--exact", case]);
+    // What is skipped was named once already.
+    command.env_remove(SKIPPED_LIST);
+    Ok(command)
+}
+
+fn end_at_failure_of(case: &Case) {
+    if panic::catch_unwind(case.run).is_err() {
+        println!(
+            "{}::{} has failed, the others are left",
+            case.suite, case.name
+        );
+        process::exit(1);
+    }
 }
 
 /// Appends with one write, so that suites running side by side do not mix

@@ -61,12 +61,15 @@ pub(super) struct Events {
 impl Events {
     /// Takes hold of every process that a message proves to be of the case:
     /// when it has come, most of them are still there.
-    pub(super) fn hold(&mut self, frame: &Frame) {
+    /// Not so of the parent that an orphan gets.
+    pub(super) fn hold(&mut self, frame: &Frame, reaper: u32) {
         let mut pids = vec![frame.sender];
         match &frame.message {
             // The launcher's parent is the test, but a closure's is of the
             // case.
-            Message::Observed(report) | Message::Holding(report) => pids.push(report.ppid),
+            Message::Observed(report) | Message::Holding(report) if report.ppid != reaper => {
+                pids.push(report.ppid);
+            }
             Message::LauncherReturned(result) => pids.push(result.daemon_pid),
             Message::Copied(pid) | Message::Worker(pid) => pids.push(*pid),
             _ => {}

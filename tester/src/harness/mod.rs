@@ -18,17 +18,25 @@
 //! waited for can no longer come, the test panics with a full account.
 //! However a test ends, no process of its case outlives its [`Run`].
 
+mod contest;
+mod files;
 mod journal;
+mod manager;
+mod outcome;
 mod pid_file;
 mod run;
 mod scenario;
 
 use std::time::Duration;
 
+pub use contest::Contest;
+pub use files::{Files, SeenFile};
 pub use journal::Launcher;
+pub use manager::Manager;
+pub use outcome::Outcome;
 pub use pid_file::PidFile;
 pub use run::Run;
-pub use scenario::Scenario;
+pub use scenario::{BINARY, Scenario, binary};
 
 /// How long a case may take, unless it says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(20);
@@ -37,7 +45,8 @@ pub const DEADLINE: Duration = Duration::from_secs(20);
 /// instrumented runs.
 pub const SLOWNESS: &str = "TESTER_SLOWNESS";
 
-fn slowness() -> u32 {
+/// What it multiplies them by.
+pub fn slowness() -> u32 {
     std::env::var(SLOWNESS)
         .ok()
         .and_then(|factor| factor.parse().ok())

@@ -76,9 +76,14 @@ impl PidFile {
 fn may_be_file(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(found) => found.is_file(),
-        Err(error) => !matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput
-        ),
+        Err(error) => {
+            error.raw_os_error() != Some(libc::ENAMETOOLONG)
+                && !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::NotADirectory
+                        | io::ErrorKind::InvalidInput
+                )
+        }
     }
 }

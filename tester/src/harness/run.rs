@@ -8,16 +8,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::journal::{Events, Journal, at_the_end, collect, drain};
 use super::{DEADLINE, Launcher, PidFile, Scenario, slowness};
+use crate::config::Bytes;
 use crate::control::{self, Command as Told, FormerIds, Frame, Message, Receiver};
 use crate::observe::{self, Process};
 use crate::report::{LauncherResult, Place, Regained, Report, StartError};
-use crate::subject::{self, EXIT_START_FAILED};
+use crate::subject::EXIT_START_FAILED;
 use crate::sys::{self, ProcessHandle};
 use crate::wire;
 
@@ -37,14 +38,23 @@ pub struct Run {
 
 /// While a socket pair exists that is to be passed on, nothing else is
 /// started: not every system can create one that others do not inherit.
-static SPAWNING: Mutex<()> = Mutex::new(());
+pub(super) static SPAWNING: Mutex<()> = Mutex::new(());
 
-static RUNS: AtomicU32 = AtomicU32::new(0);
+/// A number that no other case of this process has.
+pub(super) fn next_number() -> u32 {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    RUNS.fetch_add(1, Ordering::Relaxed)
+}
+
+/// What marks the processes of a case.
+pub(super) fn token(number: u32) -> String {
+    format!("{}-{number}", process::id())
+}
 
 impl Run {
     pub(super) fn new(scenario: &Scenario) -> Self {
-        let number = RUNS.fetch_add(1, Ordering::Relaxed);
-        let token = format!("{}-{number}", process::id());
+        let number = next_number();
+        let token = token(number);
         let in_folder = |name: &str| scenario.path(format!("{name}.{number}"));
         let (stdout, stderr) = (in_folder("stdout"), in_folder("stderr"));
         let config = in_folder("config");
@@ -77,6 +87,9 @@ impl Run {
         let spawning = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
         let (ours, testers) = sys::socket_pair().expect("create the control socket");
         sys::pass_descriptor(&mut command, testers.as_fd(), control::CONTROL);
+        if let Some((uid, gid, groups)) = &scenario.launched_by {
+            sys::start_as(&mut command, *uid, *gid, groups);
+        }
         let child = command.spawn().expect("start the tester");
         drop(testers);
         drop(spawning);
@@ -103,12 +116,13 @@ impl Run {
     fn listen(&mut self) {
         let control = Arc::clone(&self.control);
         let journal = Arc::clone(&self.journal);
+        let reaper = self.scenario.reaper();
         self.threads.push(thread::spawn(move || {
             let mut receiver = Receiver::new(control.as_fd());
             loop {
                 match receiver.frame() {
                     Ok(Some(frame)) => journal.record(|events| {
-                        events.hold(&frame);
+                        events.hold(&frame, reaper);
                         events.frames.push(frame);
                     }),
                     Ok(None) => break,
@@ -408,18 +422,34 @@ impl Run {
     /// As every wait does.
     #[track_caller]
     pub fn report_if_any(&self) -> Option<Report> {
-        let report = self.wait("the daemon's report or the end", |events| {
-            let report = events.frames.iter().find_map(|frame| match &frame.message {
-                Message::Daemon(report) => Some(report.clone()),
-                _ => None,
-            });
+        self.message_if_any("the daemon's report", |message| match message {
+            Message::Daemon(report) => Some(report.clone()),
+            _ => None,
+        })
+    }
+
+    /// The first message that `select` accepts; `None` if the case is over
+    /// without it.
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn message_if_any<T>(
+        &self,
+        what: &str,
+        mut select: impl FnMut(&Message) -> Option<T>,
+    ) -> Option<T> {
+        let found = self.wait(&format!("{what} or the end"), |events| {
+            let mut messages = events.frames.iter().map(|frame| &frame.message);
+            let found = messages.find_map(&mut select);
             let over = events.silent && events.launcher.is_some();
-            (report.is_some() || over).then_some(report)
+            (found.is_some() || over).then_some(found)
         });
-        if report.is_none() {
+        if found.is_none() {
             self.wait_until_all_ended();
         }
-        report
+        found
     }
 
     // Telling.
@@ -495,6 +525,20 @@ impl Run {
     #[track_caller]
     pub fn try_to_escape(&self) -> Vec<Place> {
         self.ask(&Told::TryToEscape, |message| match message {
+            Message::Reached(places) => Some(places.clone()),
+            _ => None,
+        })
+    }
+
+    /// Lets the daemon try to leave its root directory through these paths.
+    /// Those that may not be entered lead nowhere.
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn try_to_escape_through(&self, paths: Vec<Bytes>) -> Vec<Place> {
+        self.ask(&Told::TryToEscapeThrough(paths), |message| match message {
             Message::Reached(places) => Some(places.clone()),
             _ => None,
         })
@@ -601,21 +645,13 @@ impl Run {
         self.launcher.pid()
     }
 
-    /// The parent that an orphan gets here: init, or a subreaper.
+    /// The parent that an orphan gets here: see [`Scenario::reaper`].
     ///
     /// # Panics
     ///
     /// When it cannot be found out.
     pub fn reaper(&self) -> u32 {
-        static REAPER: OnceLock<u32> = OnceLock::new();
-        *REAPER.get_or_init(|| {
-            let output = Command::new(&self.scenario.binary)
-                .arg(subject::FIND_REAPER)
-                .output()
-                .expect("run the tester");
-            let text = String::from_utf8_lossy(&output.stdout);
-            text.trim().parse().expect("a process id")
-        })
+        self.scenario.reaper()
     }
 
     /// The living processes of the case.
@@ -775,29 +811,30 @@ impl Run {
             }
         }
     }
+}
 
-    /// Kills until none is left: one that is killed may just have forked.
-    fn kill_all(&self) -> io::Result<()> {
-        loop {
-            let found = observe::processes_of(&self.token)?;
-            if found.is_empty() {
-                return Ok(());
-            }
-            let mut handles = Vec::new();
-            for process in found {
-                handles.extend(ProcessHandle::open(process.pid)?);
-            }
-            // What still is of this case, now that it is held, was so before.
-            let confirmed = observe::processes_of(&self.token)?;
-            handles.retain(|handle| confirmed.iter().any(|found| found.pid == handle.pid()));
-            for handle in &handles {
-                handle.kill(libc::SIGKILL)?;
-            }
-            let deadline = Instant::now() + DEADLINE;
-            for handle in &handles {
-                if !handle.wait(deadline)? {
-                    return Err(io::ErrorKind::TimedOut.into());
-                }
+/// Kills the processes of a case until none is left: one that is killed may
+/// just have forked.
+pub(super) fn kill_all(token: &str) -> io::Result<()> {
+    loop {
+        let found = observe::processes_of(token)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut handles = Vec::new();
+        for process in found {
+            handles.extend(ProcessHandle::open(process.pid)?);
+        }
+        // What still is of this case, now that it is held, was so before.
+        let confirmed = observe::processes_of(token)?;
+        handles.retain(|handle| confirmed.iter().any(|found| found.pid == handle.pid()));
+        for handle in &handles {
+            handle.kill(libc::SIGKILL)?;
+        }
+        let deadline = Instant::now() + DEADLINE;
+        for handle in &handles {
+            if !handle.wait(deadline)? {
+                return Err(io::ErrorKind::TimedOut.into());
             }
         }
     }
@@ -809,7 +846,7 @@ impl Drop for Run {
         // environment the harness may not read.
         sys::shut_down(self.control.as_fd());
         self.wait_for_obedient();
-        let killed = self.kill_all();
+        let killed = kill_all(&self.token);
         if killed.is_ok() {
             for thread in self.threads.drain(..) {
                 // A panic there has been printed and recorded as nothing.

@@ -1,29 +1,51 @@
 //! A case before it runs.
 
+use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::{DEADLINE, Run};
 use crate::config::{
-    Bytes, Config, Deferral, Entry, Fallible, Foreground, Identity, Ids, InitialState, Life, Step,
-    Stream,
+    Bytes, Config, Deferral, Entry, ExecPid, Fallible, Foreground, Identity, Ids, InitialState,
+    Life, Step, Stream, SupplementaryGroups,
 };
 use crate::crash::{CRASH, Victim};
+use crate::fault::{Fault, TRACE};
 use crate::report::StartError;
+use crate::subject::FIND_REAPER;
 
-/// A [`Scenario`] with the tester that was built together with the test.
+/// A [`Scenario`] with [`tester!`](crate::tester!).
 #[macro_export]
 macro_rules! scenario {
     () => {
-        $crate::Scenario::new(env!("CARGO_BIN_EXE_tester"))
+        $crate::Scenario::new($crate::tester!())
     };
 }
+
+/// The path of the tester that was built together with the test, unless the
+/// environment names another: [`BINARY`].
+#[macro_export]
+macro_rules! tester {
+    () => {
+        $crate::harness::binary(env!("CARGO_BIN_EXE_tester"))
+    };
+}
+
+/// See [`tester!`](crate::tester!).
+pub fn binary(built: &str) -> PathBuf {
+    env::var_os(BINARY).map_or_else(|| built.into(), PathBuf::from)
+}
+
+/// The environment variable that names a tester to run in place of the one
+/// that was built together with the test: of the same sources, in another way.
+pub const BINARY: &str = "TESTER_BINARY";
 
 /// A case before it runs: the configuration, and a folder of its own, which
 /// is also the launcher's working directory.
@@ -37,6 +59,7 @@ pub struct Scenario {
     pub(super) piped: bool,
     pub(super) arguments: Vec<String>,
     pub(super) deadline: Duration,
+    pub(super) launched_by: Option<(u32, u32, Vec<u32>)>,
 }
 
 /// Options of the builder that take one value.
@@ -58,7 +81,16 @@ impl Scenario {
     ///
     /// When its folder cannot be created.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
-        let folder = TempDir::with_prefix("tester-").expect("create the case's folder");
+        Self::below(&env::temp_dir(), binary)
+    }
+
+    /// The same, with its folder below this one.
+    ///
+    /// # Panics
+    ///
+    /// When its folder cannot be created.
+    pub fn below(parent: &Path, binary: impl Into<PathBuf>) -> Self {
+        let folder = TempDir::with_prefix_in("tester-", parent).expect("create the case's folder");
         // Daemons of other users have to get in, but nobody may write.
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
             .expect("open the case's folder");
@@ -70,6 +102,7 @@ impl Scenario {
             piped: false,
             arguments: Vec::new(),
             deadline: DEADLINE,
+            launched_by: None,
         }
     }
 
@@ -118,6 +151,34 @@ impl Scenario {
         stdout: Stream,
         /// `stderr`
         stderr: Stream,
+    }
+
+    /// `supplementary_groups`
+    #[must_use]
+    pub fn supplementary_groups(mut self, groups: SupplementaryGroups) -> Self {
+        self.config.options.supplementary_groups = Some(groups);
+        self
+    }
+
+    /// `no_new_privileges`
+    #[must_use]
+    pub fn no_new_privileges(mut self) -> Self {
+        self.config.options.no_new_privileges = true;
+        self
+    }
+
+    /// `close_inherited_fds`
+    #[must_use]
+    pub fn close_inherited_fds(mut self, keep: impl Into<Vec<i32>>) -> Self {
+        self.config.options.close_inherited_fds = Some(keep.into());
+        self
+    }
+
+    /// `reset_signals`
+    #[must_use]
+    pub fn reset_signals(mut self) -> Self {
+        self.config.options.reset_signals = true;
+        self
     }
 
     /// Which function starts the daemon.
@@ -198,6 +259,16 @@ impl Scenario {
         self
     }
 
+    /// Starts the program as an ordinary user, which only root can arrange:
+    /// unlike [`as_user`](Self::as_user), which the tester does by itself, this
+    /// is what a user's shell does, so that set-user-id and set-group-id bits
+    /// of the program count.
+    #[must_use]
+    pub fn launched_by(mut self, uid: u32, gid: u32, groups: &[u32]) -> Self {
+        self.launched_by = Some((uid, gid, groups.to_vec()));
+        self
+    }
+
     /// Sets an environment variable of the launcher.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
@@ -219,8 +290,38 @@ impl Scenario {
     /// [`crash`](crate::crash). What then counts as the launcher is its
     /// tracer, which ends as it does.
     #[must_use]
-    pub fn crash(mut self, victim: Victim, call: u64) -> Self {
-        self.arguments = vec![CRASH.to_owned(), victim.to_string(), call.to_string()];
+    pub fn crash(self, victim: Victim, call: u64) -> Self {
+        self.signal_at(victim, call, libc::SIGKILL)
+    }
+
+    /// Sends one process this signal before this call of its own, in the same
+    /// way.
+    #[must_use]
+    pub fn signal_at(mut self, victim: Victim, call: u64, signal: i32) -> Self {
+        self.arguments = vec![
+            CRASH.to_owned(),
+            victim.to_string(),
+            call.to_string(),
+            signal.to_string(),
+        ];
+        self
+    }
+
+    /// Writes down every call that the library makes (Linux): see
+    /// [`fault`](crate::fault). What then counts as the launcher is its
+    /// tracer, which ends as it does.
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.arguments = vec![TRACE.to_owned()];
+        self
+    }
+
+    /// The same, and lets some of them fail.
+    #[must_use]
+    pub fn faults(mut self, faults: &[Fault]) -> Self {
+        self = self.traced();
+        self.arguments
+            .extend(faults.iter().flat_map(Fault::arguments));
         self
     }
 
@@ -266,6 +367,40 @@ impl Scenario {
         let error = run.launcher_error();
         run.assert_nothing_left();
         error
+    }
+
+    /// Whether a service manager is said to wait for somebody.
+    pub fn is_notified(&self) -> bool {
+        let mut names = self.environment.iter().map(|(name, _)| name);
+        names.any(|name| name == "NOTIFY_SOCKET")
+    }
+
+    /// Whether the daemon is to be the process that is started.
+    pub fn is_foreground(&self) -> bool {
+        match self.config.options.foreground {
+            None | Some(Foreground::No) => false,
+            Some(Foreground::Yes) => true,
+            Some(Foreground::IfSupervised) => {
+                self.is_notified() && self.config.initial.exec_pid != Some(ExecPid::Parents)
+            }
+        }
+    }
+
+    /// The parent that an orphan gets here: init, or a subreaper.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be found out.
+    pub fn reaper(&self) -> u32 {
+        static REAPER: OnceLock<u32> = OnceLock::new();
+        *REAPER.get_or_init(|| {
+            let output = Command::new(&self.binary)
+                .arg(FIND_REAPER)
+                .output()
+                .expect("run the tester");
+            let text = String::from_utf8_lossy(&output.stdout);
+            text.trim().parse().expect("a process id")
+        })
     }
 
     /// Where the pid file is, seen from here: the library opens it relative

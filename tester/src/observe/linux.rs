@@ -122,6 +122,47 @@ struct Stat {
     terminal: u64,
 }
 
+impl Stat {
+    /// The name in parentheses may itself contain any character, so the rest
+    /// starts after the last one that closes.
+    ///
+    /// A process that is reaped while it is being read has neither parent nor
+    /// group any more, whatever state it was still in: fs/proc/array.c,
+    /// `do_task_stat`. It is gone.
+    fn parse(text: &str) -> io::Result<Self> {
+        let fields = || {
+            let (head, tail) = text.rsplit_once(") ")?;
+            let (pid, name) = head.split_once(" (")?;
+            let mut fields = tail.split_ascii_whitespace();
+            let state = fields.next()?.chars().next()?;
+            let mut number = || fields.next()?.parse::<i64>().ok();
+            let numbers = [number()?, number()?, number()?, number()?];
+            Some((pid.parse().ok()?, name, state, numbers))
+        };
+        let stat = |(pid, name, state, numbers): (u32, &str, char, [i64; 4])| {
+            let [ppid, pgid, session, terminal] = numbers;
+            Some(Self {
+                process: Process {
+                    pid,
+                    ppid: ppid.try_into().ok()?,
+                    pgid: pgid.try_into().ok()?,
+                    state,
+                    name: name.to_owned(),
+                },
+                session: session.try_into().ok()?,
+                // The kernel prints the device number as a signed int.
+                terminal: (terminal & i64::from(u32::MAX)).try_into().ok()?,
+            })
+        };
+        match fields() {
+            Some((.., [_, -1, -1, _])) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            fields => fields
+                .and_then(stat)
+                .ok_or_else(|| unexpected("stat", text)),
+        }
+    }
+}
+
 impl<'proc> Entry<'proc> {
     fn new(proc: BorrowedFd<'proc>, name: &str) -> Self {
         Self {
@@ -165,32 +206,8 @@ impl<'proc> Entry<'proc> {
         })
     }
 
-    /// The name in parentheses may itself contain any character, so the rest
-    /// starts after the last one that closes.
     fn stat(&self) -> io::Result<Stat> {
-        let bytes = self.read("stat")?;
-        let text = String::from_utf8_lossy(&bytes);
-        let parsed = || {
-            let (head, tail) = text.rsplit_once(") ")?;
-            let (pid, name) = head.split_once(" (")?;
-            let mut fields = tail.split_ascii_whitespace();
-            let state = fields.next()?.chars().next()?;
-            let mut number = || fields.next()?.parse::<i64>().ok();
-            let (ppid, pgid, session, terminal) = (number()?, number()?, number()?, number()?);
-            Some(Stat {
-                process: Process {
-                    pid: pid.parse().ok()?,
-                    ppid: ppid.try_into().ok()?,
-                    pgid: pgid.try_into().ok()?,
-                    state,
-                    name: name.to_owned(),
-                },
-                session: session.try_into().ok()?,
-                // The kernel prints the device number as a signed int.
-                terminal: (terminal & i64::from(u32::MAX)).try_into().ok()?,
-            })
-        };
-        parsed().ok_or_else(|| unexpected("stat", &text))
+        Stat::parse(&String::from_utf8_lossy(&self.read("stat")?))
     }
 
     fn report(&self) -> io::Result<Report> {
@@ -346,5 +363,39 @@ impl Status {
             }),
             _ => Err(unexpected(name, &self.0)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_read_whatever_its_name() {
+        let stat = Stat::parse("42 (a) b (c) S 1 40 41 -1 -1 4228172 85").expect("a process");
+        let process = &stat.process;
+        assert_eq!(
+            (process.pid, process.ppid, process.pgid, stat.session),
+            (42, 1, 40, 41)
+        );
+        assert_eq!((&*process.name, process.state), ("a) b (c", 'S'));
+        assert_eq!(stat.terminal, u64::from(u32::MAX));
+    }
+
+    #[test]
+    fn a_process_that_is_reaped_while_it_is_read_is_gone() {
+        for state in ['Z', 'X'] {
+            let text = format!("2770 (tester) {state} 0 -1 -1 0 -1 4228172 85");
+            let error = Stat::parse(&text).err().expect("an error");
+            assert!(is_gone(&error), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_process_is_told() {
+        let error = Stat::parse("2770 (tester) S 1 -2 3 0")
+            .err()
+            .expect("an error");
+        assert!(!is_gone(&error), "{error}");
     }
 }

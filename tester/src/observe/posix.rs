@@ -127,8 +127,11 @@ fn descriptors() -> io::Result<Vec<Descriptor>> {
 
 /// The lines that ps(1) prints for these arguments; none if it selects no
 /// process.
-fn ps(arguments: &[&str]) -> io::Result<Vec<String>> {
-    let output = Command::new("ps").args(arguments).output()?;
+fn ps(arguments: &[&str], columns: &[&str]) -> io::Result<Vec<String>> {
+    // An option each: FreeBSD's takes all that follows an equals sign for the
+    // title of the column (bin/ps/keyword.c, `parsefmt`).
+    let columns = columns.iter().flat_map(|column| ["-o", column]);
+    let output = Command::new("ps").args(arguments).args(columns).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().map(str::to_owned).collect())
 }
@@ -149,8 +152,10 @@ fn numbers<const N: usize>(line: &str) -> Option<[u32; N]> {
 ///
 /// When there is no such process, or ps(1) fails.
 pub fn outside(pid: u32) -> io::Result<Report> {
-    let columns = "pid=,ppid=,pgid=,uid=,ruid=,svuid=,rgid=,svgid=";
-    let lines = ps(&["-o", columns, "-p", &pid.to_string()])?;
+    let columns = [
+        "pid=", "ppid=", "pgid=", "uid=", "ruid=", "svuid=", "rgid=", "svgid=",
+    ];
+    let lines = ps(&["-p", &pid.to_string()], &columns)?;
     let [
         pid,
         ppid,
@@ -207,7 +212,7 @@ fn parse(line: &str) -> Option<Process> {
     })
 }
 
-const COLUMNS: &str = "pid=,ppid=,pgid=,state=,command=";
+const COLUMNS: [&str; 5] = ["pid=", "ppid=", "pgid=", "state=", "command="];
 
 /// The living processes with this token in their environment, which ps(1)
 /// appends to the command if asked by `environment_flag`.
@@ -217,7 +222,7 @@ const COLUMNS: &str = "pid=,ppid=,pgid=,state=,command=";
 /// When ps(1) cannot be run.
 pub(super) fn processes_with(environment_flag: &str, token: &str) -> io::Result<Vec<Process>> {
     let marker = format!("{}={token}", control::TOKEN);
-    let lines = ps(&["-axww", environment_flag, "-o", COLUMNS])?;
+    let lines = ps(&["-axww", environment_flag], &COLUMNS)?;
     Ok(lines
         .iter()
         .filter(|line| line.split_ascii_whitespace().any(|word| word == marker))
@@ -232,6 +237,6 @@ pub(super) fn processes_with(environment_flag: &str, token: &str) -> io::Result<
 ///
 /// When ps(1) cannot be run.
 pub fn process(pid: u32) -> io::Result<Option<Process>> {
-    let lines = ps(&["-o", COLUMNS, "-p", &pid.to_string()])?;
+    let lines = ps(&["-p", &pid.to_string()], &COLUMNS)?;
     Ok(lines.first().and_then(|line| parse(line)))
 }

@@ -1,10 +1,12 @@
 //! Descriptors by number, as they are passed on and found.
 
-use std::ffi::c_int;
+use std::ffi::{CString, c_int};
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use super::check;
@@ -54,6 +56,17 @@ pub fn descriptor_limit() -> RawFd {
     // SAFETY: the call has filled it.
     let limit = unsafe { limit.assume_init() };
     RawFd::try_from(limit.rlim_cur).unwrap_or(RawFd::MAX)
+}
+
+/// Keeps what this process has inherited besides the standard streams from the
+/// programs that it starts.
+pub fn pass_on_standard_streams_alone() {
+    /// Whoever runs tests may hand on a pipe or a terminal, not thousands.
+    const MOST: RawFd = 4096;
+    for number in 3..descriptor_limit().min(MOST) {
+        // SAFETY: no pointers are passed; a number that is not open is refused.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
 }
 
 /// close(2) of a descriptor that no Rust value owns.
@@ -129,6 +142,17 @@ pub fn is_flocked(file: BorrowedFd<'_>) -> io::Result<bool> {
 pub fn flock(file: BorrowedFd<'_>, operation: c_int) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     check(unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) }).map(drop)
+}
+
+/// mkfifo(3), for its owner to read and write.
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn make_fifo(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `path` is a C string that outlives the call.
+    check(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }).map(drop)
 }
 
 /// fchdir(2) to a descriptor given by number.

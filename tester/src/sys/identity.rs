@@ -1,6 +1,13 @@
 //! Ids, groups and capabilities.
 
+#[cfg(target_os = "linux")]
+use std::ffi::{CStr, CString};
 use std::io;
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
 
 use super::check;
 
@@ -58,6 +65,28 @@ pub fn supplementary_groups() -> io::Result<Vec<u32>> {
     let count = check(unsafe { libc::getgroups(count, groups.as_mut_ptr()) })?;
     groups.truncate(usize::try_from(count).expect("not negative"));
     Ok(groups)
+}
+
+/// Whether the effective gid is the first of the groups: before FreeBSD 15, and
+/// on macOS.
+pub const EFFECTIVE_GID_IS_LISTED: bool = cfg!(any(target_os = "freebsd", target_vendor = "apple"));
+
+/// How many supplementary groups a process may have: on Linux as the kernel
+/// says, since musl's sysconf(3) has a limit of its own.
+///
+/// # Panics
+///
+/// Where the system tells of no limit.
+pub fn most_groups() -> usize {
+    if cfg!(target_os = "linux") {
+        let most = std::fs::read_to_string("/proc/sys/kernel/ngroups_max");
+        let most = most.expect("the kernel's limit");
+        return most.trim().parse().expect("a number");
+    }
+    // SAFETY: sysconf takes a plain number.
+    let most = unsafe { libc::sysconf(libc::_SC_NGROUPS_MAX) };
+    // FreeBSD does not count the effective gid there.
+    usize::try_from(most).expect("a limit") + usize::from(cfg!(target_os = "freebsd"))
 }
 
 /// setgroups(2).
@@ -171,6 +200,25 @@ pub fn keep_capabilities(keep: bool) -> io::Result<()> {
     }
 }
 
+/// Sets the bits of capabilities(7) that say what becomes of capabilities
+/// when ids change.
+///
+/// # Errors
+///
+/// Those of prctl(2); `Unsupported` elsewhere than on Linux.
+pub fn set_secure_bits(bits: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the option takes an integer.
+        check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits) }).map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = bits;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// Sets the permitted and effective capabilities and empties the inheritable
 /// ones.
 ///
@@ -210,6 +258,140 @@ pub fn set_ambient_capabilities(mask: u64) -> io::Result<()> {
         let _ = mask;
         Err(io::ErrorKind::Unsupported.into())
     }
+}
+
+/// prctl(2) `PR_SET_DUMPABLE`: the process's files in /proc become its own
+/// user's again.
+///
+/// # Errors
+///
+/// Those of the call; `Unsupported` elsewhere than on Linux.
+pub fn become_dumpable() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        const YES: libc::c_ulong = 1;
+        // SAFETY: the option takes an integer.
+        check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, YES) }).map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// unshare(2) into a new user namespace.
+///
+/// # Errors
+///
+/// Those of the call; `Unsupported` elsewhere than on Linux.
+pub fn leave_user_namespace() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: no requirement.
+        check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }).map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// unshare(2) into a new mount namespace, from which nothing gets out.
+///
+/// # Errors
+///
+/// Those of the call and of mount(2); `Unsupported` elsewhere than on Linux.
+pub fn leave_mount_namespace() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: no requirement.
+        check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+        mount(None, c"/", libc::MS_REC | libc::MS_PRIVATE)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// An access list, acl(5), that lets a further user do all with a file, while its
+/// owner may do all, and its group and others may read and execute it. In its
+/// mode the group then may write, too.
+///
+/// # Errors
+///
+/// Those of setxattr(2); `Unsupported` elsewhere than on Linux.
+pub fn give_access_to(file: &Path, user: u32) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // <linux/posix_acl_xattr.h>: the version, then for each entry its tag,
+        // what is allowed, and an id or -1.
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, allowed, id) in [
+            (0x01_u16, 7_u16, u32::MAX),
+            (0x02, 7, user),
+            (0x04, 5, u32::MAX),
+            (0x10, 7, u32::MAX),
+            (0x20, 5, u32::MAX),
+        ] {
+            list.extend(tag.to_le_bytes());
+            list.extend(allowed.to_le_bytes());
+            list.extend(id.to_le_bytes());
+        }
+        let file = CString::new(file.as_os_str().as_bytes())?;
+        let name = c"system.posix_acl_access";
+        // SAFETY: the strings end in a NUL, and the list is as long as is said.
+        check(unsafe {
+            libc::setxattr(
+                file.as_ptr(),
+                name.as_ptr(),
+                list.as_ptr().cast(),
+                list.len(),
+                0,
+            )
+        })
+        .map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, user);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// mount(2) of a file over another.
+///
+/// # Errors
+///
+/// Those of the call; `Unsupported` elsewhere than on Linux.
+pub fn cover_file(file: &Path, covered: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let as_c_string = |path: &Path| CString::new(path.as_os_str().as_bytes());
+        let (file, covered) = (as_c_string(file)?, as_c_string(covered)?);
+        mount(Some(&file), &covered, libc::MS_BIND)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (file, covered);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn mount(source: Option<&CStr>, target: &CStr, flags: libc::c_ulong) -> io::Result<()> {
+    let source = source.map_or(std::ptr::null(), CStr::as_ptr);
+    let none = std::ptr::null();
+    // SAFETY: the paths are C strings or null; these flags need no type and no
+    // data.
+    check(unsafe { libc::mount(source, target.as_ptr(), none, flags, none.cast()) }).map(drop)
+}
+
+/// Makes the program that `command` starts begin with these ids, and without
+/// supplementary groups but these.
+pub fn start_as(command: &mut Command, uid: u32, gid: u32, groups: &[u32]) {
+    let groups = groups.to_vec();
+    let become_it = move || {
+        set_supplementary_groups(&groups)?;
+        set_group_ids([gid; 3])?;
+        set_user_ids([uid; 3])
+    };
+    // SAFETY: the closure only makes async-signal-safe calls.
+    unsafe { command.pre_exec(become_it) };
 }
 
 /// What libc lacks of <linux/capability.h>.

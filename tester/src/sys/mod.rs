@@ -18,7 +18,7 @@ mod trace;
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use daemonize2::{Daemonize, Error, Outcome};
@@ -48,6 +48,16 @@ pub fn start<T, Stage>(daemonize: Daemonize<T, Stage>) -> Result<T, Error> {
 pub fn execute<T, Stage>(daemonize: Daemonize<T, Stage>) -> Outcome<T> {
     // SAFETY: as in `start`.
     unsafe { daemonize.execute() }
+}
+
+/// [`Daemonize::close_inherited_fds`].
+pub fn close_inherited_fds<T, Stage>(
+    daemonize: Daemonize<T, Stage>,
+    keep: &[RawFd],
+) -> Daemonize<T, Stage> {
+    // SAFETY: what the tester uses in the daemon is in `keep`, and belongs to
+    // no value.
+    unsafe { daemonize.close_inherited_fds(keep) }
 }
 
 /// -1 means that errno tells why.

@@ -31,21 +31,80 @@ pub fn fork() -> io::Result<Option<u32>> {
     Ok((pid != 0).then(|| unsigned(pid)))
 }
 
-/// Waits until the child `pid` has ended.
+/// fork(2) into a pid namespace in which the child has the pid that this
+/// process has here. That namespace ends with it, so that this process can fork
+/// no more.
+///
+/// # Errors
+///
+/// Those of the calls; `Unsupported` elsewhere than on Linux.
+pub fn fork_with_same_pid() -> io::Result<Option<u32>> {
+    #[cfg(target_os = "linux")]
+    {
+        let pid = std::process::id();
+        // SAFETY: no requirement.
+        check(unsafe { libc::unshare(libc::CLONE_NEWPID) })?;
+        let init = fork()?;
+        if init.is_some() {
+            return Ok(init);
+        }
+        // pid_namespaces(7): the last pid that was given, in one's own.
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())?;
+        let Some(copy) = fork()? else {
+            assert_eq!(std::process::id(), pid);
+            return Ok(None);
+        };
+        wait_for_child(copy)?;
+        exit_at_once(0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Waits until the child `pid` has ended. One that a handler has reaped, or
+/// nobody since SIGCHLD is ignored, has.
 ///
 /// # Errors
 ///
 /// Those of waitpid(2).
 pub fn wait_for_child(pid: u32) -> io::Result<()> {
     // SAFETY: a null status pointer asks for none.
-    retry(|| check(unsafe { libc::waitpid(signed(pid), std::ptr::null_mut(), 0) }))?;
-    Ok(())
+    match retry(|| check(unsafe { libc::waitpid(signed(pid), std::ptr::null_mut(), 0) })) {
+        Err(error) if error.raw_os_error() != Some(libc::ECHILD) => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// _exit(2): no atexit handler runs, no buffer is flushed.
 pub fn exit_at_once(status: i32) -> ! {
     // SAFETY: no requirement.
     unsafe { libc::_exit(status) }
+}
+
+/// Where the tester is, for a tracer to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// From here on it is the library that makes the calls.
+    Enter = 1,
+    /// From here on it is a closure of the tester's, called by the library.
+    Leave = 2,
+    /// The library has returned.
+    Return = 3,
+}
+
+/// An option of prctl(2) that no kernel has.
+#[cfg(target_os = "linux")]
+pub(super) const MARK: libc::c_int = 0x7465_7374;
+
+/// Tells a tracer, if there is one (Linux); does nothing otherwise.
+pub fn mark(mark: Mark) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: prctl takes plain numbers, and fails for this option.
+    unsafe {
+        libc::prctl(MARK, mark as libc::c_ulong, 0, 0, 0)
+    };
+    #[cfg(not(target_os = "linux"))]
+    let _ = mark;
 }
 
 /// Process group of `pid`.
@@ -265,6 +324,28 @@ pub fn become_subreaper() -> io::Result<()> {
     {
         // SAFETY: the option takes an integer.
         check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// unshare(2): gives the calling thread mounts of its own, whose changes
+/// nobody else sees, and which go with it and what it starts.
+///
+/// # Errors
+///
+/// Those of the calls; `Unsupported` elsewhere than on Linux.
+pub fn separate_mounts() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: no pointers are passed.
+        check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        let none = std::ptr::null();
+        // SAFETY: the target is a string, and a change of propagation uses no
+        // other pointer.
+        let made = unsafe { libc::mount(none, c"/".as_ptr(), none, private, none.cast()) };
+        check(made).map(drop)
     }
     #[cfg(not(target_os = "linux"))]
     Err(io::ErrorKind::Unsupported.into())

@@ -11,6 +11,9 @@ use crate::control::{self, Message};
 use crate::report::SignalSet;
 use crate::wire;
 
+/// FreeBSD has most signals.
+const LARGEST: c_int = 128;
+
 extern "C" fn do_nothing(_signal: c_int) {}
 
 extern "C" fn reap(_signal: c_int) {
@@ -77,6 +80,18 @@ pub fn disposition(signal: i32) -> Option<Disposition> {
     })
 }
 
+/// Ignores no signal any more, but for SIGPIPE, which Rust's runtime ignores.
+///
+/// # Errors
+///
+/// Those of sigaction(2).
+pub fn stop_ignoring_signals() -> io::Result<()> {
+    (1..=LARGEST)
+        .filter(|&signal| signal != libc::SIGPIPE)
+        .filter(|&signal| disposition(signal) == Some(Disposition::Ignore))
+        .try_for_each(|signal| set_disposition(signal, Disposition::Default))
+}
+
 /// Blocks all signals, or just `signals`.
 ///
 /// # Errors
@@ -115,7 +130,7 @@ pub fn blocked_signals() -> SignalSet {
     unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), set.as_mut_ptr()) };
     // SAFETY: it was initialized above.
     let set = unsafe { set.assume_init() };
-    (1..=128)
+    (1..=LARGEST)
         // SAFETY: the set is valid; a number that is no signal yields an error.
         .filter(|&signal| unsafe { libc::sigismember(&set, signal) } == 1)
         .fold(SignalSet::default(), SignalSet::with)

@@ -6,7 +6,6 @@ use std::io;
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-#[cfg(target_os = "linux")]
 use std::time::Instant;
 
 use super::{check, poll_until, retry};
@@ -186,4 +185,9 @@ pub fn shut_down(socket: BorrowedFd<'_>) {
 /// Those of poll(2).
 pub fn wait_for_hangup(socket: BorrowedFd<'_>) -> io::Result<()> {
     poll_until(socket, 0, None).map(drop)
+}
+
+/// Whether the other side has gone.
+pub fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
+    poll_until(socket, 0, Some(Instant::now())).unwrap_or(true)
 }

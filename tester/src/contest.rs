@@ -1,0 +1,254 @@
+//! Many launchers that contend for one pid file, and who gets in their way:
+//! lean, so that many of each run at a time.
+//!
+//! A contender starts a daemon, waits for the outcome and starts the next one.
+//! Each daemon tells what it holds when it has started
+//! ([`Message::Holds`]), and again when it is about to end
+//! ([`Message::Leaves`]); between the two, its lock is held. All of them send
+//! to the same socket, whose order is that of the events.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use daemonize2::{Daemonize, Outcome, PidFileGuard};
+
+use crate::config::Bytes;
+use crate::control::{self, CONTROL, Message};
+use crate::report::{HeldFile, LauncherResult, Place};
+use crate::subject::{EXIT_BAD_CONFIG, EXIT_NO_HARNESS, describe};
+use crate::sys;
+
+/// The argument that asks for [`contend`]. Next come the time in milliseconds,
+/// the pid file and the [`Leaving`].
+pub const CONTEND: &str = "contend";
+
+/// The argument that asks for [`meddle`]. Next come the time in milliseconds,
+/// the pid file and the [`Meddling`].
+pub const MEDDLE: &str = "meddle";
+
+/// What the daemons do with the pid file when they end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// They remove it.
+    Removing,
+    /// One removes it, the next one exits without, the next one is killed.
+    Variously,
+}
+
+/// What somebody does to the pid file or its folder, all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meddling {
+    /// Removes the file whenever its lock is free, holding that lock.
+    RemovesUnlocked,
+    /// Removes whatever is there, and makes a file or moves one there.
+    Replaces,
+    /// Puts by turns a file, a link to `victim`, a folder and `fifo` there, of
+    /// which the last two are in the same folder.
+    ChangesType,
+    /// The same where nothing is, and removes it again.
+    Plants,
+    /// Changes the folder's permissions.
+    ChangesFolder,
+}
+
+impl Leaving {
+    const ALL: [Self; 2] = [Self::Removing, Self::Variously];
+}
+
+impl Meddling {
+    const ALL: [Self; 5] = [
+        Self::RemovesUnlocked,
+        Self::Replaces,
+        Self::ChangesType,
+        Self::Plants,
+        Self::ChangesFolder,
+    ];
+}
+
+/// Time, path and manner.
+fn arguments<T: Copy + fmt::Debug>(manners: &[T]) -> Option<(Instant, PathBuf, T)> {
+    let mut arguments = std::env::args_os().skip(2);
+    let millis = arguments.next()?.to_str()?.parse().ok()?;
+    let path = arguments.next()?.into();
+    let named = arguments.next()?;
+    let manner = manners
+        .iter()
+        .find(|manner| named == *format!("{manner:?}"))?;
+    Some((
+        Instant::now() + Duration::from_millis(millis),
+        path,
+        *manner,
+    ))
+}
+
+fn bad_arguments() -> ExitCode {
+    eprintln!("tester: a contest needs a time, a path and a manner");
+    ExitCode::from(EXIT_BAD_CONFIG)
+}
+
+/// Starts one daemon after the other until the time is up.
+pub fn contend() -> ExitCode {
+    let Some((end, path, leaving)) = arguments(&Leaving::ALL) else {
+        return bad_arguments();
+    };
+    let mut number = 0;
+    while Instant::now() < end {
+        let attempt = match sys::fork() {
+            Ok(None) => start(&path, leaving, number),
+            Ok(Some(launcher)) => sys::wait_for_child(launcher),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = attempt {
+            tell(Message::Problem(format!("cannot contend: {error}")));
+            return ExitCode::from(EXIT_BAD_CONFIG);
+        }
+        number += 1;
+    }
+    ExitCode::SUCCESS
+}
+
+fn tell(message: Message) {
+    if control::tell(&message).is_err() {
+        sys::exit_at_once(EXIT_NO_HARNESS.into());
+    }
+}
+
+/// Returns in neither process.
+fn start(path: &Path, leaving: Leaving, number: u64) -> ! {
+    match sys::execute(Daemonize::new().pid_file(path)) {
+        Outcome::Parent(Ok(parent)) => tell(Message::LauncherReturned(LauncherResult {
+            daemon_pid: parent.daemon_pid,
+            first_child_exit_status: 0,
+        })),
+        Outcome::Parent(Err(error)) => tell(Message::LauncherFailed(describe(&error))),
+        Outcome::Child(Err(error)) => tell(Message::DaemonFailed(describe(&error))),
+        Outcome::Child(Ok(_)) => {
+            if let Err(error) = live(path, leaving, number) {
+                tell(Message::Problem(format!(
+                    "cannot see its pid file: {error}"
+                )));
+            }
+        }
+    }
+    sys::exit_at_once(0)
+}
+
+fn live(path: &Path, leaving: Leaving, number: u64) -> io::Result<()> {
+    tell(Message::Holds(look(path)?));
+    // How long it lives, not a wait for anything: some overlap with many a start,
+    // some with none.
+    thread::sleep(Duration::from_micros(number % 4 * 500));
+    tell(Message::Leaves(look(path)?));
+    match (leaving, number % 3) {
+        (Leaving::Removing, _) | (Leaving::Variously, 0) => drop(PidFileGuard::take()),
+        (Leaving::Variously, 1) => {}
+        (Leaving::Variously, _) => sys::kill(std::process::id(), libc::SIGKILL)?,
+    }
+    Ok(())
+}
+
+/// The pid file through the descriptor that the library keeps, which is the
+/// only one of a regular file.
+fn look(path: &Path) -> io::Result<HeldFile> {
+    let files = (3..CONTROL).filter_map(sys::inherited);
+    for descriptor in files {
+        let file = File::from(descriptor.try_clone_to_owned()?);
+        let found = file.metadata()?;
+        if !found.is_file() {
+            continue;
+        }
+        let mut bytes = [0; 64];
+        let length = file.read_at(&mut bytes, 0)?;
+        let id = (found.dev(), found.ino());
+        let at_path = fs::symlink_metadata(path).map(|there| (there.dev(), there.ino()));
+        return Ok(HeldFile {
+            place: Place {
+                device: id.0,
+                inode: id.1,
+                path: Some(Bytes::from(path)),
+            },
+            bytes: bytes[..length].to_vec(),
+            is_at_path: at_path.is_ok_and(|there| there == id),
+        });
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+/// Meddles until the time is up. What fails is tried again; who has never
+/// succeeded exits with 1.
+pub fn meddle() -> ExitCode {
+    let Some((end, path, meddling)) = arguments(&Meddling::ALL) else {
+        return bad_arguments();
+    };
+    let (mut number, mut has_meddled) = (0, false);
+    while Instant::now() < end {
+        let result = match meddling {
+            Meddling::RemovesUnlocked => remove_unlocked(&path),
+            Meddling::Replaces => replace(&path, number),
+            Meddling::ChangesType => remove(&path).and(put(&path, number)),
+            Meddling::Plants => put(&path, number).and_then(|()| {
+                pause();
+                remove(&path)
+            }),
+            Meddling::ChangesFolder => change_folder(&path, number),
+        };
+        has_meddled |= result.is_ok();
+        pause();
+        number += 1;
+    }
+    ExitCode::from(u8::from(!has_meddled))
+}
+
+/// Leaves the others a chance. Nothing is waited for: how often somebody meddles
+/// is the attack.
+fn pause() {
+    thread::sleep(Duration::from_micros(200));
+}
+
+fn remove_unlocked(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    sys::flock(file.as_fd(), libc::LOCK_EX)?;
+    let there = fs::symlink_metadata(path)?;
+    let here = file.metadata()?;
+    if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+fn replace(path: &Path, number: usize) -> io::Result<()> {
+    if number % 2 == 0 {
+        remove(path)?;
+        pause();
+        return File::create_new(path).map(drop);
+    }
+    let other = path.with_extension("other");
+    File::create(&other)?;
+    fs::rename(other, path)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    fs::remove_file(path).or_else(|_| fs::remove_dir(path))
+}
+
+fn put(path: &Path, number: usize) -> io::Result<()> {
+    match number % 4 {
+        0 => File::create_new(path).map(drop),
+        1 => symlink(path.with_file_name("victim"), path),
+        2 => fs::create_dir(path),
+        _ => fs::hard_link(path.with_file_name("fifo"), path),
+    }
+}
+
+fn change_folder(path: &Path, number: usize) -> io::Result<()> {
+    const MODES: [u32; 5] = [0o755, 0o777, 0o1777, 0o700, 0o555];
+    let mode = Permissions::from_mode(MODES[number % MODES.len()]);
+    fs::set_permissions(path.parent().unwrap_or(Path::new(".")), mode)
+}

@@ -1,0 +1,188 @@
+//! Runs a [contest](crate::contest).
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::run::{SPAWNING, kill_all, next_number, token};
+use super::{DEADLINE, slowness};
+use crate::contest::{CONTEND, Leaving, MEDDLE, Meddling};
+use crate::control::{self, Frame, Receiver};
+use crate::sys;
+
+/// The environment variable that says how many seconds a contest takes, 2
+/// unless set.
+const SECONDS: &str = "TESTER_RACE_SECONDS";
+
+/// Without a pause the probe would leave the contenders no processor.
+const BETWEEN_PROBES: Duration = Duration::from_millis(1);
+
+/// A contest before it runs.
+#[derive(Debug)]
+pub struct Contest {
+    binary: PathBuf,
+    path: PathBuf,
+    leaving: Leaving,
+    meddlers: Vec<(Meddling, Option<u32>)>,
+}
+
+impl Contest {
+    /// Contenders that run `binary`, the tester, for the pid file at `path`.
+    pub fn new(binary: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
+        Self {
+            binary: binary.into(),
+            path: path.into(),
+            leaving: Leaving::Variously,
+            meddlers: Vec::new(),
+        }
+    }
+
+    /// What the daemons do with the pid file when they end.
+    #[must_use]
+    pub fn leaving(mut self, leaving: Leaving) -> Self {
+        self.leaving = leaving;
+        self
+    }
+
+    /// Adds somebody who meddles, as another user if that is given.
+    #[must_use]
+    pub fn meddler(mut self, meddling: Meddling, user: Option<u32>) -> Self {
+        self.meddlers.push((meddling, user));
+        self
+    }
+
+    /// Lets 32 contenders run; returns what they told, in order, when all
+    /// have ended, and whom `probe`, which is called all the while, has found.
+    ///
+    /// # Panics
+    ///
+    /// When they cannot be run, or do not end.
+    pub fn run(&self, probe: impl Fn() -> Option<u32> + Sync) -> (Vec<Frame>, BTreeSet<u32>) {
+        const CONTENDERS: usize = 32;
+        let time = duration();
+        let mut crowd = Crowd {
+            token: token(next_number()),
+            control: None,
+            children: Vec::new(),
+        };
+        let spawning = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ours, theirs) = sys::socket_pair().expect("create the control socket");
+        let ours = Arc::new(ours);
+        crowd.control = Some(Arc::clone(&ours));
+        for &(meddling, user) in &self.meddlers {
+            let mut command = self.command(MEDDLE, time, &format!("{meddling:?}"), &crowd.token);
+            if let Some(user) = user {
+                command.uid(user).gid(user);
+            }
+            crowd.add(&mut command);
+        }
+        let meddlers = crowd.children.len();
+        for _ in 0..CONTENDERS {
+            let manner = format!("{:?}", self.leaving);
+            let mut command = self.command(CONTEND, time, &manner, &crowd.token);
+            sys::pass_descriptor(&mut command, theirs.as_fd(), control::CONTROL);
+            crowd.add(&mut command);
+        }
+        drop(theirs);
+        drop(spawning);
+
+        thread::scope(|scope| {
+            // Dropped at the end, also when this panics.
+            let (over, is_over) = mpsc::channel::<()>();
+            let probe = &probe;
+            let prober = scope.spawn(move || {
+                let mut found = BTreeSet::new();
+                while is_over.recv_timeout(BETWEEN_PROBES) == Err(RecvTimeoutError::Timeout) {
+                    found.extend(probe());
+                }
+                found
+            });
+            let frames = listen(ours, Instant::now() + time + DEADLINE * slowness());
+            drop(over);
+            for meddler in &mut crowd.children[..meddlers] {
+                let status = meddler.wait().expect("wait for a meddler");
+                assert!(status.success(), "a meddler has done nothing: {status}");
+            }
+            (frames, prober.join().expect("the probe does not panic"))
+        })
+    }
+
+    fn command(&self, role: &str, time: Duration, manner: &str, token: &str) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg(role)
+            .arg(time.as_millis().to_string())
+            .arg(&self.path)
+            .arg(manner)
+            .current_dir(self.path.parent().unwrap_or(Path::new("/")))
+            .stdin(Stdio::null())
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("SYSTEMD_EXEC_PID")
+            .env(control::TOKEN, token);
+        command
+    }
+}
+
+fn duration() -> Duration {
+    let seconds = std::env::var(SECONDS).ok();
+    let seconds = seconds.and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(2)) * slowness()
+}
+
+/// All frames until the last contender and its last daemon have ended.
+fn listen(control: Arc<OwnedFd>, deadline: Instant) -> Vec<Frame> {
+    let (sender, frames) = mpsc::channel();
+    thread::spawn(move || {
+        let mut receiver = Receiver::new(control.as_fd());
+        while let Ok(Some(frame)) = receiver.frame() {
+            if sender.send(frame).is_err() {
+                break;
+            }
+        }
+    });
+    let mut heard = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match frames.recv_timeout(left) {
+            Ok(frame) => heard.push(frame),
+            Err(RecvTimeoutError::Disconnected) => return heard,
+            Err(RecvTimeoutError::Timeout) => panic!("the contest does not end"),
+        }
+    }
+}
+
+/// All processes of a contest. Dropping it kills whatever is left.
+struct Crowd {
+    token: String,
+    control: Option<Arc<OwnedFd>>,
+    children: Vec<Child>,
+}
+
+impl Crowd {
+    fn add(&mut self, command: &mut Command) {
+        self.children
+            .push(command.spawn().expect("start the tester"));
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        if let Some(control) = &self.control {
+            sys::shut_down(control.as_fd());
+        }
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let killed = kill_all(&self.token);
+        if !thread::panicking() {
+            killed.expect("clean up");
+        }
+    }
+}
