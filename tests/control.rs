@@ -12,11 +12,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use assert_cmd::assert::OutputAssertExt as _;
 use daemonize2::PidFile;
 use tester::config::{
-    Deferral, Disposition, Entry, Foreground, Ids, Life, OpenDescriptor, ReadinessUse, Step,
+    AnotherStart, Bytes, Deferral, Disposition, Entry, Foreground, Ids, Life, OpenDescriptor,
+    ReadinessUse, Step,
 };
 use tester::control::{Command as Told, Message};
+use tester::report::Report;
 use tester::sys::{self, ProcessHandle};
 use tester::{Run, Scenario, case, scenario, suite};
 
@@ -30,16 +33,23 @@ fn main() -> ExitCode {
         case!(junk_under_a_lock_is_invalid),
         case!(a_stranger_under_a_lock_is_never_signalled),
         case!(a_process_that_cannot_be_looked_at_is_an_error, needs OrdinaryUser, Linux),
+        case!(without_a_list_of_processes_nobody_can_be_verified, needs Root, Mounting),
         case!(a_worker_that_inherited_the_lock_is_not_the_daemon),
         case!(a_signal_reaches_the_daemon),
         case!(stop_asks_first),
         case!(stop_kills_what_does_not_listen),
+        case!(stop_waits_for_what_takes_its_time_to_die),
+        case!(stop_is_patient_beyond_what_the_clock_can_count_to),
         case!(stop_waits_for_the_lock),
         case!(stop_gives_up_on_a_lock_that_a_worker_holds),
         case!(stop_waits_for_a_daemon_that_starts),
         case!(a_start_may_follow_a_stop_at_once),
+        case!(a_daemon_that_ends_as_it_is_signalled_is_not_running, needs Root),
+        case!(a_pid_file_in_the_working_directory_is_found),
         case!(root_refuses_a_file_that_others_can_write, needs Root),
         case!(root_refuses_a_folder_that_others_can_write, needs Root),
+        case!(root_refuses_what_an_access_list_lets_others_write, needs Root, Linux),
+        case!(root_refuses_a_file_with_another_name, needs Root),
         case!(root_signals_for_another_user_only_that_users_processes, needs Root, Tracing),
         case!(polling_never_fails_a_start),
         case!(a_poller_takes_neither_start_nor_end_for_junk),
@@ -49,6 +59,11 @@ fn main() -> ExitCode {
         case!(what_may_not_be_removed_is_emptied, needs Root),
         case!(what_a_jail_hides_is_emptied, needs Root),
         case!(a_copy_of_the_process_removes_nothing),
+        case!(a_copy_of_the_process_is_handed_no_guard),
+        case!(a_daemon_started_by_a_daemon_has_nothing_of_its_pid_file),
+        case!(a_daemon_started_by_one_with_a_guard_keeps_its_own_pid_file),
+        case!(a_daemon_started_before_readiness_has_nothing_of_the_start),
+        case!(a_second_start_in_the_foreground_leaves_the_first_its_pid_file),
         case!(a_path_that_leads_elsewhere_is_left_alone),
     ])
 }
@@ -226,7 +241,6 @@ fn a_daemon_that_starts_would_block() {
 
 fn junk_under_a_lock_is_invalid() {
     let scenario = scenario!();
-    let path = scenario.path("daemon.pid");
     let mut stranger = Stranger::new();
     let pid = stranger.0.id();
     let with_a_stranger = [
@@ -255,16 +269,26 @@ fn junk_under_a_lock_is_invalid() {
     let texts = numbers
         .into_iter()
         .chain(with_a_stranger.iter().map(String::as_str));
-    for content in texts.map(str::as_bytes).chain([b"\xff\xfe\n".as_slice()]) {
-        let _locked = Locked::with(&path, content);
-        let pid_file = PidFile::at(&path);
-        assert_fails(pid_file.running(), ErrorKind::InvalidData);
-        assert_fails(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
-        assert_fails(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
-        assert!(fs::read(&path).unwrap() == content);
-    }
+    let contents = texts.map(str::as_bytes).chain([b"\xff\xfe\n".as_slice()]);
+    // Each is looked at for a while.
+    thread::scope(|scope| {
+        for (number, content) in contents.enumerate() {
+            let path = scenario.path(format!("{number}.pid"));
+            scope.spawn(move || {
+                let _locked = Locked::with(&path, content);
+                let pid_file = PidFile::at(&path);
+                assert_fails(pid_file.running(), ErrorKind::InvalidData);
+                assert_fails(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
+                let began = Instant::now();
+                assert_fails(pid_file.stop(PATIENCE), ErrorKind::InvalidData);
+                assert!(began.elapsed() < PATIENCE);
+                assert!(fs::read(&path).unwrap() == content);
+            });
+        }
+    });
     stranger.assert_unharmed();
     // Nothing at all is what a start looks like.
+    let path = scenario.path("daemon.pid");
     let _locked = Locked::with(&path, b"");
     assert_fails(PidFile::at(&path).running(), ErrorKind::WouldBlock);
 }
@@ -306,6 +330,25 @@ fn a_process_that_cannot_be_looked_at_is_an_error() {
     let pid_file = PidFile::at(&path);
     assert_fails(pid_file.running(), ErrorKind::PermissionDenied);
     assert_fails(pid_file.stop(Duration::ZERO), ErrorKind::PermissionDenied);
+}
+
+/// That there is no such process is not to be read from an empty /proc.
+fn without_a_list_of_processes_nobody_can_be_verified() {
+    let scenario = daemon();
+    let run = scenario.start();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            sys::separate_mounts().unwrap();
+            let mut mount = Command::new("mount");
+            mount.args(["-t", "tmpfs", "none", "/proc"]);
+            mount.assert().success();
+            let pid_file = pid_file(&scenario);
+            assert_fails(pid_file.running(), ErrorKind::PermissionDenied);
+            assert_fails(pid_file.signal(0), ErrorKind::PermissionDenied);
+            assert_fails(pid_file.stop(PATIENCE), ErrorKind::PermissionDenied);
+        });
+    });
+    run.observe();
 }
 
 fn a_worker_that_inherited_the_lock_is_not_the_daemon() {
@@ -371,6 +414,30 @@ fn stop_kills_what_does_not_listen() {
         }
         assert_not_running(&pid_file(&scenario));
     }
+}
+
+fn stop_waits_for_what_takes_its_time_to_die() {
+    // A process is gone when its memory is.
+    let scenario =
+        on_terminate(daemon(), Disposition::Ignore).privileged_action([Step::FillMemory(256)]);
+    let run = scenario.start();
+    let daemon = handle(run.report().pid);
+    assert!(pid_file(&scenario).stop(Duration::ZERO).unwrap());
+    assert!(daemon.wait(Instant::now()).unwrap());
+}
+
+fn stop_is_patient_beyond_what_the_clock_can_count_to() {
+    let scenario = on_terminate(daemon(), Disposition::Tell);
+    let run = scenario.start();
+    let daemon = handle(run.report().pid);
+    thread::scope(|scope| {
+        let stop = scope.spawn(|| pid_file(&scenario).stop(Duration::MAX));
+        await_signal(&run, libc::SIGTERM);
+        let while_it_waits = Instant::now() + Duration::from_millis(100);
+        assert!(!daemon.wait(while_it_waits).unwrap());
+        run.exit(0);
+        assert!(stop.join().unwrap().unwrap());
+    });
 }
 
 fn stop_waits_for_the_lock() {
@@ -455,6 +522,46 @@ fn assert_refused(scenario: &Scenario, run: &Run) {
     run.observe();
 }
 
+/// However little is left of it by then. Root looks at it before it signals.
+fn a_daemon_that_ends_as_it_is_signalled_is_not_running() {
+    const NOBODY: u32 = 65534;
+    const TIMES: usize = 50;
+    let scenario = daemon().as_user(NOBODY, NOBODY);
+    for _ in 0..TIMES {
+        let run = scenario.start();
+        let pid = run.report().pid;
+        let pid_file = pid_file(&scenario);
+        thread::scope(|scope| {
+            let signals = scope.spawn(|| {
+                while pid_file.signal(0)? {}
+                io::Result::Ok(())
+            });
+            run.kill(pid);
+            signals.join().unwrap().unwrap();
+        });
+        assert_not_running(&pid_file);
+    }
+}
+
+fn a_pid_file_in_the_working_directory_is_found() {
+    /// Set where this runs in that directory, which all threads share.
+    const IS_THERE: &str = "TESTER_IS_IN_FOLDER";
+
+    if std::env::var_os(IS_THERE).is_some() {
+        let pid_file = PidFile::at("daemon.pid");
+        assert!(pid_file.signal(0).unwrap());
+        assert!(pid_file.stop(PATIENCE).unwrap());
+        return;
+    }
+    let scenario = daemon();
+    let run = scenario.start();
+    let daemon = handle(run.report().pid);
+    let mut again = suite::again("a_pid_file_in_the_working_directory_is_found").unwrap();
+    again.current_dir(scenario.folder()).env(IS_THERE, "");
+    again.assert().success();
+    assert!(daemon.wait(Instant::now()).unwrap());
+}
+
 fn root_refuses_a_file_that_others_can_write() {
     let scenario = daemon();
     let run = scenario.start();
@@ -482,6 +589,37 @@ fn root_refuses_a_folder_that_others_can_write() {
     set_mode(scenario.folder(), 0o1777);
     assert!(pid_file(&scenario).signal(0).unwrap());
     set_mode(scenario.folder(), 0o755);
+    assert!(pid_file(&scenario).stop(PATIENCE).unwrap());
+}
+
+/// In the mode it looks as if root's group could write, and nobody else.
+fn root_refuses_what_an_access_list_lets_others_write() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let path = scenario.pid_file_path().unwrap();
+    sys::give_access_to(&path, 65534).unwrap();
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o775
+    );
+    assert_refused(&scenario, &run);
+    // Then the list may say what it likes.
+    set_mode(&path, 0o755);
+    assert!(pid_file(&scenario).signal(0).unwrap());
+    drop(run);
+    let scenario = daemon();
+    let run = scenario.start();
+    sys::give_access_to(scenario.folder(), 65534).unwrap();
+    assert_refused(&scenario, &run);
+}
+
+/// Who may make links in a folder may call one daemon's pid file another's.
+fn root_refuses_a_file_with_another_name() {
+    let scenario = daemon();
+    let run = scenario.start();
+    fs::hard_link(scenario.pid_file_path().unwrap(), scenario.path("link")).unwrap();
+    assert_refused(&scenario, &run);
+    fs::remove_file(scenario.path("link")).unwrap();
     assert!(pid_file(&scenario).stop(PATIENCE).unwrap());
 }
 
@@ -669,18 +807,121 @@ fn what_a_jail_hides_is_emptied() {
     assert_eq!(there, "another's\n");
 }
 
-fn a_copy_of_the_process_removes_nothing() {
-    let run = guarded(daemon()).start();
-    assert!(await_guard(&run));
+#[track_caller]
+fn assert_copy_removes_nothing(run: &Run) {
     let before = run.pid_file();
     run.tell(&Told::DropGuardInCopy);
     run.message("the copy's end", |frame| {
         (frame.message == Message::CopyDroppedGuard).then_some(())
     });
     assert_eq!(run.pid_file(), before);
-    assert!(before.unwrap().locked);
+    assert!(before.is_some_and(|file| file.locked && !file.bytes.is_empty()));
+}
+
+fn a_copy_of_the_process_removes_nothing() {
+    let run = guarded(daemon()).start();
+    assert!(await_guard(&run));
+    assert_copy_removes_nothing(&run);
     run.exit(0);
     assert_eq!(run.pid_file(), None);
+}
+
+fn a_copy_of_the_process_is_handed_no_guard() {
+    let run = daemon().start();
+    assert_copy_removes_nothing(&run);
+}
+
+/// Every way to start a daemon from a daemon.
+fn other_starts() -> impl Iterator<Item = AnotherStart> {
+    let pid_files = [None, Some(Bytes::from("other.pid"))];
+    pid_files.into_iter().flat_map(|pid_file| {
+        [false, true].map(|close_inherited_fds| AnotherStart {
+            pid_file: pid_file.clone(),
+            close_inherited_fds,
+            foreground: false,
+        })
+    })
+}
+
+#[track_caller]
+fn assert_has_not(report: &Report, path: &Path) {
+    let descriptors = report.descriptors.as_ref().unwrap();
+    let has = descriptors.iter().any(|one| one.is_file(path));
+    assert!(!has, "{descriptors:?}");
+}
+
+#[track_caller]
+fn assert_locked_by(path: &Path, pid: u32) {
+    assert_eq!(PidFile::at(path).running().unwrap(), Some(pid));
+}
+
+fn a_daemon_started_by_a_daemon_has_nothing_of_its_pid_file() {
+    for start in other_starts() {
+        let scenario = daemon();
+        let path = scenario.pid_file_path().unwrap();
+        let run = scenario.start();
+        run.tell(&Told::StartAnother(start));
+        let other = run.observed();
+        assert_has_not(&other, &path);
+        assert_locked_by(&path, run.report().pid);
+        run.kill_daemon();
+        // The other one lives on, and is in nobody's way.
+        let next = scenario.start();
+        assert_locked_by(&path, next.report().pid);
+        run.handle(other.pid).kill(0).unwrap();
+    }
+}
+
+fn a_daemon_started_by_one_with_a_guard_keeps_its_own_pid_file() {
+    for start in other_starts().filter(|start| start.pid_file.is_some()) {
+        let scenario = guarded(daemon());
+        let run = scenario.start();
+        assert!(await_guard(&run));
+        run.tell(&Told::StartAnother(start));
+        // It has dropped its copy of the guard.
+        let other = run.observed();
+        assert_locked_by(&scenario.path("other.pid"), other.pid);
+        assert_locked_by(&scenario.pid_file_path().unwrap(), run.report().pid);
+    }
+}
+
+fn a_daemon_started_before_readiness_has_nothing_of_the_start() {
+    for start in other_starts() {
+        let mut deferral = Deferral::new([], ReadinessUse::Ready);
+        deferral.in_another = Some(start.clone());
+        let scenario = daemon().deferred_readiness(deferral);
+        let path = scenario.pid_file_path().unwrap();
+        let run = scenario.start();
+        // It has dropped its copy of the readiness.
+        let other = run.observed();
+        assert_has_not(&other, &path);
+        let own = usize::from(start.pid_file.is_some());
+        if start.close_inherited_fds {
+            assert_eq!(other.descriptor_numbers().len(), 3 + own);
+        }
+        if own == 1 {
+            assert_locked_by(&scenario.path("other.pid"), other.pid);
+        }
+        assert_locked_by(&path, run.report().pid);
+    }
+}
+
+fn a_second_start_in_the_foreground_leaves_the_first_its_pid_file() {
+    for scenario in [daemon(), guarded(daemon())] {
+        for mut start in other_starts() {
+            start.foreground = true;
+            let with_own = start.pid_file.is_some();
+            let run = scenario.start();
+            let pid = run.report().pid;
+            run.tell(&Told::StartAnother(start));
+            assert_eq!(run.observed().pid, pid);
+            assert_locked_by(&scenario.pid_file_path().unwrap(), pid);
+            if with_own {
+                assert_locked_by(&scenario.path("other.pid"), pid);
+            }
+            run.kill_daemon();
+        }
+    }
 }
 
 fn a_path_that_leads_elsewhere_is_left_alone() {

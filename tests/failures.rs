@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tester::config::{Bytes, Config, Disposition, Entry, Life, Step, Stream};
+use tester::config::{Bytes, Config, Disposition, Entry, Life, Step, Stream, SupplementaryGroups};
 use tester::control::{Command, Message};
 use tester::report::StartError;
 use tester::{Run, Scenario, case, scenario, suite, sys};
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         case!(an_ordinary_user_who_gives_the_pid_file_away_is_told),
         case!(an_ordinary_user_who_wants_to_be_root_is_told),
         case!(an_ordinary_user_who_wants_another_group_is_told, needs Root),
+        case!(an_ordinary_user_who_wants_another_users_group_is_told_whose_it_is, needs Root),
         case!(an_ordinary_user_who_wants_another_uid_is_told, needs Root),
         case!(an_unknown_user_or_group_is_told),
         case!(an_unknown_user_or_group_of_the_pid_file_is_told),
@@ -233,6 +234,14 @@ fn an_ordinary_user_who_wants_another_group_is_told() {
     let scenario = ordinary(scenario!()).group(7301_u32).pid_file("daemon.pid");
     let expected = because("SetGroup", libc::EPERM, None, "cannot change to group 7301");
     assert_fails(&scenario, &expected);
+}
+
+/// There may well be no group of the user's name.
+fn an_ordinary_user_who_wants_another_users_group_is_told_whose_it_is() {
+    let scenario = ordinary(scenario!()).user(0_u32).pid_file("daemon.pid");
+    let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    let text = "cannot change to group of user 0";
+    assert_fails(&scenario, &because("SetGroup", libc::EPERM, None, text));
 }
 
 fn an_ordinary_user_who_wants_another_uid_is_told() {

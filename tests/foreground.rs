@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         case!(threads_are_counted_all_the_same),
         case!(closures_run_as_ever),
         case!(a_failure_is_returned_and_clears_the_pid_file),
+        case!(a_failure_before_the_first_step_is_returned_too),
         case!(a_failure_to_get_ready_ends_the_process),
         case!(systemd_is_told_on_a_path, needs Linux),
         case!(systemd_is_told_on_an_abstract_address, needs Linux),
@@ -284,6 +285,16 @@ fn a_failure_is_returned_and_clears_the_pid_file() {
     let run = scenario.entry(Entry::Execute).launch();
     let error = run.daemon_error();
     assert_eq!(error.text, "panic: out of luck");
+}
+
+fn a_failure_before_the_first_step_is_returned_too() {
+    let scenario = in_foreground().pid_file("daemon.pid").user("no-such-user");
+    let run = scenario.launch();
+    let error = run.launcher_error();
+    assert_eq!(error.kind_name(), "UserNotFound");
+    run.assert_nothing_left();
+    let run = scenario.entry(Entry::Execute).launch();
+    assert_eq!(run.daemon_error(), error);
 }
 
 fn a_failure_to_get_ready_ends_the_process() {
@@ -567,7 +578,7 @@ fn supervised_is_false_in_a_set_user_id_program() {
     // By another process: one that this test starts meanwhile would inherit
     // the copy's descriptor, and what is open for writing cannot be run.
     let mut copy = Command::new("cp");
-    copy.arg(env!("CARGO_BIN_EXE_tester")).arg(&program);
+    copy.arg(tester::tester!()).arg(&program);
     assert!(copy.status().unwrap().success());
     fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
     assert_eq!(ask_supervised(&program).unwrap(), "65534 true\n");

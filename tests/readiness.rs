@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use tester::config::{Deferral, Disposition, Entry, ErrorText, Fallible, Life, ReadinessUse, Step};
+use tester::config::{
+    Deferral, Disposition, Entry, ErrorText, Fallible, Life, ReadinessUse, Step, Stream,
+};
 use tester::control::Message;
 use tester::report::{Place, StartError};
 use tester::sys::ProcessHandle;
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         case!(ready_without_a_launcher_returns_an_error_under_execute),
         case!(ready_without_a_launcher_ends_the_process_under_start),
         case!(a_copy_of_the_process_cannot_report),
+        case!(a_copy_with_the_daemons_pid_cannot_report, needs Root, Mounting),
         case!(every_way_to_start_takes_every_closure),
         case!(every_way_to_start_tells_every_failure),
         case!(a_panic_that_aborts_tells_its_text, needs AbortingTester),
@@ -148,7 +151,9 @@ fn a_failure_to_get_ready_reaches_the_launcher() {
     for entry in ENTRIES {
         let usage = ReadinessUse::Fail("no port is free".into());
         let scenario = deferring([], usage).entry(entry);
-        let scenario = scenario.from_state(|state| state.at_exit_handler = true);
+        let scenario = scenario
+            .stderr(Stream::append("log"))
+            .from_state(|state| state.at_exit_handler = true);
         let run = scenario.launch();
         let error = run.launcher_error();
         run.assert_nothing_left();
@@ -156,6 +161,13 @@ fn a_failure_to_get_ready_reaches_the_launcher() {
             &error,
             "NotReady",
             "the daemon is not ready: no port is free",
+        );
+        // It is the launcher's to say so.
+        assert_eq!(
+            std::fs::read(scenario.path("log")).unwrap(),
+            b"",
+            "{}",
+            run.account()
         );
         // It has ended by _exit(2), and in no other way.
         let daemon = run.report().pid;
@@ -556,10 +568,6 @@ fn a_daemon_whose_launcher_dies_ends() {
         for disposition in [Disposition::Default, Disposition::Ignore] {
             let scenario = deferring([], ReadinessUse::Keep).from_state(|state| {
                 state.dispositions.push((libc::SIGTERM, disposition));
-                // A test that is run by nohup(1) passes another one on.
-                if signal != libc::SIGKILL {
-                    state.dispositions.push((signal, Disposition::Default));
-                }
             });
             let run = scenario.launch();
             run.report();
@@ -643,6 +651,22 @@ fn a_copy_of_the_process_cannot_report() {
             assert_eq!(error.kind, "NotReady");
         }
     }
+}
+
+fn a_copy_with_the_daemons_pid_cannot_report() {
+    let mut deferral = Deferral::new([], ReadinessUse::Ready);
+    deferral.in_copy = Some(ReadinessUse::Ready);
+    deferral.copy_has_same_pid = true;
+    let scenario = scenario!().pid_file("daemon.pid");
+    let run = scenario.deferred_readiness(deferral).start();
+    let daemon = run.report().pid;
+    let (copy, error) = run.message("the copy's answer", |frame| match &frame.message {
+        Message::NotAcknowledged(error) => Some((frame.sender, error.clone())),
+        _ => None,
+    });
+    assert_eq!(copy, daemon);
+    assert_eq!(error.kind, "NotReady");
+    assert_eq!(await_message(&run, &Message::Acknowledged), daemon);
 }
 
 // --- Combinations ------------------------------------------------------------

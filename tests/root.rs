@@ -204,7 +204,7 @@ fn a_working_directory_below_a_mount_is_not_kept() {
     let script = format!(
         "#!/bin/sh\nexec unshare --mount \
          sh -c 'cd jail/inside && mount -t tmpfs tester . && exec {}'\n",
-        env!("CARGO_BIN_EXE_tester")
+        tester::tester!().display()
     );
     // Not by this process: what it forks meanwhile would keep the file open
     // for writing, and so from being run.

@@ -1,11 +1,12 @@
 //! Signals neither disturb a start nor are disturbed by it.
 
+use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 
-use tester::config::{Blocked, Disposition, Entry, Session, Step};
-use tester::control::Message;
-use tester::report::{Report, StartError};
+use tester::config::{Blocked, Disposition, Entry, Foreground, Session, Step};
+use tester::control::{Frame, Message};
+use tester::report::{Report, SignalSet, StartError};
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
@@ -24,6 +25,14 @@ fn main() -> ExitCode {
         case!(dispositions_pass_through),
         case!(the_launchers_own_dispositions_are_left_alone, needs Linux),
         case!(a_handler_of_the_launchers_does_not_run_in_the_daemon),
+        case!(a_reset_leaves_the_default_action_but_for_sigpipe),
+        case!(a_reset_lets_every_signal_through),
+        case!(a_reset_leaves_sigpipe_as_it_is),
+        case!(a_reset_reaches_the_real_time_signals, needs Linux),
+        case!(a_reset_spares_the_c_librarys_own_signals, needs Linux),
+        case!(a_reset_is_the_daemons_alone, needs Linux),
+        case!(a_reset_is_done_in_the_foreground_too),
+        case!(after_a_reset_no_handler_of_the_launchers_runs),
         case!(the_end_of_a_terminals_session_does_not_reach_the_daemon, needs Terminals),
         case!(a_signal_to_the_launchers_group_ends_the_start),
         case!(a_signal_to_the_launchers_group_after_the_start_does_not_reach_the_daemon),
@@ -273,6 +282,176 @@ fn a_handler_of_the_launchers_does_not_run_in_the_daemon() {
 }
 
 // --- Terminals and groups ---
+
+// --- A reset ---
+
+/// What a launcher may have done to its signals, and may not pass on.
+fn disturbed() -> Scenario {
+    scenario!().from_state(|state| {
+        state.dispositions = vec![
+            (libc::SIGHUP, Disposition::Ignore),
+            (libc::SIGINT, Disposition::Ignore),
+            (libc::SIGCHLD, Disposition::Ignore),
+            (libc::SIGTSTP, Disposition::Ignore),
+            (libc::SIGTERM, Disposition::Handle),
+            (libc::SIGUSR1, Disposition::Tell),
+            (libc::SIGALRM, Disposition::Handle),
+        ];
+        state.blocked = Blocked::All;
+    })
+}
+
+/// The real-time signals that a program may use.
+fn real_time() -> Vec<i32> {
+    #[cfg(target_os = "linux")]
+    return (libc::SIGRTMIN()..=libc::SIGRTMAX()).collect();
+    // SIGRTMIN and SIGRTMAX of sys/signal.h, which libc lacks.
+    #[cfg(target_os = "freebsd")]
+    return (65..=126).collect();
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+    Vec::new()
+}
+
+/// The signals that the C library keeps for itself. Whoever started the test
+/// may have them ignored.
+fn reserved() -> Range<i32> {
+    #[cfg(target_os = "linux")]
+    return 32..libc::SIGRTMIN();
+    #[cfg(not(target_os = "linux"))]
+    return 0..0;
+}
+
+/// Those that are ignored and those that are caught, but for the reserved ones.
+fn left_of(report: &Report) -> [Option<SignalSet>; 2] {
+    [report.ignored_signals, report.caught_signals].map(|set| {
+        let signals = set?.iter().filter(|signal| !reserved().contains(signal));
+        only(&signals.collect::<Vec<_>>())
+    })
+}
+
+fn only(signals: &[i32]) -> Option<SignalSet> {
+    let set = SignalSet::default();
+    Some(signals.iter().fold(set, |set, &signal| set.with(signal)))
+}
+
+fn a_reset_leaves_the_default_action_but_for_sigpipe() {
+    let run = disturbed()
+        .reset_signals()
+        .privileged_action([Step::Observe])
+        .start();
+    let initial = run.initial();
+    assert!(initial.ignored_signals.unwrap().contains(libc::SIGCHLD));
+    assert!(initial.caught_signals.unwrap().contains(libc::SIGTERM));
+    for report in [run.observed(), run.report()] {
+        // As Rust's runtime has set it.
+        assert_eq!(left_of(&report), [only(&[libc::SIGPIPE]), only(&[])]);
+    }
+}
+
+fn a_reset_lets_every_signal_through() {
+    for blocked in masks() {
+        let scenario = with_blocked(blocked).reset_signals();
+        let run = scenario.privileged_action([Step::Observe]).start();
+        for report in [run.observed(), run.report()] {
+            assert_eq!(report.blocked_signals, only(&[]));
+        }
+    }
+}
+
+fn a_reset_leaves_sigpipe_as_it_is() {
+    for (disposition, left) in [
+        (Disposition::Default, [only(&[]), only(&[])]),
+        (Disposition::Ignore, [only(&[libc::SIGPIPE]), only(&[])]),
+        (Disposition::Handle, [only(&[]), only(&[libc::SIGPIPE])]),
+    ] {
+        let run = with(libc::SIGPIPE, disposition).reset_signals().start();
+        assert_eq!(left_of(&run.report()), left);
+    }
+}
+
+fn a_reset_reaches_the_real_time_signals() {
+    let signals = real_time();
+    assert!(signals.len() >= 30);
+    for disposition in [Disposition::Ignore, Disposition::Handle] {
+        let dispositions = signals
+            .iter()
+            .map(|&signal| (signal, disposition))
+            .collect();
+        let scenario = scenario!().from_state(|state| state.dispositions = dispositions);
+        let run = scenario.reset_signals().start();
+        let seen = run.outside(run.report().pid);
+        for (signal, number) in signals.iter().zip(1..) {
+            assert!(
+                !seen.ignored_signals.unwrap().contains(*signal),
+                "SIGRTMIN+{number}"
+            );
+            assert!(
+                !seen.caught_signals.unwrap().contains(*signal),
+                "SIGRTMIN+{number}"
+            );
+        }
+    }
+}
+
+/// A thread brings the C library to set up handlers of its own, which
+/// sigaction(3) does not show.
+fn a_reset_spares_the_c_librarys_own_signals() {
+    let own = |report: &Report| -> Vec<_> {
+        let caught = report.caught_signals.unwrap();
+        reserved()
+            .filter(|&signal| caught.contains(signal))
+            .collect()
+    };
+    let run = disturbed()
+        .from_state(|state| state.joined_threads = 1)
+        .reset_signals()
+        .privileged_action([Step::Hold])
+        .launch();
+    run.held();
+    let launcher = run.outside(run.launcher_pid());
+    let daemon = run.outside(run.held().pid);
+    assert_eq!(own(&daemon), own(&launcher));
+    // Else there is nothing to be spared.
+    if cfg!(target_env = "gnu") {
+        assert_ne!(own(&launcher), [0; 0]);
+    }
+    run.proceed();
+    run.report();
+}
+
+fn a_reset_is_the_daemons_alone() {
+    let scenario = disturbed().reset_signals();
+    let run = scenario.privileged_action([Step::Hold]).launch();
+    run.held();
+    let (launcher, initial) = (run.outside(run.launcher_pid()), run.initial());
+    assert_eq!(launcher.ignored_signals, initial.ignored_signals);
+    assert_eq!(launcher.caught_signals, initial.caught_signals);
+    assert_eq!(launcher.blocked_signals, initial.blocked_signals);
+    run.proceed();
+    run.report();
+}
+
+fn a_reset_is_done_in_the_foreground_too() {
+    let scenario = disturbed().foreground(Foreground::Yes).reset_signals();
+    let run = scenario.privileged_action([Step::Observe]).launch();
+    for report in [run.observed(), run.report()] {
+        assert_eq!(left_of(&report), [only(&[libc::SIGPIPE]), only(&[])]);
+        assert_eq!(report.blocked_signals, only(&[]));
+    }
+}
+
+fn after_a_reset_no_handler_of_the_launchers_runs() {
+    let run = disturbed()
+        .reset_signals()
+        .privileged_action([Step::Hold])
+        .launch();
+    run.handle(run.held().pid).kill(libc::SIGUSR1).unwrap();
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "DaemonExited");
+    assert_eq!(error.daemon_exit_status, Some(libc::SIGUSR1));
+    let told = |frame: &Frame| frame.message == Message::Signalled(libc::SIGUSR1);
+    assert!(!run.messages().iter().any(told));
+}
 
 /// When the leader of a terminal's session ends, the terminal hangs up, and
 /// the kernel sends SIGHUP to the group in its foreground, before anyone can

@@ -2,6 +2,7 @@
 //! its views agree with what is known.
 
 use std::fs::File;
+use std::os::fd::AsFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use assert_cmd::assert::OutputAssertExt;
 use tester::config::{
     Access, Bytes, Config, Deferral, Disposition, Entry, ErrorText, ExecPid, Fallible, Foreground,
-    Identity, Ids, Life, OpenDescriptor, ReadinessUse, Session, Step, Stream,
+    Identity, Ids, Life, OpenDescriptor, ReadinessUse, Session, Step, Stream, UserNamespace,
 };
 use tester::control::Message;
 use tester::observe::differences;
@@ -30,8 +31,15 @@ fn main() -> ExitCode {
         case!(an_unknown_argument_is_refused),
         case!(without_a_harness_the_tester_does_not_start_anything),
         case!(the_initial_state_is_set_up),
+        case!(what_whoever_runs_the_tests_ignores_is_not_ignored),
+        case!(only_what_a_case_names_is_open),
+        case!(what_whoever_runs_the_tests_has_open_is_not_open),
         case!(the_initial_ids_and_groups_are_set_up, needs Root),
         case!(the_initial_capabilities_are_set_up, needs Root, Linux),
+        case!(the_initial_user_database_is_set_up, needs Root, Linux, Mounting),
+        case!(the_initial_secure_bits_are_set_up, needs Root, Linux),
+        case!(the_initial_user_namespace_is_set_up, needs Root, Linux, UserNamespaces),
+        case!(a_program_is_started_as_an_ordinary_user, needs Root),
         case!(an_impossible_initial_state_is_reported),
         case!(a_terminal_is_acquired, needs Terminals),
         case!(differing_views_are_told_apart),
@@ -72,6 +80,11 @@ fn config() -> Config {
     config.options.startup_timeout = Some(u64::MAX);
     config.options.foreground = Some(Foreground::IfSupervised);
     config.initial.exec_pid = Some(ExecPid::Parents);
+    config.initial.user_namespace = Some(UserNamespace {
+        users: vec![[0, 1, 2], [u32::MAX, 4, 5]],
+        groups: Vec::new(),
+        denies_setgroups: true,
+    });
     config.life = Life::Exit(3);
     config
 }
@@ -86,7 +99,7 @@ fn assert_refused(bytes: &[u8], reason: &str) {
 
 #[track_caller]
 fn assert_file_refused(_keep: &File, path: &std::path::Path, reason: &str) {
-    let output = Command::new(env!("CARGO_BIN_EXE_tester"))
+    let output = Command::new(tester::tester!())
         .stdin(File::open(path).unwrap())
         .output()
         .unwrap();
@@ -169,7 +182,7 @@ fn a_hundred_megabytes_are_refused() {
 }
 
 fn an_unknown_argument_is_refused() {
-    Command::new(env!("CARGO_BIN_EXE_tester"))
+    Command::new(tester::tester!())
         .arg("--help")
         .assert()
         .code(i32::from(EXIT_BAD_CONFIG))
@@ -179,7 +192,7 @@ fn an_unknown_argument_is_refused() {
 fn without_a_harness_the_tester_does_not_start_anything() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), wire::encode(&Config::default())).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_tester"))
+    Command::new(tester::tester!())
         .stdin(File::open(file.path()).unwrap())
         .env_remove(tester::control::TOKEN)
         .assert()
@@ -218,6 +231,27 @@ fn the_initial_state_is_set_up() {
     }
 }
 
+/// As nohup(1) does, and a shell with a job in the background.
+fn what_whoever_runs_the_tests_ignores_is_not_ignored() {
+    tester::sys::set_disposition(libc::SIGUSR2, Disposition::Ignore).unwrap();
+    let ignored = scenario!().launch().initial().ignored_signals.unwrap();
+    assert!(!ignored.contains(libc::SIGUSR2), "{ignored:?}");
+    assert!(ignored.contains(libc::SIGPIPE), "{ignored:?}");
+}
+
+fn only_what_a_case_names_is_open() {
+    let descriptors = scenario!().launch().initial().descriptors.unwrap();
+    let numbers: Vec<_> = descriptors.iter().map(|open| open.number).collect();
+    assert_eq!(numbers, [0, 1, 2]);
+}
+
+fn what_whoever_runs_the_tests_has_open_is_not_open() {
+    let mut again = suite::again("only_what_a_case_names_is_open").unwrap();
+    let file = tempfile::tempfile().unwrap();
+    tester::sys::pass_descriptor(&mut again, file.as_fd(), 300);
+    again.assert().success();
+}
+
 fn the_initial_ids_and_groups_are_set_up() {
     let scenario = scenario!().from_state(|state| {
         state.ids = Some(Ids {
@@ -249,6 +283,58 @@ fn the_initial_capabilities_are_set_up() {
     let sets = initial.capabilities.unwrap();
     assert_eq!((sets.effective, sets.permitted), (MASK, MASK));
     assert!(initial.uid.unwrap() == 65534);
+}
+
+fn the_initial_user_database_is_set_up() {
+    let scenario = scenario!();
+    let folder = scenario.create_folder("etc");
+    std::fs::write(folder.join("passwd"), "only:x:4711:4712::/:/bin/sh\n").unwrap();
+    let before = std::fs::read("/etc/passwd").unwrap();
+    let scenario = scenario.from_state(|state| state.user_database = Some(folder.into()));
+    let program = vec!["cat".into(), "/etc/passwd".into()];
+    let run = scenario.privileged_action([Step::Run(program)]).start();
+    let printed = run.message("the content", |frame| match &frame.message {
+        Message::Result(parts) => Some(parts.clone()),
+        _ => None,
+    });
+    assert_eq!(printed, ["only:x:4711:4712::/:/bin/sh"]);
+    // For nobody else.
+    assert_eq!(std::fs::read("/etc/passwd").unwrap(), before);
+}
+
+fn the_initial_secure_bits_are_set_up() {
+    /// SECBIT_NO_SETUID_FIXUP of <linux/securebits.h>
+    const NO_SETUID_FIXUP: u64 = 1 << 2;
+    let scenario = scenario!().as_user(65534, 65534).from_state(|state| {
+        state.secure_bits = Some(NO_SETUID_FIXUP);
+    });
+    let initial = scenario.launch().initial();
+    assert!(initial.uid.unwrap() == 65534);
+    // So it has kept what root had.
+    assert_ne!(initial.capabilities.unwrap().effective, 0);
+}
+
+fn the_initial_user_namespace_is_set_up() {
+    let scenario = scenario!().as_user(4711, 4712).from_state(|state| {
+        state.user_namespace = Some(UserNamespace {
+            users: vec![[7, 4711, 1]],
+            groups: vec![[8, 4712, 1]],
+            denies_setgroups: true,
+        });
+    });
+    let run = scenario.start();
+    let (inside, outside) = (run.report(), run.outside(run.report().pid));
+    assert!(inside.uid.unwrap() == 7 && inside.gid.unwrap() == 8);
+    assert!(outside.uid.unwrap() == 4711 && outside.gid.unwrap() == 4712);
+    // All there are, though in that namespace only.
+    assert_ne!(inside.capabilities.unwrap().effective, 0);
+}
+
+fn a_program_is_started_as_an_ordinary_user() {
+    let run = scenario!().launched_by(4711, 4712, &[4712, 4713]).start();
+    let initial = run.initial();
+    assert!(initial.uid.unwrap() == 4711 && initial.gid.unwrap() == 4712);
+    assert_eq!(initial.groups, Some(vec![4712, 4713]));
 }
 
 fn an_impossible_initial_state_is_reported() {

@@ -1,0 +1,597 @@
+//! Whatever is combined, a start does what the oracle says.
+
+use std::env;
+use std::iter;
+use std::num::NonZero;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use proptest::collection::vec;
+use proptest::prelude::{ProptestConfig, Strategy as _};
+use proptest::test_runner::{TestCaseError, TestRunner};
+use tester::combination::{AXES, Choice, Combination, PidFile};
+use tester::config::Config;
+use tester::control::Message;
+use tester::covering::{Random, Space, Strength};
+use tester::crash::Victim;
+use tester::harness::PidFile as PidFileSeen;
+use tester::model::{self, Databases, World};
+use tester::suite::{Case, Need};
+use tester::{case, suite};
+
+fn main() -> ExitCode {
+    if let Ok(named) = env::var(NAMED) {
+        return try_named(&named);
+    }
+    if let Ok(seconds) = env::var(SOAK) {
+        return soak(&seconds);
+    }
+    let cases = [
+        case!(what_can_succeed_does),
+        case!(a_failure_is_told_whatever_else_is_configured),
+        case!(of_several_failures_the_first_is_told),
+        case!(any_combination_comes_as_predicted),
+        case!(whoever_is_killed_there_is_a_daemon_or_nothing, needs Stepping),
+    ];
+    suite(&[&cases, REGRESSIONS].concat())
+}
+
+/// Cases of combinations that once came otherwise than predicted, by the text
+/// that names them, since a seed means another one with each new value.
+macro_rules! regressions {
+    ($($name:ident: $combination:literal $(, needs $($need:ident),+)?;)*) => {
+        $(fn $name() {
+            let combination = $combination.parse().expect("a combination");
+            if let Err(mismatch) = verify(&combination) {
+                panic!("{mismatch}");
+            }
+        })*
+
+        const REGRESSIONS: &[Case] = &[$(case!($name $(, needs $($need),+)?)),*];
+    };
+}
+
+regressions! {
+    a_late_daemon_of_another_user_is_ended_without_the_right_to_signal_it:
+        "caller=Capable user=Number group=Own readiness=Kept", needs Root, Linux;
+    what_another_thread_may_keep_of_the_capabilities_fails_the_start:
+        "caller=Capable user=Number group=Own action=MakesThread", needs Root, Linux;
+    a_failure_before_the_first_closure_leaves_the_closures_alone:
+        "pid_file=Folder action=Observes capture=Witnessed";
+    both_sides_are_told_alike_who_holds_the_lock:
+        "entry=Execute pid_file=Held";
+    an_error_names_the_owner_that_is_meant:
+        "pid_file=Fresh chown_user=Reserved user=Own";
+    a_pid_file_with_another_name_is_refused_before_it_is_locked:
+        "pid_file=TwoLinks";
+    the_launcher_ends_after_its_notification_is_read:
+        "notify=Anybody";
+}
+
+/// Set, this combination is tried, as a mismatch names it, and nothing else.
+const NAMED: &str = "TESTER_COMBINATION";
+
+/// Set, random combinations are tried for so many seconds, and nothing else.
+const SOAK: &str = "TESTER_SOAK_SECONDS";
+
+/// Determines the random combinations.
+const SEED: &str = "TESTER_SEED";
+
+/// Set, all triples of values are tried instead of all pairs.
+const TRIPLES: &str = "TESTER_TRIPLES";
+
+/// Set, it is printed how many starts there were, and how fast.
+const FIGURES: &str = "TESTER_FIGURES";
+
+fn strength() -> Strength {
+    match env::var_os(TRIPLES) {
+        Some(_) => Strength::Triples,
+        None => Strength::Pairs,
+    }
+}
+
+/// Set beside [`NAMED`], a process, and the call before which it is killed.
+const KILLED: &str = "TESTER_KILLED";
+
+fn databases() -> &'static Databases {
+    static DATABASES: OnceLock<Databases> = OnceLock::new();
+    DATABASES.get_or_init(Databases::read)
+}
+
+/// The values that go together, as far as `objection` has none.
+fn space(objection: impl Fn(&Choice) -> Option<&'static str>) -> Space {
+    let sizes: Vec<usize> = AXES.iter().map(|axis| axis.values.len()).collect();
+    Space::new(&sizes, |values| objection(&Choice::of(values)).is_none())
+}
+
+/// All that can be set up here.
+fn everything() -> &'static Space {
+    static SPACE: OnceLock<Space> = OnceLock::new();
+    SPACE.get_or_init(|| space(|choice| choice.contradiction(databases())))
+}
+
+/// All that can succeed.
+fn harmless() -> &'static Space {
+    static SPACE: OnceLock<Space> = OnceLock::new();
+    SPACE.get_or_init(|| {
+        space(|choice| {
+            let contradiction = choice.contradiction(databases());
+            contradiction.or_else(|| choice.obstacle(databases()))
+        })
+    })
+}
+
+/// Starts as told, and returns whether that has succeeded, as predicted. An
+/// error names the combination, whatever has gone wrong.
+fn verify(combination: &Combination) -> Result<bool, String> {
+    let compared = || with_permit(|| compare(combination));
+    let verified = panic::catch_unwind(AssertUnwindSafe(compared));
+    let compared = verified.unwrap_or_else(|payload| {
+        let text = (payload.downcast_ref::<String>().map(String::as_str))
+            .or_else(|| payload.downcast_ref::<&str>().copied());
+        Err(format!("  a panic: {}\n", text.unwrap_or_default()))
+    });
+    compared.map_err(|found| format!("TESTER_COMBINATION='{combination}'\n{found}"))
+}
+
+/// Lets so many starts be on their way at a time that their descriptors stay
+/// below the number that the control socket has to have.
+fn with_permit<T>(start: impl FnOnce() -> T) -> T {
+    const MOST: usize = 30;
+    static UNDER_WAY: Mutex<usize> = Mutex::new(0);
+    static ENDED: Condvar = Condvar::new();
+    struct Permit;
+    impl Drop for Permit {
+        fn drop(&mut self) {
+            *UNDER_WAY.lock().unwrap() -= 1;
+            ENDED.notify_one();
+        }
+    }
+    let under_way = UNDER_WAY.lock().unwrap();
+    let mut under_way = ENDED
+        .wait_while(under_way, |under_way| *under_way >= MOST)
+        .unwrap();
+    *under_way += 1;
+    drop(under_way);
+    let _permit = Permit;
+    start()
+}
+
+fn compare(combination: &Combination) -> Result<bool, String> {
+    let mut staged = combination.stage(&tester::tester!(), databases());
+    let world = World::look(&staged.scenario, databases());
+    let mut outcome = staged.scenario.outcome();
+    outcome.notifications = staged.notifications();
+    let config = &staged.scenario.config;
+    let Some(before) = outcome.initial() else {
+        let (status, stderr) = (outcome.status, &outcome.stderr);
+        return Err(format!("  no start: {status} {stderr:?}\n"));
+    };
+    let prediction = model::foresee(config, before, &world);
+    let found = model::mismatches(config, before, &prediction, &outcome);
+    if found.is_empty() {
+        return Ok(prediction.succeeds());
+    }
+    let mut report: String = found.iter().map(|found| format!("  {found}\n")).collect();
+    report += &format!("  configuration: {}\n", without_defaults(config));
+    Err(report)
+}
+
+/// A process of a start, and the call of its own before which it is killed.
+type Kill = (Victim, u64);
+
+/// Starts as told, but for a kill: whatever is configured, there is a daemon
+/// with a complete pid file then, or there is nothing.
+fn survive(combination: &Combination, (victim, call): Kill) -> Result<bool, String> {
+    let staged = combination.stage(&tester::tester!(), databases());
+    let scenario = staged.scenario.clone().crash(victim, call);
+    let content = |file: &PidFileSeen| file.bytes.clone();
+    let look = || {
+        scenario
+            .pid_file_path()
+            .and_then(|path| PidFileSeen::look(&path).ok()?)
+    };
+    let before = look().as_ref().map(content);
+    let outcome = scenario.outcome();
+    let messages = || outcome.frames.iter().map(|frame| &frame.message);
+    let has = |is: fn(&Message) -> bool| messages().any(is);
+    let is_returned_to = has(|message| matches!(message, Message::Daemon(_)));
+    // In the foreground, and where readiness comes later, that is not the commitment.
+    let is_committed = is_returned_to
+        && (scenario.config.deferred_readiness.is_none()
+            || has(|message| *message == Message::Acknowledged));
+    let killed = messages().find_map(|message| match message {
+        Message::Crashed(killed) => Some(*killed),
+        _ => None,
+    });
+    let mut found = Vec::new();
+    if let Some(trouble) = &outcome.trouble {
+        found.push(trouble.clone());
+    }
+    let Some(killed) = killed else {
+        return Err(format!(
+            "  no kill: {found:?}, {} {:?}\n",
+            outcome.status, outcome.stderr
+        ));
+    };
+    let end = outcome.pid_file_at_end.clone().flatten();
+    if end.as_ref().is_some_and(|file| file.locked) {
+        found.push("the pid file is locked by nobody".to_owned());
+    }
+    if killed.is_some() && victim != Victim::Daemon && outcome.status.success() && !is_committed {
+        found.push("a success without a daemon".to_owned());
+    }
+    if killed.is_some()
+        && victim == Victim::Intermediate
+        && !outcome.status.success()
+        && is_committed
+    {
+        found.push("a daemon without a success".to_owned());
+    }
+    let bytes = end.as_ref().map(content).unwrap_or_default();
+    // What a daemon that was killed after the commitment leaves is harmless.
+    let of_killed = killed.map(|killed| format!("{}\n", killed.process).into_bytes());
+    let is_harmless = victim == Victim::Daemon && Some(&bytes) == of_killed.as_ref();
+    if !is_committed && !bytes.is_empty() && Some(&bytes) != before.as_ref() && !is_harmless {
+        found.push(format!(
+            "the pid file says {:?}",
+            String::from_utf8_lossy(&bytes)
+        ));
+    }
+    if found.is_empty() {
+        return Ok(outcome.status.success());
+    }
+    let config = without_defaults(&scenario.config);
+    let found: String = found.iter().map(|found| format!("  {found}\n")).collect();
+    let said: Vec<_> = messages()
+        .map(|message| format!("{message:.60?}"))
+        .collect();
+    Err(format!(
+        "{KILLED}='{victim} {call}' {NAMED}='{combination}'\n{found}  {} {:?}\n  said: {said:?}\n  configuration: {config}\n",
+        outcome.status, outcome.stderr,
+    ))
+}
+
+/// A start that can succeed, in processes of their own, and a kill.
+fn random_kill(random: &mut Random) -> (Combination, Kill) {
+    // There are three processes, which the tracer tells apart by their order: a
+    // thread of the launcher's would be taken for the intermediate.
+    let is_left_out = |name| ["foreground", "threads"].contains(&name);
+    let mut row = harmless().random_row(random);
+    for (place, axis) in row.iter_mut().zip(AXES) {
+        if is_left_out(axis.name) {
+            *place = 0;
+        }
+    }
+    let victim = Victim::ALL[random.below(Victim::ALL.len())];
+    let call = random.below(45) as u64;
+    (
+        Combination::from_places(&harmless().nearest(&row)),
+        (victim, call),
+    )
+}
+
+fn whoever_is_killed_there_is_a_daemon_or_nothing() {
+    let next = AtomicU64::new(0);
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..workers() {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= 60 {
+                        break;
+                    }
+                    let (combination, kill) = random_kill(&mut Random::new(number));
+                    if let Err(failure) = with_permit(|| survive(&combination, kill)) {
+                        failures.lock().unwrap().push(failure);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap();
+    assert!(
+        failures.is_empty(),
+        "{} such as\n{}",
+        failures.len(),
+        failures[0]
+    );
+}
+
+/// What is set, as far as its text tells.
+fn without_defaults(config: &Config) -> String {
+    let text = format!("{config:?}");
+    let defaults = [": None", ": false", ": 0", ": []", ": Inherited"];
+    let fields = text.split(", ");
+    let set = fields.filter(|field| !defaults.iter().any(|default| field.ends_with(default)));
+    set.collect::<Vec<_>>().join(", ")
+}
+
+/// What came of many starts.
+#[derive(Default)]
+struct Tally {
+    succeeded: AtomicUsize,
+    failed: AtomicUsize,
+    mismatches: Mutex<Vec<String>>,
+}
+
+impl Tally {
+    fn count(&self, verified: Result<bool, String>) {
+        match verified {
+            Ok(true) => self.succeeded.fetch_add(1, Ordering::Relaxed),
+            Ok(false) => self.failed.fetch_add(1, Ordering::Relaxed),
+            Err(mismatch) => {
+                self.mismatches.lock().unwrap().push(mismatch);
+                0
+            }
+        };
+    }
+
+    fn sum_up(self, took: Duration) -> (String, Vec<String>) {
+        let (succeeded, failed) = (self.succeeded.into_inner(), self.failed.into_inner());
+        let mismatches = self.mismatches.into_inner().unwrap();
+        let starts = succeeded + failed + mismatches.len();
+        let seconds = took.as_secs_f64();
+        let summary = format!(
+            "{starts} starts, {succeeded} succeeded, {failed} failed as predicted, {} mismatches, \
+             {seconds:.1} s, {:.0} starts a second",
+            mismatches.len(),
+            starts as f64 / seconds,
+        );
+        (summary, mismatches)
+    }
+}
+
+/// Starts spend some of their time waiting for processes.
+fn workers() -> usize {
+    2 * thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// For combinations that do nothing but wait for most of their time.
+const WAITING_WORKERS: usize = 16;
+
+/// Tries them all. Returns how many have succeeded and failed.
+fn verify_all(name: &str, rows: &[Vec<usize>]) -> (usize, usize) {
+    let tally = Tally::default();
+    let rows = rows.iter().map(|row| Combination::from_places(row));
+    let (waiting, busy): (Vec<_>, Vec<_>) = rows.partition(Combination::waits);
+    let began = Instant::now();
+    thread::scope(|scope| {
+        for (combinations, workers) in [(waiting, WAITING_WORKERS), (busy, workers())] {
+            let queue = Arc::new(Mutex::new(combinations));
+            for _ in 0..workers {
+                let (queue, tally) = (Arc::clone(&queue), &tally);
+                scope.spawn(move || {
+                    let next = || queue.lock().unwrap().pop();
+                    while let Some(combination) = next() {
+                        tally.count(verify(&combination));
+                    }
+                });
+            }
+        }
+    });
+    let counts = [&tally.succeeded, &tally.failed].map(|count| count.load(Ordering::Relaxed));
+    let (summary, mut mismatches) = tally.sum_up(began.elapsed());
+    if env::var_os(FIGURES).is_some() {
+        let values: usize = AXES.iter().map(|axis| axis.values.len()).sum();
+        println!("{name}: {} axes, {values} values, {summary}", AXES.len());
+    }
+    // The simplest first.
+    mismatches.sort_by_key(String::len);
+    let shown: String = mismatches.iter().take(5).cloned().collect();
+    assert!(mismatches.is_empty(), "{summary}, such as\n{shown}");
+    counts.into()
+}
+
+fn what_can_succeed_does() {
+    let space = harmless();
+    let rows = space.cover(strength(), 1);
+    assert_eq!(space.uncovered(strength(), &rows), 0);
+    let (_, failed) = verify_all("what can succeed", &rows);
+    assert_eq!(failed, 0, "the predicted failures of what can succeed");
+}
+
+/// A row of values that are harmless, but for these.
+fn harmless_but_for(
+    (all, harmless): (&Space, &Space),
+    values: &[(usize, usize)],
+    random: &mut Random,
+) -> Vec<usize> {
+    let axis_of = |name| AXES.iter().position(|axis| axis.name == name).unwrap();
+    let pid_file = axis_of("pid_file");
+    loop {
+        let mut row = harmless.random_row(random);
+        for &(axis, value) in values {
+            row[axis] = value;
+            if AXES[axis].name.starts_with("chown_") && row[pid_file] == 0 {
+                // Without a pid file, nobody asks who is to own it.
+                row[pid_file] = PidFile::Fresh as usize;
+            }
+        }
+        if all.allows(&row) {
+            return row;
+        }
+    }
+}
+
+/// The values that are obstacles to all, as axis and value, and those that are
+/// only to whoever runs the tests.
+fn obstacles(all: &Space, harmless: &Space) -> [Vec<(usize, usize)>; 2] {
+    let values = (0..AXES.len()).flat_map(|axis| {
+        let harmless: Vec<_> = harmless.values(axis).collect();
+        let obstacles = all
+            .values(axis)
+            .filter(move |value| !harmless.contains(value));
+        obstacles.map(move |value| (axis, value))
+    });
+    let (to_all, lacking_rights) =
+        values.partition(|&value| Choice::of(&[value]).fails_in_any_case());
+    [to_all, lacking_rights]
+}
+
+/// Each value that is an obstacle, with many that are none.
+fn a_failure_is_told_whatever_else_is_configured() {
+    let times = match strength() {
+        Strength::Pairs => 8,
+        Strength::Triples => 40,
+    };
+    let (all, harmless) = (everything(), harmless());
+    let mut random = Random::new(2);
+    let [failing, lacking_rights] = obstacles(all, harmless).map(|values| -> Vec<_> {
+        let each = values
+            .into_iter()
+            .flat_map(|value| iter::repeat_n(value, times));
+        each.map(|value| harmless_but_for((all, harmless), &[value], &mut random))
+            .collect()
+    });
+    let (succeeded, _) = verify_all("a single failure", &failing);
+    assert_eq!(succeeded, 0, "starts that cannot succeed");
+    verify_all("a lack of rights", &lacking_rights);
+}
+
+/// Each two values that are obstacles, with others that are none; then any
+/// values at all.
+fn of_several_failures_the_first_is_told() {
+    let (all, harmless) = (everything(), harmless());
+    let mut random = Random::new(3);
+    let [failing, _] = obstacles(all, harmless);
+    let mut rows = Vec::new();
+    for (index, &one) in failing.iter().enumerate() {
+        for &other in &failing[index + 1..] {
+            if one.0 != other.0
+                && Choice::of(&[one, other])
+                    .contradiction(databases())
+                    .is_none()
+            {
+                rows.push(harmless_but_for(
+                    (all, harmless),
+                    &[one, other],
+                    &mut random,
+                ));
+            }
+        }
+    }
+    let (succeeded, _) = verify_all("two failures", &rows);
+    assert_eq!(succeeded, 0, "starts that cannot succeed");
+
+    let rows = all.cover(strength(), 4);
+    assert_eq!(all.uncovered(strength(), &rows), 0);
+    verify_all("several failures", &rows);
+}
+
+/// What is harmless, but for a few values, which may be obstacles.
+fn mixed(all: &Space, harmless: &Space, row: &[usize], changes: &[(usize, usize)]) -> Combination {
+    let mut row = harmless.nearest(row);
+    for &(axis, value) in changes {
+        let before = row[axis];
+        row[axis] = value % AXES[axis].values.len();
+        if !all.allows(&row) {
+            row[axis] = before;
+        }
+    }
+    Combination::from_places(&row)
+}
+
+/// A mismatch is narrowed down to the simplest combination that shows it.
+fn any_combination_comes_as_predicted() {
+    let mut config = ProptestConfig::default();
+    if env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 64;
+    }
+    // What is found is kept as a regression.
+    config.failure_persistence = None;
+    config.max_shrink_iters = 400;
+    let (all, harmless) = (everything(), harmless());
+    let row: Vec<_> = AXES.iter().map(|axis| 0..axis.values.len()).collect();
+    let changes = vec((0..AXES.len(), 0..usize::MAX), 0..3);
+    let strategy = (row, changes).prop_map(|(row, changes)| mixed(all, harmless, &row, &changes));
+    let result = TestRunner::new(config).run(&strategy, |combination| {
+        verify(&combination).map(drop).map_err(TestCaseError::fail)
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+fn try_named(named: &str) -> ExitCode {
+    let kill = env::var(KILLED).ok().map(|kill| -> Kill {
+        let (victim, call) = kill.split_once(' ').expect("a process and a number");
+        (
+            Victim::named(victim).expect("a process"),
+            call.parse().expect("a number"),
+        )
+    });
+    let verified = named.parse().and_then(|combination| match kill {
+        Some(kill) => survive(&combination, kill),
+        None => verify(&combination),
+    });
+    match verified {
+        Ok(succeeds) => {
+            println!(
+                "as predicted: {}",
+                if succeeds { "success" } else { "failure" }
+            );
+            ExitCode::SUCCESS
+        }
+        Err(mismatch) => {
+            println!("{mismatch}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Each combination has a seed of its own, of which the first is printed, so
+/// that the same seed means the same combinations, whatever the number of
+/// processors.
+fn soak(seconds: &str) -> ExitCode {
+    let began = Instant::now();
+    let seconds = seconds.parse().expect("a number of seconds");
+    let ends = began + Duration::from_secs(seconds);
+    let seed: u64 = match env::var(SEED) {
+        Ok(seed) => seed.parse().expect("a number"),
+        Err(_) => SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+    };
+    println!("seed: {SEED}={seed}");
+    let (all, harmless) = (everything(), harmless());
+    let can_step = Need::Stepping.unmet().is_none();
+    let tally = Tally::default();
+    let next = AtomicU64::new(seed);
+    thread::scope(|scope| {
+        for _ in 0..workers() {
+            scope.spawn(|| {
+                while Instant::now() < ends {
+                    let mut random = Random::new(next.fetch_add(1, Ordering::Relaxed));
+                    let row = harmless.random_row(&mut random);
+                    let changes: Vec<_> = (0..random.below(3))
+                        .map(|_| (random.below(AXES.len()), random.below(usize::MAX)))
+                        .collect();
+                    // Every fifth start loses one of its processes.
+                    let verified = match random.below(5) {
+                        0 if can_step => {
+                            let (combination, kill) = random_kill(&mut random);
+                            with_permit(|| survive(&combination, kill))
+                        }
+                        _ => verify(&mixed(all, harmless, &row, &changes)),
+                    };
+                    if let Err(mismatch) = &verified {
+                        println!("{mismatch}");
+                    }
+                    tally.count(verified);
+                }
+            });
+        }
+    });
+    let (summary, mismatches) = tally.sum_up(began.elapsed());
+    println!("{summary}");
+    match mismatches.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}

@@ -1,0 +1,353 @@
+//! Whatever is done with one pid file, and in whatever order, it tells the
+//! truth.
+//!
+//! A failure is narrowed down, and the last line before it names the sequence:
+//! `TESTER_SEQUENCE=Start,Crash,Stop` has that one performed again, and nothing
+//! else. One that has shown a defect becomes a case of its own.
+
+use std::env;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use daemonize2::PidFile;
+use proptest::collection::vec;
+use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof};
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
+use tester::config::{Entry, ErrorText, Step};
+use tester::report::Place;
+use tester::{Run, Scenario, case, scenario, suite, sys};
+
+fn main() -> ExitCode {
+    if let Ok(named) = env::var(NAMED) {
+        perform(&named.split(',').map(Deed::named).collect::<Vec<_>>());
+        println!("as expected");
+        return ExitCode::SUCCESS;
+    }
+    suite(&[
+        case!(a_pid_file_tells_the_truth_whatever_is_done),
+        case!(every_deed_may_follow_every_other),
+    ])
+}
+
+/// Set, this sequence is performed, and nothing else.
+const NAMED: &str = "TESTER_SEQUENCE";
+
+/// Determines the random sequences.
+const SEED: &str = "TESTER_SEED";
+
+/// What is done with the pid file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    /// A start.
+    Start,
+    /// A start by another entry point, whose daemon does not clean up.
+    StartAgain,
+    /// A start that fails by itself.
+    Fail,
+    /// A start whose daemon is killed in the middle.
+    Crash,
+    /// A start whose launcher is killed in the middle.
+    Abandon,
+    /// A start during which the daemon is stopped through the pid file.
+    StopAtOnce,
+    /// The running daemon is stopped, and started again at once.
+    Restart,
+    /// The running daemon is killed.
+    Kill,
+    /// The running daemon is stopped through the pid file.
+    Stop,
+    /// The running daemon exits, and cleans up if it does so.
+    Exit,
+    /// A start while somebody asks who is running, all the time.
+    StartWhileProbed,
+}
+
+impl Deed {
+    const ALL: [Self; 11] = [
+        Self::Start,
+        Self::StartAgain,
+        Self::Fail,
+        Self::Crash,
+        Self::Abandon,
+        Self::StopAtOnce,
+        Self::Restart,
+        Self::Kill,
+        Self::Stop,
+        Self::Exit,
+        Self::StartWhileProbed,
+    ];
+
+    fn named(name: &str) -> Self {
+        let found = Self::ALL.iter().find(|deed| format!("{deed:?}") == name);
+        *found.unwrap_or_else(|| panic!("{name} is none of {:?}", Self::ALL))
+    }
+}
+
+/// What there must be.
+#[derive(Debug)]
+enum State {
+    Absent,
+    /// A failed start's.
+    Empty,
+    Running {
+        run: Box<Run>,
+        cleans_up: bool,
+    },
+    /// A dead daemon's, with its pid.
+    Stale(u32),
+}
+
+fn deeds() -> impl Strategy<Value = Vec<Deed>> {
+    let deed = prop_oneof![
+        4 => Just(Deed::Start),
+        2 => Just(Deed::StartAgain),
+        1 => Just(Deed::Fail),
+        1 => Just(Deed::Crash),
+        1 => Just(Deed::Abandon),
+        1 => Just(Deed::StopAtOnce),
+        1 => Just(Deed::Restart),
+        2 => Just(Deed::Kill),
+        2 => Just(Deed::Stop),
+        2 => Just(Deed::Exit),
+        1 => Just(Deed::StartWhileProbed),
+    ];
+    vec(deed, 1..12)
+}
+
+fn a_pid_file_tells_the_truth_whatever_is_done() {
+    let mut config = ProptestConfig::default();
+    if env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = 40;
+    }
+    config.max_shrink_iters = 100;
+    // A seed would mean something else with the next deed.
+    config.failure_persistence = None;
+    let mut runner = match env::var(SEED) {
+        Ok(seed) => {
+            let mut bytes = [0; 32];
+            let seed: u64 = seed.parse().expect("a number");
+            bytes[..8].copy_from_slice(&seed.to_le_bytes());
+            let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
+            TestRunner::new_with_rng(config, random)
+        }
+        Err(_) => TestRunner::new(config),
+    };
+    let result = runner.run(&deeds(), |deeds| {
+        perform(&deeds);
+        Ok(())
+    });
+    if let Err(error) = result {
+        panic!("{error}");
+    }
+}
+
+fn every_deed_may_follow_every_other() {
+    for (index, first) in Deed::ALL.into_iter().enumerate() {
+        // One after the other on one pid file: first, second, first, third, ...
+        let others = Deed::ALL[index..].iter();
+        let sequence: Vec<_> = others.flat_map(|&other| [first, other]).collect();
+        perform(&sequence);
+    }
+}
+
+fn perform(deeds: &[Deed]) {
+    let names: Vec<_> = deeds.iter().map(|deed| format!("{deed:?}")).collect();
+    println!("{NAMED}={}", names.join(","));
+    let mut machine = Machine::new();
+    for &deed in deeds {
+        machine.perform(deed);
+        machine.judge();
+    }
+}
+
+struct Machine {
+    scenario: Scenario,
+    path: PathBuf,
+    state: State,
+    /// The file, as long as nobody has removed it.
+    place: Option<Place>,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let scenario = scenario!().pid_file("daemon.pid");
+        Self {
+            path: scenario.path("daemon.pid"),
+            scenario,
+            state: State::Absent,
+            place: None,
+        }
+    }
+
+    fn running(&self) -> Option<u32> {
+        match &self.state {
+            State::Running { run, .. } => Some(run.report().pid),
+            _ => None,
+        }
+    }
+
+    fn pid_file(&self) -> PidFile {
+        PidFile::at(&self.path)
+    }
+
+    fn start(&mut self, cleans_up: bool) {
+        let mut scenario = self.scenario.clone();
+        scenario.config.guard_pid_file = cleans_up;
+        if !cleans_up {
+            scenario.config.entry = Entry::ExecuteChecked;
+        }
+        let run = Box::new(scenario.start());
+        self.state = State::Running { run, cleans_up };
+    }
+
+    fn perform(&mut self, deed: Deed) {
+        let running = self.running();
+        let held = self.scenario.clone().privileged_action([Step::Hold]);
+        match (deed, running) {
+            (Deed::Start, None) => self.start(true),
+            (Deed::StartAgain, None) => self.start(false),
+            (Deed::StartWhileProbed, None) => self.start_while_probed(),
+            (Deed::Fail, None) => {
+                let scenario = self.scenario.clone();
+                let fails = scenario.try_privileged_action(ErrorText::from("no"));
+                assert_eq!(fails.fail().kind, "PrivilegedAction");
+                self.state = State::Empty;
+            }
+            (Deed::Crash, None) => {
+                let scenario = self.scenario.clone();
+                let crashes = scenario.privileged_action([Step::KillItself(libc::SIGKILL)]);
+                assert_eq!(crashes.fail().kind, "DaemonExited");
+                self.state = State::Empty;
+            }
+            (Deed::Abandon, None) => {
+                let run = held.launch();
+                run.held();
+                run.kill_launcher();
+                run.wait_until_all_ended();
+                self.state = State::Empty;
+            }
+            (Deed::StopAtOnce, None) => {
+                let run = held.launch();
+                let pid = run.held().pid;
+                thread::scope(|scope| {
+                    let stop = scope.spawn(|| self.pid_file().stop(PATIENCE));
+                    run.proceed();
+                    assert!(stop.join().unwrap().unwrap());
+                });
+                run.wait_until_all_ended();
+                // Its pid is there before it has started.
+                self.state = match run.launcher().output.status.success() {
+                    true => State::Stale(pid),
+                    false => State::Empty,
+                };
+            }
+            (
+                Deed::Start
+                | Deed::StartAgain
+                | Deed::Fail
+                | Deed::Crash
+                | Deed::Abandon
+                | Deed::StopAtOnce
+                | Deed::StartWhileProbed,
+                Some(pid),
+            ) => {
+                // Whatever would have come of it, it is refused first.
+                let error = held.launch().launcher_error();
+                assert_eq!(error.kind_name(), "LockPidfile");
+                assert_eq!(error.running_pid, Some(pid));
+            }
+            (Deed::Stop, _) => self.stop(),
+            (Deed::Restart, _) => {
+                self.stop();
+                self.start(true);
+            }
+            (Deed::Kill, Some(_)) => {
+                if let State::Running { run, .. } = &self.state {
+                    run.kill_daemon();
+                }
+                self.end(State::Stale);
+            }
+            (Deed::Exit, Some(_)) => {
+                if let State::Running { run, cleans_up } = &self.state {
+                    run.exit(0);
+                    let into = if *cleans_up {
+                        |_| State::Absent
+                    } else {
+                        State::Stale
+                    };
+                    self.end(into);
+                }
+            }
+            (Deed::Kill | Deed::Exit, None) => {}
+        }
+    }
+
+    fn stop(&mut self) {
+        let is_running = self.running().is_some();
+        assert_eq!(self.pid_file().stop(PATIENCE).unwrap(), is_running);
+        self.end(State::Stale);
+    }
+
+    /// A prober has the lock again and again, and once for longer.
+    fn start_while_probed(&mut self) {
+        if let Ok(file) = std::fs::File::open(&self.path) {
+            sys::flock(file.as_fd(), libc::LOCK_SH).unwrap();
+            let run = self.scenario.launch();
+            run.assert_launcher_waits();
+            drop(file);
+            run.launcher().assert().success();
+            run.exit(0);
+            run.wait_until_all_ended();
+        }
+        thread::scope(|scope| {
+            let pid_file = self.pid_file();
+            let (sender, is_over) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                while is_over.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+                    // Which of them it finds is a matter of timing.
+                    let _ = pid_file.running();
+                }
+            });
+            self.start(true);
+            drop(sender);
+        });
+    }
+
+    /// The running daemon has ended, if there was one.
+    fn end(&mut self, into: impl FnOnce(u32) -> State) {
+        if let State::Running { run, .. } = &self.state {
+            let pid = run.report().pid;
+            run.wait_until_all_ended();
+            self.state = into(pid);
+        }
+    }
+
+    fn judge(&mut self) {
+        let told = self.pid_file().running().unwrap();
+        assert_eq!(told, self.running(), "{:?}", self.state);
+        let file = tester::harness::PidFile::look(&self.path).unwrap();
+        if let Some(file) = &file {
+            // 0644 less the daemon's umask of 027.
+            let attributes = (file.mode, file.uid, file.links);
+            assert_eq!(attributes, (0o640, sys::effective_user(), 1));
+            // Nobody has made another one in its place.
+            let place = self.place.get_or_insert_with(|| file.place.clone());
+            assert_eq!(*place, file.place);
+        } else {
+            self.place = None;
+        }
+        let content = file.map(|file| (String::from_utf8(file.bytes).unwrap(), file.locked));
+        let expected = match &self.state {
+            State::Absent => None,
+            State::Empty => Some((String::new(), false)),
+            State::Running { run, .. } => Some((format!("{}\n", run.report().pid), true)),
+            State::Stale(pid) => Some((format!("{pid}\n"), false)),
+        };
+        assert_eq!(content, expected);
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
