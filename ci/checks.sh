@@ -12,7 +12,7 @@ root=$(cd "$(dirname "$0")/.." && pwd -P)
 . "$root/ci/toolchain.sh"
 cd "$root"
 
-names="fmt clippy docs msrv listing alone dependencies unsafe changelog scripts deny"
+names="fmt clippy docs msrv listing alone dependencies unsafe cases changelog scripts deny"
 target_dir=${CARGO_TARGET_DIR:-$root/target}
 version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 
@@ -27,7 +27,8 @@ wrong() {
 }
 
 check_fmt() {
-    cargo fmt --all --check
+    cargo fmt --all --check &&
+        cargo fmt --manifest-path ci/predecessor/Cargo.toml --check
 }
 
 check_clippy() {
@@ -117,6 +118,22 @@ check_unsafe() {
             print FILENAME ":" FNR ": " $0
         }' {} + >"$work/unsafe" || return 1
     [ ! -s "$work/unsafe" ] || wrong "unsafe code outside of src/sys:" "$(cat "$work/unsafe")"
+}
+
+# The cases that the documents name are there, and so are those after which the
+# cases of ci/predecessor are named.
+check_cases() {
+    # shellcheck disable=SC2016 # Markdown's
+    {
+        grep -h -o -E '`[a-z_]+::[a-z0-9_*]+`' docs/*.md SECURITY.md README.md
+        grep -h -o -E '"[a-z_]+::[a-z0-9_]+"' ci/predecessor/src/*.rs
+    } | tr -d '`"' | sort -u |
+        while IFS= read -r case; do
+            suite=tests/${case%%::*}.rs
+            name=$(printf '%s' "${case#*::}" | sed 's/\*/[a-z0-9_]*/g')
+            [ ! -e "$suite" ] || grep -q "case!(${name}[,)]" "$suite" || echo "$case"
+        done >"$work/cases"
+    [ ! -s "$work/cases" ] || wrong "documents name cases that are not there:" "$(cat "$work/cases")"
 }
 
 check_changelog() {

@@ -16,6 +16,8 @@
 #                         macos; docker and musl fall back on linux where they
 #                         have no list of their own
 #   TEST_TIMEOUT          seconds that one test binary may take, 1800 unless set
+#   TESTER_RACE_SECONDS   how long each contest for a pid file takes; unless set,
+#                         10 as root and 2 as an ordinary user
 #
 # Prints the counts of each identity and closes with the sum of them, on a line
 # of its own: 'N passed, N failed, N skipped'. A binary that ended without a
@@ -114,10 +116,19 @@ run_pass() {
     done
     : >"$pass/skips"
     TESTER_SKIPPED_LIST=$pass/skips
-    export TESTER_SKIPPED_LIST
+    # See tests/faults.rs, and docs/verification.md.
+    TESTER_ALL_FAULTS=1
+    TESTER_TRIPLES=1
+    export TESTER_SKIPPED_LIST TESTER_ALL_FAULTS TESTER_TRIPLES
     # On descriptor 3, closed again for the suites.
     while IFS='	' read -r name folder path <&3; do
         suite "$name" binary "$folder" "$path" 3<&-
+        if [ "$name" = "test descriptors" ] && [ -n "${TESTER_LISTING-}" ]; then
+            TESTER_BINARY=$TESTER_LISTING
+            export TESTER_BINARY
+            suite "$name, without close_range(2)" binary "$folder" "$path" 3<&-
+            unset TESTER_BINARY
+        fi
     done 3<"$work/binaries"
     # A case that was ignored by other means than the harness's is in the
     # count, but in no list. (The list is not sorted: binaries run their cases
@@ -244,6 +255,18 @@ cargo build --package tester --bin tester --locked --quiet \
 TESTER_ABORTING=$target/aborting/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/tester
 export TESTER_ABORTING
 
+# Descriptors are closed in another way by old kernels.
+if [ "$os" = Linux ]; then
+    printf '=== build, without close_range(2)\n'
+    RUSTFLAGS="${RUSTFLAGS-} --cfg daemonize2_without_close_range" \
+        cargo build --package tester --bin tester --locked --quiet \
+        --target-dir "$target/listing"
+    TESTER_LISTING=$target/listing/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}debug/tester
+    export TESTER_LISTING
+    "$TESTER_LISTING" lists-descriptors ||
+        die "$TESTER_LISTING was not built with RUSTFLAGS: unset CARGO_ENCODED_RUSTFLAGS"
+fi
+
 # --- The passes --------------------------------------------------------------
 
 # Prints the processes that run a program of the target folder, or belong to
@@ -329,12 +352,21 @@ for identity in $passes; do
     if [ "$identity" = user ] && [ "$(id -u)" = 0 ]; then
         printf '\n##### as %s\n' "$user"
         # The counts tell whether it went well; a pass that broke leaves none.
-        as_user env "TESTER_ABORTING=$TESTER_ABORTING" \
+        as_user env "TESTER_ABORTING=$TESTER_ABORTING" "TESTER_LISTING=${TESTER_LISTING-}" \
             sh "$root/ci/test.sh" --pass "$work" </dev/null ||
             die "the pass as $user broke off"
     else
         printf '\n##### as %s\n' "$(id -un)"
-        run_pass "$work/$identity"
+        if [ "$identity" = root ]; then
+            race_seconds=${TESTER_RACE_SECONDS:-10}
+        else
+            race_seconds=${TESTER_RACE_SECONDS:-2}
+        fi
+        (
+            TESTER_RACE_SECONDS=$race_seconds
+            export TESTER_RACE_SECONDS
+            run_pass "$work/$identity"
+        )
         # Needs cargo and rustdoc, which may be in root's home: so only by whom
         # the build was done. What is skipped here is in no list, so must not be.
         pass=$work/$identity
