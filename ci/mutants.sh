@@ -14,6 +14,7 @@
 #   MUTANTS_JOBS    how many at a time, 3 unless set
 #   MUTANTS_SUITES  these tests alone: a first run with fast ones may be followed
 #                   by others on what they have missed
+#   MUTANTS_NAMED   a regular expression: those alone whose names match
 #   MUTANTS_ITERATE set, goes on with what the results so far do not tell to be
 #                   caught, or not to compile
 #
@@ -96,7 +97,28 @@ run_suites() {
         TMPDIR=$run/user timeout -k 1 120 setpriv --reuid=daemonize2-test \
             --regid=daemonize2-test --init-groups "$run/$name" --color never || return 1
     done
+    # Nothing is changed at first.
+    case ${changed:-src/sys/linux.rs} in
+        *src/sys/linux.rs*) ;;
+        *) return ;;
+    esac
+    echo "=== descriptors, without close_range(2)"
+    build_listing "$deps/../../.." "$run/listing" || return 1
+    "$run/listing" lists-descriptors || return 1
+    TESTER_BINARY=$run/listing timeout -k 1 120 \
+        "$(find "$MUTANTS_WORK/suites" -name "descriptors-*" -type f -executable)" --color never
 }
+
+# The tester of the sources in $1, for old kernels, to $2.
+build_listing() (
+    exec 9>"$MUTANTS_WORK/listing.lock"
+    flock 9
+    cd "$1" || return 1
+    unset CARGO_ENCODED_RUSTFLAGS
+    RUSTFLAGS='--cfg daemonize2_without_close_range' cargo build --package tester --bin tester \
+        --locked --quiet --target-dir "$MUTANTS_WORK/listing" 9>&- &&
+        cp "$MUTANTS_WORK/listing/debug/tester" "$2"
+)
 
 if [ "${1-}" = --suites ]; then
     run_suites "$2" "$3"
@@ -156,8 +178,8 @@ printf '\n[lib]\ntest = false\n' >>tester/Cargo.toml
 
 unset CARGO_TARGET_DIR
 export CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 CARGO_INCREMENTAL=1
-CARGO_TARGET_DIR=$MUTANTS_WORK/target cargo test --no-run --locked --quiet
-deps=$MUTANTS_WORK/target/debug/deps
+cargo test --no-run --locked --quiet
+deps=$MUTANTS_WORK/sources/target/debug/deps
 find "$deps" -type f -executable ! -name '*.so' -exec cp {} "$MUTANTS_WORK/suites" \;
 
 # cargo-mutants has a baseline of its own, but of one package alone.
@@ -165,7 +187,7 @@ began=$SECONDS
 bash "$MUTANTS_WORK/mutants.sh" --run "$(find "$deps" -name 'start-*' -type f -executable)" \
     >"$out/baseline.log" 2>&1 || die "the tests fail without any change: see $out/baseline.log"
 echo "without any change the tests pass, in $((SECONDS - began)) s"
-rm -rf "$MUTANTS_WORK/target"
+rm -rf target
 
 host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
 export "CARGO_TARGET_${host}_RUNNER=bash $MUTANTS_WORK/mutants.sh --run"
@@ -183,8 +205,8 @@ mutate() {
     done
     cargo mutants --config ci/mutants/config.toml --package daemonize2 --test-workspace true \
         --baseline skip --jobs "${MUTANTS_JOBS:-3}" --timeout 1000 --build-timeout 300 \
-        ${MUTANTS_ITERATE:+--iterate} --no-shuffle --colors never --output "$out/$group" --cargo-arg=--locked \
-        "${tests[@]}" "${files[@]}" || status=$?
+        ${MUTANTS_ITERATE:+--iterate} ${MUTANTS_NAMED:+--re "$MUTANTS_NAMED"} \
+        --no-shuffle --colors never --output "$out/$group" --cargo-arg=--locked "${tests[@]}" "${files[@]}" || status=$?
     # 2: some were missed, 3: some took too long.
     case $status in
         0 | 2 | 3) ;;

@@ -262,8 +262,17 @@ impl<'proc> Entry<'proc> {
         numbers.sort_unstable();
         numbers
             .into_iter()
-            .map(|number| self.descriptor(number))
+            .filter_map(|number| self.descriptor_if_open(number).transpose())
             .collect()
+    }
+
+    /// A process that runs may close what it was listed to have.
+    fn descriptor_if_open(&self, number: i32) -> io::Result<Option<Descriptor>> {
+        match self.descriptor(number) {
+            Ok(descriptor) => Ok(Some(descriptor)),
+            Err(error) if is_gone(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn descriptor(&self, number: i32) -> io::Result<Descriptor> {
@@ -389,6 +398,18 @@ mod tests {
             let error = Stat::parse(&text).err().expect("an error");
             assert!(is_gone(&error), "{error}");
         }
+    }
+
+    /// The launcher closes its copies of the others' ends while it is looked at.
+    #[test]
+    fn what_is_closed_while_it_is_looked_at_is_not_open() {
+        let proc = File::open("/proc").expect("open /proc");
+        let entry = Entry::new(proc.as_fd(), "self");
+        let closed = i32::MAX;
+        assert_eq!(entry.descriptor_if_open(closed).ok(), Some(None));
+        let open = proc.as_raw_fd();
+        let found = entry.descriptor_if_open(open).expect("look at it");
+        assert_eq!(found.map(|found| found.number), Some(open));
     }
 
     #[test]
