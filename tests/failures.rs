@@ -5,9 +5,10 @@ use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tester::config::{Bytes, Config, Disposition, Entry, Life, Step, Stream, SupplementaryGroups};
-use tester::control::{Command, Message};
+use tester::control::{Command, Frame, Message};
 use tester::report::StartError;
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         case!(captures_are_dropped_by_execute_in_both),
         case!(a_failed_process_writes_nothing_and_runs_no_exit_handler),
         case!(no_zombie_is_left),
+        case!(whoever_the_launcher_has_for_children_is_reaped, needs Linux),
         case!(the_checked_starts_fail_alike),
     ])
 }
@@ -801,6 +803,34 @@ fn no_zombie_is_left() {
         let observed = run.observed();
         for pid in [observed.pid, observed.ppid] {
             assert_eq!(run.launcher().process(pid), None, "{}", run.account());
+        }
+    }
+}
+
+/// The daemon of a subreaper becomes its child when the intermediate is gone.
+fn whoever_the_launcher_has_for_children_is_reaped() {
+    let time = Duration::from_millis(300);
+    let mut scenario = with_action([Step::Hold]).startup_timeout(time);
+    scenario.config.report_afterwards = true;
+    let scenario = scenario.from_state(|state| state.subreaper = true);
+    let ways: [fn(&Run); 3] = [
+        Run::kill_held,
+        Run::kill_intermediate,
+        // Whom the launcher then kills itself.
+        |run| sys::kill(run.held().ppid, libc::SIGSTOP).unwrap(),
+    ];
+    for end in ways {
+        let run = scenario.launch();
+        run.held();
+        end(&run);
+        run.launcher_error();
+        run.wait_until_all_ended();
+        let frames = run.messages();
+        let said = |message: &Message| frames.iter().any(|frame| &frame.message == message);
+        let looks = |frame: &Frame| matches!(frame.message, Message::Afterwards(_));
+        assert!(frames.iter().any(looks), "{}", run.account());
+        for pid in [run.held().pid, run.held().ppid] {
+            assert!(!said(&Message::Unreaped(pid)), "{}", run.account());
         }
     }
 }

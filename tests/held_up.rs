@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         case!(the_time_counts_before_there_is_a_daemon),
         case!(a_stopped_intermediate_does_not_outlast_the_time),
         case!(an_intermediate_that_is_stopped_at_any_call_does_not_outlast_the_time, needs Stepping),
+        case!(an_intermediate_that_cannot_be_ended_does_not_outlast_the_time, needs Stepping),
         case!(a_stopped_daemon_does_not_outlast_the_time),
         case!(who_waits_leaves_the_processor_to_others, needs Linux),
         case!(who_waits_for_a_stopped_intermediate_leaves_the_processor_to_others, needs Linux),
@@ -123,6 +124,25 @@ fn outlasts_no_time(call: u64) -> bool {
     );
     run.assert_nothing_left();
     true
+}
+
+/// As where a file server keeps it waiting. The daemon is ended nonetheless.
+fn an_intermediate_that_cannot_be_ended_does_not_outlast_the_time() {
+    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIME);
+    let began = Instant::now();
+    let run = scenario.privileged_action([Step::Hold]).launch();
+    let (daemon, intermediate) = (run.held().pid, run.held().ppid);
+    sys::kill(intermediate, libc::SIGSTOP).unwrap();
+    let detained = sys::detain(intermediate).unwrap();
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    assert!(began.elapsed() < TIME + MUCH_MORE);
+    run.wait_until_ended(daemon);
+    // It was told to end, and is on its way out.
+    assert!(!run.handle(intermediate).wait(Instant::now()).unwrap());
+    drop(detained);
+    run.wait_until_ended(intermediate);
+    run.assert_nothing_left_but(&[intermediate]);
 }
 
 fn a_stopped_daemon_does_not_outlast_the_time() {

@@ -87,6 +87,8 @@ pub enum Message {
     /// The library has returned in the launcher, or an error in the daemon,
     /// which looks like this.
     Afterwards(Report),
+    /// Then a child with this process id had ended, and nobody had reaped it.
+    Unreaped(u32),
     /// The answer to [`Command::Observe`].
     Now(Report),
     /// The answer to [`Command::TryToRegain`].

@@ -1866,7 +1866,7 @@ fn judge_messages(judge: &mut Judge, config: &Config, prediction: &Prediction, o
         said.push(match &frame.message {
             Message::Initial(_) => continue,
             Message::Observed(_) | Message::Daemon(_) | Message::Now(_) => continue,
-            Message::Afterwards(_) => continue,
+            Message::Afterwards(_) | Message::Unreaped(_) => continue,
             Message::LauncherFailed(error) => format!("{who} failed: {}", error.kind_name()),
             Message::DaemonFailed(error) => format!("{who} fails: {}", error.kind_name()),
             Message::LauncherReturned(result) => {
@@ -1926,12 +1926,14 @@ fn judge_error(judge: &mut Judge, must: &Failure, is: &StartError) {
 fn judge_reports(judge: &mut Judge, before: &Report, prediction: &Prediction, outcome: &Outcome) {
     let mut observed = Vec::new();
     let mut afterwards = Vec::new();
+    let mut unreaped = Vec::new();
     for frame in &outcome.frames {
         match &frame.message {
             Message::Observed(report) | Message::Daemon(report) | Message::Now(report) => {
                 observed.push((frame.sender, report));
             }
             Message::Afterwards(report) => afterwards.push((frame.sender, report)),
+            Message::Unreaped(child) => unreaped.push(*child),
             _ => {}
         }
     }
@@ -1945,6 +1947,9 @@ fn judge_reports(judge: &mut Judge, before: &Report, prediction: &Prediction, ou
         afterwards.len(),
     );
     let intermediate = intermediate(prediction, &observed, &afterwards);
+    // A closure's children are nobody's but the caller's.
+    unreaped.retain(|&child| [outcome.daemon(), intermediate].contains(&Some(child)));
+    judge.compare("unreaped", [0; 0].as_slice(), unreaped.as_slice());
     let all = reports.iter().zip(observed);
     let all = all.chain(prediction.afterwards.iter().zip(afterwards));
     for (must, (sender, is)) in all {

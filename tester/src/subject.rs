@@ -470,6 +470,9 @@ fn use_as_told(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> 
 fn report_afterwards(config: &Config) {
     if config.report_afterwards {
         tell(Message::Afterwards(own_report()));
+        while let Some(child) = sys::reap_any_child() {
+            tell(Message::Unreaped(child));
+        }
     }
 }
 

@@ -75,6 +75,13 @@ pub fn wait_for_child(pid: u32) -> io::Result<()> {
     }
 }
 
+/// Reaps a child that has ended, if there is one.
+pub fn reap_any_child() -> Option<u32> {
+    // SAFETY: a null status pointer asks for none.
+    let pid = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+    (pid > 0).then(|| unsigned(pid))
+}
+
 /// _exit(2): no atexit handler runs, no buffer is flushed.
 pub fn exit_at_once(status: i32) -> ! {
     // SAFETY: no requirement.
@@ -312,6 +319,21 @@ impl ProcessHandle {
     pub fn pid(&self) -> u32 {
         self.pid
     }
+}
+
+/// Never made: see `detain`.
+#[cfg(not(target_os = "linux"))]
+#[derive(Debug)]
+pub enum Detained {}
+
+/// Takes hold of a process, which then cannot end.
+///
+/// # Errors
+///
+/// `Unsupported`.
+#[cfg(not(target_os = "linux"))]
+pub fn detain(_pid: u32) -> io::Result<Detained> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// PR_SET_CHILD_SUBREAPER.

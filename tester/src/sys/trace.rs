@@ -5,10 +5,12 @@ use std::collections::HashMap;
 use std::ffi::{c_int, c_long, c_void};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::marker::PhantomData;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::ptr;
 
 use super::process::{MARK, Mark, exit_at_once, fork, kill, signed, unsigned};
 use super::{check, retry};
@@ -332,6 +334,44 @@ fn follow(pid: libc::pid_t) -> io::Result<()> {
         | libc::PTRACE_O_TRACECLONE;
     request(libc::PTRACE_SEIZE, pid, 0, c_long::from(options))?;
     kill(unsigned(pid), libc::SIGCONT)
+}
+
+/// A process that cannot end, like one whom a file server keeps waiting in the
+/// kernel: killed, it stops on its way out until this is dropped.
+#[derive(Debug)]
+pub struct Detained {
+    pid: libc::pid_t,
+    /// The kernel knows the thread that traces.
+    _not_send: PhantomData<*const ()>,
+}
+
+/// Takes hold of a process of one thread.
+///
+/// # Errors
+///
+/// Those of ptrace(2); `Unsupported` elsewhere than on Linux.
+pub fn detain(pid: u32) -> io::Result<Detained> {
+    let pid = signed(pid);
+    let options = c_long::from(libc::PTRACE_O_TRACEEXIT);
+    request(libc::PTRACE_SEIZE, pid, 0, options)?;
+    Ok(Detained {
+        pid,
+        _not_send: PhantomData,
+    })
+}
+
+impl Drop for Detained {
+    fn drop(&mut self) {
+        let wait = || {
+            // SAFETY: a null status pointer asks for none.
+            retry(|| check(unsafe { libc::waitpid(self.pid, ptr::null_mut(), libc::__WALL) }))
+        };
+        // On its way out, then gone.
+        let _ = kill(unsigned(self.pid), libc::SIGKILL)
+            .and_then(|()| wait())
+            .and_then(|_| request(libc::PTRACE_CONT, self.pid, 0, 0))
+            .and_then(|_| wait());
+    }
 }
 
 /// Why a process has stopped.
