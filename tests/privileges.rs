@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         case!(a_database_that_cannot_be_read_is_not_one_without_the_user, needs Root, Linux, Mounting),
         case!(a_database_that_cannot_be_read_is_not_one_without_the_group, needs Root, Linux, Mounting),
         case!(a_database_that_cannot_be_read_takes_no_group_away, needs Root, Linux, Mounting),
+        case!(where_there_is_no_database_of_groups_nobody_is_in_any, needs Root, Linux, Mounting),
         case!(an_entry_whose_id_means_unchanged_is_refused, needs Root, Linux, Mounting),
         // The last ids.
         case!(the_last_id_can_be_had_everywhere, needs Root),
@@ -702,6 +703,12 @@ fn a_database_that_cannot_be_read_takes_no_group_away() {
     assert_eq!(error.kind, format!("LookUpGroup({})", libc::EACCES));
     let text = "cannot look up group starter: ";
     assert!(error.text.starts_with(text), "{error}");
+}
+
+fn where_there_is_no_database_of_groups_nobody_is_in_any() {
+    let scenario = with_database(as_root_with_groups(), "", "");
+    fs::remove_file(scenario.path("etc/group")).unwrap();
+    assert_dropped(&scenario.user(MEMBER).start(), UID, GID, &[GID], (0, 0));
 }
 
 fn an_entry_whose_id_means_unchanged_is_refused() {

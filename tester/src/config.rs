@@ -495,9 +495,8 @@ pub struct InitialState {
     pub processor: Option<u32>,
     /// The umask.
     pub umask: Option<u32>,
-    /// A folder whose files `passwd`, `group` and `nsswitch.conf`, as far as
-    /// there are such, cover those of /etc, in a mount namespace of the
-    /// launcher's own (Linux).
+    /// A folder that covers /etc, in a mount namespace of the launcher's own
+    /// (Linux).
     pub user_database: Option<Bytes>,
     /// How capabilities and root have to do with each other, as the bits of
     /// `PR_SET_SECUREBITS` (Linux).

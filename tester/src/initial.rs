@@ -193,13 +193,7 @@ extern "C" fn tell_of_exit() {
 
 fn cover_user_database(folder: &Path) -> io::Result<()> {
     sys::leave_mount_namespace()?;
-    for name in ["passwd", "group", "nsswitch.conf"] {
-        let (file, covered) = (folder.join(name), Path::new("/etc").join(name));
-        if file.exists() && covered.exists() {
-            sys::cover_file(&file, &covered)?;
-        }
-    }
-    Ok(())
+    sys::cover(folder, Path::new("/etc"))
 }
 
 /// The maps are written by a process that is not in the namespace: one in it

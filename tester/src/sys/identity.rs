@@ -353,21 +353,21 @@ pub fn give_access_to(file: &Path, user: u32) -> io::Result<()> {
     }
 }
 
-/// mount(2) of a file over another.
+/// mount(2) of a folder over another.
 ///
 /// # Errors
 ///
 /// Those of the call; `Unsupported` elsewhere than on Linux.
-pub fn cover_file(file: &Path, covered: &Path) -> io::Result<()> {
+pub fn cover(folder: &Path, covered: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         let as_c_string = |path: &Path| CString::new(path.as_os_str().as_bytes());
-        let (file, covered) = (as_c_string(file)?, as_c_string(covered)?);
-        mount(Some(&file), &covered, libc::MS_BIND)
+        let (folder, covered) = (as_c_string(folder)?, as_c_string(covered)?);
+        mount(Some(&folder), &covered, libc::MS_BIND)
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (file, covered);
+        let _ = (folder, covered);
         Err(io::ErrorKind::Unsupported.into())
     }
 }
