@@ -809,7 +809,7 @@ fn no_zombie_is_left() {
 
 /// The daemon of a subreaper becomes its child when the intermediate is gone.
 fn whoever_the_launcher_has_for_children_is_reaped() {
-    let time = Duration::from_millis(300);
+    let time = Duration::from_secs(1);
     let mut scenario = with_action([Step::Hold]).startup_timeout(time);
     scenario.config.report_afterwards = true;
     let scenario = scenario.from_state(|state| state.subreaper = true);

@@ -1412,7 +1412,7 @@ impl Start {
             }
             Scene::Late => {
                 scenario = scenario
-                    .startup_timeout(Duration::from_millis(500))
+                    .startup_timeout(Duration::from_secs(1))
                     .privileged_action([Step::Hold]);
             }
             Scene::Panicking => {
@@ -1945,8 +1945,8 @@ impl Attempt {
     fn launch_until_prompt(&self, fault: &Fault) -> (Start, Run) {
         /// Less than a launcher waits for an intermediate that is there, but was
         /// not told to end; more than a daemon has to end by itself.
-        const LONG: Duration = Duration::from_secs(3);
-        const TRIES: usize = 4;
+        const LONG: Duration = Duration::from_millis(3500);
+        const TRIES: usize = 6;
 
         let mut took = Vec::new();
         for _ in 0..TRIES {

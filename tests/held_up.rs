@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     ])
 }
 
-const TIME: Duration = Duration::from_millis(300);
+/// Longer than a daemon takes to be there on a busy machine.
+const TIME: Duration = Duration::from_secs(1);
 
 /// What the launcher allows the intermediate beyond the time, and then some.
 const MUCH_MORE: Duration = Duration::from_secs(9);
@@ -235,9 +236,14 @@ fn a_service_manager_that_does_not_read_holds_up_no_foreground_for_long() {
 /// that ends meanwhile leaves no lock behind.
 fn the_pid_file_is_the_daemons_alone_while_the_service_manager_is_told() {
     let scenario = scenario!().pid_file("daemon.pid");
-    let (scenario, _manager) = with_deaf_manager(scenario, true);
+    let (scenario, manager) = with_deaf_manager(scenario, true);
+    manager
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
     let run = scenario.launch();
     let daemon = run.report().pid;
+    // From here on it is told; that all of it was read is what is waited for.
+    manager.recv(&mut [0; 256]).unwrap();
     run.kill_daemon();
     run.wait_until_ended(daemon);
     let pid_file = run.pid_file().unwrap();

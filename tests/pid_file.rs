@@ -886,6 +886,8 @@ fn a_file_that_is_removed_meanwhile_guards_nothing() {
                 if is_ours {
                     fs::remove_file(&path).unwrap();
                 }
+                // Another thread's child may have a copy for a while.
+                sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
             }
         });
         let runs: Vec<_> = (0..32).map(|_| scenario.launch()).collect();

@@ -1148,7 +1148,7 @@ fn who_may_not_signal_the_daemon_ends_it_all_the_same() {
         .user(UID)
         .group(GID);
     let scenario = scenario.pid_file("daemon.pid").initialize([Step::Hold]);
-    let late = scenario.clone().startup_timeout(Duration::from_millis(300));
+    let late = scenario.clone().startup_timeout(Duration::from_secs(1));
     let run = late.launch();
     assert!(run.held().uid.is_none_or(|ids| ids == UID));
     assert_eq!(run.launcher_error().kind, "StartupTimeout");

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tester::config::{
@@ -488,7 +489,8 @@ fn a_text_that_panics_is_survived() {
 
 // --- Time --------------------------------------------------------------------
 
-const TIMEOUT: Duration = Duration::from_millis(150);
+/// Longer than a daemon takes to get as far as it is to on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a daemon that is late; returns how long the launcher has waited.
 #[track_caller]
@@ -524,19 +526,23 @@ fn a_late_daemon_that_does_not_listen_is_killed() {
 }
 
 fn the_time_counts_wherever_the_daemon_is_slow() {
-    for entry in ENTRIES {
-        for scenario in at_each_place(&[Step::Hold]) {
-            let (run, _) = time_out(scenario.entry(entry), Disposition::Default);
-            run.held();
+    thread::scope(|scope| {
+        for entry in ENTRIES {
+            for scenario in at_each_place(&[Step::Hold]) {
+                scope.spawn(move || {
+                    let (run, _) = time_out(scenario.entry(entry), Disposition::Default);
+                    run.held();
+                });
+            }
         }
-    }
+    });
     // No time at all is too little.
     let scenario = deferring([], ReadinessUse::Keep).startup_timeout(Duration::ZERO);
     assert_eq!(scenario.fail().kind, "StartupTimeout");
 }
 
 fn a_daemon_in_time_is_left_alone() {
-    let timeout = Duration::from_secs(1);
+    let timeout = Duration::from_secs(2);
     let began = Instant::now();
     let run = scenario!()
         .initialize([Step::Observe])

@@ -297,7 +297,8 @@ impl Machine {
             sys::flock(file.as_fd(), libc::LOCK_SH).unwrap();
             let run = self.scenario.launch();
             run.assert_launcher_waits();
-            drop(file);
+            // Another thread's child may have a copy for a while.
+            sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
             run.launcher().assert().success();
             run.exit(0);
             run.wait_until_all_ended();

@@ -426,7 +426,12 @@ fn a_reset_is_the_daemons_alone() {
     let (launcher, initial) = (run.outside(run.launcher_pid()), run.initial());
     assert_eq!(launcher.ignored_signals, initial.ignored_signals);
     assert_eq!(launcher.caught_signals, initial.caught_signals);
-    assert_eq!(launcher.blocked_signals, initial.blocked_signals);
+    // The C library blocks its own while it forks.
+    let blocked = |report: &Report| -> Vec<_> {
+        let all = report.blocked_signals.unwrap();
+        all.iter().filter(|one| !reserved().contains(one)).collect()
+    };
+    assert_eq!(blocked(&launcher), blocked(&initial));
     run.proceed();
     run.report();
 }

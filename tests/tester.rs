@@ -426,7 +426,7 @@ fn a_held_lock_is_seen() {
 
 fn a_passed_deadline_is_told_with_an_account() {
     let scenario = scenario!().privileged_action([Step::Hold]);
-    let run = scenario.deadline(Duration::from_millis(200)).launch();
+    let run = scenario.deadline(Duration::from_secs(2)).launch();
     let held = run.held();
     let waiting = AssertUnwindSafe(|| run.launcher());
     let panic = catch_unwind(waiting).unwrap_err();

@@ -715,7 +715,7 @@ const KEEP_CAPABILITIES: u64 = 1 << 4;
 const NO_SETUID_FIXUP: u64 = 1 << 2;
 /// How long a daemon is waited for that does not get ready, in milliseconds:
 /// longer than it takes to get that far on a machine with much to do.
-const SHORT_TIMEOUT: u64 = 600;
+const SHORT_TIMEOUT: u64 = 1200;
 /// How long a prober looks at a pid file. Nothing waits for it: whether a start
 /// comes upon it or after it, all that follows is the same.
 const PROBE: Duration = Duration::from_millis(30);
@@ -1652,7 +1652,8 @@ impl Stage<'_> {
                 sys::flock(file.as_fd(), libc::LOCK_SH).expect("lock a file");
                 thread::spawn(move || {
                     thread::sleep(PROBE);
-                    drop(file);
+                    // Another thread's child may have a copy for a while.
+                    let _ = sys::flock(file.as_fd(), libc::LOCK_UN);
                 });
             }
             PidFile::WorldWritable => drop(self.file(&path, 0o666, b"")),

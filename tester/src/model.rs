@@ -877,6 +877,9 @@ impl Start<'_> {
 
     fn fork(&mut self) -> Result<(), Failure> {
         if self.is_foreground() {
+            // One that was joined may still have been counted before.
+            let threads = 1 + self.config.initial.extra_threads;
+            self.process.threads = self.process.threads.map(|_| threads);
             return Ok(());
         }
         let is_free = self.me.uid.real == 0

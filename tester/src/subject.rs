@@ -425,8 +425,14 @@ fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option<Readiness>
     }
     let usage = deferral.usage.clone();
     if deferral.in_thread {
+        let before = own_report().threads;
         let thread = thread::spawn(move || use_as_told(readiness, &usage));
-        thread.join().unwrap_or_default()
+        let left = thread.join().unwrap_or_default();
+        // It may be counted for a while.
+        while own_report().threads > before {
+            thread::yield_now();
+        }
+        left
     } else {
         use_as_told(readiness, &usage)
     }

@@ -53,16 +53,17 @@ pub struct Process {
     pub ppid: u32,
     /// Process group id.
     pub pgid: u32,
-    /// The state's letter, as ps(1) shows it; `Z` is a zombie.
+    /// The state's letter, as ps(1) shows it; `Z` is a zombie, and `X` one that is
+    /// being reaped.
     pub state: char,
     /// The program's name.
     pub name: String,
 }
 
 impl Process {
-    /// Whether it has ended and only waits to be reaped.
+    /// Whether it has ended, and was or is to be reaped.
     pub fn is_zombie(&self) -> bool {
-        self.state == 'Z'
+        matches!(self.state, 'Z' | 'X')
     }
 }
 
