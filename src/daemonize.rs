@@ -282,8 +282,10 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// A symbolic link, anything but a regular file with a single link, and a
     /// file that belongs to neither root, nor the caller, nor
     /// [`chown_pid_file_user`](Self::chown_pid_file_user) are refused with
-    /// [`ErrorKind::OpenPidfile`](crate::ErrorKind::OpenPidfile). Write
-    /// permission for group and others is taken away. As root, so is a
+    /// [`ErrorKind::OpenPidfile`](crate::ErrorKind::OpenPidfile). A file
+    /// that group or others can write to is replaced by a new one; where it
+    /// cannot be removed, that permission is taken away, and who has opened it
+    /// before can write to it still. As root, so is a
     /// directory refused that belongs to a user other than root,
     /// `chown_pid_file_user` and [`user`](Self::user), or that others can
     /// write to without its having the sticky bit.
@@ -706,9 +708,10 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// failure is returned in both processes, if it happened in the daemon;
     /// the daemon's side then has neither lock, nor pid file, nor connection
     /// left, but keeps what else was done to it, and is the caller's to end.
-    /// Only after
-    /// [`PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained) it is
-    /// ended here.
+    /// It is ended here only after
+    /// [`PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained), when the time
+    /// is up or the launcher gone, and a second after its
+    /// [`Readiness`](crate::Readiness) was dropped.
     ///
     /// # Safety
     ///

@@ -4,18 +4,21 @@
 //! A process that the caller forks has copies of them, and of the values that
 //! own them, but they are not its own: there, such a value is forgotten, never
 //! dropped, for its number may be another file's by then. And where that code
-//! starts a daemon, it is the daemon that has no business with them.
+//! starts a daemon, in this process or in such a copy of it, it is the daemon
+//! that has no business with them.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::sys::Process;
+use crate::sys::{self, FileId, Process};
 
 static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Held {
     descriptor: RawFd,
+    /// By which another process's copy is told from what has its number by now.
+    file: Option<FileId>,
     process: Process,
 }
 
@@ -31,10 +34,18 @@ pub(crate) struct Frozen {
 }
 
 impl Frozen {
-    /// Those of the process that has frozen them. Async-signal-safe.
-    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
-        let own = self.held.iter().filter(|one| one.process == self.process);
-        own.map(|one| one.descriptor)
+    /// Closes the copies that a child of the process has that has frozen them.
+    /// Async-signal-safe.
+    pub(crate) fn close_copies(&self) {
+        for one in &*self.held {
+            match one.file {
+                _ if one.process == self.process => {
+                    sys::close_number(one.descriptor);
+                }
+                Some(file) => sys::close_if_of(one.descriptor, file),
+                None => {}
+            }
+        }
     }
 }
 
@@ -54,8 +65,10 @@ pub(crate) fn freeze() -> Frozen {
 
 /// From now on this process holds it, as it may have done before.
 pub(crate) fn hold(descriptor: BorrowedFd<'_>) {
+    let file = sys::attributes(descriptor).map(|attributes| attributes.id);
     let one = Held {
         descriptor: descriptor.as_raw_fd(),
+        file: file.ok(),
         process: Process::current(),
     };
     let mut held = held();
@@ -98,13 +111,19 @@ mod tests {
     #[test]
     fn what_is_closed_or_released_is_held_no_more() {
         let [one, other] = [(); 2].map(|()| OwnedFd::from(File::open("/").expect("open the root")));
+        let numbers = [one.as_raw_fd(), other.as_raw_fd()];
+        // Other tests hold some as well.
+        let held = || -> Vec<_> {
+            let all = all().into_iter();
+            all.filter(|number| numbers.contains(number)).collect()
+        };
         hold(one.as_fd());
         hold(other.as_fd());
         hold(one.as_fd());
-        assert_eq!(all(), [one.as_raw_fd(), other.as_raw_fd()]);
-        close(one);
-        assert_eq!(all(), [other.as_raw_fd()]);
+        assert_eq!(held(), numbers);
         release(other.as_fd());
-        assert_eq!(all(), []);
+        assert_eq!(held(), [numbers[0]]);
+        close(one);
+        assert!(!held().contains(&numbers[0]));
     }
 }

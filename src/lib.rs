@@ -66,7 +66,9 @@
 //! The intermediate's steps after setsid are the daemon's, which inherits their
 //! effect. The intermediate stays until the start is committed or has
 //! failed: it sees the launcher go, and the daemon die. If more than one step
-//! would fail, the first in this order is the error.
+//! would fail, the first in this order is the error; but a failure of the
+//! intermediate's between setsid and its fork is reported by the daemon, so that
+//! one of that fork, and a time that is up by then, go before it.
 //!
 //! In the [`foreground`] the same steps are taken by the one process, without
 //! the forks and the session.

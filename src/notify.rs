@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::sys::{self, CARRIED, Errno, Pid};
 
@@ -67,20 +67,26 @@ impl NotifySocket {
 
     /// This process is ready.
     pub(crate) fn tell_ready(&self) {
-        let _ = self.send(b"READY=1\n");
+        let _ = self.send(b"READY=1\n", [None; CARRIED]);
     }
 
     /// Another process is ready, and the main one from now on.
     pub(crate) fn tell_ready_on_behalf_of(&self, daemon: Pid) {
         let message = format!("MAINPID={}\nREADY=1\n", daemon.number());
-        if self.send(message.as_bytes()).is_ok() {
+        if self.send(message.as_bytes(), [None; CARRIED]).is_ok() {
             self.await_taken();
         }
     }
 
     /// Again where a signal interrupts it, which with a time limit it does.
-    fn send(&self, message: &[u8]) -> Result<usize, Errno> {
-        sys::send(self.0.as_fd(), message, [None; CARRIED])
+    fn send(
+        &self,
+        message: &[u8],
+        carried: [Option<BorrowedFd<'_>>; CARRIED],
+    ) -> Result<usize, Errno> {
+        let time_is_up = Instant::now() + TIMEOUT;
+        let goes_on = || Instant::now() < time_is_up;
+        sys::send_while(goes_on, self.0.as_fd(), message, carried)
     }
 
     /// Returns when what was sent so far has been read, as sd_notify_barrier(3)
@@ -91,7 +97,7 @@ impl NotifySocket {
             return;
         };
         let carried = [Some(theirs.as_fd()), None];
-        if sys::send(self.0.as_fd(), b"BARRIER=1", carried).is_ok() {
+        if self.send(b"BARRIER=1", carried).is_ok() {
             drop(theirs);
             // Its end of file: whoever reads the message closes what it holds.
             sys::await_readable(ours.as_fd(), Some(TIMEOUT));

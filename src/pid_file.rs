@@ -104,7 +104,11 @@ impl PidFile {
     /// user's: whoever can make a pid file can name any process in it.
     pub fn signal(&self, signal: i32) -> io::Result<bool> {
         match self.find()? {
-            Some(running) => self.signal_running(&running, Signal(signal)),
+            Some(running) => match self.refuse_what_others_chose(&running) {
+                Ok(()) => running.signal(Signal(signal)),
+                Err(error) if is_gone(&error) => Ok(false),
+                Err(error) => Err(error),
+            },
             None => Ok(false),
         }
     }
@@ -135,15 +139,25 @@ impl PidFile {
                 Ok(Some(running)) => break running,
             }
         };
-        // False where it has ended meanwhile, which is what was wanted.
-        self.signal_running(&running, Signal::TERMINATE)?;
+        // Once for both signals: a daemon that is asked to end may remove its folder
+        // long before it does.
+        match self.refuse_what_others_chose(&running) {
+            Ok(()) => {
+                running.signal(Signal::TERMINATE)?;
+            }
+            // It has ended meanwhile, which is what was wanted.
+            Err(error) if error.raw_os_error() == Some(errno::ESRCH) => {}
+            Err(error) if is_gone(&error) => return Ok(false),
+            Err(error) => return Err(error),
+        }
         if !running.ends_by(patience_ends) {
-            self.signal_running(&running, Signal::KILL)?;
+            running.signal(Signal::KILL)?;
             if !running.ends_by(Instant::now() + LAST_PATIENCE) {
                 return Err(self.error(io::ErrorKind::TimedOut, "SIGKILL has not ended the daemon"));
             }
         }
-        let lock_patience_ends = patience_ends.max(Instant::now() + PAUSE);
+        // A process that was seen to be gone may have its lock for an instant more.
+        let lock_patience_ends = patience_ends.max(Instant::now() + SENSE_PATIENCE);
         while !is_unlocked(&running.pid_file)? {
             if Instant::now() >= lock_patience_ends {
                 let text = "the daemon has ended, but another process holds its lock";
@@ -218,23 +232,6 @@ impl PidFile {
         }
     }
 
-    fn signal_running(&self, running: &Running, signal: Signal) -> io::Result<bool> {
-        match self.refuse_what_others_chose(running) {
-            // It has ended meanwhile.
-            Err(error) if error.raw_os_error() == Some(errno::ESRCH) => return Ok(false),
-            allowed => allowed?,
-        }
-        let sent = match &running.process {
-            Some(process) => sys::signal_process(process.as_fd(), signal),
-            None => sys::signal_pid(running.pid, signal),
-        };
-        match sent {
-            Ok(()) => Ok(true),
-            Err(errno::ESRCH) => Ok(false),
-            Err(errno) => Err(io::Error::from_raw_os_error(errno)),
-        }
-    }
-
     fn refuse_what_others_chose(&self, running: &Running) -> io::Result<()> {
         if sys::effective_user() != Uid::ROOT {
             return Ok(());
@@ -281,6 +278,19 @@ impl PidFile {
 }
 
 impl Running {
+    /// False where it has ended meanwhile.
+    fn signal(&self, signal: Signal) -> io::Result<bool> {
+        let sent = match &self.process {
+            Some(process) => sys::signal_process(process.as_fd(), signal),
+            None => sys::signal_pid(self.pid, signal),
+        };
+        match sent {
+            Ok(()) => Ok(true),
+            Err(errno::ESRCH) => Ok(false),
+            Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
     /// Waits for the end of the process. False if the time was up first.
     fn ends_by(&self, patience_ends: Instant) -> bool {
         let left = || patience_ends.saturating_duration_since(Instant::now());
@@ -295,6 +305,12 @@ impl Running {
         }
         true
     }
+}
+
+/// Whether the folder is gone, so that by this path nobody is running any more;
+/// or the process.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(errno::ENOENT | errno::ESRCH))
 }
 
 fn is_starting(error: &io::Error) -> bool {

@@ -102,6 +102,11 @@ impl PidFilePlan {
         }
     }
 
+    fn is_owned(&self, attributes: &Attributes) -> bool {
+        self.new_owner.is_none_or(|owner| attributes.owner == owner)
+            && self.new_group.is_none_or(|group| attributes.group == group)
+    }
+
     /// Moved out, since nothing may be allocated where it is needed.
     pub(crate) fn take_absolute_path(&mut self) -> Option<CString> {
         self.absolute_path.take()
@@ -172,10 +177,19 @@ impl PidFilePlan {
                     .because("it is replaced again and again");
                 return Err((None, failure));
             }
-            return match locked {
-                Ok(()) => make_unwritable_by_others(descriptor, &attributes),
-                Err(errno) => Err((Some(descriptor), failure(ErrorKind::LockPidfile(errno)))),
-            };
+            if let Err(errno) = locked {
+                return Err((Some(descriptor), failure(ErrorKind::LockPidfile(errno))));
+            }
+            if attributes.mode & WRITABLE_BY_OTHERS == 0 {
+                return Ok(descriptor);
+            }
+            make_unwritable_by_others(descriptor.as_fd(), &attributes)
+                .map_err(|failure| (None, failure))?;
+            // Who has opened it before can write to it still: a new one is made, if
+            // this one can be removed.
+            if Instant::now() >= patience_ends || sys::unlink_at(directory, name).is_err() {
+                return Ok(descriptor);
+            }
         }
     }
 
@@ -207,11 +221,9 @@ impl PidFilePlan {
         let refused = |errno, text| Err(failure(ErrorKind::OpenPidfile(errno)).because(text));
         match attributes.kind {
             FileKind::Regular => {}
-            FileKind::Directory => return refused(errno::EISDIR, "it is a directory"),
-            FileKind::SymbolicLink => return refused(errno::ELOOP, "it is a symbolic link"),
             FileKind::Fifo => return refused(errno::EINVAL, "it is a FIFO"),
-            FileKind::Socket => return refused(errno::EINVAL, "it is a socket"),
             FileKind::Device => return refused(errno::EINVAL, "it is a device"),
+            FileKind::Other => return refused(errno::EINVAL, "it is no regular file"),
         }
         if attributes.links > 1 {
             return refused(errno::EMLINK, "it has other hard links");
@@ -292,27 +304,20 @@ fn lock_patiently(descriptor: BorrowedFd<'_>, patience_ends: Instant) -> Result<
 }
 
 fn make_unwritable_by_others(
-    descriptor: OwnedFd,
+    descriptor: BorrowedFd<'_>,
     attributes: &Attributes,
-) -> Result<OwnedFd, (Option<OwnedFd>, Failure)> {
-    if attributes.mode & WRITABLE_BY_OTHERS == 0 {
-        return Ok(descriptor);
-    }
+) -> Result<(), Failure> {
     // Read back: file systems that have no modes of their own may ignore it.
-    let changed = sys::change_mode(descriptor.as_fd(), attributes.mode & !WRITABLE_BY_OTHERS)
-        .and_then(|()| sys::attributes(descriptor.as_fd()))
+    sys::change_mode(descriptor, attributes.mode & !WRITABLE_BY_OTHERS)
+        .and_then(|()| sys::attributes(descriptor))
         .and_then(|now| match now.mode & WRITABLE_BY_OTHERS {
             0 => Ok(()),
             _ => Err(errno::EPERM),
-        });
-    match changed {
-        Ok(()) => Ok(descriptor),
-        Err(errno) => {
-            let failure = failure(ErrorKind::OpenPidfile(errno))
-                .because("other users can write to it, and that cannot be changed");
-            Err((None, failure))
-        }
-    }
+        })
+        .map_err(|errno| {
+            failure(ErrorKind::OpenPidfile(errno))
+                .because("other users can write to it, and that cannot be changed")
+        })
 }
 
 fn failure(kind: ErrorKind) -> Failure {
@@ -350,9 +355,7 @@ impl OpenPidFile {
         sys::change_owner(self.descriptor(), plan.new_owner, plan.new_group)
             .and_then(|()| sys::attributes(self.descriptor()))
             .and_then(|now| {
-                let is_owner = plan.new_owner.is_none_or(|owner| now.owner == owner);
-                let is_group = plan.new_group.is_none_or(|group| now.group == group);
-                if is_owner && is_group {
+                if plan.is_owned(&now) {
                     Ok(())
                 } else {
                     Err(errno::EPERM)
@@ -444,6 +447,8 @@ pub(crate) fn parse_pid(content: &[u8]) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
 
     #[test]
@@ -468,6 +473,32 @@ mod tests {
         ] {
             assert_eq!(parse_pid(junk.as_bytes()), None, "{junk:?}");
         }
+    }
+
+    fn root_folder() -> OwnedFd {
+        OwnedFd::from(std::fs::File::open("/").expect("open the root"))
+    }
+
+    #[test]
+    fn what_is_closed_is_held_no_more() {
+        let pid_file = OpenPidFile::received(root_folder(), true);
+        let number = pid_file.descriptor().as_raw_fd();
+        held::hold(pid_file.descriptor());
+        assert!(held::all().contains(&number));
+        pid_file.close();
+        assert!(!held::all().contains(&number));
+    }
+
+    #[test]
+    fn it_is_owned_only_as_a_whole() {
+        let attributes = sys::attributes(root_folder().as_fd()).expect("look at the root");
+        let is_owned = |owner, group| {
+            PidFilePlan::new(c"d.pid".to_owned(), None, owner, group, None).is_owned(&attributes)
+        };
+        let (owner, group) = (Some(attributes.owner), Some(attributes.group));
+        let others = (Some(Uid(u32::MAX - 7)), Some(Gid(u32::MAX - 7)));
+        assert!(is_owned(None, None) && is_owned(owner, None) && is_owned(owner, group));
+        assert!(!is_owned(others.0, group) && !is_owned(owner, others.1));
     }
 
     #[test]

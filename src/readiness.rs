@@ -102,8 +102,15 @@ impl Pending {
         }
     }
 
-    fn is_in_foreground(&self) -> bool {
-        matches!(self.listener, Listener::ServiceManager(_))
+    /// Where there is no launcher to tell it, says so itself.
+    fn fail_unready(&self, text: String) {
+        let failure = Failure::from(ErrorKind::NotReady).because(text);
+        self.fail(&failure);
+        if matches!(self.listener, Listener::ServiceManager(_)) {
+            Error::from(failure.kind)
+                .because(failure.text)
+                .to_standard_error();
+        }
     }
 }
 
@@ -126,7 +133,9 @@ impl Drop for Pending {
 ///
 /// Dropped unused, it fails the start with [`ErrorKind::NotReady`], and the text
 /// of the panic if one was the reason; a daemon that has not ended by itself a
-/// second later is ended.
+/// second later is ended. In the [foreground](crate::Daemonize::foreground), where
+/// nobody would end it, the reason goes to standard error; the process goes on,
+/// without its pid file.
 ///
 /// Only the process that received it can use it: in a copy made by fork(2) it
 /// does nothing.
@@ -156,8 +165,9 @@ impl Readiness {
     /// # Errors
     ///
     /// [`ErrorKind::LauncherGone`] where the launcher is gone, so that the start
-    /// did not happen. Only after [`execute`](crate::Daemonize::execute): after
-    /// [`start`](crate::Daemonize::start) the process ends instead.
+    /// did not happen: the process has mostly been ended by then. Only after
+    /// [`execute`](crate::Daemonize::execute): after
+    /// [`start`](crate::Daemonize::start) the process ends in any case.
     /// [`ErrorKind::NotReady`] in a copy of the process.
     pub fn ready(mut self) -> Result<(), Error> {
         let Some(mut pending) = self.take_in_this_process() else {
@@ -183,12 +193,7 @@ impl Readiness {
     /// launcher, the reason goes to standard error.
     pub fn fail(mut self, reason: impl Display) -> ! {
         if let Some(pending) = self.take_in_this_process() {
-            let failure = Failure::from(ErrorKind::NotReady).because(text_of(&reason));
-            pending.fail(&failure);
-            if pending.is_in_foreground() {
-                let error = Error::from(failure.kind).because(failure.text);
-                error.to_standard_error();
-            }
+            pending.fail_unready(text_of(&reason));
         }
         sys::exit_now(1)
     }
@@ -208,7 +213,7 @@ impl Drop for Readiness {
             } else {
                 String::from("its readiness was dropped unused")
             };
-            pending.fail(&Failure::from(ErrorKind::NotReady).because(text));
+            pending.fail_unready(text);
         }
     }
 }

@@ -638,11 +638,9 @@ fn be_intermediate(
     if let Err(errno) = sys::create_session() {
         fail(&launcher, ErrorKind::DetachSession(errno));
     }
-    // Whoever starts a daemon may be one, or about to be: its lock is not to
-    // live on in this one.
-    held.descriptors().for_each(|descriptor| {
-        sys::close_number(descriptor);
-    });
+    // Whoever starts a daemon may be one, or about to be, or a worker of one: its
+    // lock is not to live on in this one.
+    held.close_copies();
     // Before the watch, which has a handler of its own.
     let signals_reset = reset_signals(plan);
     let child_watch = match ChildWatch::begin() {
@@ -805,8 +803,14 @@ impl Supervisor {
             process.as_ref().map(|process| process.as_fd()),
             self.pid_file.as_ref().map(OpenPidFile::descriptor),
         ];
-        // Fails at a limit of the system's. A start can do without.
-        let _ = self.launcher.tell_with(&message, descriptors);
+        // At a limit of the system's, a start can do without. But there is a
+        // daemon to be ended, which takes more time.
+        if self.launcher.tell_with(&message, descriptors).is_err() {
+            self.launcher.tell(&Message::Started {
+                has_process: false,
+                pid_file: PidFileSent::Not,
+            });
+        }
     }
 
     /// The start has failed, and the daemon has ended, so that this is to be told;

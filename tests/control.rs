@@ -38,6 +38,8 @@ fn main() -> ExitCode {
         case!(a_signal_reaches_the_daemon),
         case!(stop_asks_first),
         case!(stop_kills_what_does_not_listen),
+        case!(stop_kills_a_daemon_that_has_removed_its_folder),
+        case!(nobody_runs_in_a_folder_that_is_gone),
         case!(stop_waits_for_what_takes_its_time_to_die),
         case!(stop_is_patient_beyond_what_the_clock_can_count_to),
         case!(stop_waits_for_the_lock),
@@ -415,6 +417,33 @@ fn stop_kills_what_does_not_listen() {
         }
         assert_not_running(&pid_file(&scenario));
     }
+}
+
+/// As a daemon may that was asked to end, and then takes long.
+fn stop_kills_a_daemon_that_has_removed_its_folder() {
+    let scenario = on_terminate(scenario!().pid_file("run/daemon.pid"), Disposition::Tell);
+    let folder = scenario.create_folder("run");
+    let run = scenario.start();
+    let daemon = handle(run.report().pid);
+    thread::scope(|scope| {
+        let stopping = scope.spawn(|| pid_file(&scenario).stop(Duration::from_secs(2)));
+        await_signal(&run, libc::SIGTERM);
+        fs::remove_dir_all(folder).unwrap();
+        assert!(stopping.join().unwrap().unwrap());
+    });
+    assert!(daemon.wait(Instant::now()).unwrap());
+}
+
+fn nobody_runs_in_a_folder_that_is_gone() {
+    let scenario = scenario!().pid_file("run/daemon.pid");
+    let folder = scenario.create_folder("run");
+    let run = scenario.start();
+    fs::remove_dir_all(folder).unwrap();
+    let pid_file = pid_file(&scenario);
+    assert_eq!(pid_file.running().unwrap(), None);
+    assert!(!pid_file.signal(libc::SIGTERM).unwrap());
+    assert!(!pid_file.stop(PATIENCE).unwrap());
+    run.observe();
 }
 
 fn stop_waits_for_what_takes_its_time_to_die() {
@@ -835,13 +864,18 @@ fn a_copy_of_the_process_is_handed_no_guard() {
 /// Every way to start a daemon from a daemon.
 fn other_starts() -> impl Iterator<Item = AnotherStart> {
     let pid_files = [None, Some(Bytes::from("other.pid"))];
-    pid_files.into_iter().flat_map(|pid_file| {
-        [false, true].map(|close_inherited_fds| AnotherStart {
-            pid_file: pid_file.clone(),
-            close_inherited_fds,
-            foreground: false,
+    let by_whom = [false, true].map(|in_worker| pid_files.clone().map(|file| (in_worker, file)));
+    by_whom
+        .into_iter()
+        .flatten()
+        .flat_map(|(in_worker, pid_file)| {
+            [false, true].map(|close_inherited_fds| AnotherStart {
+                pid_file: pid_file.clone(),
+                close_inherited_fds,
+                foreground: false,
+                in_worker,
+            })
         })
-    })
 }
 
 #[track_caller]
@@ -909,7 +943,7 @@ fn a_daemon_started_before_readiness_has_nothing_of_the_start() {
 
 fn a_second_start_in_the_foreground_leaves_the_first_its_pid_file() {
     for scenario in [daemon(), guarded(daemon())] {
-        for mut start in other_starts() {
+        for mut start in other_starts().filter(|start| !start.in_worker) {
             start.foreground = true;
             let with_own = start.pid_file.is_some();
             let run = scenario.start();

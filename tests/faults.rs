@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         case!(a_fault_when_the_intermediate_is_killed_does_not_matter, needs Faults),
         case!(a_fault_where_nothing_names_an_orphan_does_not_matter, needs Faults),
         case!(an_orphan_that_nothing_names_leaves_an_empty_pid_file_when_it_is_killed, needs Faults),
+        case!(a_late_daemon_is_killed_though_nothing_could_be_handed_over, needs Faults),
         case!(a_fault_when_the_launcher_is_killed_does_not_matter, needs Faults),
         case!(a_fault_when_the_daemon_is_alone_does_not_matter, needs Faults),
         case!(a_fault_under_execute_is_told_to_both, needs Faults),
@@ -458,6 +459,7 @@ fn all_rows() -> Vec<Row> {
     const CLOSED: &str = "the descriptor is closed all the same";
     const LOOKS_AGAIN: &str = "who waits looks again in any case";
     const OPTIONAL: &str = "a notification that fails does not fail the start";
+    const HELD: &str = "whoever a worker of the daemon starts has it, too";
     const OF_FORK: &str = "what libc does besides forking";
     const OF_CLOSE: &str = "std's own check of a descriptor it is about to close";
     const BY_TIMING: Condition = Condition::Timing;
@@ -705,7 +707,14 @@ fn all_rows() -> Vec<Row> {
             .lie(FailsAs("ChownPidfile(1)")),
         daemon("fstat(work/run/daemon.pid)")
             .of_root()
+            .nth(0)
             .errnos(&EXAMINING, Fails("ChownPidfile")),
+        daemon("fstat(work/run/daemon.pid)")
+            .of_root()
+            .from(1)
+            .errnos(&EXAMINING, Whole(HELD)),
+        daemon("fstat(work/run/daemon.pid)").errnos(&EXAMINING, Whole(HELD)),
+        daemon("fstat(pair 2)").errnos(&EXAMINING, Whole(HELD)),
         daemon("sigprocmask").never_fails(NO_ERRORS),
         daemon("sigpending").never_fails(NO_ERRORS),
         daemon("sigwait")
@@ -1034,7 +1043,15 @@ fn all_rows() -> Vec<Row> {
             daemon("ftruncate(work/run/daemon.pid)")
                 .errnos(&[EIO, EROFS], Whole("it is removed"))
                 .retried(),
-            daemon("fstat(work/run/daemon.pid)").errnos(&EXAMINING, Believed(&[Aspect::PidFile])),
+            daemon("fstat(work/run/daemon.pid)")
+                .nth(0)
+                .errnos(&EXAMINING, Whole(HELD)),
+            daemon("fstat(work/run/daemon.pid)")
+                .nth(1)
+                .errnos(&EXAMINING, Whole(HELD)),
+            daemon("fstat(work/run/daemon.pid)")
+                .from(2)
+                .errnos(&EXAMINING, Believed(&[Aspect::PidFile])),
             daemon("stat(work/run/daemon.pid)").errnos(&EXAMINING, Believed(&[Aspect::PidFile])),
             daemon("unlink(work/run/daemon.pid)").errnos(
                 &[EACCES, EPERM, EROFS, libc::EBUSY],
@@ -1057,6 +1074,16 @@ fn all_rows() -> Vec<Row> {
                     Whole("they are counted again, since one may just have ended"),
                 )
                 .always(&[EINVAL], FailsAs("SetNoNewPrivileges(1)")),
+            launcher("fstat(work/run/daemon.pid)")
+                .nth(0)
+                .errnos(&EXAMINING, Fails("OpenPidfile")),
+            launcher("fstat(work/run/daemon.pid)")
+                .nth(1)
+                .errnos(&EXAMINING, Fails("OpenPidfile")),
+            launcher("fstat(work/run/daemon.pid)")
+                .from(2)
+                .errnos(&EXAMINING, Whole(HELD)),
+            launcher("fstat(socket)").errnos(&EXAMINING, Whole(HELD)),
         ]
         .map(|row| row.scene(Scene::Foreground)),
     );
@@ -1170,9 +1197,6 @@ fn all_rows() -> Vec<Row> {
     );
     rows.extend(
         [
-            intermediate("umask")
-                .never_fails(NO_ERRORS)
-                .lie(Believed(&[Aspect::Umask])),
             daemon("close(/dev/null)")
                 .nth(0)
                 .errnos(&[EIO, EINTR], Whole(CLOSED)),
@@ -1180,6 +1204,19 @@ fn all_rows() -> Vec<Row> {
                 .errnos(&[EPERM, EROFS, EIO], Fails("OpenPidfile"))
                 .retried()
                 .lie(FailsAs("OpenPidfile(1)")),
+            intermediate("flock(work/run/daemon.pid, LOCK_EX)")
+                .nth(0)
+                .errnos(&[ENOLCK, EIO], Fails("LockPidfile"))
+                .errnos(&[EAGAIN], Whole("a prober's lock is waited for"))
+                .lie(Whole("the new file is locked next"))
+                .retried(),
+            // It is used as it is.
+            intermediate("unlink(work/run/daemon.pid)")
+                .errnos(
+                    &[EACCES, EPERM, EROFS, libc::EBUSY],
+                    Believed(&[Aspect::PidFileMode]),
+                )
+                .lie(Believed(&[Aspect::PidFileMode])),
             intermediate("open(work/run/daemon.pid)")
                 .errnos(&OPENING, Fails("OpenPidfile"))
                 .retried(),
@@ -1603,11 +1640,7 @@ impl Start {
             Some(pid_file) => {
                 check(Aspect::PidFile, pid_file.bytes == content.as_bytes());
                 check(Aspect::PidFileLock, pid_file.locked || !lives_on);
-                let mode = match self.scene {
-                    Scene::Untidy => 0o644,
-                    _ => 0o640,
-                };
-                check(Aspect::PidFileMode, pid_file.mode == mode);
+                check(Aspect::PidFileMode, pid_file.mode == 0o640);
                 let (uid, gid) = (initial.uid.expect("see it"), initial.gid.expect("see it"));
                 let owner = match self.scene {
                     Scene::OfRoot => (TEST_USER_ID, TEST_USER_ID),
@@ -2141,6 +2174,23 @@ fn an_orphan_that_nothing_names_leaves_an_empty_pid_file_when_it_is_killed() {
     let run = start.launch(&[]);
     assert_eq!(run.launcher_error().kind, "IntermediateExited");
     start.assert_cleared(&run);
+}
+
+/// A limit on descriptors on their way, say, keeps the launcher from having any. It
+/// has to know that the intermediate takes seconds to end a daemon all the same.
+fn a_late_daemon_is_killed_though_nothing_could_be_handed_over() {
+    let mut start = Start::new(Scene::Late);
+    let ignored = (libc::SIGTERM, Disposition::Ignore);
+    start.scenario = (start.scenario).from_state(|state| state.dispositions.push(ignored));
+    let run = start.launch(&[Fault {
+        process: Victim::Intermediate,
+        call: "sendmsg(pair 1)".to_owned(),
+        occurrence: 0,
+        how: How::Errno(libc::ETOOMANYREFS),
+        always: false,
+    }]);
+    assert_eq!(run.launcher_error().kind, "StartupTimeout");
+    run.assert_nothing_left();
 }
 
 // --- Look-ups ----------------------------------------------------------------

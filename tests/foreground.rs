@@ -317,6 +317,9 @@ fn a_failure_to_get_ready_ends_the_process() {
     run.observe();
     let pid_file = run.pid_file().unwrap();
     assert!(pid_file.bytes.is_empty() && !pid_file.locked);
+    run.exit(0);
+    let text = "the daemon is not ready: its readiness was dropped unused\n";
+    run.launcher().assert().code(0).stderr(text);
 }
 
 // --- Notification ------------------------------------------------------------

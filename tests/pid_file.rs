@@ -2,6 +2,7 @@
 //! and nobody is harmed by what others have put in its place.
 
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write as _;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::os::unix::net::UnixListener;
@@ -9,6 +10,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tester::config::{Entry, ErrorText, Fallible, Life, Step};
 use tester::control::Message;
@@ -20,7 +22,8 @@ fn main() -> ExitCode {
     suite(&[
         case!(it_contains_the_pid_and_a_line_feed),
         case!(its_mode_is_644_less_the_umask),
-        case!(write_permission_of_others_is_removed),
+        case!(a_file_that_others_can_write_to_is_replaced),
+        case!(where_it_cannot_be_replaced_others_lose_the_permission, needs Root),
         case!(other_permissions_of_an_existing_file_stay),
         case!(a_relative_path_starts_at_the_working_directory),
         case!(it_is_close_on_exec_and_no_standard_stream),
@@ -70,6 +73,8 @@ fn main() -> ExitCode {
         case!(a_folder_that_is_none_is_told),
         case!(a_nul_in_its_path_is_refused),
         case!(a_prober_never_fails_a_start),
+        case!(a_prober_that_stays_is_waited_for_a_second),
+        case!(a_start_that_has_failed_does_not_clear_the_next_ones_file),
         case!(a_failing_first_step_makes_no_file),
         case!(too_few_descriptors_leave_no_content_and_no_lock),
         case!(a_failing_change_of_owner_leaves_an_empty_file),
@@ -202,13 +207,33 @@ fn its_mode_is_644_less_the_umask() {
     }
 }
 
-fn write_permission_of_others_is_removed() {
+/// Whoever has opened it before can write to it still.
+fn a_file_that_others_can_write_to_is_replaced() {
     for mode in [0o666, 0o660, 0o606, 0o777] {
         let (scenario, path) = with_pid_file();
         fs::write(&path, "").unwrap();
         set_mode(&path, mode);
+        let mut opened = OpenOptions::new().write(true).open(&path).unwrap();
+        let run = scenario.umask(0_u32).start();
+        opened.write_all(b"4242").unwrap();
+        assert_eq!(run.pid_file().unwrap().mode, 0o644);
+        assert_holds(&run);
+    }
+}
+
+/// In a folder of root's.
+fn where_it_cannot_be_replaced_others_lose_the_permission() {
+    for mode in [0o666, 0o660, 0o606, 0o777] {
+        let scenario = scenario!().as_user(UID, GID).pid_file("run/daemon.pid");
+        let path = scenario.create_folder("run").join("daemon.pid");
+        fs::write(&path, "").unwrap();
+        give_to(&path, UID);
+        set_mode(&path, mode);
+        let inode = fs::metadata(&path).unwrap().ino();
         let run = scenario.umask(0_u32).start();
         assert_eq!(run.pid_file().unwrap().mode, mode & !0o022);
+        assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+        assert_holds(&run);
     }
 }
 
@@ -723,6 +748,33 @@ impl Drop for Until<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+fn a_prober_that_stays_is_waited_for_a_second() {
+    let (scenario, path) = with_pid_file();
+    fs::write(&path, "4242\n").unwrap();
+    let prober = File::open(&path).unwrap();
+    sys::flock(prober.as_fd(), libc::LOCK_SH).unwrap();
+    let began = Instant::now();
+    let error = fail_beside(&scenario);
+    assert_eq!(error.kind, format!("LockPidfile({})", libc::EWOULDBLOCK));
+    assert!(began.elapsed() >= Duration::from_secs(1));
+}
+
+/// Each of its processes does so, but only if no other one has.
+fn a_start_that_has_failed_does_not_clear_the_next_ones_file() {
+    let (scenario, _) = with_pid_file();
+    let failing = scenario.clone().chroot("missing");
+    let run = failing.privileged_action([Step::Hold]).launch();
+    let (daemon, intermediate) = (run.held().pid, run.held().ppid);
+    sys::kill(intermediate, libc::SIGSTOP).unwrap();
+    run.proceed();
+    run.wait_until_ended(daemon);
+    let next = scenario.start();
+    sys::kill(intermediate, libc::SIGCONT).unwrap();
+    run.launcher_error();
+    run.wait_until_all_ended();
+    assert_holds(&next);
 }
 
 fn a_prober_never_fails_a_start() {

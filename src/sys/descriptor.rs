@@ -11,6 +11,12 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+// Where glibc has two, the other one knows no inode of more than 32 bits.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+use libc::{fstat, fstatat, stat};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use libc::{fstat64 as fstat, fstatat64 as fstatat, stat64 as stat};
+
 use super::{Errno, Gid, Uid, check, uninterrupted, without_signal_of_file_size};
 
 const FIRST_AFTER_STREAMS: RawFd = 3;
@@ -25,11 +31,10 @@ pub(crate) struct FileId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
     Regular,
-    Directory,
-    SymbolicLink,
     Fifo,
-    Socket,
     Device,
+    /// Mostly what cannot be opened.
+    Other,
 }
 
 /// What stat(2) tells.
@@ -45,7 +50,7 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    fn of(stat: &libc::stat) -> Self {
+    fn of(stat: &stat) -> Self {
         Self {
             id: FileId {
                 device: stat.st_dev as u64,
@@ -53,11 +58,9 @@ impl Attributes {
             },
             kind: match stat.st_mode & libc::S_IFMT {
                 libc::S_IFREG => FileKind::Regular,
-                libc::S_IFDIR => FileKind::Directory,
-                libc::S_IFLNK => FileKind::SymbolicLink,
                 libc::S_IFIFO => FileKind::Fifo,
-                libc::S_IFSOCK => FileKind::Socket,
-                _ => FileKind::Device,
+                libc::S_IFCHR | libc::S_IFBLK => FileKind::Device,
+                _ => FileKind::Other,
             },
             links: stat.st_nlink as u64,
             owner: Uid(stat.st_uid),
@@ -217,11 +220,25 @@ pub(crate) fn close_number(descriptor: RawFd) -> bool {
     closed != Err(libc::EBADF)
 }
 
+/// Closes a number if it is still of this file, so that it is not another value's
+/// by now. Async-signal-safe.
+pub(crate) fn close_if_of(descriptor: RawFd, file: FileId) {
+    let mut stat = MaybeUninit::zeroed();
+    // SAFETY: `stat` is valid for writes of its size.
+    if check(unsafe { fstat(descriptor, stat.as_mut_ptr()) }).is_err() {
+        return;
+    }
+    // SAFETY: fstat succeeded, and has filled it in.
+    if Attributes::of(unsafe { stat.assume_init_ref() }).id == file {
+        close_number(descriptor);
+    }
+}
+
 /// fstat(2). Async-signal-safe.
 pub(crate) fn attributes(descriptor: BorrowedFd<'_>) -> Result<Attributes, Errno> {
     let mut stat = MaybeUninit::zeroed();
     // SAFETY: `stat` is valid for writes of its size.
-    check(unsafe { libc::fstat(descriptor.as_raw_fd(), stat.as_mut_ptr()) })?;
+    check(unsafe { fstat(descriptor.as_raw_fd(), stat.as_mut_ptr()) })?;
     // SAFETY: fstat succeeded, and has filled it in.
     Ok(Attributes::of(unsafe { stat.assume_init_ref() }))
 }
@@ -232,7 +249,7 @@ pub(crate) fn attributes_at(directory: Directory<'_>, path: &CStr) -> Result<Att
     // SAFETY: `path` is a C string that outlives the call, and `stat` is
     // valid for writes of its size.
     check(unsafe {
-        libc::fstatat(
+        fstatat(
             directory.raw(),
             path.as_ptr(),
             stat.as_mut_ptr(),
@@ -247,6 +264,12 @@ pub(crate) fn attributes_at(directory: Directory<'_>, path: &CStr) -> Result<Att
 pub(crate) fn unlink(path: &CStr) -> Result<(), Errno> {
     // SAFETY: `path` is a C string that outlives the call.
     check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
+}
+
+/// unlinkat(2). Async-signal-safe.
+pub(crate) fn unlink_at(directory: Directory<'_>, path: &CStr) -> Result<(), Errno> {
+    // SAFETY: `path` is a C string that outlives the call.
+    check(unsafe { libc::unlinkat(directory.raw(), path.as_ptr(), 0) }).map(drop)
 }
 
 /// fchmod(2). Async-signal-safe.
@@ -436,6 +459,17 @@ pub(crate) fn send(
     bytes: &[u8],
     descriptors: [Option<BorrowedFd<'_>>; CARRIED],
 ) -> Result<usize, Errno> {
+    send_while(|| true, socket, bytes, descriptors)
+}
+
+/// The same, but given up with `EINTR` if a signal interrupts it when it is to be:
+/// a time limit of the socket's counts from the beginning each time.
+pub(crate) fn send_while(
+    mut goes_on: impl FnMut() -> bool,
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: [Option<BorrowedFd<'_>>; CARRIED],
+) -> Result<usize, Errno> {
     let mut part = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
@@ -471,14 +505,15 @@ pub(crate) fn send(
             unsafe { slot.write_unaligned(descriptor.as_raw_fd()) };
         }
     }
-    // SAFETY: the message points to `part`, `bytes` and `control`, which
-    // outlive the call.
-    match uninterrupted(|| unsafe {
-        libc::sendmsg(socket.as_raw_fd(), &raw const message, NO_SIGPIPE)
-    }) {
-        // To try again could go on for ever.
-        Ok(0) => Err(libc::EIO),
-        sent => sent.map(|sent| sent as usize),
+    loop {
+        // SAFETY: the message points to `part`, `bytes` and `control`, which
+        // outlive the call.
+        match check(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, NO_SIGPIPE) }) {
+            Err(libc::EINTR) if goes_on() => {}
+            // To try again could go on for ever.
+            Ok(0) => return Err(libc::EIO),
+            sent => return sent.map(|sent| sent as usize),
+        }
     }
 }
 

@@ -63,32 +63,50 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     }
 }
 
+/// Of <linux/stat.h>, for statx(2), which the C library may be too old for: glibc
+/// has it since 2.28, musl since 1.2.5.
+const AT_STATX_DONT_SYNC: libc::c_int = 0x4000;
+const STATX_INO: libc::c_uint = 0x100;
+
+/// `struct statx`, as far as it is read.
+#[derive(Default)]
+#[repr(C)]
+struct Statx {
+    _up_to_mode: [u64; 4],
+    inode: u64,
+    _up_to_times: [u64; 3],
+    _times: [u64; 8],
+    _special_device: [u32; 2],
+    device_major: u32,
+    device_minor: u32,
+    _others: [u64; 14],
+}
+
+const _: () = assert!(size_of::<Statx>() == 0x100);
+
 /// statx(2), of what is known without asking the file system: it may be a
 /// server that does not answer, and which files the process has open is its
 /// own choice. stat(2) before Linux 4.11, or where a sandbox forbids it.
 fn file_behind(link: &Path) -> io::Result<FileId> {
     let path = CString::new(link.as_os_str().as_bytes())?;
-    let mut status = MaybeUninit::<libc::statx>::zeroed();
+    let mut status = Statx::default();
     // SAFETY: `path` is a C string that outlives the call, and `status` is
-    // valid for writes of its size.
+    // valid for writes of its size, which is that of the kernel's.
     let returned = uninterrupted(|| unsafe {
-        libc::statx(
+        libc::syscall(
+            libc::SYS_statx,
             libc::AT_FDCWD,
             path.as_ptr(),
-            libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT,
-            libc::STATX_INO,
-            status.as_mut_ptr(),
-        )
+            AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT,
+            STATX_INO,
+            &raw mut status,
+        ) as libc::c_int
     });
     match returned {
-        Ok(_) => {
-            // SAFETY: statx succeeded; and all zeroes was valid before.
-            let status = unsafe { status.assume_init_ref() };
-            Ok(FileId {
-                device: libc::makedev(status.stx_dev_major, status.stx_dev_minor) as u64,
-                inode: status.stx_ino,
-            })
-        }
+        Ok(_) => Ok(FileId {
+            device: libc::makedev(status.device_major, status.device_minor) as u64,
+            inode: status.inode,
+        }),
         Err(libc::ENOSYS | libc::EPERM) => {
             let status = fs::metadata(link)?;
             Ok(FileId {

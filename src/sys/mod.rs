@@ -80,8 +80,8 @@ pub(crate) type Errno = libc::c_int;
 /// The error numbers that the crate itself decides on or returns.
 pub(crate) mod errno {
     pub(crate) use libc::{
-        EAGAIN, ECONNRESET, EEXIST, EINVAL, EISDIR, ELOOP, EMLINK, ENOBUFS, ENOENT, ENOMEM,
-        ENOTCONN, EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
+        EAGAIN, ECONNRESET, EEXIST, EINVAL, ELOOP, EMLINK, ENOBUFS, ENOENT, ENOMEM, ENOTCONN,
+        EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
     };
 }
 

@@ -354,6 +354,8 @@ pub struct AnotherStart {
     pub close_inherited_fds: bool,
     /// `foreground`
     pub foreground: bool,
+    /// Whether a worker of the process starts it, and then ends.
+    pub in_worker: bool,
 }
 
 /// How a readiness is used.

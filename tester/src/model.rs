@@ -1009,19 +1009,7 @@ impl Start<'_> {
                 if !self.me.may(folder, WRITE | EXECUTE) {
                     return Err(refused(libc::EACCES));
                 }
-                let inherits_group = folder.mode() & 0o2000 != 0 || !cfg!(target_os = "linux");
-                self.pid_file = Some(PidFileForeseen {
-                    bytes: Vec::new(),
-                    is_pid: false,
-                    mode: 0o644 & !self.process.umask.expect("just set"),
-                    uid: self.me.uid.effective,
-                    gid: match inherits_group {
-                        true => folder.gid(),
-                        false => self.me.gid.effective,
-                    },
-                    place: None,
-                    locked: true,
-                });
+                self.pid_file = Some(self.new_pid_file(folder));
             }
             Some(file) => {
                 if file.is_symlink() {
@@ -1069,19 +1057,50 @@ impl Start<'_> {
                         "other users can write to it, and that cannot be changed",
                     ));
                 }
-                self.pid_file = Some(PidFileForeseen {
-                    bytes: Vec::new(),
-                    is_pid: false,
-                    mode: file.mode() & 0o7777 & !0o022,
-                    uid: file.uid(),
-                    gid: file.gid(),
-                    place: Some(place(file)),
-                    locked: true,
+                let is_replaced = file.mode() & 0o022 != 0 && self.may_remove(file, folder);
+                self.pid_file = Some(match folder.reach(&self.me) {
+                    Ok(folder) if is_replaced => self.new_pid_file(folder),
+                    _ => PidFileForeseen {
+                        bytes: Vec::new(),
+                        is_pid: false,
+                        mode: file.mode() & 0o7777 & !0o022,
+                        uid: file.uid(),
+                        gid: file.gid(),
+                        place: Some(place(file)),
+                        locked: true,
+                    },
                 });
             }
         }
         self.opened.push(Opened::PidFile);
         Ok(())
+    }
+
+    fn new_pid_file(&self, folder: &Metadata) -> PidFileForeseen {
+        let inherits_group = folder.mode() & 0o2000 != 0 || !cfg!(target_os = "linux");
+        PidFileForeseen {
+            bytes: Vec::new(),
+            is_pid: false,
+            mode: 0o644 & !self.process.umask.expect("just set"),
+            uid: self.me.uid.effective,
+            gid: match inherits_group {
+                true => folder.gid(),
+                false => self.me.gid.effective,
+            },
+            place: None,
+            locked: true,
+        }
+    }
+
+    /// unlink(2): in a folder with the sticky bit only what, or whose folder, is
+    /// one's own.
+    fn may_remove(&self, file: &Metadata, folder: &Way) -> bool {
+        folder.reach(&self.me).is_ok_and(|folder| {
+            let own = [file.uid(), folder.uid()].contains(&self.me.uid.effective);
+            let is_sticky = folder.mode() & 0o1000 != 0;
+            self.me.may(folder, WRITE | EXECUTE)
+                && (!is_sticky || own || self.me.has(Right::FileOwner))
+        })
     }
 
     /// What the launcher can verify: the holder is whoever runs the tests.

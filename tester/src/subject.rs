@@ -576,8 +576,22 @@ fn obey(mut guard: Option<PidFileGuard>) -> ! {
     }
 }
 
-/// Starts a daemon from this one. True in the other.
+/// Starts a daemon from this one, or a worker of it. True in the other.
 fn start_another(start: &AnotherStart) -> bool {
+    if !start.in_worker {
+        return start_another_here(start);
+    }
+    match expect(sys::fork(), "fork") {
+        Some(worker) => {
+            expect(sys::wait_for_child(worker), "wait for the worker");
+            false
+        }
+        None if start_another_here(start) => true,
+        None => sys::exit_at_once(0),
+    }
+}
+
+fn start_another_here(start: &AnotherStart) -> bool {
     let mut daemonize = Daemonize::new().foreground(start.foreground);
     if let Some(path) = &start.pid_file {
         daemonize = daemonize.pid_file(path.to_path());
