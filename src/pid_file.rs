@@ -225,9 +225,9 @@ impl PidFile {
                 Err(self.error(io::ErrorKind::InvalidData, text))
             }
             Err(errno) => {
-                let text = format!("process {} cannot be verified", pid.number());
-                let kind = io::Error::from_raw_os_error(errno).kind();
-                Err(self.error(kind, text))
+                let error = io::Error::from_raw_os_error(errno);
+                let text = format!("process {} cannot be verified: {error}", pid.number());
+                Err(self.error(error.kind(), text))
             }
         }
     }

@@ -20,7 +20,7 @@ use tester::config::{
 };
 use tester::control::{Command as Told, Message};
 use tester::report::Report;
-use tester::sys::{self, ProcessHandle};
+use tester::sys::{self, ProcessHandle, Resource};
 use tester::{Run, Scenario, case, scenario, suite};
 
 fn main() -> ExitCode {
@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         case!(stop_kills_what_does_not_listen),
         case!(stop_kills_a_daemon_that_has_removed_its_folder),
         case!(nobody_runs_in_a_folder_that_is_gone),
+        case!(a_lack_of_descriptors_makes_no_daemon_one_that_has_ended, needs Root, Linux),
         case!(stop_waits_for_what_takes_its_time_to_die),
         case!(stop_is_patient_beyond_what_the_clock_can_count_to),
         case!(stop_waits_for_the_lock),
@@ -443,6 +444,43 @@ fn nobody_runs_in_a_folder_that_is_gone() {
     assert_eq!(pid_file.running().unwrap(), None);
     assert!(!pid_file.signal(libc::SIGTERM).unwrap());
     assert!(!pid_file.stop(PATIENCE).unwrap());
+    run.observe();
+}
+
+/// Of what is looked at in turn, each may be what there is no descriptor left for.
+fn a_lack_of_descriptors_makes_no_daemon_one_that_has_ended() {
+    /// How many are left, set where this runs.
+    const LEFT: &str = "TESTER_DESCRIPTORS_LEFT";
+    const MOST: usize = 6;
+
+    if let Ok(left) = std::env::var(LEFT) {
+        let left: usize = left.parse().unwrap();
+        let pid_file = PidFile::at(std::env::var("TESTER_PID_FILE").unwrap());
+        sys::limit(Resource::Descriptors, 64).unwrap();
+        let mut all: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        all.truncate(all.len() - left);
+        match pid_file.signal(0) {
+            Ok(is_running) => assert!(is_running && left > 1),
+            Err(error) => {
+                let lack = io::Error::from_raw_os_error(libc::EMFILE).to_string();
+                assert!(error.to_string().ends_with(&lack), "{error}");
+                assert!(left < MOST, "{left} are not enough");
+            }
+        }
+        return;
+    }
+    // Another user's, so that root asks whose the process is, too.
+    let scenario = daemon().as_user(65534, 65534);
+    let run = scenario.start();
+    for left in 0..=MOST {
+        let mut again =
+            suite::again("a_lack_of_descriptors_makes_no_daemon_one_that_has_ended").unwrap();
+        let path = scenario.pid_file_path().unwrap();
+        again
+            .env("TESTER_PID_FILE", path)
+            .env(LEFT, left.to_string());
+        again.assert().success();
+    }
     run.observe();
 }
 

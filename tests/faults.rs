@@ -2182,6 +2182,7 @@ fn a_late_daemon_is_killed_though_nothing_could_be_handed_over() {
     let mut start = Start::new(Scene::Late);
     let ignored = (libc::SIGTERM, Disposition::Ignore);
     start.scenario = (start.scenario).from_state(|state| state.dispositions.push(ignored));
+    start.scenario.config.options.reset_signals = false;
     let run = start.launch(&[Fault {
         process: Victim::Intermediate,
         call: "sendmsg(pair 1)".to_owned(),
