@@ -142,14 +142,10 @@ impl PidFile {
         // Once for both signals: a daemon that is asked to end may remove its folder
         // long before it does.
         match self.refuse_what_others_chose(&running) {
-            Ok(()) => {
-                running.signal(Signal::TERMINATE)?;
-            }
-            // It has ended meanwhile, which is what was wanted.
-            Err(error) if error.raw_os_error() == Some(errno::ESRCH) => {}
             Err(error) if is_gone(&error) => return Ok(false),
-            Err(error) => return Err(error),
+            allowed => allowed?,
         }
+        running.signal(Signal::TERMINATE)?;
         if !running.ends_by(patience_ends) {
             running.signal(Signal::KILL)?;
             if !running.ends_by(Instant::now() + LAST_PATIENCE) {
