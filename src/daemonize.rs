@@ -711,7 +711,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// It is ended here only after
     /// [`PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained), when the time
     /// is up or the launcher gone, and a second after its
-    /// [`Readiness`](crate::Readiness) was dropped.
+    /// [`Readiness`] was dropped.
     ///
     /// # Safety
     ///
