@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tester::config::{Bytes, Deferral, Disposition, Entry, Foreground, ReadinessUse, Step, Stream};
+use tester::control::Message;
 use tester::crash::Victim;
 use tester::{Scenario, case, scenario, suite, sys};
 
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
         case!(a_stopped_intermediate_does_not_outlast_the_time),
         case!(an_intermediate_that_is_stopped_at_any_call_does_not_outlast_the_time, needs Stepping),
         case!(an_intermediate_that_cannot_be_ended_does_not_outlast_the_time, needs Stepping),
+        case!(an_intermediate_that_takes_long_to_end_is_reaped, needs Stepping),
         case!(a_stopped_daemon_does_not_outlast_the_time),
         case!(who_waits_leaves_the_processor_to_others, needs Linux),
         case!(who_waits_for_a_stopped_intermediate_leaves_the_processor_to_others, needs Linux),
@@ -62,7 +64,7 @@ fn the_time_counts_before_there_is_a_daemon() {
     assert!(began.elapsed() < TIME + MUCH_MORE);
     // Nothing of a daemon has begun, and the file is as it was.
     let frames = run.messages();
-    let is_observed = |message: &_| matches!(message, tester::control::Message::Observed(_));
+    let is_observed = |message: &_| matches!(message, Message::Observed(_));
     assert!(!frames.iter().any(|frame| is_observed(&frame.message)));
     assert_eq!(std::fs::read(&path).unwrap(), b"4242\n");
 }
@@ -144,6 +146,23 @@ fn an_intermediate_that_cannot_be_ended_does_not_outlast_the_time() {
     drop(detained);
     run.wait_until_ended(intermediate);
     run.assert_nothing_left_but(&[intermediate]);
+}
+
+fn an_intermediate_that_takes_long_to_end_is_reaped() {
+    let mut scenario = scenario!().startup_timeout(TIME);
+    scenario.config.report_afterwards = true;
+    let run = scenario.privileged_action([Step::Hold]).launch();
+    let intermediate = run.held().ppid;
+    sys::kill(intermediate, libc::SIGSTOP).unwrap();
+    let detained = sys::detain(intermediate).unwrap();
+    detained.wait_until_killed().unwrap();
+    run.assert_launcher_waits();
+    drop(detained);
+    run.launcher_error();
+    run.wait_until_all_ended();
+    let frames = run.messages();
+    let unreaped = Message::Unreaped(intermediate);
+    assert!(!frames.iter().any(|frame| frame.message == unreaped));
 }
 
 fn a_stopped_daemon_does_not_outlast_the_time() {

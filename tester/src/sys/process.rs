@@ -326,6 +326,18 @@ impl ProcessHandle {
 #[derive(Debug)]
 pub enum Detained {}
 
+#[cfg(not(target_os = "linux"))]
+impl Detained {
+    /// Never called.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn wait_until_killed(&self) -> io::Result<()> {
+        match *self {}
+    }
+}
+
 /// Takes hold of a process, which then cannot end.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Following a start call by call, to send one of its processes a signal at
 //! any of them or to let one fail: ptrace(2).
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::{c_int, c_long, c_void};
 use std::fs::{File, OpenOptions};
@@ -10,7 +11,6 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
-use std::ptr;
 
 use super::process::{MARK, Mark, exit_at_once, fork, kill, signed, unsigned};
 use super::{check, retry};
@@ -341,6 +341,8 @@ fn follow(pid: libc::pid_t) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Detained {
     pid: libc::pid_t,
+    /// Whether it was seen to be on its way out.
+    is_leaving: Cell<bool>,
     /// The kernel knows the thread that traces.
     _not_send: PhantomData<*const ()>,
 }
@@ -356,21 +358,41 @@ pub fn detain(pid: u32) -> io::Result<Detained> {
     request(libc::PTRACE_SEIZE, pid, 0, options)?;
     Ok(Detained {
         pid,
+        is_leaving: Cell::new(false),
         _not_send: PhantomData,
     })
 }
 
+impl Detained {
+    /// Waits until somebody has killed it.
+    ///
+    /// # Errors
+    ///
+    /// Those of waitpid(2).
+    pub fn wait_until_killed(&self) -> io::Result<()> {
+        while !self.is_leaving.get() {
+            let status = self.wait()?;
+            let is_over = !libc::WIFSTOPPED(status);
+            self.is_leaving
+                .set(is_over || status >> 16 == libc::PTRACE_EVENT_EXIT);
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> io::Result<c_int> {
+        let mut status = 0;
+        // SAFETY: the pointer is valid for the call.
+        retry(|| check(unsafe { libc::waitpid(self.pid, &mut status, libc::__WALL) }))?;
+        Ok(status)
+    }
+}
+
 impl Drop for Detained {
     fn drop(&mut self) {
-        let wait = || {
-            // SAFETY: a null status pointer asks for none.
-            retry(|| check(unsafe { libc::waitpid(self.pid, ptr::null_mut(), libc::__WALL) }))
-        };
-        // On its way out, then gone.
         let _ = kill(unsigned(self.pid), libc::SIGKILL)
-            .and_then(|()| wait())
-            .and_then(|_| request(libc::PTRACE_CONT, self.pid, 0, 0))
-            .and_then(|_| wait());
+            .and_then(|()| self.wait_until_killed())
+            .and_then(|()| request(libc::PTRACE_CONT, self.pid, 0, 0))
+            .and_then(|_| self.wait());
     }
 }
 
