@@ -17,7 +17,8 @@ static HELD: Mutex<Vec<Held>> = Mutex::new(Vec::new());
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Held {
     descriptor: RawFd,
-    /// By which another process's copy is told from what has its number by now.
+    /// By which a copy is told from what has its number by now. Unknown where
+    /// fstat(2) has failed.
     file: Option<FileId>,
     process: Process,
 }
@@ -28,22 +29,14 @@ fn held() -> MutexGuard<'static, Vec<Held>> {
 
 /// While this lives nobody changes them, so that a copy of the process does not
 /// find them locked for ever.
-pub(crate) struct Frozen {
-    held: MutexGuard<'static, Vec<Held>>,
-    process: Process,
-}
+pub(crate) struct Frozen(MutexGuard<'static, Vec<Held>>);
 
 impl Frozen {
-    /// Closes the copies that a child of the process has that has frozen them.
-    /// Async-signal-safe.
+    /// Closes the copies that a child of this process has. Async-signal-safe.
     pub(crate) fn close_copies(&self) {
-        for one in &*self.held {
-            match one.file {
-                _ if one.process == self.process => {
-                    sys::close_number(one.descriptor);
-                }
-                Some(file) => sys::close_if_of(one.descriptor, file),
-                None => {}
+        for one in &*self.0 {
+            if let Some(file) = one.file {
+                sys::close_if_of(one.descriptor, file);
             }
         }
     }
@@ -57,10 +50,7 @@ pub(crate) fn freeze() -> Frozen {
 
     let mut held = held();
     held.reserve(OF_ONE_START);
-    Frozen {
-        held,
-        process: Process::current(),
-    }
+    Frozen(held)
 }
 
 /// From now on this process holds it, as it may have done before.

@@ -104,12 +104,8 @@ impl PidFile {
     /// user's: whoever can make a pid file can name any process in it.
     pub fn signal(&self, signal: i32) -> io::Result<bool> {
         match self.find()? {
-            Some(running) => match self.refuse_what_others_chose(&running) {
-                Ok(()) => running.signal(Signal(signal)),
-                Err(error) if is_gone(&error) => Ok(false),
-                Err(error) => Err(error),
-            },
-            None => Ok(false),
+            Some(running) if self.is_to_be_signalled(&running)? => running.signal(Signal(signal)),
+            _ => Ok(false),
         }
     }
 
@@ -141,9 +137,8 @@ impl PidFile {
         };
         // Once for both signals: a daemon that is asked to end may remove its folder
         // long before it does.
-        match self.refuse_what_others_chose(&running) {
-            Err(error) if is_gone(&error) => return Ok(false),
-            allowed => allowed?,
+        if !self.is_to_be_signalled(&running)? {
+            return Ok(false);
         }
         running.signal(Signal::TERMINATE)?;
         if !running.ends_by(patience_ends) {
@@ -228,6 +223,18 @@ impl PidFile {
         }
     }
 
+    /// False where it has ended meanwhile; or where the folder is gone, so that by
+    /// this path nobody is running any more.
+    fn is_to_be_signalled(&self, running: &Running) -> io::Result<bool> {
+        match self.refuse_what_others_chose(running) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.raw_os_error(), Some(errno::ENOENT | errno::ESRCH)) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     fn refuse_what_others_chose(&self, running: &Running) -> io::Result<()> {
         if sys::effective_user() != Uid::ROOT {
             return Ok(());
@@ -301,12 +308,6 @@ impl Running {
         }
         true
     }
-}
-
-/// Whether the folder is gone, so that by this path nobody is running any more;
-/// or the process.
-fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(errno::ENOENT | errno::ESRCH))
 }
 
 fn is_starting(error: &io::Error) -> bool {

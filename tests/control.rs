@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         case!(stop_kills_what_does_not_listen),
         case!(stop_kills_a_daemon_that_has_removed_its_folder),
         case!(nobody_runs_in_a_folder_that_is_gone),
+        case!(a_folder_that_comes_and_goes_is_no_failure),
         case!(a_lack_of_descriptors_makes_no_daemon_one_that_has_ended, needs Root, Linux),
         case!(stop_waits_for_what_takes_its_time_to_die),
         case!(stop_is_patient_beyond_what_the_clock_can_count_to),
@@ -444,6 +445,41 @@ fn nobody_runs_in_a_folder_that_is_gone() {
     assert_eq!(pid_file.running().unwrap(), None);
     assert!(!pid_file.signal(libc::SIGTERM).unwrap());
     assert!(!pid_file.stop(PATIENCE).unwrap());
+    run.observe();
+}
+
+fn a_folder_that_comes_and_goes_is_no_failure() {
+    const TRIES: u32 = 300;
+
+    let scenario = scenario!().pid_file("run/daemon.pid");
+    let (folder, away) = (scenario.create_folder("run"), scenario.path("away"));
+    let run = scenario.start();
+    let over = AtomicBool::new(false);
+    let errors = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                fs::rename(&folder, &away).unwrap();
+                fs::rename(&away, &folder).unwrap();
+            }
+        });
+        let pid_file = pid_file(&scenario);
+        let deadline = Instant::now() + PATIENCE;
+        let (mut there, mut gone, mut errors) = (0, 0, Vec::new());
+        // Until it was met often, both ways.
+        while there + gone < TRIES || there == 0 || gone == 0 {
+            match pid_file.signal(0) {
+                Ok(true) => there += 1,
+                Ok(false) => gone += 1,
+                Err(error) => errors.push(error),
+            }
+            if Instant::now() > deadline {
+                break;
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+        errors
+    });
+    assert!(errors.is_empty(), "{errors:?}");
     run.observe();
 }
 
