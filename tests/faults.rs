@@ -498,7 +498,6 @@ fn all_rows() -> Vec<Row> {
         launcher("socketpair")
             .up_to(2)
             .errnos(&SOCKETS, Fails("Channel")),
-        launcher("getpid").never_fails(NO_ERRORS),
         launcher("fcntl(closed, F_GETFD)").never_fails("that it fails is what is asked"),
         launcher("fcntl(/proc, F_GETFD)").never_fails(NO_ERRORS),
         launcher("sigprocmask").never_fails(NO_ERRORS),
