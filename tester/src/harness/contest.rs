@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
 use std::thread;
@@ -32,6 +32,17 @@ pub struct Contest {
     meddlers: Vec<(Meddling, Option<u32>)>,
 }
 
+/// What has happened in a contest.
+#[derive(Debug)]
+pub struct Contested {
+    /// What the contenders told, in order.
+    pub frames: Vec<Frame>,
+    /// Whom the probe has found.
+    pub found: BTreeSet<u32>,
+    /// Whether each meddler has done what it was there for, once at least.
+    pub all_have_meddled: bool,
+}
+
 impl Contest {
     /// Contenders that run `binary`, the tester, for the pid file at `path`.
     pub fn new(binary: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
@@ -57,13 +68,13 @@ impl Contest {
         self
     }
 
-    /// Lets 32 contenders run; returns what they told, in order, when all
-    /// have ended, and whom `probe`, which is called all the while, has found.
+    /// Lets 32 contenders run, until all have ended. `probe` is called all the
+    /// while.
     ///
     /// # Panics
     ///
     /// When they cannot be run, or do not end.
-    pub fn run(&self, probe: impl Fn() -> Option<u32> + Sync) -> (Vec<Frame>, BTreeSet<u32>) {
+    pub fn run(&self, probe: impl Fn() -> Option<u32> + Sync) -> Contested {
         const CONTENDERS: usize = 32;
         let time = duration();
         let mut crowd = Crowd {
@@ -105,11 +116,15 @@ impl Contest {
             });
             let frames = listen(ours, Instant::now() + time + DEADLINE * slowness());
             drop(over);
-            for meddler in &mut crowd.children[..meddlers] {
-                let status = meddler.wait().expect("wait for a meddler");
-                assert!(status.success(), "a meddler has done nothing: {status}");
+            let statuses: Vec<_> = crowd.children[..meddlers]
+                .iter_mut()
+                .map(|meddler| meddler.wait().expect("wait for a meddler"))
+                .collect();
+            Contested {
+                frames,
+                found: prober.join().expect("the probe does not panic"),
+                all_have_meddled: statuses.iter().all(ExitStatus::success),
             }
-            (frames, prober.join().expect("the probe does not panic"))
         })
     }
 

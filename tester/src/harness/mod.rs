@@ -29,7 +29,7 @@ mod scenario;
 
 use std::time::Duration;
 
-pub use contest::Contest;
+pub use contest::{Contest, Contested};
 pub use files::{Files, SeenFile};
 pub use journal::Launcher;
 pub use manager::Manager;
