@@ -1969,8 +1969,16 @@ fn judge_reports(judge: &mut Judge, before: &Report, prediction: &Prediction, ou
         afterwards.len(),
     );
     let intermediate = intermediate(prediction, &observed, &afterwards);
-    // A closure's children are nobody's but the caller's.
-    unreaped.retain(|&child| [outcome.daemon(), intermediate].contains(&Some(child)));
+    // A closure's children are the caller's to reap, and so is a daemon in which the
+    // library has returned.
+    let has_returned = |child| {
+        let mut frames = outcome.frames.iter().filter(|frame| frame.sender == child);
+        frames.any(|frame| matches!(frame.message, Message::Daemon(_) | Message::DaemonFailed(_)))
+    };
+    unreaped.retain(|&child| {
+        let is_ours = [outcome.daemon(), intermediate].contains(&Some(child));
+        is_ours && !has_returned(child)
+    });
     judge.compare("unreaped", [0; 0].as_slice(), unreaped.as_slice());
     let all = reports.iter().zip(observed);
     let all = all.chain(prediction.afterwards.iter().zip(afterwards));
