@@ -321,20 +321,22 @@ impl ProcessHandle {
     }
 }
 
-/// Never made: see `detain`.
+/// Never made: see [`detain`].
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
-pub enum Detained {}
+pub struct Detained {
+    _never: (),
+}
 
 #[cfg(not(target_os = "linux"))]
 impl Detained {
-    /// Never called.
+    /// Waits until somebody has killed it.
     ///
     /// # Errors
     ///
-    /// None.
+    /// `Unsupported`.
     pub fn wait_until_killed(&self) -> io::Result<()> {
-        match *self {}
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
