@@ -411,7 +411,7 @@ impl OpenPidFile {
             sys::attributes_at(Directory::Working, path).is_ok_and(|there| there.id == open.id)
         });
         if is_at_path {
-            let _ = sys::unlink(path);
+            let _ = sys::unlink_at(Directory::Working, path);
         }
     }
 

@@ -223,22 +223,21 @@ pub(crate) fn close_number(descriptor: RawFd) -> bool {
 /// Closes a number if it is still of this file, so that it is not another value's
 /// by now. Async-signal-safe.
 pub(crate) fn close_if_of(descriptor: RawFd, file: FileId) {
-    let mut stat = MaybeUninit::zeroed();
-    // SAFETY: `stat` is valid for writes of its size.
-    if check(unsafe { fstat(descriptor, stat.as_mut_ptr()) }).is_err() {
-        return;
-    }
-    // SAFETY: fstat succeeded, and has filled it in.
-    if Attributes::of(unsafe { stat.assume_init_ref() }).id == file {
+    if attributes_of_number(descriptor).is_ok_and(|found| found.id == file) {
         close_number(descriptor);
     }
 }
 
 /// fstat(2). Async-signal-safe.
 pub(crate) fn attributes(descriptor: BorrowedFd<'_>) -> Result<Attributes, Errno> {
+    attributes_of_number(descriptor.as_raw_fd())
+}
+
+fn attributes_of_number(descriptor: RawFd) -> Result<Attributes, Errno> {
     let mut stat = MaybeUninit::zeroed();
-    // SAFETY: `stat` is valid for writes of its size.
-    check(unsafe { fstat(descriptor.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: `stat` is valid for writes of its size; a number that is not open
+    // fails.
+    check(unsafe { fstat(descriptor, stat.as_mut_ptr()) })?;
     // SAFETY: fstat succeeded, and has filled it in.
     Ok(Attributes::of(unsafe { stat.assume_init_ref() }))
 }
@@ -258,12 +257,6 @@ pub(crate) fn attributes_at(directory: Directory<'_>, path: &CStr) -> Result<Att
     })?;
     // SAFETY: fstatat succeeded, and has filled it in.
     Ok(Attributes::of(unsafe { stat.assume_init_ref() }))
-}
-
-/// unlink(2).
-pub(crate) fn unlink(path: &CStr) -> Result<(), Errno> {
-    // SAFETY: `path` is a C string that outlives the call.
-    check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
 }
 
 /// unlinkat(2). Async-signal-safe.

@@ -1,7 +1,7 @@
 //! The other Unixes, as POSIX has them. What nothing can tell there is said
 //! to be unknown, never guessed.
 
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 
 #[cfg(any(
     target_os = "netbsd",
@@ -11,7 +11,11 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
     target_os = "solaris"
 ))]
 use super::descriptor::{close_number, ranges_between};
-use super::{Errno, FileId, Gid, Pid, Signal, Uid};
+use super::{Errno, FileId, Gid, Pid, Uid};
+
+pub(crate) use super::lacking::{
+    OtherThreads, clear_capabilities, open_process, reap, signal_process,
+};
 
 /// Nothing portable counts threads.
 pub(super) fn lone_thread() -> Option<bool> {
@@ -97,41 +101,5 @@ pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = false;
 
 /// Never called.
 pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
-    Err(libc::ENOSYS)
-}
-
-/// There are no capabilities.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the contract of the platform layer"
-)]
-pub(crate) fn clear_capabilities(_: &OtherThreads) -> Result<bool, Errno> {
-    Ok(true)
-}
-
-/// Rights belong to the process.
-pub(crate) struct OtherThreads;
-
-impl OtherThreads {
-    pub(crate) fn look() -> Self {
-        Self
-    }
-
-    /// None that would have to give up anything by itself.
-    pub(crate) fn run(&self) -> bool {
-        false
-    }
-}
-
-/// No descriptor names a process.
-pub(crate) fn open_process(_: Pid) -> Option<OwnedFd> {
-    None
-}
-
-/// Never called, as [`open_process`] hands none out.
-pub(crate) fn reap(_: BorrowedFd<'_>) {}
-
-/// Never called, as [`open_process`] hands none out.
-pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> {
     Err(libc::ENOSYS)
 }

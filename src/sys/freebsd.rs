@@ -4,11 +4,15 @@
 //! from 15 on it is a supplementary group like the others. The list that the
 //! library sets begins with the target gid, which is right for both.
 
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 use std::{mem, ptr};
 
 use super::descriptor::ranges_between;
-use super::{Errno, FileId, Gid, Pid, Signal, Uid, check};
+use super::{Errno, FileId, Gid, Pid, Uid, check};
+
+pub(crate) use super::lacking::{
+    OtherThreads, clear_capabilities, open_process, reap, signal_process,
+};
 
 /// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. It
 /// does not see another process in the same memory, which only rfork(2) and
@@ -133,29 +137,6 @@ pub(crate) fn has_access_list(_: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// There are no capabilities of this kind: Capsicum's belong to descriptors.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the contract of the platform layer"
-)]
-pub(crate) fn clear_capabilities(_: &OtherThreads) -> Result<bool, Errno> {
-    Ok(true)
-}
-
-/// Rights belong to the process.
-pub(crate) struct OtherThreads;
-
-impl OtherThreads {
-    pub(crate) fn look() -> Self {
-        Self
-    }
-
-    /// None that would have to give up anything by itself.
-    pub(crate) fn run(&self) -> bool {
-        false
-    }
-}
-
 /// procctl(2) `PROC_NO_NEW_PRIVS_CTL`, which FreeBSD 14 brought: `EINVAL`
 /// before.
 pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = true;
@@ -183,17 +164,4 @@ pub(crate) fn close_all_but(kept: &[RawFd], _: &mut [u64]) -> Result<(), Errno> 
         check(unsafe { libc::close_range(first as libc::c_uint, last, 0) })?;
     }
     Ok(())
-}
-
-/// A process descriptor is had by pdfork(2) alone, whose close kills.
-pub(crate) fn open_process(_: Pid) -> Option<OwnedFd> {
-    None
-}
-
-/// Never called, as [`open_process`] hands none out.
-pub(crate) fn reap(_: BorrowedFd<'_>) {}
-
-/// Never called, as [`open_process`] hands none out.
-pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> {
-    Err(libc::ENOSYS)
 }

@@ -4,11 +4,15 @@
 //! `setresuid` and `setresgid` are missing: see reuid.rs.
 //! setgroups(2) takes 16 groups at the most.
 
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 
 #[cfg(target_os = "macos")]
 use super::descriptor::close_number;
-use super::{Errno, FileId, Gid, Pid, Signal, Uid, last_errno};
+use super::{Errno, FileId, Gid, Pid, Uid, last_errno};
+
+pub(crate) use super::lacking::{
+    OtherThreads, clear_capabilities, open_process, reap, signal_process,
+};
 
 /// `proc_pidinfo` (libproc.h) `PROC_PIDTASKINFO` counts the threads of a
 /// process. Known limits: a translated process (Rosetta) has one more than
@@ -222,41 +226,5 @@ pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = false;
 
 /// Never called.
 pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
-    Err(libc::ENOSYS)
-}
-
-/// There are no capabilities.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the contract of the platform layer"
-)]
-pub(crate) fn clear_capabilities(_: &OtherThreads) -> Result<bool, Errno> {
-    Ok(true)
-}
-
-/// Rights belong to the process.
-pub(crate) struct OtherThreads;
-
-impl OtherThreads {
-    pub(crate) fn look() -> Self {
-        Self
-    }
-
-    /// None that would have to give up anything by itself.
-    pub(crate) fn run(&self) -> bool {
-        false
-    }
-}
-
-/// No descriptor names a process.
-pub(crate) fn open_process(_: Pid) -> Option<OwnedFd> {
-    None
-}
-
-/// Never called, as [`open_process`] hands none out.
-pub(crate) fn reap(_: BorrowedFd<'_>) {}
-
-/// Never called, as [`open_process`] hands none out.
-pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> {
     Err(libc::ENOSYS)
 }

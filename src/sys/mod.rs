@@ -42,6 +42,8 @@
 
 mod descriptor;
 mod identity;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod lacking;
 mod process;
 mod signal;
 
