@@ -459,7 +459,7 @@ fn all_rows() -> Vec<Row> {
     const CLOSED: &str = "the descriptor is closed all the same";
     const LOOKS_AGAIN: &str = "who waits looks again in any case";
     const OPTIONAL: &str = "a notification that fails does not fail the start";
-    const HELD: &str = "whoever a worker of the daemon starts has it, too";
+    const HELD: &str = "whoever the daemon starts has it, too";
     const OF_FORK: &str = "what libc does besides forking";
     const OF_CLOSE: &str = "std's own check of a descriptor it is about to close";
     const BY_TIMING: Condition = Condition::Timing;
@@ -476,6 +476,16 @@ fn all_rows() -> Vec<Row> {
     const DIRECTORY: [i32; 7] = [ENOENT, EACCES, EIO, ELOOP, ENOMEM, ENOTDIR, ENAMETOOLONG];
     const EXAMINING: [i32; 2] = [EIO, ENOMEM];
     const FORKING: [i32; 2] = [EAGAIN, ENOMEM];
+
+    // Of the intermediate, once it has introduced the daemon.
+    let last_word = |becomes| {
+        intermediate("sendmsg(pair 1)")
+            .from(1)
+            .errnos(&SENDING, becomes)
+            .errnos(&GONE, becomes)
+            .lie(becomes)
+            .retried()
+    };
 
     let mut rows = vec![
         // --- The launcher ---
@@ -635,13 +645,7 @@ fn all_rows() -> Vec<Row> {
             .errnos(&GONE, Whole("that is noticed later"))
             .lie(Whole("a start can do without"))
             .retried(),
-        intermediate("sendmsg(pair 1)")
-            .from(1)
-            .errnos(&SENDING, FailsAs("IntermediateExited"))
-            .errnos(&GONE, FailsAs("IntermediateExited"))
-            .lie(FailsAs("IntermediateExited"))
-            .retried()
-            .short(Whole("the rest is sent next")),
+        last_word(FailsAs("IntermediateExited")).short(Whole("the rest is sent next")),
         intermediate("waitpid")
             .by_timing_from(1)
             .errnos(&[EPERM, EINTR], Whole(LOOKS_AGAIN)),
@@ -936,12 +940,7 @@ fn all_rows() -> Vec<Row> {
             intermediate("waitpid")
                 .by_timing_from(1)
                 .errnos(&[EPERM, EINTR], Whole(LOOKS_AGAIN)),
-            intermediate("sendmsg(pair 1)")
-                .from(1)
-                .errnos(&SENDING, Whole(CAUSE))
-                .errnos(&GONE, Whole(CAUSE))
-                .lie(Whole(CAUSE))
-                .retried(),
+            last_word(Whole(CAUSE)),
         ]
         .map(|row| row.scene(Scene::Failing)),
     );
@@ -971,12 +970,7 @@ fn all_rows() -> Vec<Row> {
             intermediate("waitpid")
                 .by_timing_from(1)
                 .errnos(&[EPERM, EINTR], Whole(LOOKS_AGAIN)),
-            intermediate("sendmsg(pair 1)")
-                .from(1)
-                .errnos(&SENDING, FailsAs("IntermediateExited"))
-                .errnos(&GONE, FailsAs("IntermediateExited"))
-                .lie(FailsAs("IntermediateExited"))
-                .retried(),
+            last_word(FailsAs("IntermediateExited")),
             launcher("waitpid")
                 .errnos(&[EINVAL, EPERM, ECHILD], Whole(CAUSE))
                 .retried(),
@@ -1000,15 +994,7 @@ fn all_rows() -> Vec<Row> {
         ]
         .map(|row| row.scene(Scene::Nameless)),
     );
-    rows.push(
-        intermediate("sendmsg(pair 1)")
-            .from(1)
-            .errnos(&SENDING, Whole("nobody is left to be told"))
-            .errnos(&GONE, Whole("nobody is left to be told"))
-            .lie(Whole("nobody is left to be told"))
-            .retried()
-            .scene(Scene::Abandoned),
-    );
+    rows.push(last_word(Whole("nobody is left to be told")).scene(Scene::Abandoned));
     rows.extend(
         [
             daemon("sendmsg(pair 2)")
@@ -1098,12 +1084,7 @@ fn all_rows() -> Vec<Row> {
             intermediate("waitpid")
                 .by_timing_from(1)
                 .errnos(&[EPERM, EINTR], Whole(LOOKS_AGAIN)),
-            intermediate("sendmsg(pair 1)")
-                .from(1)
-                .errnos(&SENDING, FailsAs("IntermediateExited"))
-                .errnos(&GONE, FailsAs("IntermediateExited"))
-                .lie(FailsAs("IntermediateExited"))
-                .retried(),
+            last_word(FailsAs("IntermediateExited")),
         ]
         .map(|row| row.scene(Scene::Late)),
     );

@@ -3,7 +3,7 @@
 use std::process::{Command, ExitCode};
 
 use tester::config::{Entry, Ids, Step};
-use tester::report::{Capabilities, Report};
+use tester::report::Report;
 use tester::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
@@ -114,15 +114,7 @@ fn assert_is(run: &Run, uid: u32, gid: u32, groups: &[u32]) {
 #[track_caller]
 fn assert_no_capabilities(run: &Run) {
     for view in views(run) {
-        let Capabilities {
-            inheritable,
-            permitted,
-            effective,
-            ambient,
-            // Grants nothing.
-            bounding: _,
-        } = view.capabilities.unwrap();
-        assert_eq!([inheritable, permitted, effective, ambient], [0; 4]);
+        view.assert_no_capabilities();
     }
 }
 

@@ -15,7 +15,7 @@ use tester::config::{
     SupplementaryGroups, UserNamespace,
 };
 use tester::control::Message;
-use tester::report::{Capabilities, IdTriple, Report, SignalSet};
+use tester::report::{IdTriple, Report, SignalSet};
 use tester::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
@@ -213,27 +213,11 @@ fn assert_is(run: &Run, uid: u32, gid: u32, groups: &[u32]) {
     }
 }
 
-#[track_caller]
-fn assert_no_capabilities(view: &Report) {
-    if !cfg!(target_os = "linux") {
-        return;
-    }
-    let Capabilities {
-        inheritable,
-        permitted,
-        effective,
-        ambient,
-        // Grants nothing.
-        bounding: _,
-    } = view.capabilities.unwrap();
-    assert_eq!([inheritable, permitted, effective, ambient], [0; 4]);
-}
-
 /// Nothing of root or of `former` is left or can be had again.
 #[track_caller]
 fn assert_no_way_back(run: &Run, former: (u32, u32)) {
     for view in views(run) {
-        assert_no_capabilities(&view);
+        view.assert_no_capabilities();
     }
     let regained = run.try_to_regain(former.0, former.1);
     assert_eq!(regained.succeeded, [""; 0]);

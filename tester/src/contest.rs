@@ -8,17 +8,17 @@
 //! to the same socket, whose order is that of the events.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use daemonize2::{Daemonize, Outcome, PidFileGuard};
 
+use crate::attack;
 use crate::config::Bytes;
 use crate::control::{self, CONTROL, Message};
 use crate::report::{HeldFile, LauncherResult, Place};
@@ -45,16 +45,15 @@ pub enum Leaving {
 /// What somebody does to the pid file or its folder, all the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meddling {
-    /// Removes the file whenever its lock is free, holding that lock.
+    /// [`attack::remove_unlocked`]
     RemovesUnlocked,
-    /// Removes whatever is there, and makes a file or moves one there.
+    /// [`attack::replace`]
     Replaces,
-    /// Puts by turns a file, a link to `victim`, a folder and `fifo` there, of
-    /// which the last two are in the same folder.
+    /// [`attack::change_type`]
     ChangesType,
-    /// The same where nothing is, and removes it again.
+    /// [`attack::plant`]
     Plants,
-    /// Changes the folder's permissions.
+    /// [`attack::change_folder`]
     ChangesFolder,
 }
 
@@ -142,9 +141,7 @@ fn start(path: &Path, leaving: Leaving, number: u64) -> ! {
 
 fn live(path: &Path, leaving: Leaving, number: u64) -> io::Result<()> {
     tell(Message::Holds(look(path)?));
-    // How long it lives, not a wait for anything: some overlap with many a start,
-    // some with none.
-    thread::sleep(Duration::from_micros(number % 4 * 500));
+    attack::live(number);
     tell(Message::Leaves(look(path)?));
     match (leaving, number % 3) {
         (Leaving::Removing, _) | (Leaving::Variously, 0) => drop(PidFileGuard::take()),
@@ -190,65 +187,17 @@ pub fn meddle() -> ExitCode {
     let (mut number, mut has_meddled) = (0, false);
     while Instant::now() < end {
         let result = match meddling {
-            Meddling::RemovesUnlocked => remove_unlocked(&path),
-            Meddling::Replaces => replace(&path, number),
-            Meddling::ChangesType => remove(&path).and(put(&path, number)),
-            Meddling::Plants => put(&path, number).and_then(|()| {
-                pause();
-                remove(&path)
-            }),
-            Meddling::ChangesFolder => change_folder(&path, number),
+            Meddling::RemovesUnlocked => {
+                attack::remove_unlocked(&path, |file| sys::flock(file.as_fd(), libc::LOCK_EX))
+            }
+            Meddling::Replaces => attack::replace(&path, number),
+            Meddling::ChangesType => attack::change_type(&path, number),
+            Meddling::Plants => attack::plant(&path, number),
+            Meddling::ChangesFolder => attack::change_folder(&path, number),
         };
         has_meddled |= result.is_ok();
-        pause();
+        attack::pause();
         number += 1;
     }
     ExitCode::from(u8::from(!has_meddled))
-}
-
-/// Leaves the others a chance. Nothing is waited for: how often somebody meddles
-/// is the attack.
-fn pause() {
-    thread::sleep(Duration::from_micros(200));
-}
-
-fn remove_unlocked(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    sys::flock(file.as_fd(), libc::LOCK_EX)?;
-    let there = fs::symlink_metadata(path)?;
-    let here = file.metadata()?;
-    if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
-        fs::remove_file(path)?;
-    }
-    Ok(())
-}
-
-fn replace(path: &Path, number: usize) -> io::Result<()> {
-    if number % 2 == 0 {
-        remove(path)?;
-        pause();
-        return File::create_new(path).map(drop);
-    }
-    let other = path.with_extension("other");
-    File::create(&other)?;
-    fs::rename(other, path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    fs::remove_file(path).or_else(|_| fs::remove_dir(path))
-}
-
-fn put(path: &Path, number: usize) -> io::Result<()> {
-    match number % 4 {
-        0 => File::create_new(path).map(drop),
-        1 => symlink(path.with_file_name("victim"), path),
-        2 => fs::create_dir(path),
-        _ => fs::hard_link(path.with_file_name("fifo"), path),
-    }
-}
-
-fn change_folder(path: &Path, number: usize) -> io::Result<()> {
-    const MODES: [u32; 5] = [0o755, 0o777, 0o1777, 0o700, 0o555];
-    let mode = Permissions::from_mode(MODES[number % MODES.len()]);
-    fs::set_permissions(path.parent().unwrap_or(Path::new(".")), mode)
 }

@@ -24,6 +24,7 @@
 
 #![cfg(unix)]
 
+pub mod attack;
 pub mod combination;
 pub mod config;
 pub mod contest;

@@ -74,6 +74,27 @@ impl Report {
             .collect()
     }
 
+    /// Nothing in any set of capabilities but the bounding one, which grants
+    /// nothing; where there are capabilities.
+    ///
+    /// # Panics
+    ///
+    /// When there is something, or they are not seen.
+    #[track_caller]
+    pub fn assert_no_capabilities(&self) {
+        if !cfg!(target_os = "linux") {
+            return;
+        }
+        let Capabilities {
+            inheritable,
+            permitted,
+            effective,
+            ambient,
+            bounding: _,
+        } = self.capabilities.expect("capabilities are observed here");
+        assert_eq!([inheritable, permitted, effective, ambient], [0; 4]);
+    }
+
     /// The processes and identities of an ordinary daemon: not a session
     /// leader, so that it can never acquire a terminal, and without one.
     ///

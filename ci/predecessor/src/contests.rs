@@ -2,18 +2,18 @@
 //! tester/src/contest.rs has it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use daemonize2::{Daemonize, Outcome};
 
-use crate::Case;
 use crate::harness::{Place, name, set_mode, tell};
 use crate::sys;
+use crate::{Case, attack};
 
 pub const CASES: &[Case] = &[
     (
@@ -55,34 +55,30 @@ fn undisturbed(place: &Place) -> String {
 }
 
 fn removing_unlocked(place: &Place) -> String {
-    contest(
-        place,
-        &[(remove_unlocked as Meddling, None); 2],
-        u64::MAX,
-        false,
-    )
+    let remove =
+        |path: &Path, _| attack::remove_unlocked(path, |file| sys::flock(file, libc::LOCK_EX));
+    contest(place, &[(remove as Meddling, None); 2], u64::MAX, false)
 }
 
 fn replacing(place: &Place) -> String {
-    contest(place, &[(replace, None)], u64::MAX, false)
+    contest(place, &[(attack::replace, None)], u64::MAX, false)
 }
 
 fn changing_type(place: &Place) -> String {
-    let change = |path: &Path, number| remove(path).and(put(path, number));
-    contest(place, &[(change, None)], MOST_STARTS, false)
+    contest(place, &[(attack::change_type, None)], MOST_STARTS, false)
 }
 
 fn changing_folder(place: &Place) -> String {
-    contest(place, &[(change_folder, None)], u64::MAX, false)
+    contest(place, &[(attack::change_folder, None)], u64::MAX, false)
 }
 
 fn planting(place: &Place) -> String {
-    let plant: Meddling = |path, number| {
-        put(path, number)?;
-        pause();
-        remove(path)
-    };
-    contest(place, &[(plant, Some(STRANGER)); 2], MOST_STARTS, true)
+    contest(
+        place,
+        &[(attack::plant as Meddling, Some(STRANGER)); 2],
+        MOST_STARTS,
+        true,
+    )
 }
 
 /// Lets them run, and counts what holds or does not. Of the daemons all remove
@@ -226,7 +222,7 @@ fn live(path: &Path, number: u64, all_remove: bool) {
         format!("{}:{} {} {at}", id.0, id.1, content.trim_end())
     };
     tell(format_args!("holds {}", look()));
-    thread::sleep(Duration::from_micros(number % 4 * 500));
+    attack::live(number);
     tell(format_args!("leaves {}", look()));
     match if all_remove { 0 } else { number % 3 } {
         0 if is_at(path, id) => drop(fs::remove_file(path)),
@@ -258,55 +254,7 @@ fn meddle(path: &Path, meddling: Meddling, user: Option<u32>, end: Instant) {
     let mut number = 0;
     while Instant::now() < end {
         let _ = meddling(path, number);
-        pause();
+        attack::pause();
         number += 1;
     }
-}
-
-fn pause() {
-    thread::sleep(Duration::from_micros(200));
-}
-
-/// As a daemon does that cleans up.
-fn remove_unlocked(path: &Path, _: usize) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).open(path)?;
-    sys::flock(&file, libc::LOCK_EX)?;
-    let here = file.metadata()?;
-    if is_at(path, (here.dev(), here.ino())) {
-        fs::remove_file(path)?;
-    }
-    Ok(())
-}
-
-fn replace(path: &Path, number: usize) -> io::Result<()> {
-    if number % 2 == 0 {
-        remove(path)?;
-        pause();
-        return File::create_new(path).map(drop);
-    }
-    let other = path.with_extension("other");
-    File::create(&other)?;
-    fs::rename(other, path)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    fs::remove_file(path).or_else(|_| fs::remove_dir(path))
-}
-
-fn put(path: &Path, number: usize) -> io::Result<()> {
-    match number % 4 {
-        0 => File::create_new(path).map(drop),
-        1 => symlink(path.with_file_name("victim"), path),
-        2 => fs::create_dir(path),
-        _ => fs::hard_link(path.with_file_name("fifo"), path),
-    }
-}
-
-fn change_folder(path: &Path, number: usize) -> io::Result<()> {
-    const MODES: [u32; 5] = [0o755, 0o777, 0o1777, 0o700, 0o555];
-    set_mode(
-        path.parent().expect("a folder"),
-        MODES[number % MODES.len()],
-    );
-    Ok(())
 }

@@ -10,6 +10,8 @@
 //! child, and is ended by pid. All are in a pid namespace of their own, which ends
 //! with this program, whatever ends that.
 
+#[path = "../../../tester/src/attack.rs"]
+mod attack;
 mod contests;
 mod descriptors;
 mod disks;

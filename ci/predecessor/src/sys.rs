@@ -12,6 +12,8 @@ use std::process::ExitStatus;
 use std::ptr;
 use std::time::Duration;
 
+use crate::attack;
+
 fn check(result: impl Into<i64>) -> io::Result<i32> {
     match result.into() {
         -1 => Err(io::Error::last_os_error()),
@@ -196,20 +198,7 @@ pub fn make_fifo(path: &Path) {
 
 /// Gives another user access to a folder, in its access list.
 pub fn give_access_to(folder: &Path, user: u32) -> io::Result<()> {
-    // <linux/posix_acl_xattr.h>: the version, then for each entry its tag, what
-    // is allowed, and an id or -1.
-    let mut list = 2_u32.to_le_bytes().to_vec();
-    for (tag, allowed, id) in [
-        (0x01_u16, 7_u16, u32::MAX),
-        (0x02, 7, user),
-        (0x04, 5, u32::MAX),
-        (0x10, 7, u32::MAX),
-        (0x20, 5, u32::MAX),
-    ] {
-        list.extend(tag.to_le_bytes());
-        list.extend(allowed.to_le_bytes());
-        list.extend(id.to_le_bytes());
-    }
+    let list = attack::access_list(user);
     let (folder, name) = (c_path(folder), c"system.posix_acl_access");
     let (list, length) = (list.as_ptr().cast(), list.len());
     // SAFETY: the strings end in a NUL, and the list is as long as is said.

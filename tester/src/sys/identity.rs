@@ -10,6 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 use super::check;
+#[cfg(target_os = "linux")]
+use crate::attack;
 
 /// Real, effective and, where the platform tells, saved user id.
 pub fn user_ids() -> (u32, u32, Option<u32>) {
@@ -308,9 +310,7 @@ pub fn leave_mount_namespace() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// An access list, acl(5), that lets a further user do all with a file, while its
-/// owner may do all, and its group and others may read and execute it. In its
-/// mode the group then may write, too.
+/// Gives a file [`crate::attack::access_list`].
 ///
 /// # Errors
 ///
@@ -318,20 +318,7 @@ pub fn leave_mount_namespace() -> io::Result<()> {
 pub fn give_access_to(file: &Path, user: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
-        // <linux/posix_acl_xattr.h>: the version, then for each entry its tag,
-        // what is allowed, and an id or -1.
-        let mut list = 2_u32.to_le_bytes().to_vec();
-        for (tag, allowed, id) in [
-            (0x01_u16, 7_u16, u32::MAX),
-            (0x02, 7, user),
-            (0x04, 5, u32::MAX),
-            (0x10, 7, u32::MAX),
-            (0x20, 5, u32::MAX),
-        ] {
-            list.extend(tag.to_le_bytes());
-            list.extend(allowed.to_le_bytes());
-            list.extend(id.to_le_bytes());
-        }
+        let list = attack::access_list(user);
         let file = CString::new(file.as_os_str().as_bytes())?;
         let name = c"system.posix_acl_access";
         // SAFETY: the strings end in a NUL, and the list is as long as is said.
