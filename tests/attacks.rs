@@ -16,8 +16,9 @@ use tester::config::{Bytes, Disposition, NewFile, OpenDescriptor, Step};
 use tester::contest::{Leaving, Meddling};
 use tester::control::{Frame, Message};
 use tester::crash::Victim;
-use tester::harness::Contest;
+use tester::harness::{Contest, Until, mount, with_own_mounts};
 use tester::report::{HeldFile, Place, StartError};
+use tester::sys::{KEEP_CAPS, NO_SETUID_FIXUP};
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
@@ -213,7 +214,7 @@ fn assert_clear(errors: &[StartError], expected: &[(i32, &str)]) {
             continue;
         }
         let is_expected = |(errno, end): &(i32, &str)| {
-            error.kind == format!("OpenPidfile({errno})") && error.text.contains(end)
+            error.kind == format!("OpenPidfile({errno})") && error.text.ends_with(end)
         };
         assert!(expected.iter().any(is_expected), "{error}");
     }
@@ -342,34 +343,11 @@ fn with_folder() -> (Scenario, PathBuf) {
 fn prepare_to_plant(path: &Path) -> PathBuf {
     let victim = path.with_file_name("victim");
     fs::write(&victim, "precious").unwrap();
-    let fifo = path.with_file_name("fifo");
-    let made = Command::new("mkfifo").arg(fifo).status().unwrap();
-    assert!(made.success());
+    sys::make_fifo(&path.with_file_name("fifo")).unwrap();
     victim
 }
 
 // --- What is full, read-only or forbidden ---
-
-/// Runs this where what it mounts is seen by nobody else, and goes with it.
-fn with_own_mounts(body: impl FnOnce() + Send) {
-    let outcome = thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            sys::separate_mounts().unwrap();
-            body();
-        });
-        thread.join()
-    });
-    if let Err(panicked) = outcome {
-        panic::resume_unwind(panicked);
-    }
-}
-
-#[track_caller]
-fn mount(arguments: &[&str], place: &Path) {
-    let mut command = Command::new("mount");
-    let status = command.args(arguments).arg(place).status().unwrap();
-    assert!(status.success());
-}
 
 /// A start whose pid file is on a file system of its own, in memory, with
 /// these options.
@@ -596,8 +574,6 @@ fn proc_shows_a_jailed_user_no_other_process() {
     );
 }
 
-/// A limit that is documented: what the caller has opened is the caller's,
-/// unless it is to be closed.
 /// A shell, which goes where it can and climbs from there.
 fn a_program_that_a_jailed_daemon_runs_finds_nothing_outside() {
     const CLIMB: &str = "for way in / . .. /proc/self/cwd /proc/self/cwd/.. /proc/self/root \
@@ -650,6 +626,8 @@ fn put_shell_into(jail: &Path) {
     install(&["-D", "-m", "644", "/dev/null"], "/dev/null");
 }
 
+/// A limit that is documented: what the caller has opened is the caller's,
+/// unless it is to be closed.
 fn a_folder_that_the_caller_holds_open_leads_out_unless_closed() {
     let scenario = scenario!();
     let jail = scenario.create_folder("jail");
@@ -709,15 +687,6 @@ fn a_jail_that_is_moved_under_a_daemon_in_it_is_its_root_all_the_same() {
     assert_eq!(run.try_to_escape(), [Place::of(&moved).unwrap()]);
 }
 
-/// Ends a thread's loop, also when its owner panics.
-struct Until<'flag>(&'flag AtomicBool);
-
-impl Drop for Until<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 fn jails_that_are_swapped_all_the_time_hold() {
     let scenario = scenario!();
     let jail = scenario.create_folder("jail");
@@ -765,21 +734,12 @@ fn jails_that_are_swapped_all_the_time_hold() {
 /// Bits with which the kernel itself takes no capability from a root that
 /// becomes somebody else.
 fn secure_bits_keep_no_capability_for_the_daemon() {
-    const NO_SETUID_FIXUP: u64 = 1 << 2;
-    const KEEP_CAPS: u64 = 1 << 4;
     for bits in [NO_SETUID_FIXUP, KEEP_CAPS, NO_SETUID_FIXUP | KEEP_CAPS] {
         let scenario = scenario!().user(UID).group(GID);
         let run = scenario
             .from_state(|state| state.secure_bits = Some(bits))
             .start();
-        let sets = run.report().capabilities.unwrap();
-        let left = [
-            sets.permitted,
-            sets.effective,
-            sets.inheritable,
-            sets.ambient,
-        ];
-        assert_eq!(left, [0; 4]);
+        run.report().assert_no_capabilities();
         assert_eq!(run.try_to_regain(0, 0).succeeded, [""; 0]);
     }
 }
@@ -812,17 +772,6 @@ fn a_sigterm_to_a_starting_daemon_is_told() {
     }
 }
 
-/// The process that got the signal, once the launcher has ended; `None` where
-/// it made fewer calls.
-#[track_caller]
-fn signalled(run: &Run) -> Option<u32> {
-    run.launcher();
-    run.message("the signal", |frame| match frame.message {
-        Message::Crashed(struck) => Some(struck.map(|struck| struck.process)),
-        _ => None,
-    })
-}
-
 /// Sends one of the processes SIGTERM at its first call, then at its second, and
 /// so on; judges each time.
 #[track_caller]
@@ -832,7 +781,7 @@ fn sweep(scenario: &Scenario, victim: Victim, mut judge: impl FnMut(&Run, u32)) 
             .clone()
             .signal_at(victim, call, libc::SIGTERM)
             .launch();
-        match signalled(&run) {
+        match run.struck().map(|struck| struck.process) {
             Some(pid) => judge(&run, pid),
             None => {
                 assert!(call > 10, "{victim} makes {call} calls only");

@@ -128,14 +128,17 @@ fn harmless() -> &'static Space {
 /// Starts as told, and returns whether that has succeeded, as predicted. An
 /// error names the combination, whatever has gone wrong.
 fn verify(combination: &Combination) -> Result<bool, String> {
-    let compared = || with_permit(|| compare(combination));
-    let verified = panic::catch_unwind(AssertUnwindSafe(compared));
-    let compared = verified.unwrap_or_else(|payload| {
+    attempt(|| compare(combination)).map_err(|found| format!("{NAMED}='{combination}'\n{found}"))
+}
+
+/// When there is leave for one more start. A panic is an error like others.
+fn attempt<T>(start: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let started = panic::catch_unwind(AssertUnwindSafe(|| with_permit(start)));
+    started.unwrap_or_else(|payload| {
         let text = (payload.downcast_ref::<String>().map(String::as_str))
             .or_else(|| payload.downcast_ref::<&str>().copied());
         Err(format!("  a panic: {}\n", text.unwrap_or_default()))
-    });
-    compared.map_err(|found| format!("TESTER_COMBINATION='{combination}'\n{found}"))
+    })
 }
 
 /// Lets so many starts be on their way at a time that their descriptors stay
@@ -184,9 +187,22 @@ fn compare(combination: &Combination) -> Result<bool, String> {
 /// A process of a start, and the call of its own before which it is killed.
 type Kill = (Victim, u64);
 
+/// What came of a start with a kill.
+struct Survived {
+    has_succeeded: bool,
+    /// Whether there was such a call.
+    was_killed: bool,
+}
+
 /// Starts as told, but for a kill: whatever is configured, there is a daemon
-/// with a complete pid file then, or there is nothing.
-fn survive(combination: &Combination, (victim, call): Kill) -> Result<bool, String> {
+/// with a complete pid file then, or there is nothing. An error names both.
+fn survive(combination: &Combination, kill: Kill) -> Result<Survived, String> {
+    let (victim, call) = kill;
+    attempt(|| judge_kill(combination, kill))
+        .map_err(|found| format!("{KILLED}='{victim} {call}' {NAMED}='{combination}'\n{found}"))
+}
+
+fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survived, String> {
     let staged = combination.stage(&tester::tester!(), databases());
     let scenario = staged.scenario.clone().crash(victim, call);
     let content = |file: &PidFileSeen| file.bytes.clone();
@@ -242,8 +258,14 @@ fn survive(combination: &Combination, (victim, call): Kill) -> Result<bool, Stri
             String::from_utf8_lossy(&bytes)
         ));
     }
+    if killed.is_none() && !outcome.status.success() {
+        found.push("a failure, though nobody was killed".to_owned());
+    }
     if found.is_empty() {
-        return Ok(outcome.status.success());
+        return Ok(Survived {
+            has_succeeded: outcome.status.success(),
+            was_killed: killed.is_some(),
+        });
     }
     let config = without_defaults(&scenario.config);
     let found: String = found.iter().map(|found| format!("  {found}\n")).collect();
@@ -251,7 +273,7 @@ fn survive(combination: &Combination, (victim, call): Kill) -> Result<bool, Stri
         .map(|message| format!("{message:.60?}"))
         .collect();
     Err(format!(
-        "{KILLED}='{victim} {call}' {NAMED}='{combination}'\n{found}  {} {:?}\n  said: {said:?}\n  configuration: {config}\n",
+        "{found}  {} {:?}\n  said: {said:?}\n  configuration: {config}\n",
         outcome.status, outcome.stderr,
     ))
 }
@@ -277,6 +299,7 @@ fn random_kill(random: &mut Random) -> (Combination, Kill) {
 
 fn whoever_is_killed_there_is_a_daemon_or_nothing() {
     let next = AtomicU64::new(0);
+    let killed = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..workers() {
@@ -287,8 +310,11 @@ fn whoever_is_killed_there_is_a_daemon_or_nothing() {
                         break;
                     }
                     let (combination, kill) = random_kill(&mut Random::new(number));
-                    if let Err(failure) = with_permit(|| survive(&combination, kill)) {
-                        failures.lock().unwrap().push(failure);
+                    match survive(&combination, kill) {
+                        Ok(survived) => {
+                            killed.fetch_add(usize::from(survived.was_killed), Ordering::Relaxed);
+                        }
+                        Err(failure) => failures.lock().unwrap().push(failure),
                     }
                 }
             });
@@ -301,6 +327,8 @@ fn whoever_is_killed_there_is_a_daemon_or_nothing() {
         failures.len(),
         failures[0]
     );
+    let killed = killed.into_inner();
+    println!("KILLED {killed}");
 }
 
 /// What is set, as far as its text tells.
@@ -527,7 +555,7 @@ fn try_named(named: &str) -> ExitCode {
         )
     });
     let verified = named.parse().and_then(|combination| match kill {
-        Some(kill) => survive(&combination, kill),
+        Some(kill) => survive(&combination, kill).map(|survived| survived.has_succeeded),
         None => verify(&combination),
     });
     match verified {
@@ -576,7 +604,7 @@ fn soak(seconds: &str) -> ExitCode {
                     let verified = match random.below(5) {
                         0 if can_step => {
                             let (combination, kill) = random_kill(&mut random);
-                            with_permit(|| survive(&combination, kill))
+                            survive(&combination, kill).map(|survived| survived.has_succeeded)
                         }
                         _ => verify(&mixed(all, harmless, &row, &changes)),
                     };

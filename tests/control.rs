@@ -19,6 +19,7 @@ use tester::config::{
     ReadinessUse, Step,
 };
 use tester::control::{Command as Told, Message};
+use tester::harness::{Until, mount, with_own_mounts};
 use tester::report::Report;
 use tester::sys::{self, ProcessHandle, Resource};
 use tester::{Run, Scenario, case, scenario, suite};
@@ -183,8 +184,7 @@ fn what_is_no_file_is_no_daemon() {
     let run = scenario.start();
     let folder = scenario.create_folder("folder");
     let fifo = scenario.path("fifo");
-    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
-    assert!(made.success());
+    sys::make_fifo(&fifo).unwrap();
     for path in [folder, fifo] {
         // Without waiting for anybody to open the other end.
         assert_fails(PidFile::at(&path).running(), ErrorKind::InvalidData);
@@ -340,17 +340,12 @@ fn a_process_that_cannot_be_looked_at_is_an_error() {
 fn without_a_list_of_processes_nobody_can_be_verified() {
     let scenario = daemon();
     let run = scenario.start();
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            sys::separate_mounts().unwrap();
-            let mut mount = Command::new("mount");
-            mount.args(["-t", "tmpfs", "none", "/proc"]);
-            mount.assert().success();
-            let pid_file = pid_file(&scenario);
-            assert_fails(pid_file.running(), ErrorKind::PermissionDenied);
-            assert_fails(pid_file.signal(0), ErrorKind::PermissionDenied);
-            assert_fails(pid_file.stop(PATIENCE), ErrorKind::PermissionDenied);
-        });
+    with_own_mounts(|| {
+        mount(&["-t", "tmpfs", "none"], Path::new("/proc"));
+        let pid_file = pid_file(&scenario);
+        assert_fails(pid_file.running(), ErrorKind::PermissionDenied);
+        assert_fails(pid_file.signal(0), ErrorKind::PermissionDenied);
+        assert_fails(pid_file.stop(PATIENCE), ErrorKind::PermissionDenied);
     });
     run.observe();
 }
@@ -370,7 +365,7 @@ fn a_worker_that_inherited_the_lock_is_not_the_daemon() {
         pid_file(&scenario).stop(Duration::ZERO),
         ErrorKind::InvalidData,
     );
-    let pids: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+    let pids = run.living();
     assert_eq!(pids, [worker]);
     run.kill(worker);
     assert_not_running(&pid_file(&scenario));
@@ -455,7 +450,8 @@ fn a_folder_that_comes_and_goes_is_no_failure() {
     let (folder, away) = (scenario.create_folder("run"), scenario.path("away"));
     let run = scenario.start();
     let over = AtomicBool::new(false);
-    let errors = thread::scope(|scope| {
+    let (there, gone, errors) = thread::scope(|scope| {
+        let _until = Until(&over);
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 fs::rename(&folder, &away).unwrap();
@@ -476,10 +472,10 @@ fn a_folder_that_comes_and_goes_is_no_failure() {
                 break;
             }
         }
-        over.store(true, Ordering::Relaxed);
-        errors
+        (there, gone, errors)
     });
     assert!(errors.is_empty(), "{errors:?}");
+    assert!(there > 0 && gone > 0, "{there} and {gone} times");
     run.observe();
 }
 
@@ -570,7 +566,7 @@ fn stop_gives_up_on_a_lock_that_a_worker_holds() {
     assert_fails(pid_file(&scenario).stop(patience), ErrorKind::TimedOut);
     assert!(began.elapsed() >= patience);
     assert!(daemon.wait(Instant::now()).unwrap());
-    let pids: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+    let pids = run.living();
     assert_eq!(pids, [worker]);
 }
 

@@ -16,7 +16,7 @@ use tester::control::Message;
 use tester::crash::{Struck, Victim};
 use tester::harness::{Manager, slowness};
 use tester::report::Report;
-use tester::{Run, Scenario, case, scenario, suite};
+use tester::{Run, Scenario, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
     suite(&[
@@ -210,7 +210,7 @@ fn a_killed_intermediate_takes_along_a_daemon_that_ignores_sigterm() {
 const USER: u32 = 4_000_000_001;
 const ORDINARY: u32 = 65534;
 /// CAP_SETGID and CAP_SETUID of <linux/capability.h>
-const MAY_CHANGE_IDS: u64 = 1 << 6 | 1 << 7;
+const MAY_CHANGE_IDS: u64 = sys::CAP_SETGID | sys::CAP_SETUID;
 
 /// Held up when it is another user already, by one that may change its ids,
 /// but not signal others: CAP_KILL is not among its capabilities.
@@ -292,7 +292,7 @@ fn a_killed_daemon_is_told_at_once_though_a_worker_holds_everything() {
         assert_eq!(error.daemon_exit_status, Some(libc::SIGKILL));
         run.assert_nothing_left_but(&[worker(&run)]);
         assert_next_start_succeeds(&scenario);
-        let left: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+        let left = run.living();
         assert_eq!(left, [worker(&run)]);
         took
     });
@@ -307,7 +307,7 @@ fn a_killed_launcher_is_noticed_though_a_worker_holds_everything() {
     // The intermediate ends last.
     let deadline = Instant::now() + tester::harness::DEADLINE;
     assert!(intermediate.wait(deadline).unwrap());
-    let left: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+    let left = run.living();
     assert_eq!(left, [worker(&run)]);
     assert_next_start_succeeds(&scenario);
 }
@@ -445,16 +445,6 @@ impl Shape {
     }
 }
 
-/// What was killed, once the launcher has ended; `None` where it made fewer
-/// calls.
-#[track_caller]
-fn killed(run: &Run) -> Option<Struck> {
-    run.message("the crash", |frame| match frame.message {
-        Message::Crashed(killed) => Some(killed),
-        _ => None,
-    })
-}
-
 /// Either a daemon whose start was committed, whole, or nothing at all.
 #[track_caller]
 fn assert_all_or_nothing(shape: Shape, run: &Run) -> bool {
@@ -467,7 +457,7 @@ fn assert_all_or_nothing(shape: Shape, run: &Run) -> bool {
     assert_eq!(pid_file.bytes, content.as_bytes(), "{}", run.account());
     assert!(pid_file.locked, "{}", run.account());
     assert_eq!(daemon.ppid, run.reaper(), "{}", run.account());
-    let left: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+    let left = run.living();
     assert_eq!(left, [daemon.pid], "{}", run.account());
     true
 }
@@ -499,7 +489,7 @@ fn sweep(shape: Shape, victim: Victim, judge: Judge) {
         assert_prompt(|| {
             let run = scenario.clone().crash(victim, call).launch();
             run.launcher();
-            let Some(killed) = killed(&run) else {
+            let Some(killed) = run.struck() else {
                 is_made = false;
                 return Duration::ZERO;
             };

@@ -656,7 +656,7 @@ fn a_death_is_told_at_once_though_a_worker_holds_everything() {
                 .launch();
             assert_eq!(run.launcher_error().kind, "DaemonExited");
             run.assert_nothing_left_but(&[worker(&run)]);
-            let left: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+            let left = run.living();
             assert_eq!(left, [worker(&run)]);
         }
     }

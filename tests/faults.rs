@@ -487,6 +487,17 @@ fn all_rows() -> Vec<Row> {
             .retried()
     };
 
+    let looks_again = || {
+        intermediate("waitpid")
+            .by_timing_from(1)
+            .errnos(&[EPERM, EINTR], Whole(LOOKS_AGAIN))
+    };
+    let reaps = || {
+        launcher("waitpid")
+            .errnos(&[EINVAL, EPERM, ECHILD], Whole(CAUSE))
+            .retried()
+    };
+
     let mut rows = vec![
         // --- The launcher ---
         launcher("getcwd").errnos(
@@ -646,9 +657,7 @@ fn all_rows() -> Vec<Row> {
             .lie(Whole("a start can do without"))
             .retried(),
         last_word(FailsAs("IntermediateExited")).short(Whole("the rest is sent next")),
-        intermediate("waitpid")
-            .by_timing_from(1)
-            .errnos(&[EPERM, EINTR], Whole(LOOKS_AGAIN)),
+        looks_again(),
         intermediate("recvmsg(pair 1)")
             .by_timing_from(1)
             .errnos(&RECEIVING, Fails("Channel"))
@@ -934,12 +943,8 @@ fn all_rows() -> Vec<Row> {
                 .errnos(&GONE, Whole(CAUSE))
                 .lie(Whole(CAUSE))
                 .retried(),
-            launcher("waitpid")
-                .errnos(&[EINVAL, EPERM, ECHILD], Whole(CAUSE))
-                .retried(),
-            intermediate("waitpid")
-                .by_timing_from(1)
-                .errnos(&[EPERM, EINTR], Whole(LOOKS_AGAIN)),
+            reaps(),
+            looks_again(),
             last_word(Whole(CAUSE)),
         ]
         .map(|row| row.scene(Scene::Failing)),
@@ -967,13 +972,9 @@ fn all_rows() -> Vec<Row> {
                 .from(1)
                 .errnos(&[EIO, EROFS], Whole(CLEARS))
                 .retried(),
-            intermediate("waitpid")
-                .by_timing_from(1)
-                .errnos(&[EPERM, EINTR], Whole(LOOKS_AGAIN)),
+            looks_again(),
             last_word(FailsAs("IntermediateExited")),
-            launcher("waitpid")
-                .errnos(&[EINVAL, EPERM, ECHILD], Whole(CAUSE))
-                .retried(),
+            reaps(),
         ]
         .map(|row| row.scene(Scene::Dying)),
     );
@@ -1081,9 +1082,7 @@ fn all_rows() -> Vec<Row> {
             intermediate("kill(9)")
                 .never_fails("it is the last resort")
                 .made_if(BY_TIMING),
-            intermediate("waitpid")
-                .by_timing_from(1)
-                .errnos(&[EPERM, EINTR], Whole(LOOKS_AGAIN)),
+            looks_again(),
             last_word(FailsAs("IntermediateExited")),
         ]
         .map(|row| row.scene(Scene::Late)),
@@ -1269,47 +1268,25 @@ fn all_rows() -> Vec<Row> {
 
     // What is let go of.
     let closed = [
-        (Victim::Launcher, "close(pair 1)", "fcntl(pair 1, F_GETFD)"),
-        (Victim::Launcher, "close(pair 2)", "fcntl(pair 2, F_GETFD)"),
-        (Victim::Launcher, "close(socket)", "fcntl(socket, F_GETFD)"),
-        (Victim::Launcher, "close(pair 4)", "fcntl(pair 4, F_GETFD)"),
-        (
-            Victim::Launcher,
-            "close(anon_inode:[pidfd])",
-            "fcntl(anon_inode:[pidfd], F_GETFD)",
-        ),
-        (
-            Victim::Launcher,
-            "close(work/run/daemon.pid)",
-            "fcntl(work/run/daemon.pid, F_GETFD)",
-        ),
-        (
-            Victim::Intermediate,
-            "close(pair 1)",
-            "fcntl(pair 1, F_GETFD)",
-        ),
-        (
-            Victim::Intermediate,
-            "close(pair 2)",
-            "fcntl(pair 2, F_GETFD)",
-        ),
-        (
-            Victim::Intermediate,
-            "close(anon_inode:[pidfd])",
-            "fcntl(anon_inode:[pidfd], F_GETFD)",
-        ),
-        (Victim::Daemon, "close(pair 1)", "fcntl(pair 1, F_GETFD)"),
-        (Victim::Daemon, "close(pair 2)", "fcntl(pair 2, F_GETFD)"),
-        (Victim::Daemon, "close(pair 3)", "fcntl(pair 3, F_GETFD)"),
-        (Victim::Daemon, "close(log)", "fcntl(log, F_GETFD)"),
+        (Victim::Launcher, "pair 1"),
+        (Victim::Launcher, "pair 2"),
+        (Victim::Launcher, "socket"),
+        (Victim::Launcher, "pair 4"),
+        (Victim::Launcher, "anon_inode:[pidfd]"),
+        (Victim::Launcher, "work/run/daemon.pid"),
+        (Victim::Intermediate, "pair 1"),
+        (Victim::Intermediate, "pair 2"),
+        (Victim::Intermediate, "anon_inode:[pidfd]"),
+        (Victim::Daemon, "pair 1"),
+        (Victim::Daemon, "pair 2"),
+        (Victim::Daemon, "pair 3"),
+        (Victim::Daemon, "log"),
     ];
-    for (process, close, check) in closed {
-        rows.push(Row::new(process, close).errnos(&[EIO, EINTR], Whole(CLOSED)));
-        rows.push(
-            Row::new(process, check)
-                .never_fails(NOTHING_TO_DO)
-                .made_if(OF_CLOSE),
-        );
+    for (process, file) in closed {
+        let close = Row::new(process, format!("close({file})"));
+        rows.push(close.errnos(&[EIO, EINTR], Whole(CLOSED)));
+        let check = Row::new(process, format!("fcntl({file}, F_GETFD)"));
+        rows.push(check.never_fails(NOTHING_TO_DO).made_if(OF_CLOSE));
     }
     rows.push(
         intermediate("close(work/run)")
@@ -1595,7 +1572,7 @@ impl Start {
 
         let lives_on = !matches!(self.scene, Scene::Foreground | Scene::Guarded);
         if lives_on {
-            let running: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+            let running = run.living();
             assert_eq!(running, [daemon.pid], "{}", run.account());
         } else {
             run.wait_until_all_ended();

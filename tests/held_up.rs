@@ -98,7 +98,7 @@ fn an_intermediate_that_is_stopped_at_any_call_does_not_outlast_the_time() {
         for first in 0..24 {
             scope.spawn(move || {
                 for call in (first..).step_by(24) {
-                    if !outlasts_no_time(call) {
+                    if !is_outlasted(call) {
                         assert!(call > 10, "the intermediate makes {call} calls only");
                         break;
                     }
@@ -108,8 +108,8 @@ fn an_intermediate_that_is_stopped_at_any_call_does_not_outlast_the_time() {
     });
 }
 
-/// False where there are not so many calls.
-fn outlasts_no_time(call: u64) -> bool {
+/// Stops the intermediate at this call. False where there are not so many.
+fn is_outlasted(call: u64) -> bool {
     let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIME);
     let run = scenario
         .signal_at(Victim::Intermediate, call, libc::SIGSTOP)
@@ -126,6 +126,12 @@ fn outlasts_no_time(call: u64) -> bool {
         run.account()
     );
     run.assert_nothing_left();
+    // Counted from the stop, however busy the machine was before.
+    let waited = run.struck().unwrap().launcher_ended_after;
+    assert!(
+        u128::from(waited) < (TIME + MUCH_MORE).as_millis(),
+        "{waited} ms"
+    );
     true
 }
 

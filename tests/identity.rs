@@ -83,7 +83,7 @@ fn as_ordinary() -> (Scenario, u32, u32) {
 }
 
 /// CAP_SETGID and CAP_SETUID of <linux/capability.h>
-const MAY_CHANGE_IDS: u64 = 1 << 6 | 1 << 7;
+const MAY_CHANGE_IDS: u64 = sys::CAP_SETGID | sys::CAP_SETUID;
 
 /// An ordinary user that may change its ids nevertheless.
 fn as_capable() -> (Scenario, u32, u32) {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tester::config::{Entry, ErrorText, Fallible, Life, Step};
 use tester::control::Message;
-use tester::harness::PidFile;
+use tester::harness::{PidFile, Until};
 use tester::report::StartError;
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
@@ -536,8 +536,7 @@ fn a_dangling_link_is_not_followed() {
 
 fn a_fifo_is_refused() {
     let (scenario, path) = with_pid_file();
-    let made = Command::new("mkfifo").arg(&path).status().unwrap();
-    assert!(made.success());
+    sys::make_fifo(&path).unwrap();
     assert_refused(&scenario, libc::EINVAL, ": it is a FIFO");
 }
 
@@ -739,15 +738,6 @@ fn a_nul_in_its_path_is_refused() {
     assert_eq!(error.kind, "PathContainsNul");
     assert_eq!(error.path, Some("daemon\0.pid".into()));
     assert!(!scenario.path("daemon").exists());
-}
-
-/// Tells a thread to end, also when its owner panics.
-struct Until<'flag>(&'flag AtomicBool);
-
-impl Drop for Until<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 fn a_prober_that_stays_is_waited_for_a_second() {

@@ -17,6 +17,7 @@ use tester::config::{
 use tester::control::Message;
 use tester::report::{IdTriple, Report, SignalSet};
 use tester::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
+use tester::sys::{CAP_SETGID, CAP_SETUID, KEEP_CAPS, NO_SETUID_FIXUP, NOROOT};
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
@@ -123,15 +124,6 @@ const KEPT_GROUPS: &[u32] = if sys::EFFECTIVE_GID_IS_LISTED {
 
 const LAST: u32 = u32::MAX - 1;
 const MEANS_UNCHANGED: u32 = u32::MAX;
-
-/// Of <linux/capability.h>
-const CAP_SETGID: u64 = 1 << 6;
-const CAP_SETUID: u64 = 1 << 7;
-
-/// Of <linux/securebits.h>
-const NOROOT: u64 = 1;
-const NO_SETUID_FIXUP: u64 = 1 << 2;
-const KEEP_CAPS: u64 = 1 << 4;
 
 /// `SupplementaryGroups::Only`
 fn only<Group: Into<Identity>>(groups: impl IntoIterator<Item = Group>) -> SupplementaryGroups {

@@ -281,8 +281,6 @@ fn a_handler_of_the_launchers_does_not_run_in_the_daemon() {
     assert_eq!(told.count(), 1);
 }
 
-// --- Terminals and groups ---
-
 // --- A reset ---
 
 /// What a launcher may have done to its signals, and may not pass on.
@@ -457,6 +455,8 @@ fn after_a_reset_no_handler_of_the_launchers_runs() {
     let told = |frame: &Frame| frame.message == Message::Signalled(libc::SIGUSR1);
     assert!(!run.messages().iter().any(told));
 }
+
+// --- Terminals and groups ---
 
 /// When the leader of a terminal's session ends, the terminal hangs up, and
 /// the kernel sends SIGHUP to the group in its foreground, before anyone can

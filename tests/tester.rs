@@ -17,7 +17,7 @@ use tester::observe::differences;
 use tester::report::{IdTriple, Place, Terminal};
 use tester::subject::EXIT_BAD_CONFIG;
 use tester::wire::{self, WireError};
-use tester::{Run, case, scenario, suite};
+use tester::{Run, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
     suite(&[
@@ -233,7 +233,7 @@ fn the_initial_state_is_set_up() {
 
 /// As nohup(1) does, and a shell with a job in the background.
 fn what_whoever_runs_the_tests_ignores_is_not_ignored() {
-    tester::sys::set_disposition(libc::SIGUSR2, Disposition::Ignore).unwrap();
+    sys::set_disposition(libc::SIGUSR2, Disposition::Ignore).unwrap();
     let ignored = scenario!().launch().initial().ignored_signals.unwrap();
     assert!(!ignored.contains(libc::SIGUSR2), "{ignored:?}");
     assert!(ignored.contains(libc::SIGPIPE), "{ignored:?}");
@@ -248,7 +248,7 @@ fn only_what_a_case_names_is_open() {
 fn what_whoever_runs_the_tests_has_open_is_not_open() {
     let mut again = suite::again("only_what_a_case_names_is_open").unwrap();
     let file = tempfile::tempfile().unwrap();
-    tester::sys::pass_descriptor(&mut again, file.as_fd(), 300);
+    sys::pass_descriptor(&mut again, file.as_fd(), 300);
     again.assert().success();
 }
 
@@ -275,7 +275,7 @@ fn the_initial_ids_and_groups_are_set_up() {
 
 fn the_initial_capabilities_are_set_up() {
     /// CAP_SETGID and CAP_SETUID of <linux/capability.h>
-    const MASK: u64 = 1 << 6 | 1 << 7;
+    const MASK: u64 = sys::CAP_SETGID | sys::CAP_SETUID;
     let scenario = scenario!().as_user(65534, 65534).from_state(|state| {
         state.capabilities = Some(MASK);
     });
@@ -303,10 +303,8 @@ fn the_initial_user_database_is_set_up() {
 }
 
 fn the_initial_secure_bits_are_set_up() {
-    /// SECBIT_NO_SETUID_FIXUP of <linux/securebits.h>
-    const NO_SETUID_FIXUP: u64 = 1 << 2;
     let scenario = scenario!().as_user(65534, 65534).from_state(|state| {
-        state.secure_bits = Some(NO_SETUID_FIXUP);
+        state.secure_bits = Some(sys::NO_SETUID_FIXUP);
     });
     let initial = scenario.launch().initial();
     assert!(initial.uid.unwrap() == 65534);
@@ -410,7 +408,7 @@ fn a_process_left_behind_is_found() {
         _ => None,
     });
     run.kill_daemon();
-    let pids: Vec<_> = run.processes().iter().map(|found| found.pid).collect();
+    let pids = run.living();
     assert_eq!(pids, [worker]);
     let assertion = AssertUnwindSafe(|| run.assert_nothing_left());
     catch_unwind(assertion).unwrap_err();

@@ -60,6 +60,7 @@ pub fn replace(path: &Path, number: usize) -> io::Result<()> {
 ///
 /// As above.
 pub fn change_type(path: &Path, number: usize) -> io::Result<()> {
+    // Put also where there is nothing to be removed yet.
     remove(path).and(put(path, number))
 }
 

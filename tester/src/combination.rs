@@ -11,12 +11,12 @@ use std::fs::{self, File, Permissions};
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::str::FromStr;
 use std::sync::OnceLock;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use crate::config::{
@@ -24,7 +24,8 @@ use crate::config::{
     Foreground, Identity, Ids, InitialState, Life, OpenDescriptor, Options, ReadinessUse, Session,
     Step, Stream, SupplementaryGroups,
 };
-use crate::model::{Databases, NOBODY};
+use crate::harness::Manager;
+use crate::model::{Databases, HAS_NO_NEW_PRIVILEGES, NOBODY};
 use crate::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
 use crate::{Scenario, sys};
 
@@ -698,8 +699,6 @@ impl FromStr for Combination {
     }
 }
 
-/// By prctl(2), and procctl(2) of FreeBSD 14.
-const HAS_NO_NEW_PRIVILEGES: bool = cfg!(any(target_os = "linux", target_os = "freebsd"));
 /// The number of [`Descriptors::Inheritable`].
 const INHERITED: i32 = 150;
 /// A name that no database has.
@@ -708,11 +707,6 @@ const UNKNOWN: &str = "daemonize2-unknown";
 const NUMBER: u32 = 4_000_000_001;
 /// Groups that root has to lose.
 const GROUPS: [u32; 4] = [0, 4, 7, 4711];
-/// CAP_SETGID and CAP_SETUID of <linux/capability.h>
-const MAY_CHANGE_IDS: u64 = 1 << 6 | 1 << 7;
-/// SECBIT_KEEP_CAPS and SECBIT_NO_SETUID_FIXUP of <linux/securebits.h>
-const KEEP_CAPABILITIES: u64 = 1 << 4;
-const NO_SETUID_FIXUP: u64 = 1 << 2;
 /// How long a daemon is waited for that does not get ready, in milliseconds:
 /// longer than it takes to get that far on a machine with much to do.
 const SHORT_TIMEOUT: u64 = 1200;
@@ -720,7 +714,7 @@ const SHORT_TIMEOUT: u64 = 1200;
 /// comes upon it or after it, all that follows is the same.
 const PROBE: Duration = Duration::from_millis(30);
 
-/// The two predicates below are asked about single values and about pairs: a
+/// What is below is asked about single values and about pairs: a
 /// clause names two axes at the most, and says nothing unless both are chosen.
 impl Choice {
     /// Why this cannot be set up here. This is the whole list of what is never
@@ -1000,10 +994,10 @@ impl Choice {
 /// A combination with its files, ready to start.
 #[derive(Debug)]
 pub struct Staged {
+    /// Before the folder with its socket goes.
+    manager: Option<Manager>,
     /// The case.
     pub scenario: Scenario,
-    /// Where the service manager listens.
-    notifications: Option<Notifications>,
     /// Keeps the lock of [`PidFile::Held`].
     _holder: Option<File>,
 }
@@ -1015,46 +1009,7 @@ impl Staged {
     ///
     /// When there is no listening to it.
     pub fn notifications(&mut self) -> Vec<String> {
-        let notifications = self.notifications.take();
-        notifications.map_or_else(Vec::new, Notifications::end)
-    }
-}
-
-/// A service manager's socket. What is sent along with a message is closed as
-/// it is received.
-#[derive(Debug)]
-struct Notifications {
-    path: PathBuf,
-    reader: JoinHandle<String>,
-}
-
-impl Notifications {
-    const END: &[u8] = b"end";
-
-    fn at(path: PathBuf) -> Self {
-        let socket = UnixDatagram::bind(&path).expect("make a socket");
-        let permissions = Permissions::from_mode(0o777);
-        fs::set_permissions(&path, permissions).expect("open a socket for all");
-        let reader = thread::spawn(move || {
-            let mut text = String::new();
-            let mut message = [0; 256];
-            loop {
-                let length = socket.recv(&mut message).expect("receive a message");
-                match &message[..length] {
-                    Self::END => return text,
-                    message => text += &String::from_utf8_lossy(message),
-                }
-            }
-        });
-        Self { path, reader }
-    }
-
-    fn end(self) -> Vec<String> {
-        let socket = UnixDatagram::unbound().expect("make a socket");
-        let ended = socket.send_to(Self::END, &self.path);
-        ended.expect("end the service manager");
-        let text = self.reader.join().expect("the service manager ends");
-        text.lines().map(str::to_owned).collect()
+        self.manager.take().map_or_else(Vec::new, Manager::lines)
     }
 }
 
@@ -1063,7 +1018,6 @@ impl Drop for Staged {
     fn drop(&mut self) {
         for name in ["closed", "run"] {
             let opened = Permissions::from_mode(0o755);
-            drop(self.notifications());
             // Most combinations have no such folder.
             let _ = fs::set_permissions(self.scenario.path(name), opened);
         }
@@ -1147,7 +1101,7 @@ impl Stage<'_> {
     /// docs/verification.md lists those, too.
     fn set(mut self) -> Staged {
         self.make_places();
-        let notifications = self.listen();
+        let manager = self.listen();
         let (pid_file, holder) = self.make_pid_file();
         let combination = self.combination;
         let (privileged_action, try_privileged_action) = self.actions();
@@ -1175,19 +1129,19 @@ impl Stage<'_> {
             },
         };
         Staged {
+            manager,
             scenario: self.scenario,
-            notifications,
             _holder: holder,
         }
     }
 
-    fn listen(&mut self) -> Option<Notifications> {
+    fn listen(&mut self) -> Option<Manager> {
         if self.combination.notify == Notify::Nobody {
             return None;
         }
         let path = self.scenario.path("notify");
         self.scenario = self.scenario.clone().env("NOTIFY_SOCKET", &path);
-        Some(Notifications::at(path))
+        Some(Manager::at(&path))
     }
 
     fn caller(&self) -> (u32, u32) {
@@ -1363,13 +1317,14 @@ impl Stage<'_> {
             user_database: None,
             secure_bits: match combination.secure_bits {
                 SecureBits::Usual => None,
-                SecureBits::KeepCapabilities => Some(KEEP_CAPABILITIES),
-                SecureBits::NoFixup => Some(NO_SETUID_FIXUP),
+                SecureBits::KeepCapabilities => Some(sys::KEEP_CAPS),
+                SecureBits::NoFixup => Some(sys::NO_SETUID_FIXUP),
             },
             ids: self.ids.clone(),
-            capabilities: (combination.caller == Caller::Capable).then_some(MAY_CHANGE_IDS),
+            capabilities: (combination.caller == Caller::Capable)
+                .then_some(sys::CAP_SETGID | sys::CAP_SETUID),
             ambient_capabilities: (combination.ambient == Ambient::MayChangeIds)
-                .then_some(MAY_CHANGE_IDS),
+                .then_some(sys::CAP_SETGID | sys::CAP_SETUID),
             user_namespace: None,
             dispositions: match combination.dispositions {
                 Dispositions::Usual => Vec::new(),

@@ -15,10 +15,11 @@
 //! * [`combination`]: every option and initial state, as named values.
 //! * [`covering`]: which combinations of them are tried.
 //! * [`model`]: what must come of each: the oracle.
-//! * [`crash`]: ends one of the processes in the middle of a start.
+//! * [`crash`]: sends one of the processes a signal, at a call of its own.
 //! * [`fault`]: lets one of the calls fail that a start makes.
 //! * [`contest`]: many launchers that contend for one pid file, and who gets in
 //!   their way.
+//! * [`attack`]: what those do, whichever library it is done to.
 //! * [`initial`] and [`subject`]: the tester's own behaviour.
 //! * [`sys`]: the only unsafe code.
 

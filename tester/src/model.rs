@@ -688,6 +688,9 @@ pub fn foresee(config: &Config, before: &Report, world: &World<'_>) -> Predictio
     }
 }
 
+/// By prctl(2), and procctl(2) of FreeBSD 14.
+pub const HAS_NO_NEW_PRIVILEGES: bool = cfg!(any(target_os = "linux", target_os = "freebsd"));
+
 impl Start<'_> {
     /// The order of the steps is the documented one.
     fn run(&mut self) -> Result<(), Failure> {
@@ -769,8 +772,7 @@ impl Start<'_> {
     }
 
     fn refuse_unsupported(&self) -> Result<(), Failure> {
-        let has_no_new_privileges = cfg!(any(target_os = "linux", target_os = "freebsd"));
-        if self.options.no_new_privileges && !has_no_new_privileges {
+        if self.options.no_new_privileges && !HAS_NO_NEW_PRIVILEGES {
             let failure = Failure::new("Unsupported", None);
             return Err(failure.about(&Identity::from("no_new_privileges")));
         }
@@ -1057,7 +1059,7 @@ impl Start<'_> {
                         "other users can write to it, and that cannot be changed",
                     ));
                 }
-                let is_replaced = file.mode() & 0o022 != 0 && self.may_remove(file, folder);
+                let is_replaced = file.mode() & 0o022 != 0 && self.may_remove(file.uid(), folder);
                 self.pid_file = Some(match folder.reach(&self.me) {
                     Ok(folder) if is_replaced => self.new_pid_file(folder),
                     _ => PidFileForeseen {
@@ -1094,9 +1096,9 @@ impl Start<'_> {
 
     /// unlink(2): in a folder with the sticky bit only what, or whose folder, is
     /// one's own.
-    fn may_remove(&self, file: &Metadata, folder: &Way) -> bool {
+    fn may_remove(&self, owner: u32, folder: &Way) -> bool {
         folder.reach(&self.me).is_ok_and(|folder| {
-            let own = [file.uid(), folder.uid()].contains(&self.me.uid.effective);
+            let own = [owner, folder.uid()].contains(&self.me.uid.effective);
             let is_sticky = folder.mode() & 0o1000 != 0;
             self.me.may(folder, WRITE | EXECUTE)
                 && (!is_sticky || own || self.me.has(Right::FileOwner))
@@ -1617,34 +1619,22 @@ impl Start<'_> {
         let (Some(file), Some(folder)) = (&self.pid_file, &self.world.pid_file_folder) else {
             return false;
         };
-        if self.options.chroot.is_some() && self.process.root != self.before.root {
-            return false;
-        }
-        let me = &self.me;
-        let Ok(folder) = folder.reach(me) else {
-            return false;
-        };
-        let is_sticky = folder.mode() & 0o1000 != 0;
-        let owns = [file.uid, folder.uid()].contains(&me.uid.effective);
-        me.may(folder, WRITE | EXECUTE) && (!is_sticky || owns || me.has(Right::FileOwner))
+        self.process.root == self.before.root && self.may_remove(file.uid, folder)
     }
 }
 
 impl Someone {
     /// What setresuid(2) does, and to capabilities(7) on Linux.
     fn become_user(&mut self, uid: u32, secure_bits: u64) {
-        /// SECBIT_NO_SETUID_FIXUP and SECBIT_KEEP_CAPS.
-        const NO_FIXUP: u64 = 1 << 2;
-        const KEEP: u64 = 1 << 4;
         let was_root = |ids: IdTriple| ids.real == 0 || ids.effective == 0 || ids.saved == Some(0);
         if let Some(sets) = self
             .capabilities
             .as_mut()
-            .filter(|_| secure_bits & NO_FIXUP == 0)
+            .filter(|_| secure_bits & sys::NO_SETUID_FIXUP == 0)
         {
             if was_root(self.uid) && uid != 0 {
                 (sets.effective, sets.ambient) = (0, 0);
-                if secure_bits & KEEP == 0 {
+                if secure_bits & sys::KEEP_CAPS == 0 {
                     sets.permitted = 0;
                 }
             } else if self.uid.effective != 0 && uid == 0 {
@@ -2129,7 +2119,7 @@ fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &Report) {
     // There, the effective gid is one of the groups.
     let with_gid = |report: &Report| {
         let mut groups = report.groups.clone()?;
-        if cfg!(target_os = "freebsd") {
+        if sys::EFFECTIVE_GID_IS_LISTED {
             groups.extend(report.gid.map(|gid| gid.effective));
             groups.sort_unstable();
             groups.dedup();

@@ -1,38 +1,70 @@
 //! A service manager, as far as a start needs one.
 
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
-/// Reads whatever it is sent at `NOTIFY_SOCKET`, which a launcher waits for.
+/// Reads whatever it is sent at `NOTIFY_SOCKET`, which a launcher waits for. What
+/// is sent along with a message is closed as it is received.
 #[derive(Debug)]
-pub struct Manager(PathBuf);
+pub struct Manager {
+    path: PathBuf,
+    /// `None` once it was asked for its lines.
+    reader: Option<JoinHandle<String>>,
+}
 
 impl Manager {
     const END: &'static [u8] = b"end";
 
-    /// One that listens there, until it is dropped.
+    /// One that listens there, to anybody, until it is dropped.
     ///
     /// # Panics
     ///
     /// When the socket cannot be made.
     pub fn at(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).expect("bind the manager's socket");
-        thread::spawn(move || {
+        let permissions = Permissions::from_mode(0o777);
+        fs::set_permissions(path, permissions).expect("open the socket for all");
+        let reader = thread::spawn(move || {
+            let mut text = String::new();
             let mut message = [0; 256];
             while let Ok(length) = socket.recv(&mut message) {
-                if &message[..length] == Self::END {
-                    break;
+                match &message[..length] {
+                    Self::END => break,
+                    message => text += &String::from_utf8_lossy(message),
                 }
             }
+            text
         });
-        Self(path.to_owned())
+        Self {
+            path: path.to_owned(),
+            reader: Some(reader),
+        }
+    }
+
+    /// What it was told, line by line.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be ended.
+    pub fn lines(mut self) -> Vec<String> {
+        self.end().expect("end the service manager");
+        let reader = self.reader.take().expect("it was ended by nobody else");
+        let text = reader.join().expect("the service manager ends");
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn end(&self) -> io::Result<usize> {
+        UnixDatagram::unbound()?.send_to(Self::END, &self.path)
     }
 }
 
 impl Drop for Manager {
     fn drop(&mut self) {
         // Where its folder is gone, so is whoever would have sent something.
-        let _ = UnixDatagram::unbound().and_then(|own| own.send_to(Self::END, &self.0));
+        let _ = self.end();
     }
 }

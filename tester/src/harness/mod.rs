@@ -26,6 +26,7 @@ mod outcome;
 mod pid_file;
 mod run;
 mod scenario;
+mod threads;
 
 use std::time::Duration;
 
@@ -37,6 +38,7 @@ pub use outcome::Outcome;
 pub use pid_file::PidFile;
 pub use run::Run;
 pub use scenario::{BINARY, Scenario, binary};
+pub use threads::{Until, mount, with_own_mounts};
 
 /// How long a case may take, unless it says otherwise.
 pub const DEADLINE: Duration = Duration::from_secs(20);

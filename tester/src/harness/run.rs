@@ -16,6 +16,7 @@ use super::journal::{Events, Journal, at_the_end, collect, drain};
 use super::{DEADLINE, Launcher, PidFile, Scenario, slowness};
 use crate::config::Bytes;
 use crate::control::{self, Command as Told, FormerIds, Frame, Message, Receiver};
+use crate::crash::Struck;
 use crate::observe::{self, Process};
 use crate::report::{LauncherResult, Place, Regained, Report, StartError};
 use crate::subject::EXIT_START_FAILED;
@@ -639,6 +640,26 @@ impl Run {
     }
 
     // Judging.
+
+    /// Whom a signal was sent at a call ([`Scenario::signal_at`]), once the
+    /// launcher has ended; `None` where there were fewer calls.
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn struck(&self) -> Option<Struck> {
+        self.launcher();
+        self.message("the signal", |frame| match frame.message {
+            Message::Crashed(struck) => Some(struck),
+            _ => None,
+        })
+    }
+
+    /// The process ids of the case's living processes.
+    pub fn living(&self) -> Vec<u32> {
+        self.processes().iter().map(|found| found.pid).collect()
+    }
 
     /// The process id of the launcher.
     pub fn launcher_pid(&self) -> u32 {

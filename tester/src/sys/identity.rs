@@ -1,7 +1,7 @@
 //! Ids, groups and capabilities.
 
 #[cfg(target_os = "linux")]
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 #[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
@@ -294,21 +294,17 @@ pub fn leave_user_namespace() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// unshare(2) into a new mount namespace, from which nothing gets out.
-///
-/// # Errors
-///
-/// Those of the call and of mount(2); `Unsupported` elsewhere than on Linux.
-pub fn leave_mount_namespace() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: no requirement.
-        check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
-        mount(None, c"/", libc::MS_REC | libc::MS_PRIVATE)
-    }
-    #[cfg(not(target_os = "linux"))]
-    Err(io::ErrorKind::Unsupported.into())
-}
+/// Of <linux/capability.h>.
+pub const CAP_SETGID: u64 = 1 << 6;
+/// The same.
+pub const CAP_SETUID: u64 = 1 << 7;
+
+/// SECBIT_NOROOT of <linux/securebits.h>: root's capabilities are not its uid's.
+pub const NOROOT: u64 = 1;
+/// SECBIT_NO_SETUID_FIXUP: a change of the uid takes no capability.
+pub const NO_SETUID_FIXUP: u64 = 1 << 2;
+/// SECBIT_KEEP_CAPS: the permitted ones stay when root becomes somebody else.
+pub const KEEP_CAPS: u64 = 1 << 4;
 
 /// Gives a file [`crate::attack::access_list`].
 ///
@@ -338,34 +334,6 @@ pub fn give_access_to(file: &Path, user: u32) -> io::Result<()> {
         let _ = (file, user);
         Err(io::ErrorKind::Unsupported.into())
     }
-}
-
-/// mount(2) of a folder over another.
-///
-/// # Errors
-///
-/// Those of the call; `Unsupported` elsewhere than on Linux.
-pub fn cover(folder: &Path, covered: &Path) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        let as_c_string = |path: &Path| CString::new(path.as_os_str().as_bytes());
-        let (folder, covered) = (as_c_string(folder)?, as_c_string(covered)?);
-        mount(Some(&folder), &covered, libc::MS_BIND)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (folder, covered);
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn mount(source: Option<&CStr>, target: &CStr, flags: libc::c_ulong) -> io::Result<()> {
-    let source = source.map_or(std::ptr::null(), CStr::as_ptr);
-    let none = std::ptr::null();
-    // SAFETY: the paths are C strings or null; these flags need no type and no
-    // data.
-    check(unsafe { libc::mount(source, target.as_ptr(), none, flags, none.cast()) }).map(drop)
 }
 
 /// Makes the program that `command` starts begin with these ids, and without

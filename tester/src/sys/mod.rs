@@ -8,6 +8,7 @@
 
 mod descriptor;
 mod identity;
+mod mount;
 #[cfg(target_os = "linux")]
 mod proc;
 mod process;
@@ -25,6 +26,7 @@ use daemonize2::{Daemonize, Error, Outcome};
 
 pub use descriptor::*;
 pub use identity::*;
+pub use mount::*;
 #[cfg(target_os = "linux")]
 pub use proc::*;
 pub use process::*;

@@ -365,28 +365,6 @@ pub fn become_subreaper() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// unshare(2): gives the calling thread mounts of its own, whose changes
-/// nobody else sees, and which go with it and what it starts.
-///
-/// # Errors
-///
-/// Those of the calls; `Unsupported` elsewhere than on Linux.
-pub fn separate_mounts() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        // SAFETY: no pointers are passed.
-        check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
-        let private = libc::MS_REC | libc::MS_PRIVATE;
-        let none = std::ptr::null();
-        // SAFETY: the target is a string, and a change of propagation uses no
-        // other pointer.
-        let made = unsafe { libc::mount(none, c"/".as_ptr(), none, private, none.cast()) };
-        check(made).map(drop)
-    }
-    #[cfg(not(target_os = "linux"))]
-    Err(io::ErrorKind::Unsupported.into())
-}
-
 /// Sets an environment variable of this process.
 pub fn set_environment(name: &str, value: &str) {
     // SAFETY: whatever other threads the tester has are parked and look at no

@@ -1,0 +1,56 @@
+//! Mounts.
+
+#[cfg(target_os = "linux")]
+use std::ffi::{CStr, CString};
+use std::io;
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+#[cfg(target_os = "linux")]
+use super::check;
+
+/// unshare(2): gives the calling thread mounts of its own, whose changes nobody else
+/// sees, and which go with it and what it starts.
+///
+/// # Errors
+///
+/// Those of the call and of mount(2); `Unsupported` elsewhere than on Linux.
+pub fn leave_mount_namespace() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: no requirement.
+        check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+        mount(None, c"/", libc::MS_REC | libc::MS_PRIVATE)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// mount(2) of a folder over another.
+///
+/// # Errors
+///
+/// Those of the call; `Unsupported` elsewhere than on Linux.
+pub fn cover(folder: &Path, covered: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let as_c_string = |path: &Path| CString::new(path.as_os_str().as_bytes());
+        let (folder, covered) = (as_c_string(folder)?, as_c_string(covered)?);
+        mount(Some(&folder), &covered, libc::MS_BIND)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (folder, covered);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn mount(source: Option<&CStr>, target: &CStr, flags: libc::c_ulong) -> io::Result<()> {
+    let source = source.map_or(std::ptr::null(), CStr::as_ptr);
+    let none = std::ptr::null();
+    // SAFETY: the paths are C strings or null; these flags need no type and no
+    // data.
+    check(unsafe { libc::mount(source, target.as_ptr(), none, flags, none.cast()) }).map(drop)
+}
