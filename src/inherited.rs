@@ -41,10 +41,10 @@ impl KeptDescriptors {
         self.put_in_order();
     }
 
-    /// What the library holds for earlier starts. Made before anything is
+    /// What the library has open for earlier starts. Made before anything is
     /// opened after them.
-    pub(crate) fn spare_held(&mut self, held: &[RawFd]) {
-        self.numbers.extend(held);
+    pub(crate) fn spare_own(&mut self, own: &[RawFd]) {
+        self.numbers.extend(own);
         self.put_in_order();
     }
 

@@ -184,10 +184,10 @@
 mod actions;
 mod daemonize;
 mod error;
-mod held;
 mod identity;
 mod inherited;
 mod notify;
+mod own_fds;
 mod panics;
 mod pid_file;
 mod pid_lock;

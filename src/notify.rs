@@ -96,7 +96,7 @@ impl NotifySocket {
         let Ok((ours, theirs)) = sys::socket_pair() else {
             return;
         };
-        let carried = [Some(theirs.as_fd()), None];
+        let carried = [Some(theirs.as_fd()), None, None];
         if self.send(b"BARRIER=1", carried).is_ok() {
             drop(theirs);
             // Its end of file: whoever reads the message closes what it holds.

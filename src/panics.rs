@@ -48,7 +48,7 @@ pub(crate) fn remember() {
 }
 
 /// While this lives, no other thread changes what is reported where a panic
-/// aborts: see [`held::freeze`](crate::held::freeze).
+/// aborts: see [`own_fds::lock_for_fork`](crate::own_fds::lock_for_fork).
 pub(crate) fn freeze() -> impl Sized {
     #[cfg(panic = "abort")]
     aborting::freeze()
@@ -59,7 +59,7 @@ pub(crate) mod aborting {
     use std::mem;
     use std::sync::{Mutex, PoisonError};
 
-    use crate::held;
+    use crate::own_fds;
     use crate::report::{DaemonEnd, Failure, Message};
     use crate::sys::Process;
 
@@ -82,7 +82,7 @@ pub(crate) mod aborting {
         let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
         let before = mem::replace(&mut *pending, expected)?;
         if before.process == Process::current() {
-            held::release(before.launcher.descriptor());
+            own_fds::unregister(before.launcher.descriptor());
             Some(before)
         } else {
             mem::forget(before);
@@ -93,7 +93,7 @@ pub(crate) mod aborting {
     /// From now on a panic is reported as this failure, until [`settle`].
     pub(crate) fn expect(launcher: &DaemonEnd, failure: Failure) {
         if let Ok(launcher) = launcher.try_clone() {
-            held::hold(launcher.descriptor());
+            own_fds::register(launcher.descriptor());
             replace(Some(Expected {
                 launcher,
                 process: Process::current(),

@@ -1,16 +1,19 @@
 //! The pid file of a start: opened without falling for what others have put
-//! there, locked for the daemon's life, cleared when the start fails.
+//! there, locked for the daemon's life, empty until the start is committed.
+//!
+//! Two descriptors are opened. The one that has the lock is for reading alone:
+//! the daemon keeps it after it has dropped its privileges. The one for writing
+//! stays with the intermediate and the launcher.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, ErrorKind};
-use crate::held;
+use crate::error::ErrorKind;
+use crate::own_fds;
 use crate::report::{About, Failure};
 use crate::sys::{
-    self, Attributes, Directory, Errno, FileKind, Gid, Lock, Open, Pid, Process, Uid, errno,
+    self, Attributes, Directory, Errno, FileId, FileKind, Gid, Lock, Open, Pid, Uid, errno,
 };
 
 /// Where the pid file is to be and whom it may belong to: all that has to be
@@ -27,44 +30,18 @@ pub(crate) struct PidFilePlan {
     new_group: Option<Gid>,
     /// The user that the daemon becomes: may own the folder.
     daemon_user: Option<Uid>,
+    /// Those that this process has locked, where it is to become the daemon.
+    own: Vec<FileId>,
 }
 
-/// The open pid file.
+/// The open and locked pid file of a start.
 #[derive(Debug)]
 pub(crate) struct OpenPidFile {
-    descriptor: OwnedFd,
-    /// Whether the lock is this start's. If not, it is open to be read alone.
-    is_ours: bool,
-}
-
-/// The pid files that this process holds for good. It is their owner in name
-/// only: that the process ends is what closes them.
-static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
-
-struct Kept {
-    pid_file: OpenPidFile,
-    /// Its absolute path if that is known.
-    path: Option<CString>,
-    /// Whose it is: what a copy made by fork(2) has of it is not its own.
-    process: Process,
-}
-
-fn kept() -> MutexGuard<'static, Vec<Kept>> {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// While this lives nobody changes them: see [`held::freeze`].
-pub(crate) fn freeze_kept() -> impl Sized {
-    kept()
-}
-
-/// Hands out this process's last one, with its absolute path if that is known.
-pub(crate) fn take_kept() -> Option<(OpenPidFile, Option<CString>)> {
-    let mut kept = kept();
-    if kept.last()?.process != Process::current() {
-        return None;
-    }
-    kept.pop().map(|last| (last.pid_file, last.path))
+    /// Has the lock.
+    lock: OwnedFd,
+    /// `None` in the daemon.
+    writable: Option<OwnedFd>,
+    id: FileId,
 }
 
 /// The lock of a prober is gone in a moment; a daemon's is not.
@@ -77,10 +54,8 @@ const GROUP: u32 = 0o070;
 const STICKY: u32 = 0o1000;
 const MODE: u32 = 0o644;
 
-/// The file offset that says that the file was cleared: the one thing that
-/// all share who share the open file, and that nobody has a use for, as it is
-/// read and written by position.
-const CLEARED: u64 = 1;
+/// The permission without which the owner could not open the file again.
+const READABLE_BY_OWNER: u32 = 0o400;
 
 impl PidFilePlan {
     pub(crate) fn new(
@@ -99,7 +74,14 @@ impl PidFilePlan {
             new_owner,
             new_group,
             daemon_user,
+            own: Vec::new(),
         }
+    }
+
+    /// Refuses these, which this process has locked already: it would lose the
+    /// lock by closing one that it opened in vain.
+    pub(crate) fn refuse(&mut self, own: Vec<FileId>) {
+        self.own = own;
     }
 
     fn is_owned(&self, attributes: &Attributes) -> bool {
@@ -113,84 +95,107 @@ impl PidFilePlan {
     }
 
     /// Opens, locks and truncates the file: 'locked and empty' means that a
-    /// daemon is starting.
-    ///
-    /// On failure the file comes along if it could be opened, so that it can
-    /// be seen who holds it. Async-signal-safe.
-    pub(crate) fn acquire(&self) -> (Option<OpenPidFile>, Result<(), Failure>) {
-        let descriptor = match self.open_and_lock() {
-            Ok(descriptor) => descriptor,
-            Err((descriptor, failure)) => {
-                let pid_file = descriptor.map(|descriptor| OpenPidFile {
-                    descriptor,
-                    is_ours: false,
-                });
-                return (pid_file, Err(failure));
-            }
-        };
-        let truncated = sys::truncate(descriptor.as_fd())
-            .map_err(|errno| failure(ErrorKind::TruncatePidfile(errno)));
-        let pid_file = OpenPidFile {
-            descriptor,
-            is_ours: true,
-        };
-        (Some(pid_file), truncated)
-    }
-
-    fn open_and_lock(&self) -> Result<OwnedFd, (Option<OwnedFd>, Failure)> {
-        let folder = self.trusted_folder().map_err(|failure| (None, failure))?;
+    /// daemon is starting. Async-signal-safe.
+    pub(crate) fn acquire(&self) -> Result<OpenPidFile, Failure> {
+        let folder = self.trusted_folder()?;
         let (directory, name) = match &folder {
             Some(folder) => (Directory::Open(folder.as_fd()), &*self.name),
             None => (Directory::Working, &*self.path),
         };
         let patience_ends = Instant::now() + PATIENCE;
         loop {
-            let descriptor = open(directory, name, patience_ends).map_err(|errno| {
-                let failure = failure(ErrorKind::OpenPidfile(errno));
-                let failure = match errno {
-                    errno::ELOOP => failure.because("it is a symbolic link"),
-                    _ => failure,
-                };
-                (None, failure)
-            })?;
-            // Before the lock, which is nobody's business on what is refused;
-            // and after it, when nobody is to change it any more.
-            self.examine(descriptor.as_fd())
-                .map_err(|failure| (None, failure))?;
-            let locked = lock_patiently(descriptor.as_fd(), patience_ends);
-            let attributes = self
-                .examine(descriptor.as_fd())
-                .map_err(|failure| (None, failure))?;
-            // A lock on a file that somebody has replaced meanwhile guards
-            // nothing.
-            let is_still_there = match sys::attributes_at(directory, name) {
-                Ok(at_path) => at_path.id == attributes.id,
-                Err(errno::ENOENT) => false,
-                Err(errno) => return Err((None, failure(ErrorKind::OpenPidfile(errno)))),
-            };
-            if !is_still_there && Instant::now() < patience_ends {
-                sys::pause(PAUSE);
-                continue;
+            if let Some(pid_file) = self.try_acquire(directory, name, patience_ends)? {
+                return Ok(pid_file);
             }
-            if !is_still_there {
-                let failure = failure(ErrorKind::OpenPidfile(errno::EAGAIN))
-                    .because("it is replaced again and again");
-                return Err((None, failure));
+            if Instant::now() >= patience_ends {
+                return Err(failure(ErrorKind::OpenPidfile(errno::EAGAIN))
+                    .because("it is replaced again and again"));
             }
-            if let Err(errno) = locked {
-                return Err((Some(descriptor), failure(ErrorKind::LockPidfile(errno))));
-            }
-            if attributes.mode & WRITABLE_BY_OTHERS == 0 {
-                return Ok(descriptor);
-            }
-            make_unwritable_by_others(descriptor.as_fd(), &attributes)
-                .map_err(|failure| (None, failure))?;
-            // Who has opened it before can write to it still: a new one is made, if
-            // this one can be removed.
-            if Instant::now() >= patience_ends || sys::unlink_at(directory, name).is_err() {
-                return Ok(descriptor);
+            sys::pause(PAUSE);
+        }
+    }
+
+    /// `None` where the file was replaced meanwhile, by others or by this.
+    fn try_acquire(
+        &self,
+        directory: Directory<'_>,
+        name: &CStr,
+        patience_ends: Instant,
+    ) -> Result<Option<OpenPidFile>, Failure> {
+        let open_failed = |errno| failure(ErrorKind::OpenPidfile(errno));
+        if !self.own.is_empty() {
+            let there = sys::attributes_at(directory, name);
+            if there.is_ok_and(|there| self.own.contains(&there.id)) {
+                return Err(failure(ErrorKind::LockPidfile(errno::EWOULDBLOCK)));
             }
         }
+        let writable = match open(directory, name) {
+            Ok(writable) => writable,
+            Err(errno::EEXIST) => return Ok(None),
+            Err(errno::EACCES) => return self.remove_unwritable(directory, name, patience_ends),
+            Err(errno::ELOOP) => {
+                return Err(open_failed(errno::ELOOP).because("it is a symbolic link"));
+            }
+            Err(errno) => return Err(open_failed(errno)),
+        };
+        // Before the lock, which is nobody's business on what is refused; and
+        // after it, when nobody is to change it any more.
+        let id = self.examine(writable.as_fd())?.id;
+        let Some(lock) = open_again_to_read(directory, name, writable.as_fd(), id)? else {
+            return Ok(None);
+        };
+        let locked = lock_patiently(lock.as_fd(), patience_ends);
+        let attributes = self.examine(writable.as_fd())?;
+        // A lock on a file that somebody has replaced meanwhile guards nothing.
+        match sys::attributes_at(directory, name) {
+            Ok(at_path) if at_path.id == id => {}
+            Ok(_) | Err(errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(open_failed(errno)),
+        }
+        locked.map_err(lock_failed)?;
+        let is_strangers = !self.may_belong_to(attributes.owner);
+        if is_strangers || attributes.mode & WRITABLE_BY_OTHERS != 0 {
+            if !is_strangers {
+                make_unwritable_by_others(writable.as_fd(), &attributes)?;
+            }
+            // A process that has opened it before can write to it still: a new one
+            // is made, if this one can be removed.
+            if Instant::now() < patience_ends && sys::unlink_at(directory, name).is_ok() {
+                return Ok(None);
+            }
+            if is_strangers {
+                return Err(open_failed(errno::EPERM).because("it belongs to another user"));
+            }
+        }
+        sys::truncate(writable.as_fd())
+            .map_err(|errno| failure(ErrorKind::TruncatePidfile(errno)))?;
+        Ok(Some(OpenPidFile {
+            lock,
+            writable: Some(writable),
+            id,
+        }))
+    }
+
+    /// Removes a left-over file that this process may not write to, as the file
+    /// of a service whose user was changed.
+    fn remove_unwritable(
+        &self,
+        directory: Directory<'_>,
+        name: &CStr,
+        patience_ends: Instant,
+    ) -> Result<Option<OpenPidFile>, Failure> {
+        let denied = |_| failure(ErrorKind::OpenPidfile(errno::EACCES));
+        let left_over = sys::open_at(directory, name, Open::ReadOnly).map_err(denied)?;
+        let id = self.examine(left_over.as_fd())?.id;
+        lock_patiently(left_over.as_fd(), patience_ends).map_err(lock_failed)?;
+        if sys::attributes_at(directory, name).is_ok_and(|there| there.id == id) {
+            sys::unlink_at(directory, name).map_err(denied)?;
+        }
+        Ok(None)
+    }
+
+    fn may_belong_to(&self, owner: Uid) -> bool {
+        [Some(Uid::ROOT), Some(sys::effective_user()), self.new_owner].contains(&Some(owner))
     }
 
     /// Root looks at the folder first: who may write to it, may put anything
@@ -227,10 +232,6 @@ impl PidFilePlan {
         }
         if attributes.links > 1 {
             return refused(errno::EMLINK, "it has other hard links");
-        }
-        let owners = [Some(Uid::ROOT), Some(sys::effective_user()), self.new_owner];
-        if !owners.contains(&Some(attributes.owner)) {
-            return refused(errno::EPERM, "it belongs to another user");
         }
         Ok(attributes)
     }
@@ -271,21 +272,39 @@ fn folder_and_name(path: &CStr) -> (CString, CString) {
     }
 }
 
-/// Opens the file, or makes it. Not with `O_CREAT` alone: Linux lets not even
-/// root open another's existing file so in a sticky directory
-/// (fs.protected_regular), and the daemon's user may well own the old one.
-fn open(directory: Directory<'_>, name: &CStr, patience_ends: Instant) -> Result<OwnedFd, Errno> {
-    loop {
-        match sys::open_at(directory, name, Open::Existing) {
-            Err(errno::ENOENT) => {}
-            other => return other,
-        }
-        match sys::open_at(directory, name, Open::New { mode: MODE }) {
-            // Somebody was faster.
-            Err(errno::EEXIST) if Instant::now() < patience_ends => {}
-            other => return other,
-        }
+/// Opens the file, or makes it: `EEXIST` where somebody was faster. Not with
+/// `O_CREAT` alone: Linux lets not even root open another's existing file so in a
+/// sticky directory (fs.protected_regular), and the daemon's user may well own the
+/// old one.
+fn open(directory: Directory<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    match sys::open_at(directory, name, Open::Existing) {
+        Err(errno::ENOENT) => sys::open_at(directory, name, Open::New { mode: MODE }),
+        other => other,
     }
+}
+
+/// A second descriptor of the file, which cannot write to it. `None` where the
+/// path leads to another file by now.
+fn open_again_to_read(
+    directory: Directory<'_>,
+    name: &CStr,
+    writable: BorrowedFd<'_>,
+    id: FileId,
+) -> Result<Option<OwnedFd>, Failure> {
+    let open_failed = |errno| failure(ErrorKind::OpenPidfile(errno));
+    let mut opened = sys::open_at(directory, name, Open::ReadOnly);
+    if matches!(opened, Err(errno::EACCES)) {
+        // The umask may have taken this permission.
+        let mode = sys::attributes(writable).map_err(open_failed)?.mode;
+        sys::change_mode(writable, mode | READABLE_BY_OWNER).map_err(open_failed)?;
+        opened = sys::open_at(directory, name, Open::ReadOnly);
+    }
+    let opened = match opened {
+        Err(errno::ENOENT | errno::ELOOP) => return Ok(None),
+        opened => opened.map_err(open_failed)?,
+    };
+    let is_same = sys::attributes(opened.as_fd()).map_err(open_failed)?.id == id;
+    Ok(is_same.then_some(opened))
 }
 
 /// Takes the exclusive lock. While there are but shared ones, which are
@@ -324,26 +343,61 @@ fn failure(kind: ErrorKind) -> Failure {
     Failure::new(kind, About::PidFile)
 }
 
+fn lock_failed(errno: Errno) -> Failure {
+    let failure = failure(ErrorKind::LockPidfile(errno));
+    match errno {
+        // As NFS says, which makes a record lock of it.
+        errno::EBADF | errno::ENOLCK => failure.because(
+            "its file system cannot lock a file that is open for reading; use a local one",
+        ),
+        _ => failure,
+    }
+}
+
 impl OpenPidFile {
-    /// The file as another process received it.
-    pub(crate) fn received(descriptor: OwnedFd, is_ours: bool) -> Self {
-        Self {
-            descriptor,
-            is_ours,
-        }
+    /// The file as the launcher has received it.
+    pub(crate) fn received(lock: OwnedFd, writable: OwnedFd) -> Option<Self> {
+        let id = sys::attributes(lock.as_fd()).ok()?.id;
+        Some(Self {
+            lock,
+            writable: Some(writable),
+            id,
+        })
     }
 
-    pub(crate) fn is_ours(&self) -> bool {
-        self.is_ours
+    /// The descriptor that has the lock.
+    pub(crate) fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
     }
 
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
+    pub(crate) fn writable(&self) -> Option<BorrowedFd<'_>> {
+        self.writable.as_ref().map(OwnedFd::as_fd)
     }
 
-    /// Unlocks the file as well, unless others have it open.
-    pub(crate) fn close(self) {
-        held::close(self.descriptor);
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Whether the descriptor is still the pid file: a caller's code may have
+    /// closed it, and opened another file by that number.
+    pub(crate) fn is_still_open(&self) -> bool {
+        sys::is_open_as(self.lock.as_raw_fd(), self.id)
+    }
+
+    /// Makes this process the one that the kernel names as the holder, where the
+    /// platform can. That is lost when the process closes any descriptor of the
+    /// file: hence the one for writing goes first. Async-signal-safe.
+    pub(crate) fn become_holder(&mut self) -> Result<(), Failure> {
+        self.writable = None;
+        sys::take_record_lock(self.lock()).map_err(|errno| {
+            let failure = failure(ErrorKind::LockPidfile(errno));
+            match errno {
+                errno::EAGAIN | errno::EACCES => {
+                    failure.because("another process holds a record lock for writing")
+                }
+                _ => failure,
+            }
+        })
     }
 
     /// Gives the file to its new owner. Async-signal-safe.
@@ -352,8 +406,8 @@ impl OpenPidFile {
             return Ok(());
         }
         // Read back: file systems that have no owners of their own may ignore it.
-        sys::change_owner(self.descriptor(), plan.new_owner, plan.new_group)
-            .and_then(|()| sys::attributes(self.descriptor()))
+        sys::change_owner(self.lock(), plan.new_owner, plan.new_group)
+            .and_then(|()| sys::attributes(self.lock()))
             .and_then(|now| {
                 if plan.is_owned(&now) {
                     Ok(())
@@ -364,10 +418,20 @@ impl OpenPidFile {
             .map_err(|errno| failure(ErrorKind::ChownPidfile(errno)))
     }
 
-    /// Writes the pid of this process, in one go.
-    pub(crate) fn write_pid(&self) -> Result<(), Failure> {
-        let line = format!("{}\n", Pid::current().number());
-        match sys::write_at_start(self.descriptor(), line.as_bytes()) {
+    /// Whether the lock is still this start's. A daemon that has failed unlocks the
+    /// file, which may be another start's from then on. Async-signal-safe.
+    pub(crate) fn is_still_locked(&self) -> bool {
+        sys::lock(self.lock(), Lock::Exclusive).is_ok()
+    }
+
+    /// Writes the pid of the daemon, in one go. Async-signal-safe.
+    pub(crate) fn write_pid(&self, daemon: Pid) -> Result<(), Failure> {
+        let Some(writable) = self.writable() else {
+            return Err(failure(ErrorKind::WritePid(errno::EBADF)));
+        };
+        let mut line = [0; LONGEST_LINE];
+        let line = pid_line(daemon, &mut line);
+        match sys::write_at_start(writable, line) {
             Ok(written) if written == line.len() => Ok(()),
             Ok(_) => Err(failure(ErrorKind::WritePidUnspecifiedError)),
             Err(errno) => Err(failure(ErrorKind::WritePid(errno))),
@@ -376,68 +440,64 @@ impl OpenPidFile {
 
     /// Undoes what a start has done that did not happen: no content, no lock.
     ///
-    /// Whoever of daemon, intermediate and launcher is left does this. The
-    /// first one also leaves the sign for the others not to truncate: from
-    /// the moment of unlocking the file may be another start's. Unlocks
-    /// explicitly: the lock is shared with all who inherited it.
-    /// Async-signal-safe.
-    pub(crate) fn clear(&self) {
-        if !self.is_ours {
+    /// Whichever of the processes is left does this. Where the lock cannot be had
+    /// again, another start has it by now, and the file is that one's. A daemon has
+    /// dropped the descriptor for writing, and opens the file by `path`, where its
+    /// identity may. Unlocks explicitly, since the lock is shared with all
+    /// processes that inherited it. Async-signal-safe.
+    pub(crate) fn clear(&self, path: Option<&CStr>) {
+        if !self.is_still_open() || !self.is_still_locked() {
             return;
         }
-        if sys::offset(self.descriptor()) != Ok(CLEARED) && sys::truncate(self.descriptor()).is_ok()
-        {
-            let _ = sys::set_offset(self.descriptor(), CLEARED);
+        let is_empty = sys::read_at_start(self.lock(), &mut [0]) == Ok(0);
+        if !is_empty {
+            match (&self.writable, path) {
+                (Some(writable), _) => {
+                    let _ = sys::truncate(writable.as_fd());
+                }
+                (None, Some(path)) => self.truncate_at(path),
+                (None, None) => {}
+            }
         }
-        let _ = sys::lock(self.descriptor(), Lock::None);
+        let _ = sys::lock(self.lock(), Lock::None);
+    }
+
+    fn truncate_at(&self, path: &CStr) {
+        if let Ok(found) = sys::open_at(Directory::Working, path, Open::WriteOnly) {
+            if sys::is_open_as(found.as_raw_fd(), self.id) {
+                let _ = sys::truncate(found.as_fd());
+            }
+        }
     }
 
     /// Keeps file and lock for as long as this process lives.
     pub(crate) fn keep(self, path: Option<CString>) {
-        held::hold(self.descriptor());
-        kept().push(Kept {
-            pid_file: self,
-            path,
-            process: Process::current(),
-        });
-    }
-
-    /// Empties the file, and removes it if that is what the path leads to. It
-    /// stays locked: whoever waits for the lock will find it gone.
-    pub(crate) fn remove(&self, path: Option<&CStr>) {
-        let _ = sys::truncate(self.descriptor());
-        let Some(path) = path else { return };
-        let is_at_path = sys::attributes(self.descriptor()).is_ok_and(|open| {
-            sys::attributes_at(Directory::Working, path).is_ok_and(|there| there.id == open.id)
-        });
-        if is_at_path {
-            let _ = sys::unlink_at(Directory::Working, path);
-        }
-    }
-
-    /// Says who holds the lock that could not be had.
-    pub(crate) fn describe_holder(&self, error: Error) -> Error {
-        let mut content = [0; 32];
-        let length = sys::read_at_start(self.descriptor(), &mut content).unwrap_or(0);
-        if length == 0 {
-            return error.because("held by a daemon that is starting");
-        }
-        let holder = parse_pid(&content[..length]);
-        match holder.filter(|pid| self.is_open_in(*pid)) {
-            Some(pid) => error.held_by(pid.number()),
-            None => error.because("held by another process"),
-        }
-    }
-
-    fn is_open_in(&self, pid: Pid) -> bool {
-        sys::attributes(self.descriptor())
-            .is_ok_and(|attributes| sys::has_open(pid, attributes.id) == Ok(true))
+        // It has to outlive the functions that run at exit.
+        let path = path.map(|path| &*Box::leak(path.into_boxed_c_str()));
+        own_fds::keep_pid_file(self.lock, self.id, path);
     }
 }
 
-/// The pid in a pid file: decimal digits and a line feed, nothing else.
+/// Ten digits and a line feed.
+const LONGEST_LINE: usize = 11;
+
+/// What a pid file contains. Allocates nothing.
+fn pid_line(pid: Pid, line: &mut [u8; LONGEST_LINE]) -> &[u8] {
+    let mut start = LONGEST_LINE - 1;
+    line[start] = b'\n';
+    let mut rest = pid.number();
+    while rest > 0 {
+        start -= 1;
+        line[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    &line[start..]
+}
+
+/// The pid in a pid file: decimal digits and a line feed, nothing else. The crate
+/// daemonize writes no line feed.
 pub(crate) fn parse_pid(content: &[u8]) -> Option<Pid> {
-    let digits = content.strip_suffix(b"\n")?;
+    let digits = content.strip_suffix(b"\n").unwrap_or(content);
     if !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -447,13 +507,12 @@ pub(crate) fn parse_pid(content: &[u8]) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd as _;
-
     use super::*;
 
     #[test]
-    fn only_a_pid_and_a_line_feed_are_a_pid() {
+    fn a_pid_file_contains_a_pid_and_no_more_than_a_line_feed() {
         assert_eq!(parse_pid(b"4242\n"), Pid::from_number(4242));
+        assert_eq!(parse_pid(b"4242"), Pid::from_number(4242));
         for junk in [
             "",
             "\n",
@@ -461,7 +520,6 @@ mod tests {
             "-1\n",
             "+1\n",
             " 1\n",
-            "1",
             "1\n\n",
             "1 2\n",
             "1\n2\n",
@@ -480,13 +538,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_closed_is_held_no_more() {
-        let pid_file = OpenPidFile::received(root_folder(), true);
-        let number = pid_file.descriptor().as_raw_fd();
-        held::hold(pid_file.descriptor());
-        assert!(held::all().contains(&number));
-        pid_file.close();
-        assert!(!held::all().contains(&number));
+    fn a_pid_is_written_as_a_line() {
+        let written = |number: u32| {
+            let pid = Pid::from_number(number).expect("a pid");
+            let mut line = [0; LONGEST_LINE];
+            String::from_utf8_lossy(pid_line(pid, &mut line)).into_owned()
+        };
+        for number in [1, 10, 4242, 2_147_483_647] {
+            assert_eq!(written(number), format!("{number}\n"));
+        }
     }
 
     #[test]

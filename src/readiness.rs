@@ -5,15 +5,16 @@ use std::fmt::{self, Display};
 use std::mem;
 use std::os::fd::BorrowedFd;
 use std::thread;
+use std::time::Duration;
 
 use crate::actions::text_of;
 use crate::error::{Error, ErrorKind};
-use crate::held;
 use crate::notify::NotifySocket;
+use crate::own_fds;
 use crate::panics;
 use crate::pid_lock::OpenPidFile;
 use crate::report::{DaemonEnd, Failure, Message};
-use crate::sys::{self, Process};
+use crate::sys::{self, Pid, Process};
 
 /// Who is to hear that the daemon is ready.
 pub(crate) enum Listener {
@@ -22,6 +23,10 @@ pub(crate) enum Listener {
     /// In the foreground: systemd, if it asked for it.
     ServiceManager(Option<NotifySocket>),
 }
+
+/// How long an intermediate whose launcher is gone may take to end, together with a
+/// daemon that ignores SIGTERM.
+const INTERMEDIATE_END: Duration = Duration::from_secs(5);
 
 /// What a process does whose start has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +38,8 @@ pub(crate) enum OnFailure {
 /// A start that is neither committed nor has failed.
 pub(crate) struct Pending {
     pub(crate) listener: Listener,
+    /// The parent of a daemon that was forked.
+    pub(crate) intermediate: Option<Pid>,
     pub(crate) pid_file: Option<OpenPidFile>,
     /// To remove it by.
     pub(crate) pid_file_path: Option<CString>,
@@ -42,18 +49,21 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// To be called before the caller's code runs. Allocates nothing in a daemon:
-    /// see [`held::freeze`].
-    pub(crate) fn hold(&self) {
-        self.descriptors().for_each(held::hold);
+    /// see [`own_fds::lock_for_fork`].
+    pub(crate) fn register_descriptors(&self) {
+        if let Some(channel) = self.channel() {
+            own_fds::register(channel);
+        }
+        if let Some(pid_file) = &self.pid_file {
+            own_fds::register_pid_file(pid_file.lock(), pid_file.id());
+        }
     }
 
-    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let listener = match &self.listener {
+    fn channel(&self) -> Option<BorrowedFd<'_>> {
+        match &self.listener {
             Listener::Launcher(launcher) => Some(launcher.descriptor()),
             Listener::ServiceManager(socket) => socket.as_ref().map(NotifySocket::descriptor),
-        };
-        let pid_file = self.pid_file.as_ref().map(OpenPidFile::descriptor);
-        [listener, pid_file].into_iter().flatten()
+        }
     }
 
     /// Where a panic aborts, the hook has to report it.
@@ -72,6 +82,12 @@ impl Pending {
             Listener::Launcher(launcher) => {
                 launcher.tell(&Message::Ready)?;
                 if !launcher.await_acknowledgement() {
+                    // The intermediate may have an order to write the pid, or be about
+                    // to end this process. Once it is gone, clearing the file is up to
+                    // this process.
+                    if let Some(intermediate) = self.intermediate {
+                        sys::await_other_parent(intermediate, INTERMEDIATE_END);
+                    }
                     return Err(ErrorKind::LauncherGone.into());
                 }
                 #[cfg(panic = "abort")]
@@ -94,7 +110,7 @@ impl Pending {
         #[cfg(panic = "abort")]
         panics::aborting::settle();
         if let Some(pid_file) = &self.pid_file {
-            pid_file.clear();
+            pid_file.clear(self.pid_file_path.as_deref());
         }
         if let Listener::Launcher(launcher) = &self.listener {
             // One that is gone needs no report.
@@ -115,12 +131,20 @@ impl Pending {
 }
 
 impl Drop for Pending {
+    /// Forgets what it must not close: a copy made by fork(2), and a number that is
+    /// another file's by now.
     fn drop(&mut self) {
-        if self.daemon == Process::current() {
-            self.descriptors().for_each(held::release);
-        } else {
+        let is_own = self.daemon == Process::current();
+        if is_own {
+            self.channel().map(own_fds::unregister);
+            let pid_file = self.pid_file.as_ref().map(OpenPidFile::lock);
+            pid_file.map(own_fds::unregister);
+        }
+        if !is_own || matches!(&self.listener, Listener::Launcher(end) if !end.is_still_open()) {
             let none = Listener::ServiceManager(None);
             mem::forget(mem::replace(&mut self.listener, none));
+        }
+        if !is_own || !(self.pid_file.as_ref()).is_none_or(OpenPidFile::is_still_open) {
             mem::forget(self.pid_file.take());
         }
     }

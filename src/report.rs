@@ -4,7 +4,7 @@
 //! ```text
 //!       Started, Failed, Ended, TimedOut, StoodDown
 //! launcher <----------------------------------- intermediate
-//!     |    -----------------------------------> stand down, end the daemon
+//!     |    -----------------------------------> commit, release, end the daemon
 //!     |
 //!     |         Ready, Failed
 //!     <---------------------------------------- daemon
@@ -18,13 +18,13 @@
 //! acknowledgement.
 
 use std::borrow::Cow;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use crate::error::ErrorKind;
-use crate::sys::{self, CARRIED, Errno, Pid, Wait, errno};
+use crate::sys::{self, CARRIED, Errno, FileId, Pid, Wait, errno};
 
 /// The option that a failure is about. The launcher knows its value, so that
 /// no path has to travel.
@@ -114,7 +114,7 @@ pub(crate) enum Message {
     /// launcher clean up after both.
     Started {
         has_process: bool,
-        pid_file: PidFileSent,
+        has_pid_file: bool,
     },
     /// From the intermediate: the daemon has ended, and was reaped.
     Ended(Option<ExitStatus>),
@@ -131,22 +131,13 @@ impl From<ErrorKind> for Message {
     }
 }
 
-/// Whether the pid file's descriptor comes along, and whose the lock is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum PidFileSent {
-    Not,
-    Locked,
-    LockedByOther,
-}
-
 /// The longest text that travels, in bytes.
 pub(crate) const LONGEST_TEXT: usize = 2048;
 const HEADER: usize = 16;
 const LONGEST: usize = HEADER + LONGEST_TEXT;
 
 /// A message as bytes:
-/// tag, about or flags, kind or pid file (2), errno or status (4), pid (4),
+/// tag, about or flags, kind or flags (2), errno or status (4), pid (4),
 /// length of the text (2), nothing (2), text.
 struct Frame {
     bytes: [u8; LONGEST],
@@ -203,11 +194,11 @@ impl Message {
             ),
             Self::Started {
                 has_process,
-                pid_file,
+                has_pid_file,
             } => Frame::new(
                 STARTED,
                 u8::from(*has_process),
-                u16::from(*pid_file as u8),
+                u16::from(*has_pid_file),
                 0,
                 0,
                 "",
@@ -247,12 +238,7 @@ impl Message {
             }),
             STARTED => Self::Started {
                 has_process: header[1] != 0,
-                pid_file: match two(2) {
-                    0 => PidFileSent::Not,
-                    1 => PidFileSent::Locked,
-                    2 => PidFileSent::LockedByOther,
-                    _ => return Err(errno::EPROTO),
-                },
+                has_pid_file: two(2) != 0,
             },
             ENDED => Self::Ended((header[1] != 0).then(|| ExitStatus::from_raw(code))),
             STOOD_DOWN => Self::StoodDown(Pid::from_number(number).ok_or(errno::EPROTO)?),
@@ -289,7 +275,8 @@ fn is_gone(errno: Errno) -> bool {
 
 /// What the launcher answers, a byte each.
 const ACKNOWLEDGED: u8 = b'a';
-const STAND_DOWN: u8 = b's';
+const COMMIT: u8 = b'c';
+const RELEASE: u8 = b'r';
 const END_DAEMON: u8 = b'e';
 
 /// The launcher's end of one channel: collects bytes until a message is whole.
@@ -298,7 +285,9 @@ struct Inbox {
     // Not boxed: the intermediate drops its copy, and must not free memory.
     bytes: [u8; LONGEST],
     filled: usize,
-    descriptors: [Option<OwnedFd>; CARRIED],
+    /// What came along, where descriptors are taken in: from the intermediate, never
+    /// from a daemon, which may have been broken into.
+    descriptors: Option<[Option<OwnedFd>; CARRIED]>,
     open: bool,
 }
 
@@ -317,8 +306,25 @@ impl Inbox {
             socket,
             bytes: [0; LONGEST],
             filled: 0,
-            descriptors: [const { None }; CARRIED],
+            descriptors: None,
             open: true,
+        }
+    }
+
+    fn taking_descriptors(self) -> Self {
+        let descriptors = Some([const { None }; CARRIED]);
+        Self {
+            descriptors,
+            ..self
+        }
+    }
+
+    fn receive(&mut self) -> Result<usize, Errno> {
+        let room = &mut self.bytes[self.filled..];
+        let socket = self.socket.as_fd();
+        match &mut self.descriptors {
+            Some(descriptors) => sys::receive_with_descriptors(socket, room, descriptors, Wait::No),
+            None => sys::receive(socket, room, Wait::No),
         }
     }
 
@@ -333,8 +339,7 @@ impl Inbox {
             if !self.open {
                 return Ok(Received::End);
             }
-            let room = &mut self.bytes[self.filled..];
-            match sys::receive(self.socket.as_fd(), room, &mut self.descriptors, Wait::No) {
+            match self.receive() {
                 Ok(0) => self.open = false,
                 Ok(received) => self.filled += received,
                 Err(errno) if errno == errno::EAGAIN || errno == errno::EWOULDBLOCK => {
@@ -383,17 +388,26 @@ impl LauncherEnds {
 
     /// The descriptors that came with [`Message::Started`], in order.
     pub(crate) fn take_descriptors(&mut self) -> [Option<OwnedFd>; CARRIED] {
-        std::mem::replace(
-            &mut self.intermediate.descriptors,
-            [const { None }; CARRIED],
-        )
+        let descriptors = &mut self.intermediate.descriptors;
+        let taken = descriptors.replace([const { None }; CARRIED]);
+        taken.unwrap_or_default()
     }
 
-    /// Tells the intermediate to leave the daemon alone and to end. One that
-    /// is gone will be missed when it should confirm; one that only seems to be
-    /// takes it for the launcher's end.
-    pub(crate) fn stand_down(&self) -> Result<(), Errno> {
-        match self.intermediate.answer(STAND_DOWN) {
+    /// Tells the intermediate to write the pid, to leave the daemon alone and to
+    /// end.
+    pub(crate) fn commit(&self) -> Result<(), Errno> {
+        self.order(COMMIT)
+    }
+
+    /// Tells the intermediate to leave the daemon alone and to end.
+    pub(crate) fn release(&self) -> Result<(), Errno> {
+        self.order(RELEASE)
+    }
+
+    /// An intermediate that is gone will be missed when it should confirm; one that
+    /// only seems to be takes it for the launcher's end.
+    fn order(&self, order: u8) -> Result<(), Errno> {
+        match self.intermediate.answer(order) {
             Err(errno) if !is_gone(errno) => Err(errno),
             Err(_) => {
                 self.leave_intermediate();
@@ -458,7 +472,8 @@ impl LauncherEnds {
 /// What the launcher wants of the intermediate.
 pub(crate) enum Order {
     None,
-    StandDown,
+    Commit,
+    Release,
     EndDaemon,
     LauncherGone,
     /// There may be one, but it cannot be heard.
@@ -488,10 +503,12 @@ impl IntermediateEnd {
     /// Async-signal-safe.
     pub(crate) fn order(&self) -> Order {
         let mut byte = [0];
-        let mut none = [const { None }; CARRIED];
-        match sys::receive(self.0.as_fd(), &mut byte, &mut none, Wait::No) {
-            Ok(1..) if byte == [END_DAEMON] => Order::EndDaemon,
-            Ok(1..) => Order::StandDown,
+        match sys::receive(self.0.as_fd(), &mut byte, Wait::No) {
+            Ok(1..) => match byte {
+                [COMMIT] => Order::Commit,
+                [RELEASE] => Order::Release,
+                _ => Order::EndDaemon,
+            },
             Err(errno) if errno == errno::EAGAIN || errno == errno::EWOULDBLOCK => Order::None,
             Ok(0) | Err(errno::ECONNRESET) => Order::LauncherGone,
             Err(errno) => Order::Unheard(errno),
@@ -503,8 +520,9 @@ impl IntermediateEnd {
     }
 }
 
-/// The daemon's end.
-pub(crate) struct DaemonEnd(OwnedFd);
+/// The daemon's end, by number and by file: the caller's code may have closed it,
+/// and opened another file by that number.
+pub(crate) struct DaemonEnd(OwnedFd, FileId);
 
 impl DaemonEnd {
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
@@ -513,14 +531,21 @@ impl DaemonEnd {
 
     #[cfg(panic = "abort")]
     pub(crate) fn try_clone(&self) -> std::io::Result<Self> {
-        self.0.try_clone().map(Self)
+        self.0.try_clone().map(|clone| Self(clone, self.1))
+    }
+
+    pub(crate) fn is_still_open(&self) -> bool {
+        sys::is_open_as(self.0.as_raw_fd(), self.1)
     }
 
     /// # Errors
     ///
-    /// [`ErrorKind::LauncherGone`] where nobody is left to be told.
-    /// Async-signal-safe.
+    /// [`ErrorKind::LauncherGone`] where nobody is left to be told, or the channel
+    /// was closed. Async-signal-safe.
     pub(crate) fn tell(&self, message: &Message) -> Result<(), ErrorKind> {
+        if !self.is_still_open() {
+            return Err(ErrorKind::LauncherGone);
+        }
         send(&self.0, message, [None; CARRIED]).map_err(|errno| {
             if is_gone(errno) {
                 ErrorKind::LauncherGone
@@ -534,9 +559,8 @@ impl DaemonEnd {
     /// instead.
     pub(crate) fn await_acknowledgement(&self) -> bool {
         let mut byte = [0];
-        let mut none = [const { None }; CARRIED];
         loop {
-            match sys::receive(self.0.as_fd(), &mut byte, &mut none, Wait::Yes) {
+            match sys::receive(self.0.as_fd(), &mut byte, Wait::Yes) {
                 // A lack of memory, which passes. To give up for it would be
                 // wrong: the launcher may have committed the start.
                 Err(errno::ENOMEM | errno::ENOBUFS) => sys::pause(PAUSE),
@@ -552,13 +576,14 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub(crate) fn channels() -> Result<(LauncherEnds, IntermediateEnd, DaemonEnd), Errno> {
     let (launcher_to_intermediate, intermediate) = sys::socket_pair()?;
     let (launcher_to_daemon, daemon) = sys::socket_pair()?;
+    let id = sys::attributes(daemon.as_fd())?.id;
     Ok((
         LauncherEnds {
             daemon: Inbox::new(launcher_to_daemon),
-            intermediate: Inbox::new(launcher_to_intermediate),
+            intermediate: Inbox::new(launcher_to_intermediate).taking_descriptors(),
         },
         IntermediateEnd(intermediate),
-        DaemonEnd(daemon),
+        DaemonEnd(daemon, id),
     ))
 }
 
@@ -577,7 +602,7 @@ mod tests {
             failed("why not"),
             Message::Started {
                 has_process: true,
-                pid_file: PidFileSent::LockedByOther,
+                has_pid_file: true,
             },
             Message::Ended(None),
             Message::Ended(Some(ExitStatus::from_raw(9))),

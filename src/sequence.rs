@@ -8,9 +8,9 @@
 //!    |      |  \
 //!    |      |   daemon      streams - owner of the pid file - signal mask
 //!    |      |     |         privileged action - root directory - identity
-//!    |      |     |         no new privileges - write the pid
+//!    |      |     |         no new privileges
 //!    | <----+---- |         ready
-//!    | ---> |     |         stand down: the intermediate ends, and is reaped
+//!    | ---> |     |         commit: the intermediate writes the pid, ends, and is reaped
 //!    | ---------> |         acknowledged: the start is committed
 //!    |            |
 //!  ends        returns
@@ -29,7 +29,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,15 +37,15 @@ use std::time::{Duration, Instant};
 use crate::actions::{self, Actions, drop_quietly};
 use crate::daemonize::{Child, Daemonize, Options, Outcome, Parent};
 use crate::error::{Error, ErrorKind, Subject};
-use crate::held;
 use crate::identity::{self, Identity, User};
 use crate::inherited::{self, KeptDescriptors};
 use crate::notify::NotifySocket;
-use crate::pid_lock::{self, OpenPidFile, PidFilePlan};
+use crate::own_fds;
+use crate::pid_file::describe_holder;
+use crate::pid_lock::{OpenPidFile, PidFilePlan};
 use crate::readiness::{Listener, OnFailure, Pending};
 use crate::report::{
-    About, DaemonEnd, Failure, IntermediateEnd, LauncherEnds, Message, Order, PidFileSent,
-    Received, channels,
+    About, DaemonEnd, Failure, IntermediateEnd, LauncherEnds, Message, Order, Received, channels,
 };
 use crate::streams::Stdio;
 use crate::sys::{
@@ -121,17 +121,18 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
     }
     let deadline =
         (daemonize.options.startup_timeout).and_then(|timeout| Instant::now().checked_add(timeout));
-    let frozen = (panics::freeze(), held::freeze(), pid_lock::freeze_kept());
+    let panic_target = panics::freeze();
+    let mut own_fds = own_fds::lock_for_fork();
     // No handler of the launcher's is to run in a child by surprise.
     let signal_mask = sys::block_signals();
     match sys::fork(&single_threaded) {
         Err(errno) => {
-            drop(frozen);
+            drop((panic_target, own_fds));
             signal_mask.restore();
             Side::Launcher(Err(ErrorKind::Fork(errno).into()), daemonize)
         }
         Ok(Fork::Parent(child)) => {
-            drop(frozen);
+            drop((panic_target, own_fds));
             signal_mask.restore();
             drop((intermediate, daemon));
             let options = &daemonize.options;
@@ -140,10 +141,13 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
         }
         Ok(Fork::Child) => {
             drop(launcher);
+            // The copies of what earlier starts have opened: whoever starts a daemon
+            // may be one, or about to be, or a worker of one. Its lock is not to live
+            // on in this one.
+            own_fds.close_copies();
+            drop((panic_target, own_fds));
             let ends = (intermediate, daemon);
-            let (_, held, _) = &frozen;
-            let inherited = be_intermediate(&mut plan, ends, deadline, held, &single_threaded);
-            drop(frozen);
+            let inherited = be_intermediate(&mut plan, ends, deadline, &single_threaded);
             let result = be_daemon(daemonize, plan, inherited, turn, signal_mask, on_failure);
             Side::Daemon(result)
         }
@@ -190,7 +194,7 @@ impl Plan {
                 let group = options.chown_pid_file_group.as_ref();
                 Some(PidFilePlan::new(
                     path,
-                    absolute_path(options),
+                    c_path(absolute_path(options).as_deref())?,
                     user.map(User::resolve_uid).transpose()?,
                     group
                         .map(|group| group.resolve(ErrorKind::ChownPidfile))
@@ -199,10 +203,16 @@ impl Plan {
                 ))
             }
         };
+        let pid_file = pid_file.map(|mut pid_file| {
+            if options.foreground {
+                pid_file.refuse(own_fds::pid_files());
+            }
+            pid_file
+        });
         let kept_descriptors = options.inherited_fds.as_ref().map(|named| {
             let mut kept = KeptDescriptors::new(named, &options.streams);
             if options.foreground {
-                kept.spare_held(&held::all());
+                kept.spare_own(&own_fds::numbers());
             }
             kept
         });
@@ -244,15 +254,13 @@ fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
 }
 
 /// Where the pid file will be, to remove it, if that can be told.
-fn absolute_path(options: &Options) -> Option<CString> {
-    let directory = std::env::current_dir().ok();
-    directory
-        .map(|directory| match &options.working_directory {
-            Some(further) => directory.join(further),
-            None => directory,
-        })
-        .zip(options.pid_file.as_ref())
-        .and_then(|(directory, path)| c_path(Some(&directory.join(path))).ok().flatten())
+fn absolute_path(options: &Options) -> Option<PathBuf> {
+    let directory = std::env::current_dir().ok()?;
+    let directory = match &options.working_directory {
+        Some(further) => directory.join(further),
+        None => directory,
+    };
+    options.pid_file.as_ref().map(|path| directory.join(path))
 }
 
 fn refuse_nul_in_names(options: &Options) -> Result<(), Error> {
@@ -283,12 +291,6 @@ struct Started {
     /// Names the daemon for good, where the platform can.
     process: Option<OwnedFd>,
     pid_file: Option<OpenPidFile>,
-}
-
-impl Started {
-    fn pid_file(&self) -> Option<&OpenPidFile> {
-        self.pid_file.as_ref()
-    }
 }
 
 /// How the wait for a report ended.
@@ -326,11 +328,11 @@ fn be_launcher(
     );
     match &verdict {
         Verdict::Ready => {
-            if let Err(errno) = ends.stand_down() {
+            if let Err(errno) = ends.commit() {
                 return Err(give_up(intermediate, ends, deadline, errno));
             }
         }
-        Verdict::Failed { .. } if failed_daemon_stays && ends.stand_down().is_ok() => {}
+        Verdict::Failed { .. } if failed_daemon_stays && ends.release().is_ok() => {}
         Verdict::Failed { .. } => ends.end_daemon(),
         Verdict::Ended(_) | Verdict::TimedOut | Verdict::Orphaned | Verdict::Unattended => {}
     }
@@ -366,10 +368,7 @@ fn be_launcher(
             Err(kind) => kind.into(),
         },
         (Verdict::Failed { failure, .. }, _, _)
-        | (Verdict::Ready, LastWord::Failed(failure), _) => {
-            let pid_file = started.as_ref().and_then(Started::pid_file);
-            describe(failure, pid_file, options)
-        }
+        | (Verdict::Ready, LastWord::Failed(failure), _) => describe(failure, options),
         (Verdict::Ended(status), _, _) | (Verdict::Ready, LastWord::Ended(status), _) => {
             Error::from(ErrorKind::DaemonExited).daemon_ended(status)
         }
@@ -525,29 +524,27 @@ fn await_last_word(
 fn note(started: &mut Option<Started>, message: Message, ends: &mut LauncherEnds) {
     if let Message::Started {
         has_process,
-        pid_file,
+        has_pid_file,
     } = message
     {
         let mut descriptors = ends.take_descriptors().into_iter().flatten();
         let process = has_process.then(|| descriptors.next()).flatten();
-        let pid_file = match pid_file {
-            PidFileSent::Not => None,
-            sent => descriptors
-                .next()
-                .map(|descriptor| OpenPidFile::received(descriptor, sent == PidFileSent::Locked)),
+        let pid_file = match (has_pid_file, descriptors.next(), descriptors.next()) {
+            (true, Some(lock), Some(writable)) => OpenPidFile::received(lock, writable),
+            _ => None,
         };
         *started = Some(Started { process, pid_file });
     }
 }
 
 /// Makes of a failure what the caller gets to see.
-fn describe(failure: Failure, pid_file: Option<&OpenPidFile>, options: &Options) -> Error {
+fn describe(failure: Failure, options: &Options) -> Error {
     let error = Error::from(failure.kind)
         .about(options.subject(failure.about))
         .because(failure.text);
-    match (error.kind(), pid_file) {
-        (ErrorKind::LockPidfile(sys::errno::EWOULDBLOCK), Some(pid_file)) => {
-            pid_file.describe_holder(error)
+    match (error.kind(), absolute_path(options)) {
+        (ErrorKind::LockPidfile(sys::errno::EWOULDBLOCK), Some(path)) => {
+            describe_holder(error, &path)
         }
         _ => error,
     }
@@ -593,7 +590,7 @@ fn end_orphan(ends: LauncherEnds, started: Option<Started>) {
     let is_ended = process.is_some_and(|process| end_process(process.as_fd()));
     if is_ended || ends.await_daemons_end(GRACE) {
         if let Some(pid_file) = pid_file {
-            pid_file.clear();
+            pid_file.clear(None);
         }
     }
 }
@@ -620,8 +617,8 @@ fn end_process(process: BorrowedFd<'_>) -> bool {
 /// What the daemon has from the intermediate.
 struct Inherited {
     launcher: DaemonEnd,
-    pid_file: Option<OpenPidFile>,
-    first_steps: Result<(), Failure>,
+    intermediate: Pid,
+    first_steps: Result<Option<OpenPidFile>, Failure>,
 }
 
 /// Makes the daemon and watches over it until the start is committed or has
@@ -630,7 +627,6 @@ fn be_intermediate(
     plan: &mut Plan,
     (launcher, daemon_end): (IntermediateEnd, DaemonEnd),
     deadline: Option<Instant>,
-    held: &held::Frozen,
     single_threaded: &SingleThreaded,
 ) -> Inherited {
     // Away from the terminal. The daemon will be in this session, but not its
@@ -638,9 +634,6 @@ fn be_intermediate(
     if let Err(errno) = sys::create_session() {
         fail(&launcher, ErrorKind::DetachSession(errno));
     }
-    // Whoever starts a daemon may be one, or about to be, or a worker of one: its
-    // lock is not to live on in this one.
-    held.close_copies();
     // Before the watch, which has a handler of its own.
     let signals_reset = reset_signals(plan);
     let child_watch = match ChildWatch::begin() {
@@ -653,28 +646,21 @@ fn be_intermediate(
     // The daemon's first steps are taken here, since it inherits their effect:
     // so the intermediate has the pid file open, and can clear it for a daemon
     // that was killed.
-    let (pid_file, first_steps) = match signals_reset {
-        Ok(()) => take_first_steps(plan),
-        Err(failure) => (None, Err(failure)),
-    };
-    let clear_and_fail = |message: Message| {
-        if let Some(pid_file) = &pid_file {
-            pid_file.clear();
-        }
-        fail(&launcher, message)
-    };
+    let first_steps = signals_reset.and_then(|()| take_first_steps(plan));
     // A file server may have taken its time.
     if deadline.is_some_and(|deadline| time_until(deadline).is_zero()) {
-        clear_and_fail(Message::TimedOut);
+        fail(&launcher, Message::TimedOut);
     }
+    let intermediate = Pid::current();
     match sys::fork(single_threaded) {
-        Err(errno) => clear_and_fail(ErrorKind::Fork(errno).into()),
+        Err(errno) => fail(&launcher, ErrorKind::Fork(errno)),
         Ok(Fork::Parent(daemon)) => {
             drop(daemon_end);
             let supervisor = Supervisor {
                 daemon,
                 launcher,
-                pid_file,
+                // The daemon reports why there is none.
+                pid_file: first_steps.ok().flatten(),
                 deadline,
                 child_watch,
                 daemon_user: plan.identity.as_ref().and_then(Identity::user),
@@ -686,7 +672,7 @@ fn be_intermediate(
             child_watch.end();
             Inherited {
                 launcher: daemon_end,
-                pid_file,
+                intermediate,
                 first_steps,
             }
         }
@@ -706,12 +692,9 @@ fn reset_signals(plan: &Plan) -> Result<(), Failure> {
     }
 }
 
-fn take_first_steps(plan: &mut Plan) -> (Option<OpenPidFile>, Result<(), Failure>) {
-    match (take_steps_before_pid_file(plan), &plan.pid_file) {
-        (Err(failure), _) => (None, Err(failure)),
-        (Ok(()), Some(pid_file)) => pid_file.acquire(),
-        (Ok(()), None) => (None, Ok(())),
-    }
+fn take_first_steps(plan: &mut Plan) -> Result<Option<OpenPidFile>, Failure> {
+    take_steps_before_pid_file(plan)?;
+    plan.pid_file.as_ref().map(PidFilePlan::acquire).transpose()
 }
 
 fn take_steps_before_pid_file(plan: &mut Plan) -> Result<(), Failure> {
@@ -757,10 +740,14 @@ impl Supervisor {
                 self.conclude(Some(Message::Ended(status)), ErrorKind::DaemonExited);
             }
             match self.launcher.order() {
-                Order::StandDown => {
-                    self.launcher.tell(&Message::StoodDown(self.daemon));
-                    sys::exit_now(0);
+                Order::Commit => {
+                    if let Err(failure) = self.write_pid() {
+                        let ended = self.end_daemon().map(|_| Message::Failed(failure));
+                        self.conclude(ended, ErrorKind::DaemonExited);
+                    }
+                    self.release();
                 }
+                Order::Release => self.release(),
                 Order::EndDaemon => {
                     // It has said that it failed, and is about to end.
                     let ended = self.await_end(GRACE).or_else(|| self.end_daemon());
@@ -788,27 +775,40 @@ impl Supervisor {
         }
     }
 
+    /// Whoever reads the pid from now on reads that of a daemon that is ready.
+    fn write_pid(&self) -> Result<(), Failure> {
+        match &self.pid_file {
+            Some(pid_file) if pid_file.is_still_locked() => pid_file.write_pid(self.daemon),
+            // The launcher has died since it gave the order, and the daemon has given
+            // up: there is nobody to tell.
+            Some(_) => Err(ErrorKind::LauncherGone.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn release(&self) -> ! {
+        self.launcher.tell(&Message::StoodDown(self.daemon));
+        sys::exit_now(0)
+    }
+
     /// Hands the launcher what it takes to clean up after both.
     fn introduce_daemon(&self) {
         let process = sys::open_process(self.daemon);
         let message = Message::Started {
             has_process: process.is_some(),
-            pid_file: match &self.pid_file {
-                None => PidFileSent::Not,
-                Some(pid_file) if pid_file.is_ours() => PidFileSent::Locked,
-                Some(_) => PidFileSent::LockedByOther,
-            },
+            has_pid_file: self.pid_file.is_some(),
         };
         let descriptors = [
             process.as_ref().map(|process| process.as_fd()),
-            self.pid_file.as_ref().map(OpenPidFile::descriptor),
+            self.pid_file.as_ref().map(OpenPidFile::lock),
+            self.pid_file.as_ref().and_then(OpenPidFile::writable),
         ];
         // At a limit of the system's, a start can do without. But there is a
         // daemon to be ended, which takes more time.
         if self.launcher.tell_with(&message, descriptors).is_err() {
             self.launcher.tell(&Message::Started {
                 has_process: false,
-                pid_file: PidFileSent::Not,
+                has_pid_file: false,
             });
         }
     }
@@ -817,7 +817,7 @@ impl Supervisor {
     /// or it could not be ended. It then still has the pid file.
     fn conclude(&self, ended: Option<Message>, otherwise: ErrorKind) -> ! {
         if let (Some(_), Some(pid_file)) = (&ended, &self.pid_file) {
-            pid_file.clear();
+            pid_file.clear(None);
         }
         let message = ended.unwrap_or_else(|| {
             Message::Failed(Failure::from(otherwise).because("it could not be ended"))
@@ -884,9 +884,14 @@ fn be_daemon<T, S>(
     signal_mask: SignalMask,
     on_failure: OnFailure,
 ) -> Result<T, Error> {
+    let (pid_file, begun) = match inherited.first_steps {
+        Ok(pid_file) => (pid_file, Ok(())),
+        Err(failure) => (None, Err(failure)),
+    };
     let mut pending = Some(Pending {
         listener: Listener::Launcher(inherited.launcher),
-        pid_file: inherited.pid_file,
+        intermediate: Some(inherited.intermediate),
+        pid_file,
         pid_file_path: plan.take_pid_file_path(),
         daemon: Process::current(),
         on_failure,
@@ -898,8 +903,8 @@ fn be_daemon<T, S>(
     } = daemonize;
     // Up to here, and until signals are let through again, nothing allocates,
     // nor frees: a failure leaves the closures alone.
-    let begun = inherited
-        .first_steps
+    let begun = begun
+        .and_then(|()| become_holder_of_pid_file(&mut pending))
         .and_then(|()| streams::redirect(&mut options.streams, Stdio::devnull))
         .and_then(|()| change_owner_of_pid_file(&plan, &pending));
     let signal_mask = plan.signal_mask(signal_mask);
@@ -910,7 +915,7 @@ fn be_daemon<T, S>(
             signal_mask.restore();
             drop(turn);
             if let Some(pending) = &pending {
-                pending.hold();
+                pending.register_descriptors();
             }
             // What is dropped on the way is the caller's, and may panic too.
             actions::run(|| take_steps(actions, &plan, &mut pending)).and_then(|result| result)
@@ -930,8 +935,7 @@ fn be_daemon<T, S>(
             }
             // It may not have been reached above.
             signal_mask.restore();
-            let pid_file = pending.and_then(|pending| pending.pid_file.as_ref());
-            Err(describe(failure, pid_file, &options))
+            Err(describe(failure, &options))
         }
     }
 }
@@ -943,12 +947,14 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
         actions,
         ..
     } = daemonize;
-    let (pid_file, first_steps) = match reset_signals(&plan) {
-        Ok(()) => take_first_steps(&mut plan),
+    let first_steps = reset_signals(&plan).and_then(|()| take_first_steps(&mut plan));
+    let (pid_file, first_steps) = match first_steps {
+        Ok(pid_file) => (pid_file, Ok(())),
         Err(failure) => (None, Err(failure)),
     };
     let mut pending = Some(Pending {
         listener: Listener::ServiceManager(None),
+        intermediate: None,
         pid_file,
         pid_file_path: plan.take_pid_file_path(),
         daemon: Process::current(),
@@ -961,7 +967,7 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
         }
         change_owner_of_pid_file(&plan, &pending)?;
         if let Some(pending) = &pending {
-            pending.hold();
+            pending.register_descriptors();
         }
         if plan.resets_signals {
             SignalMask::empty().restore();
@@ -973,10 +979,7 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
             pending.fail(&failure);
         }
         let kind = failure.kind;
-        let pid_file = pending
-            .as_ref()
-            .and_then(|pending| pending.pid_file.as_ref());
-        let error = describe(failure, pid_file, &options);
+        let error = describe(failure, &options);
         if kind == ErrorKind::PrivilegesRetained {
             error.to_standard_error();
             sys::exit_now(1);
@@ -987,6 +990,16 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
 
 fn pid_file(pending: &Option<Pending>) -> Option<&OpenPidFile> {
     pending.as_ref()?.pid_file.as_ref()
+}
+
+fn become_holder_of_pid_file(pending: &mut Option<Pending>) -> Result<(), Failure> {
+    match pending
+        .as_mut()
+        .and_then(|pending| pending.pid_file.as_mut())
+    {
+        Some(pid_file) => pid_file.become_holder(),
+        None => Ok(()),
+    }
 }
 
 fn change_owner_of_pid_file(plan: &Plan, pending: &Option<Pending>) -> Result<(), Failure> {
@@ -1019,12 +1032,17 @@ fn take_steps<T>(
     Ok(value)
 }
 
-fn take_steps_between(plan: &Plan, pending: &Option<Pending>) -> Result<(), Failure> {
+fn take_steps_between(plan: &Plan, pending: &mut Option<Pending>) -> Result<(), Failure> {
     // Before /proc is out of sight.
     let changes_rights = plan.identity.is_some() || plan.has_no_new_privileges;
     let others = changes_rights.then(OtherThreads::look);
     if let Some(root) = &plan.root {
         root::change(root)?;
+    }
+    // In the foreground there is no other process that could write it later.
+    if let Some(pid_file) = pid_file(pending).filter(|pid_file| pid_file.writable().is_some()) {
+        pid_file.write_pid(Pid::current())?;
+        become_holder_of_pid_file(pending)?;
     }
     if let Some(others) = &others {
         if let Some(identity) = &plan.identity {
@@ -1034,8 +1052,5 @@ fn take_steps_between(plan: &Plan, pending: &Option<Pending>) -> Result<(), Fail
             identity::set_no_new_privileges(others)?;
         }
     }
-    match pid_file(pending) {
-        Some(pid_file) => pid_file.write_pid(),
-        None => Ok(()),
-    }
+    Ok(())
 }

@@ -198,19 +198,18 @@ fn compete_once(contest: &Contest, path: &Path, two_may_live: bool) -> Round {
 fn assert_clear(errors: &[StartError], expected: &[(i32, &str)]) {
     for error in errors {
         if error.kind == format!("LockPidfile({})", libc::EWOULDBLOCK) {
-            let ends = [
-                ": held by a daemon that is starting",
-                ": held by another process",
-            ];
-            let holder = error.running_pid.map_or_else(
-                || ends.iter().any(|end| error.text.ends_with(end)),
-                |pid| {
-                    error
-                        .text
-                        .ends_with(&format!(": held by running daemon {pid}"))
-                },
-            );
-            assert!(holder, "{error}");
+            let text = &error.text;
+            let is_true = match error.running_pid {
+                Some(pid) => text.ends_with(&format!(": held by running daemon {pid}")),
+                None if text.ends_with(", which is starting") => text.contains(": held by daemon "),
+                None => [
+                    ": held by a daemon that is starting",
+                    ": held by another process",
+                ]
+                .iter()
+                .any(|end| text.ends_with(end)),
+            };
+            assert!(is_true, "{error}");
             continue;
         }
         let is_expected = |(errno, end): &(i32, &str)| {
@@ -312,11 +311,10 @@ fn a_stranger_in_a_sticky_folder_makes_no_second_daemon() {
         .leaving(Leaving::Removing)
         .meddler(Meddling::Plants, Some(UID))
         .meddler(Meddling::Plants, Some(UID));
-    let met = [libc::EPERM, libc::ELOOP, libc::EISDIR];
+    let met = [libc::ELOOP, libc::EISDIR];
     let errors = compete(&contest, &path, false, &met);
     let expected = [
         REPLACED,
-        (libc::EPERM, ": it belongs to another user"),
         (libc::ELOOP, ": it is a symbolic link"),
         (libc::EISDIR, ""),
     ];
@@ -473,7 +471,8 @@ fn a_pid_file_without_write_permission_is_told() {
     let scenario = ordinary().pid_file("daemon.pid");
     let path = scenario.path("daemon.pid");
     fs::write(&path, "").unwrap();
-    set_mode(&path, 0o444);
+    // Not even to be read: one that may be is replaced.
+    set_mode(&path, 0o000);
     assert_fails(&scenario, "OpenPidfile", libc::EACCES);
 }
 
@@ -841,7 +840,8 @@ fn a_handler_runs_in_the_daemon_once_the_library_lets_it() {
             _ => after += 1,
         }
     });
-    assert!(before > 5 && after > 5, "{before} before, {after} after");
+    // The daemon makes few calls that late.
+    assert!(before > 5 && after > 3, "{before} before, {after} after");
 }
 
 /// It ends the daemon, whenever it came: before the reset it was blocked.

@@ -33,8 +33,8 @@ fn main() -> ExitCode {
         case!(a_daemon_that_starts_would_block),
         case!(junk_under_a_lock_is_invalid),
         case!(a_stranger_under_a_lock_is_never_signalled),
-        case!(a_process_that_cannot_be_looked_at_is_an_error, needs OrdinaryUser, Linux),
-        case!(without_a_list_of_processes_nobody_can_be_verified, needs Root, Mounting),
+        case!(the_first_process_is_no_daemon_because_a_file_names_it, needs OrdinaryUser, Linux),
+        case!(without_a_list_of_processes_the_kernel_names_the_daemon_all_the_same, needs Root, Mounting),
         case!(a_worker_that_inherited_the_lock_is_not_the_daemon),
         case!(a_signal_reaches_the_daemon),
         case!(stop_asks_first),
@@ -48,6 +48,8 @@ fn main() -> ExitCode {
         case!(stop_waits_for_the_lock),
         case!(stop_gives_up_on_a_lock_that_a_worker_holds),
         case!(stop_waits_for_a_daemon_that_starts),
+        case!(stop_ends_a_daemon_that_does_not_get_ready_in_time),
+        case!(a_daemon_that_starts_is_named_but_not_running),
         case!(a_start_may_follow_a_stop_at_once),
         case!(a_daemon_that_ends_as_it_is_signalled_is_not_running, needs Root),
         case!(a_pid_file_in_the_working_directory_is_found),
@@ -61,8 +63,8 @@ fn main() -> ExitCode {
         case!(a_clean_exit_removes_the_pid_file),
         case!(without_a_guard_a_harmless_file_is_left),
         case!(a_guard_needs_a_pid_file),
-        case!(what_may_not_be_removed_is_emptied, needs Root),
-        case!(what_a_jail_hides_is_emptied, needs Root),
+        case!(a_file_that_may_not_be_removed_is_left_without_a_lock, needs Root),
+        case!(a_file_that_a_jail_hides_is_left_without_a_lock, needs Root),
         case!(a_copy_of_the_process_removes_nothing),
         case!(a_copy_of_the_process_is_handed_no_guard),
         case!(a_daemon_started_by_a_daemon_has_nothing_of_its_pid_file),
@@ -93,9 +95,9 @@ fn handle(pid: u32) -> ProcessHandle {
 }
 
 #[track_caller]
-fn assert_fails<T: std::fmt::Debug>(result: io::Result<T>, kind: ErrorKind) {
+fn assert_fails<T: std::fmt::Debug>(result: io::Result<T>, kind: ErrorKind) -> io::Error {
     match result {
-        Err(error) if error.kind() == kind => {}
+        Err(error) if error.kind() == kind => error,
         other => panic!("{other:?} instead of {kind:?}"),
     }
 }
@@ -327,27 +329,26 @@ fn a_stranger_under_a_lock_is_never_signalled() {
     run.observe();
 }
 
-fn a_process_that_cannot_be_looked_at_is_an_error() {
+fn the_first_process_is_no_daemon_because_a_file_names_it() {
     let scenario = scenario!();
     let path = scenario.path("daemon.pid");
     let _locked = Locked::with(&path, b"1\n");
     let pid_file = PidFile::at(&path);
-    assert_fails(pid_file.running(), ErrorKind::PermissionDenied);
-    assert_fails(pid_file.stop(Duration::ZERO), ErrorKind::PermissionDenied);
+    assert_fails(pid_file.running(), ErrorKind::InvalidData);
+    assert_fails(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
 }
 
-/// That there is no such process is not to be read from an empty /proc.
-fn without_a_list_of_processes_nobody_can_be_verified() {
+fn without_a_list_of_processes_the_kernel_names_the_daemon_all_the_same() {
     let scenario = daemon();
     let run = scenario.start();
     with_own_mounts(|| {
         mount(&["-t", "tmpfs", "none"], Path::new("/proc"));
         let pid_file = pid_file(&scenario);
-        assert_fails(pid_file.running(), ErrorKind::PermissionDenied);
-        assert_fails(pid_file.signal(0), ErrorKind::PermissionDenied);
-        assert_fails(pid_file.stop(PATIENCE), ErrorKind::PermissionDenied);
+        assert_eq!(pid_file.running().unwrap(), Some(run.report().pid));
+        assert!(pid_file.signal(0).unwrap());
+        assert!(pid_file.stop(PATIENCE).unwrap());
     });
-    run.observe();
+    assert_not_running(&pid_file(&scenario));
 }
 
 fn a_worker_that_inherited_the_lock_is_not_the_daemon() {
@@ -574,11 +575,7 @@ fn stop_waits_for_a_daemon_that_starts() {
     let scenario = daemon().privileged_action([Step::Hold]);
     let run = scenario.launch();
     let daemon = handle(run.held().pid);
-    // Not for ever.
     let patience = Duration::from_millis(100);
-    let began = Instant::now();
-    assert_fails(pid_file(&scenario).stop(patience), ErrorKind::WouldBlock);
-    assert!(began.elapsed() >= patience);
     thread::scope(|scope| {
         let stop = scope.spawn(|| pid_file(&scenario).stop(PATIENCE));
         assert!(!daemon.wait(Instant::now() + patience).unwrap());
@@ -587,6 +584,41 @@ fn stop_waits_for_a_daemon_that_starts() {
     });
     assert!(daemon.wait(Instant::now()).unwrap());
     assert_not_running(&pid_file(&scenario));
+}
+
+/// Before its pid is written, and while it ignores SIGTERM.
+fn stop_ends_a_daemon_that_does_not_get_ready_in_time() {
+    let ignoring = daemon().from_state(|state| {
+        state.dispositions = vec![(libc::SIGTERM, Disposition::Ignore)];
+    });
+    for scenario in [daemon(), ignoring] {
+        let scenario = scenario.initialize([Step::Hold]);
+        let run = scenario.launch();
+        let daemon = handle(run.held().pid);
+        assert!(run.pid_file().unwrap().bytes.is_empty());
+        let patience = Duration::from_millis(100);
+        let began = Instant::now();
+        assert!(pid_file(&scenario).stop(patience).unwrap());
+        assert!(began.elapsed() >= patience);
+        assert!(daemon.wait(Instant::now()).unwrap());
+        assert_eq!(run.launcher_error().kind, "DaemonExited");
+        run.assert_nothing_left();
+    }
+}
+
+fn a_daemon_that_starts_is_named_but_not_running() {
+    let scenario = daemon().initialize([Step::Hold]);
+    let run = scenario.launch();
+    let pid = run.held().pid;
+    let path = scenario.pid_file_path().unwrap();
+    let pid_file = PidFile::at(&path);
+    let error = assert_fails(pid_file.running(), ErrorKind::WouldBlock);
+    let expected = format!("pid file {}: daemon {pid} is starting", path.display());
+    assert_eq!(error.to_string(), expected);
+    assert_fails(pid_file.signal(0), ErrorKind::WouldBlock);
+    run.proceed();
+    run.launcher().assert().success();
+    assert_eq!(pid_file.running().unwrap(), Some(pid));
 }
 
 fn a_start_may_follow_a_stop_at_once() {
@@ -881,17 +913,19 @@ fn a_guard_needs_a_pid_file() {
     run.exit(0);
 }
 
-fn what_may_not_be_removed_is_emptied() {
+fn a_file_that_may_not_be_removed_is_left_without_a_lock() {
     let scenario = guarded(daemon()).user(65534).group(65534);
     let run = scenario.start();
     assert!(await_guard(&run));
+    let before = run.pid_file().unwrap();
     run.exit(0);
     let left = run.pid_file().unwrap();
-    assert!(left.bytes.is_empty() && !left.locked, "{left:?}");
+    assert!(left.bytes == before.bytes && !left.locked, "{left:?}");
+    assert_not_running(&pid_file(&scenario));
     scenario.start();
 }
 
-fn what_a_jail_hides_is_emptied() {
+fn a_file_that_a_jail_hides_is_left_without_a_lock() {
     let scenario = guarded(daemon());
     let jail = scenario.create_folder("jail");
     // Within the jail, something else is at the same path.
@@ -900,9 +934,10 @@ fn what_a_jail_hides_is_emptied() {
     fs::write(inside.join("daemon.pid"), "another's\n").unwrap();
     let run = scenario.chroot(&jail).start();
     assert!(await_guard(&run));
+    let before = run.pid_file().unwrap();
     run.exit(0);
     let left = run.pid_file().unwrap();
-    assert!(left.bytes.is_empty() && !left.locked, "{left:?}");
+    assert!(left.bytes == before.bytes && !left.locked, "{left:?}");
     let there = fs::read_to_string(inside.join("daemon.pid")).unwrap();
     assert_eq!(there, "another's\n");
 }
@@ -1036,7 +1071,8 @@ fn a_path_that_leads_elsewhere_is_left_alone() {
     let (path, moved) = (scenario.pid_file_path().unwrap(), scenario.path("moved"));
     fs::rename(&path, &moved).unwrap();
     fs::write(&path, "another's\n").unwrap();
+    let before = fs::read(&moved).unwrap();
     run.exit(0);
     assert_eq!(fs::read_to_string(&path).unwrap(), "another's\n");
-    assert_eq!(fs::read(&moved).unwrap(), b"");
+    assert_eq!(fs::read(&moved).unwrap(), before);
 }

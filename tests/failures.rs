@@ -365,8 +365,9 @@ fn a_lock_held_by_a_starting_daemon_is_told() {
     let scenario = scenario!().pid_file("daemon.pid");
     let starting = scenario.clone().privileged_action([Step::Hold]).launch();
     starting.held();
-    let text = "cannot lock pid file daemon.pid: held by a daemon that is starting";
-    let expected = with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), text);
+    let pid = starting.held().pid;
+    let text = format!("cannot lock pid file daemon.pid: held by daemon {pid}, which is starting");
+    let expected = with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), &text);
     locked_out(&scenario, &expected);
     starting.proceed();
     starting.launcher().assert().success();
@@ -399,13 +400,13 @@ fn with_room_for(size: u64) -> Scenario {
 fn a_pid_that_cannot_be_written_is_told() {
     let text = "cannot write pid file daemon.pid";
     let expected = because("WritePid", libc::EFBIG, Some("daemon.pid"), text);
-    assert_fails(&with_room_for(0), &expected);
+    assert_fails_in_the_launcher(&with_room_for(0), &expected);
 }
 
 fn a_pid_written_in_part_is_told() {
     let text = "cannot write the whole pid to pid file daemon.pid";
     let expected = plain("WritePidUnspecifiedError", Some("daemon.pid"), text);
-    assert_fails(&with_room_for(1), &expected);
+    assert_fails_in_the_launcher(&with_room_for(1), &expected);
 }
 
 // --- The order ---

@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         case!(a_second_start_touches_nothing),
         case!(a_second_start_fails_on_both_sides),
         case!(a_second_start_is_told_of_a_first_one_under_way),
-        case!(the_pid_is_written_before_the_initialization),
+        case!(the_pid_is_written_when_the_daemon_is_ready_and_not_before),
         case!(a_number_in_the_file_proves_nothing),
         case!(a_daemon_that_has_ended_is_in_nobodys_way),
         case!(a_stale_file_is_taken_over),
@@ -54,12 +54,13 @@ fn main() -> ExitCode {
         case!(a_directory_is_refused),
         case!(a_socket_is_refused),
         case!(a_file_with_another_name_is_refused),
-        case!(another_users_file_is_refused, needs Root),
-        case!(another_users_file_is_refused_to_an_ordinary_user, needs Root),
+        case!(another_users_left_over_file_is_replaced, needs Root),
+        case!(a_file_that_may_not_be_written_to_is_replaced_where_it_may_be_removed, needs Root),
+        case!(another_users_locked_file_is_left_alone, needs Root),
+        case!(another_users_file_that_may_not_be_removed_is_refused, needs Root),
         case!(a_file_that_others_can_go_on_writing_to_is_refused, needs Root),
         case!(its_new_owners_file_is_accepted, needs Root),
         case!(its_new_owners_file_is_accepted_in_a_sticky_folder, needs Root),
-        case!(the_daemons_users_file_is_refused, needs Root),
         case!(another_users_folder_is_refused, needs Root),
         case!(a_folder_that_others_can_write_to_is_refused, needs Root),
         case!(a_folder_whose_access_list_lets_others_write_is_refused, needs Root, Linux),
@@ -319,19 +320,21 @@ fn a_second_start_is_told_of_a_first_one_under_way() {
     let error = fail_beside(&scenario);
     assert_eq!(error.kind_name(), "LockPidfile");
     assert_eq!(error.running_pid, None);
-    assert!(error.text.ends_with(": held by a daemon that is starting"));
+    let pid = run.held().pid;
+    let reason = format!(": held by daemon {pid}, which is starting");
+    assert!(error.text.ends_with(&reason), "{error}");
     assert_eq!(state(&path), before);
     run.proceed();
     run.launcher().assert().success();
     assert_holds(&run);
 }
 
-fn the_pid_is_written_before_the_initialization() {
+fn the_pid_is_written_when_the_daemon_is_ready_and_not_before() {
     let (scenario, path) = with_pid_file();
     let run = scenario.clone().initialize([Step::Hold]).launch();
-    let pid = run.held().pid;
-    assert_eq!(look(&path).bytes, content(pid));
-    assert_eq!(fail_beside(&scenario).running_pid, Some(pid));
+    run.held();
+    assert_eq!(look(&path).bytes, b"");
+    assert_eq!(fail_beside(&scenario).running_pid, None);
     run.proceed();
     run.launcher().assert().success();
     assert_holds(&run);
@@ -571,17 +574,50 @@ fn a_file_with_another_name_is_refused() {
     assert_eq!(state(&victim), before);
 }
 
-fn another_users_file_is_refused() {
+/// As when the user of a service was changed.
+fn another_users_left_over_file_is_replaced() {
+    for daemons_user in [0, UID, UID + 1] {
+        let (scenario, path) = with_pid_file();
+        fs::write(&path, "4242\n").unwrap();
+        chown(&path, Some(UID), None).unwrap();
+        let left_over = File::open(&path).unwrap();
+        let run = scenario.user(daemons_user).group(GID).start();
+        assert_holds(&run);
+        assert_eq!(look(&path).uid, 0);
+        assert_eq!(left_over.metadata().unwrap().nlink(), 0);
+    }
+}
+
+fn a_file_that_may_not_be_written_to_is_replaced_where_it_may_be_removed() {
+    for (owner, mode) in [(UID, 0o444), (UID + 1, 0o644), (UID + 1, 0o666)] {
+        let (scenario, path, _) = with_pid_file_as_ordinary();
+        chown(scenario.folder(), Some(UID), None).unwrap();
+        fs::write(&path, "4242\n").unwrap();
+        set_mode(&path, mode);
+        chown(&path, Some(owner), None).unwrap();
+        assert_holds(&scenario.start());
+        assert_eq!(look(&path).uid, UID);
+    }
+}
+
+fn another_users_locked_file_is_left_alone() {
     let (scenario, path) = with_pid_file();
-    fs::write(&path, "precious").unwrap();
+    let file = File::create(&path).unwrap();
     chown(&path, Some(UID), None).unwrap();
+    sys::flock(file.as_fd(), libc::LOCK_EX).unwrap();
     let before = state(&path);
-    assert_refused(&scenario, libc::EPERM, ": it belongs to another user");
+    let error = scenario.launch().launcher_error();
+    assert_eq!(error.kind, format!("LockPidfile({})", libc::EWOULDBLOCK));
     assert_eq!(state(&path), before);
 }
 
-fn another_users_file_is_refused_to_an_ordinary_user() {
-    let (scenario, path, _) = with_pid_file_as_ordinary();
+fn another_users_file_that_may_not_be_removed_is_refused() {
+    let (scenario, _, _) = with_pid_file_as_ordinary();
+    let folder = scenario.create_folder("sticky");
+    set_mode(&folder, 0o1777);
+    chown(&folder, Some(0), None).unwrap();
+    let path = folder.join("daemon.pid");
+    let scenario = scenario.pid_file(&path);
     fs::write(&path, "precious").unwrap();
     set_mode(&path, 0o666);
     chown(&path, Some(UID + 1), None).unwrap();
@@ -618,16 +654,6 @@ fn its_new_owners_file_is_accepted_in_a_sticky_folder() {
     let path = folder.join("daemon.pid");
     fs::write(&path, "stale").unwrap();
     chown(&path, Some(UID), Some(GID)).unwrap();
-    assert_holds(&scenario.chown_pid_file_user(UID).start());
-}
-
-/// Unless it is also to be given to that user.
-fn the_daemons_users_file_is_refused() {
-    let (scenario, path) = with_pid_file();
-    fs::write(&path, "precious").unwrap();
-    chown(&path, Some(UID), None).unwrap();
-    let scenario = scenario.user(UID).group(GID);
-    assert_refused(&scenario, libc::EPERM, ": it belongs to another user");
     assert_holds(&scenario.chown_pid_file_user(UID).start());
 }
 
@@ -895,7 +921,7 @@ fn winners(runs: &[Run]) -> Vec<&Run> {
         match (error.running_pid, won.as_slice()) {
             (Some(pid), [winner]) => assert_eq!(pid, winner.report().pid),
             (Some(_), _) => panic!("{error}"),
-            (None, _) => assert!(error.text.contains(": held by a"), "{error}"),
+            (None, _) => assert!(error.text.contains(": held by "), "{error}"),
         }
         run.wait_until_all_ended();
     }

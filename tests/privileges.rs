@@ -1257,7 +1257,8 @@ fn what_another_thread_may_keep_ends_a_process_in_the_foreground() {
     let run_of_deaf = deaf.launch();
     run_of_deaf.launcher().assert().code(1);
     for run in [run, run_of_deaf] {
-        run.assert_nothing_left();
+        run.wait_until_all_ended();
+        assert!(run.pid_file().is_some_and(|file| !file.locked));
         assert!(
             !run.messages()
                 .iter()

@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         case!(a_worker_that_holds_everything_does_not_hide_a_death),
         case!(an_abort_is_told_at_once),
         case!(closures_run_in_order_and_hand_on_their_results),
-        case!(the_pid_is_written_before_initialize_runs),
+        case!(the_pid_is_written_after_initialize_has_run),
         case!(initialize_runs_in_the_jail_and_without_privileges, needs Root),
         case!(the_text_of_an_error_reaches_the_launcher),
         case!(the_text_of_a_panic_reaches_the_launcher),
@@ -340,26 +340,20 @@ fn closures_run_in_order_and_hand_on_their_results() {
     std::net::TcpStream::connect(("127.0.0.1", run.port())).unwrap();
 }
 
-fn the_pid_is_written_before_initialize_runs() {
+fn the_pid_is_written_after_initialize_has_run() {
     let run = scenario!()
         .pid_file("daemon.pid")
         .initialize([Step::Hold])
         .launch();
     let daemon = run.held();
     let pid_file = run.pid_file().unwrap();
-    assert_eq!(pid_file.bytes, format!("{}\n", daemon.pid).as_bytes());
-    assert!(pid_file.locked);
+    assert!(pid_file.bytes.is_empty() && pid_file.locked);
     run.assert_launcher_waits();
     run.proceed();
     run.launcher().assert().success();
-    // Not so before: a privileged action sees it locked and empty.
-    let run = scenario!()
-        .pid_file("daemon.pid")
-        .privileged_action([Step::Hold])
-        .launch();
-    run.held();
     let pid_file = run.pid_file().unwrap();
-    assert!(pid_file.bytes.is_empty() && pid_file.locked);
+    assert_eq!(pid_file.bytes, format!("{}\n", daemon.pid).as_bytes());
+    assert!(pid_file.locked);
 }
 
 fn initialize_runs_in_the_jail_and_without_privileges() {
@@ -382,8 +376,7 @@ fn initialize_runs_in_the_jail_and_without_privileges() {
         assert_eq!(root, jail);
     }
     assert_eq!(after.working_directory, Some(jail));
-    let content = format!("{}\n", after.pid);
-    assert_eq!(run.pid_file().unwrap().bytes, content.as_bytes());
+    assert_eq!(run.pid_file().unwrap().bytes, b"");
     run.assert_launcher_waits();
     run.proceed();
     run.launcher().assert().success();

@@ -17,7 +17,7 @@ use libc::{fstat, fstatat, stat};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use libc::{fstat64 as fstat, fstatat64 as fstatat, stat64 as stat};
 
-use super::{Errno, Gid, Uid, check, uninterrupted, without_signal_of_file_size};
+use super::{Errno, Gid, Uid, check, uninterrupted};
 
 const FIRST_AFTER_STREAMS: RawFd = 3;
 
@@ -96,6 +96,8 @@ pub(crate) enum Open {
     New { mode: u32 },
     /// As `Existing`, but to read alone.
     ReadOnly,
+    /// As `Existing`, but to write alone.
+    WriteOnly,
     /// A directory, to look up names in.
     Directory,
     /// To read and write, as it is.
@@ -110,6 +112,7 @@ pub(crate) fn open_at(directory: Directory<'_>, path: &CStr, how: Open) -> Resul
         Open::Existing => (libc::O_RDWR | CAREFUL, 0),
         Open::New { mode } => (libc::O_RDWR | CAREFUL | libc::O_CREAT | libc::O_EXCL, mode),
         Open::ReadOnly => (libc::O_RDONLY | CAREFUL, 0),
+        Open::WriteOnly => (libc::O_WRONLY | CAREFUL, 0),
         Open::Directory => (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC, 0),
         Open::Plain => (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC, 0),
     };
@@ -213,7 +216,7 @@ pub(super) fn ranges_between(kept: &[RawFd]) -> impl Iterator<Item = (RawFd, Opt
 /// close(2), of a number that no value in the process will use or close any
 /// more: whether it was open. Async-signal-safe.
 pub(crate) fn close_number(descriptor: RawFd) -> bool {
-    // SAFETY: it is either of a copy that is forgotten (see held.rs), or one
+    // SAFETY: it is either of a copy that is forgotten (see own_fds.rs), or one
     // of which the caller of `close_inherited_fds` has promised it.
     let closed = check(unsafe { libc::close(descriptor) });
     // Linux closes it also where close is interrupted, or cannot write.
@@ -223,9 +226,14 @@ pub(crate) fn close_number(descriptor: RawFd) -> bool {
 /// Closes a number if it is still of this file, so that it is not another value's
 /// by now. Async-signal-safe.
 pub(crate) fn close_if_of(descriptor: RawFd, file: FileId) {
-    if attributes_of_number(descriptor).is_ok_and(|found| found.id == file) {
+    if is_open_as(descriptor, file) {
         close_number(descriptor);
     }
+}
+
+/// Whether a number is open, and of this file. Async-signal-safe.
+pub(crate) fn is_open_as(descriptor: RawFd, file: FileId) -> bool {
+    attributes_of_number(descriptor).is_ok_and(|found| found.id == file)
 }
 
 /// fstat(2). Async-signal-safe.
@@ -316,46 +324,23 @@ pub(crate) fn truncate(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
     uninterrupted(|| unsafe { libc::ftruncate(descriptor.as_raw_fd(), 0) }).map(drop)
 }
 
-/// lseek(2): the file offset, which all share who share the open file: by
-/// dup(2), by fork(2), or in a message. Async-signal-safe.
-pub(crate) fn offset(descriptor: BorrowedFd<'_>) -> Result<u64, Errno> {
-    // SAFETY: the descriptor is open.
-    check(unsafe { libc::lseek(descriptor.as_raw_fd(), 0, libc::SEEK_CUR) })
-        .map(|offset| offset as u64)
-}
-
-/// lseek(2). Async-signal-safe.
-pub(crate) fn set_offset(descriptor: BorrowedFd<'_>, offset: u64) -> Result<(), Errno> {
-    // SAFETY: the descriptor is open.
-    check(unsafe {
-        libc::lseek(
-            descriptor.as_raw_fd(),
-            offset as libc::off_t,
-            libc::SEEK_SET,
-        )
-    })
-    .map(drop)
-}
-
-/// pwrite(2) at the beginning: how much was written.
+/// pwrite(2) at the beginning: how much was written. Async-signal-safe.
 pub(crate) fn write_at_start(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    without_signal_of_file_size(|| {
-        uninterrupted(|| {
-            // SAFETY: `bytes` is valid for reads of its length.
-            unsafe {
-                libc::pwrite(
-                    descriptor.as_raw_fd(),
-                    bytes.as_ptr().cast(),
-                    bytes.len(),
-                    0,
-                )
-            }
-        })
+    uninterrupted(|| {
+        // SAFETY: `bytes` is valid for reads of its length.
+        unsafe {
+            libc::pwrite(
+                descriptor.as_raw_fd(),
+                bytes.as_ptr().cast(),
+                bytes.len(),
+                0,
+            )
+        }
     })
     .map(|written| written as usize)
 }
 
-/// pread(2) from the beginning: how much was read.
+/// pread(2) from the beginning: how much was read. Async-signal-safe.
 pub(crate) fn read_at_start(descriptor: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
     uninterrupted(|| {
         // SAFETY: `buffer` is valid for writes of its length.
@@ -424,7 +409,7 @@ const CLOSE_ON_EXEC: libc::c_int = 0;
 const CLOSE_ON_EXEC: libc::c_int = libc::MSG_CMSG_CLOEXEC;
 
 /// How many descriptors one message carries at the most.
-pub(crate) const CARRIED: usize = 2;
+pub(crate) const CARRIED: usize = 3;
 
 const CARRIED_SIZE: u32 = (CARRIED * size_of::<RawFd>()) as u32;
 
@@ -523,10 +508,39 @@ pub(crate) enum Wait {
     No,
 }
 
-/// recvmsg(2): how many bytes came in; 0 is end of file. Descriptors that
-/// came along fill up `descriptors`, all or none of them.
-/// Async-signal-safe.
+impl Wait {
+    fn flag(self) -> libc::c_int {
+        match self {
+            Self::Yes => 0,
+            Self::No => libc::MSG_DONTWAIT,
+        }
+    }
+}
+
+/// recv(2): how many bytes came in; 0 is end of file. The kernel discards
+/// descriptors that came along. Async-signal-safe.
 pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    wait: Wait,
+) -> Result<usize, Errno> {
+    uninterrupted(|| {
+        // SAFETY: `buffer` is valid for writes of its length.
+        unsafe {
+            libc::recv(
+                socket.as_raw_fd(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                wait.flag(),
+            )
+        }
+    })
+    .map(|received| received as usize)
+}
+
+/// recvmsg(2): as [`receive`], but descriptors that came along fill up
+/// `descriptors`, all or none of them. Async-signal-safe.
+pub(crate) fn receive_with_descriptors(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     descriptors: &mut [Option<OwnedFd>; CARRIED],
@@ -544,11 +558,7 @@ pub(crate) fn receive(
     message.msg_control = (&raw mut control).cast();
     // SAFETY: CMSG_SPACE is arithmetic.
     message.msg_controllen = unsafe { libc::CMSG_SPACE(CARRIED_SIZE) } as _;
-    let flags = CLOSE_ON_EXEC
-        | match wait {
-            Wait::Yes => 0,
-            Wait::No => libc::MSG_DONTWAIT,
-        };
+    let flags = CLOSE_ON_EXEC | wait.flag();
     let received = uninterrupted(|| {
         // SAFETY: the message points to `part`, `buffer` and `control`, which
         // outlive the call.

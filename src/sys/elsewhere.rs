@@ -14,7 +14,8 @@ use super::descriptor::{close_number, ranges_between};
 use super::{Errno, FileId, Gid, Pid, Uid};
 
 pub(crate) use super::lacking::{
-    OtherThreads, clear_capabilities, open_process, reap, signal_process,
+    OtherThreads, clear_capabilities, is_also_numbered, open_process, reap, record_lock_holder,
+    signal_process, take_record_lock,
 };
 
 /// Nothing portable counts threads.

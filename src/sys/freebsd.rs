@@ -11,7 +11,8 @@ use super::descriptor::ranges_between;
 use super::{Errno, FileId, Gid, Pid, Uid, check};
 
 pub(crate) use super::lacking::{
-    OtherThreads, clear_capabilities, open_process, reap, signal_process,
+    OtherThreads, clear_capabilities, is_also_numbered, open_process, reap, record_lock_holder,
+    signal_process, take_record_lock,
 };
 
 /// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. It
@@ -51,13 +52,16 @@ fn process(pid: Pid) -> Result<libc::kinfo_proc, Errno> {
     }
 }
 
-/// sysctl(3) `kern.proc.filedesc`: records of variable size, as
+/// sysctl(3) `kern.proc.filedesc`, as far as it has a lock: records of variable size, as
 /// `struct kinfo_file` in sys/user.h has them since FreeBSD 12.
 pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     // Where the fields lie in a record: libc leaves the union closed.
     const NUMBER: usize = mem::offset_of!(libc::kinfo_file, kf_fd);
     const TYPE: usize = mem::offset_of!(libc::kinfo_file, kf_type);
+    const FLAGS: usize = mem::offset_of!(libc::kinfo_file, kf_flags);
     const UNION: usize = mem::offset_of!(libc::kinfo_file, kf_offset) + 8;
+    // Of sys/user.h: the open file has, or has had, a lock of flock(2).
+    const HAS_LOCK: i32 = 0x80;
     // After an int, three spare ints and thirty spare 64-bit numbers: the
     // device, the device of a device file, and the inode.
     const DEVICE: usize = UNION + 16 + 30 * 8;
@@ -74,7 +78,8 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
         // Those with a negative number are no descriptors, but the program that
         // runs, the working directory, and their like.
         let is_file = i32::from_ne_bytes(field(record, TYPE)?) == libc::KF_TYPE_VNODE
-            && i32::from_ne_bytes(field(record, NUMBER)?) >= 0;
+            && i32::from_ne_bytes(field(record, NUMBER)?) >= 0
+            && i32::from_ne_bytes(field(record, FLAGS)?) & HAS_LOCK != 0;
         let file = FileId {
             device: u64::from_ne_bytes(field(record, DEVICE)?),
             inode: u64::from_ne_bytes(field(record, INODE)?),

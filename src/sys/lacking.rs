@@ -41,3 +41,23 @@ pub(crate) fn reap(_: BorrowedFd<'_>) {}
 pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> {
     Err(libc::ENOSYS)
 }
+
+/// flock(2) and record locks exclude each other here, so that who has one cannot
+/// have the other beside it.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the contract of the platform layer"
+)]
+pub(crate) fn take_record_lock(_: BorrowedFd<'_>) -> Result<(), Errno> {
+    Ok(())
+}
+
+/// None is taken.
+pub(crate) fn record_lock_holder(_: BorrowedFd<'_>, _: Option<Pid>) -> Result<Option<Pid>, Errno> {
+    Err(libc::ENOSYS)
+}
+
+/// A jail has the numbers of its host.
+pub(crate) fn is_also_numbered(_: Pid, _: Pid) -> bool {
+    false
+}

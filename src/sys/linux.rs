@@ -37,6 +37,81 @@ pub(super) fn lone_thread() -> Option<bool> {
     }
 }
 
+/// fcntl(2) `F_SETLK` with a read lock on the whole file: the kernel names the
+/// process that holds it to whoever asks. Here flock(2) and such record locks do
+/// not see each other. Async-signal-safe.
+pub(crate) fn take_record_lock(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+    let lock = whole_file(libc::F_RDLCK);
+    // SAFETY: `lock` is valid for reads during the call.
+    uninterrupted(|| unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETLK, &raw const lock) })
+        .map(drop)
+}
+
+/// fcntl(2) `F_GETLK`: the process that would be in the way of a write lock. It
+/// takes no right but to have opened the file. Any process that may open the
+/// file may hold a read lock, too, and the kernel names the oldest one: where
+/// that is not `expected`, proc(5), /proc/locks, has them all.
+pub(crate) fn record_lock_holder(
+    descriptor: BorrowedFd<'_>,
+    expected: Option<Pid>,
+) -> Result<Option<Pid>, Errno> {
+    let mut lock = whole_file(libc::F_WRLCK);
+    // SAFETY: `lock` is valid for reads and writes during the call.
+    uninterrupted(|| unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_GETLK, &raw mut lock) })?;
+    if lock.l_type == libc::F_UNLCK as libc::c_short {
+        return Ok(None);
+    }
+    // 0 is a process of a pid namespace that is out of sight, and -1 an open
+    // file.
+    let named = u32::try_from(lock.l_pid).ok().and_then(Pid::from_number);
+    if named == expected && named.is_some() {
+        return Ok(named);
+    }
+    let file = super::attributes(descriptor)?.id;
+    match expected.filter(|&pid| has_record_lock(pid, file)) {
+        None => named.map(Some).ok_or(libc::ESRCH),
+        expected => Ok(expected),
+    }
+}
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    // SAFETY: flock is plain data; all zeroes is the whole file, from its
+    // beginning.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as libc::c_short;
+    lock.l_whence = libc::SEEK_SET as libc::c_short;
+    lock
+}
+
+/// proc(5), /proc/locks: `1: POSIX  ADVISORY  READ 4242 fe:00:1234 0 EOF`.
+fn has_record_lock(pid: Pid, file: FileId) -> bool {
+    let device = file.device as libc::dev_t;
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let place = format!("{major:02x}:{minor:02x}:{}", file.inode);
+    let pid = pid.number().to_string();
+    let Ok(locks) = fs::read_to_string("/proc/locks") else {
+        return false;
+    };
+    locks.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        fields.next() == Some("POSIX")
+            && fields.nth(2) == Some(&pid)
+            && fields.next() == Some(&place)
+    })
+}
+
+/// Whether a process has this number in one of its pid namespaces: proc(5),
+/// `NSpid` of /proc/pid/status.
+pub(crate) fn is_also_numbered(pid: Pid, number: Pid) -> bool {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.number()));
+    let number = number.number().to_string();
+    status.is_ok_and(|status| {
+        let mut lines = status.lines();
+        let numbers = lines.find_map(|line| line.strip_prefix("NSpid:"));
+        numbers.is_some_and(|numbers| numbers.split_whitespace().any(|one| one == number))
+    })
+}
+
 /// Whether a process has a file open: proc(5), /proc/pid/fd, where each link
 /// leads to the open file itself. Who may list them may still not look at them.
 pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {

@@ -11,7 +11,8 @@ use super::descriptor::close_number;
 use super::{Errno, FileId, Gid, Pid, Uid, last_errno};
 
 pub(crate) use super::lacking::{
-    OtherThreads, clear_capabilities, open_process, reap, signal_process,
+    OtherThreads, clear_capabilities, is_also_numbered, open_process, reap, record_lock_holder,
+    signal_process, take_record_lock,
 };
 
 /// `proc_pidinfo` (libproc.h) `PROC_PIDTASKINFO` counts the threads of a

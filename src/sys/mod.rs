@@ -12,7 +12,9 @@
 //! | function | contract | may lack it |
 //! |---|---|---|
 //! | `lone_thread` | whether the calling thread is the only user of its memory | `None`: nothing can tell |
-//! | `has_open` | whether a process has a file open, by device and inode; a process that does not exist has not | `ENOSYS`: nothing can tell |
+//! | `take_record_lock`, `record_lock_holder` | a lock of fcntl(2), beside that of flock(2), by which the kernel names the process that holds a pid file to whoever may open it: the expected one, if that is one of several; async-signal-safe the former | nothing is taken, and `ENOSYS`: where the two kinds of locks exclude each other |
+//! | `is_also_numbered` | whether a process has this pid in another pid namespace | `false` |
+//! | `has_open` | whether a process has a file open, by device and inode, and locked, where that can be told; a process that does not exist has not | `ENOSYS`: nothing can tell |
 //! | `users_of` | the real, effective and saved uid of a process, and whatever others it has | `ENOSYS` |
 //! | `OtherThreads` | what it takes to know what other threads may do; made while names can be looked up, before the root directory changes | a unit struct, where rights belong to processes |
 //! | `clear_capabilities` | empties every capability set of the calling thread; false where one is left, or another thread has or may have one | `Ok(true)` where there are none |
@@ -72,8 +74,8 @@ pub(crate) use signal::*;
 
 pub(crate) use platform::{
     HAS_NO_NEW_PRIVILEGES, OtherThreads, SYSTEM_GROUPS, clear_capabilities, close_all_but,
-    has_access_list, has_open, has_raised_privileges, open_process, reap, set_no_new_privileges,
-    signal_process, users_of,
+    has_access_list, has_open, has_raised_privileges, is_also_numbered, open_process, reap,
+    record_lock_holder, set_no_new_privileges, signal_process, take_record_lock, users_of,
 };
 
 /// The error number of a failed call, as in errno(3).
@@ -82,8 +84,8 @@ pub(crate) type Errno = libc::c_int;
 /// The error numbers that the crate itself decides on or returns.
 pub(crate) mod errno {
     pub(crate) use libc::{
-        EAGAIN, ECONNRESET, EEXIST, EINVAL, ELOOP, EMLINK, ENOBUFS, ENOENT, ENOMEM, ENOTCONN,
-        EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
+        EACCES, EAGAIN, EBADF, ECONNRESET, EEXIST, EINVAL, ELOOP, EMLINK, ENOBUFS, ENOENT, ENOLCK,
+        ENOMEM, ENOSYS, ENOTCONN, EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
     };
 }
 

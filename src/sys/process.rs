@@ -145,6 +145,13 @@ pub(crate) fn fork(_: &SingleThreaded) -> Result<Fork, Errno> {
     }
 }
 
+/// atexit(3): has this called when the process exits, unless it is killed or ends
+/// by `_exit`. Without memory for it, it is not.
+pub(crate) fn run_at_exit(function: extern "C" fn()) {
+    // SAFETY: the function lives as long as this code, and does not unwind.
+    unsafe { libc::atexit(function) };
+}
+
 /// _exit(2): ends the process without atexit handlers, destructors, or the
 /// flushing of buffers that its parent owns too. Async-signal-safe.
 pub(crate) fn exit_now(status: u8) -> ! {
@@ -270,6 +277,20 @@ pub(crate) fn working_directory() -> Result<CString, Errno> {
         Ok(path) => Ok(path.to_owned()),
         Err(_) => Err(libc::ENAMETOOLONG),
     }
+}
+
+/// Waits until the parent of this process, which was `parent`, is gone. False if
+/// the time was up first. Async-signal-safe.
+pub(crate) fn await_other_parent(parent: Pid, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    // SAFETY: getppid takes nothing and cannot fail.
+    while unsafe { libc::getppid() } == parent.raw() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        pause(Duration::from_millis(1));
+    }
+    true
 }
 
 /// The working directory by device and inode.

@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use super::{CARRIED, Errno, Wait, check, receive, socket_pair, wait_readable};
+use super::{Errno, Wait, check, receive, socket_pair, wait_readable};
 
 /// A signal mask as it was.
 #[derive(Clone, Copy)]
@@ -78,42 +78,6 @@ fn change_mask(how: libc::c_int, set: &libc::sigset_t) -> SignalMask {
     // SAFETY: pthread_sigmask has filled it in; it was initialised to zeroes
     // in any case.
     SignalMask(unsafe { before.assume_init() })
-}
-
-/// Makes a write that may exceed RLIMIT_FSIZE. The kernel then not only fails
-/// it with EFBIG, but also sends SIGXFSZ, which kills unless it is ignored:
-/// that is taken back, since the errno says it all. On FreeBSD and macOS it is
-/// sent to the process, so that a thread of the caller's may get it instead.
-pub(crate) fn without_signal_of_file_size<T>(write: impl FnOnce() -> T) -> T {
-    let mut only_this = MaybeUninit::zeroed();
-    // SAFETY: `only_this` is valid for writes of its size.
-    unsafe { libc::sigemptyset(only_this.as_mut_ptr()) };
-    // SAFETY: zeroes are what it was made of, and what sigemptyset makes.
-    let mut only_this = unsafe { only_this.assume_init() };
-    // SAFETY: the set is initialised, and the signal exists.
-    unsafe { libc::sigaddset(&raw mut only_this, libc::SIGXFSZ) };
-
-    let before = change_mask(libc::SIG_BLOCK, &only_this);
-    // One that the caller had blocked and was sent is the caller's.
-    let is_callers = is_pending(libc::SIGXFSZ);
-    let result = write();
-    if !is_callers && is_pending(libc::SIGXFSZ) {
-        let mut taken = 0;
-        // SAFETY: the set is initialised, and `taken` valid for a write. The
-        // signal is blocked here and pending, so that this does not wait.
-        unsafe { libc::sigwait(&raw const only_this, &raw mut taken) };
-    }
-    before.restore();
-    result
-}
-
-fn is_pending(signal: libc::c_int) -> bool {
-    let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
-    // SAFETY: `pending` is valid for writes of its size.
-    unsafe { libc::sigpending(pending.as_mut_ptr()) };
-    // SAFETY: sigpending has filled it in, and fails for no valid pointer; the
-    // signal exists.
-    unsafe { libc::sigismember(pending.as_ptr(), signal) == 1 }
 }
 
 /// Where the handler of SIGCHLD tells of it; -1 while nobody wants to know.
@@ -205,8 +169,7 @@ impl ChildWatch {
         wait_readable([Some(self.readable.as_fd()), other], timeout);
         change_mask(libc::SIG_BLOCK, &self.only_child);
         let mut told = [0; 16];
-        let mut none = [const { None }; CARRIED];
         // Emptied, or the next wait would return at once.
-        let _ = receive(self.readable.as_fd(), &mut told, &mut none, Wait::No);
+        let _ = receive(self.readable.as_fd(), &mut told, Wait::No);
     }
 }

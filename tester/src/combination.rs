@@ -846,7 +846,6 @@ impl Choice {
                     | PidFile::Socket
                     | PidFile::Device
                     | PidFile::TwoLinks
-                    | PidFile::Foreign
                     | PidFile::InMissingFolder
                     | PidFile::Empty
                     | PidFile::TooLong
@@ -979,7 +978,7 @@ impl Choice {
         let is_closed = self.working_directory == Some(WorkingDirectory::Closed)
             || matches!(
                 self.pid_file,
-                Some(PidFile::InClosedFolder | PidFile::ReadOnly | PidFile::InTestUsersFolder)
+                Some(PidFile::InClosedFolder | PidFile::InTestUsersFolder)
             );
         if is_closed {
             return Some("only root goes everywhere");

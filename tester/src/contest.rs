@@ -144,7 +144,11 @@ fn live(path: &Path, leaving: Leaving, number: u64) -> io::Result<()> {
     attack::live(number);
     tell(Message::Leaves(look(path)?));
     match (leaving, number % 3) {
-        (Leaving::Removing, _) | (Leaving::Variously, 0) => drop(PidFileGuard::take()),
+        (Leaving::Removing, _) | (Leaving::Variously, 0) => {
+            drop(PidFileGuard::take());
+            // The file is removed at exit.
+            std::process::exit(0);
+        }
         (Leaving::Variously, 1) => {}
         (Leaving::Variously, _) => sys::kill(std::process::id(), libc::SIGKILL)?,
     }
@@ -156,7 +160,8 @@ fn live(path: &Path, leaving: Leaving, number: u64) -> io::Result<()> {
 fn look(path: &Path) -> io::Result<HeldFile> {
     let files = (3..CONTROL).filter_map(sys::inherited);
     for descriptor in files {
-        let file = File::from(descriptor.try_clone_to_owned()?);
+        // Closing a copy would lose the record lock.
+        let file = sys::as_file(descriptor);
         let found = file.metadata()?;
         if !found.is_file() {
             continue;

@@ -269,7 +269,6 @@ enum Right {
     SetGroup = 6,
     SetUser = 7,
     Chroot = 18,
-    Trace = 19,
     Administrate = 21,
     Resources = 24,
 }
@@ -305,16 +304,21 @@ impl Someone {
     }
 
     fn may(&self, file: &Metadata, access: u32) -> bool {
-        let shift = if self.uid.effective == file.uid() {
+        self.may_as(file.uid(), file.gid(), file.mode(), access)
+            || self.has(Right::DacOverride) && (file.is_dir() || access & EXECUTE == 0)
+            || self.has(Right::DacReadSearch) && file.is_dir() && access & WRITE == 0
+    }
+
+    /// The same of a regular file of that owner, group and mode.
+    fn may_as(&self, owner: u32, group: u32, mode: u32, access: u32) -> bool {
+        let shift = if self.uid.effective == owner {
             6
-        } else if self.is_member_of(file.gid()) {
+        } else if self.is_member_of(group) {
             3
         } else {
             0
         };
-        file.mode() >> shift & access == access
-            || self.has(Right::DacOverride) && (file.is_dir() || access & EXECUTE == 0)
-            || self.has(Right::DacReadSearch) && file.is_dir() && access & WRITE == 0
+        mode >> shift & access == access || self.has(Right::DacOverride) && access & EXECUTE == 0
     }
 }
 
@@ -334,7 +338,10 @@ enum Parent {
 /// A descriptor whose number the kernel chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Opened {
+    /// To read it, with the lock.
     PidFile,
+    /// In the foreground, until the pid is written.
+    WritablePidFile,
     Channel,
 }
 
@@ -542,8 +549,6 @@ pub struct Prediction {
     is_pid_file_hidden: bool,
     /// Whether it is gone when the daemon has ended.
     is_pid_file_removed: bool,
-    /// Whether it is empty by then.
-    is_pid_file_emptied: bool,
     /// Whether the library had it open, and may have changed it.
     is_pid_file_opened: bool,
     /// Whether somebody else has locked it.
@@ -640,8 +645,10 @@ pub fn foresee(config: &Config, before: &Report, world: &World<'_>) -> Predictio
     let result = start.run();
     let is_pid_file_opened = start.opened.contains(&Opened::PidFile);
     if result.is_err() && is_pid_file_opened {
+        let is_cleared = start.may_clear_pid_file();
         let pid_file = start.pid_file.as_mut().expect("it was opened");
-        (pid_file.is_pid, pid_file.locked) = (false, false);
+        pid_file.is_pid &= !is_cleared;
+        pid_file.locked = false;
     }
     let failure = result.err().map(|failure| (failure, start.side));
     if let Some((failure, side)) = &failure {
@@ -679,7 +686,6 @@ pub fn foresee(config: &Config, before: &Report, world: &World<'_>) -> Predictio
         afterwards,
         said: start.said,
         is_pid_file_removed,
-        is_pid_file_emptied: guards,
         is_pid_file_opened,
         is_pid_file_held: (world.pid_file_seen.as_ref()).is_some_and(|seen| seen.locked),
         pid_file: start.pid_file,
@@ -712,17 +718,19 @@ impl Start<'_> {
         self.restore_signal_mask();
         self.act()?;
         self.change_root()?;
+        if self.is_foreground() {
+            self.write_pid();
+        }
         if let Some(identity) = identity {
             self.become_identity(&identity)?;
         }
         if self.options.no_new_privileges {
             self.give_up_new_privileges()?;
         }
-        if let Some(pid_file) = &mut self.pid_file {
-            pid_file.is_pid = true;
-        }
         self.initialize()?;
-        self.be_ready()
+        self.be_ready()?;
+        self.write_pid();
+        Ok(())
     }
 
     fn is_foreground(&self) -> bool {
@@ -1020,10 +1028,12 @@ impl Start<'_> {
                 if file.is_dir() {
                     return Err(refused(libc::EISDIR));
                 }
-                if !self.me.may(file, READ | WRITE) {
+                let may_write = self.me.may(file, READ | WRITE);
+                let is_socket = file.file_type().is_socket();
+                if !may_write && (is_socket || !self.me.may(file, READ)) {
                     return Err(refused(libc::EACCES));
                 }
-                if file.file_type().is_socket() {
+                if is_socket {
                     // open(2) fails; elsewhere with another number.
                     return Err(refused(match cfg!(target_os = "linux") {
                         true => libc::ENXIO,
@@ -1039,10 +1049,6 @@ impl Start<'_> {
                 if file.nlink() > 1 {
                     return Err(refused_as(libc::EMLINK, "it has other hard links"));
                 }
-                let owners = [Some(0), Some(self.me.uid.effective), self.new_owner];
-                if !owners.contains(&Some(file.uid())) {
-                    return Err(refused_as(libc::EPERM, "it belongs to another user"));
-                }
                 if let Some(held) = self.world.pid_file_seen.as_ref().filter(|seen| seen.locked) {
                     let failure = failed("LockPidfile", libc::EWOULDBLOCK);
                     let mut failure = failure.because(match held.bytes.is_empty() {
@@ -1052,14 +1058,25 @@ impl Start<'_> {
                     failure.running_pid = self.running_pid(held);
                     return Err(failure);
                 }
+                let owners = [Some(0), Some(self.me.uid.effective), self.new_owner];
+                let is_strangers = !owners.contains(&Some(file.uid()));
+                let is_writable = file.mode() & 0o022 != 0;
                 let owns = self.me.uid.effective == file.uid();
-                if file.mode() & 0o022 != 0 && !owns && !self.me.has(Right::FileOwner) {
+                let may_change_mode = owns || self.me.has(Right::FileOwner);
+                if may_write && !is_strangers && is_writable && !may_change_mode {
                     return Err(refused_as(
                         libc::EPERM,
                         "other users can write to it, and that cannot be changed",
                     ));
                 }
-                let is_replaced = file.mode() & 0o022 != 0 && self.may_remove(file.uid(), folder);
+                let is_to_go = !may_write || is_strangers || is_writable;
+                let is_replaced = is_to_go && self.may_remove(file.uid(), folder);
+                if !may_write && !is_replaced {
+                    return Err(refused(libc::EACCES));
+                }
+                if is_strangers && !is_replaced {
+                    return Err(refused_as(libc::EPERM, "it belongs to another user"));
+                }
                 self.pid_file = Some(match folder.reach(&self.me) {
                     Ok(folder) if is_replaced => self.new_pid_file(folder),
                     _ => PidFileForeseen {
@@ -1075,15 +1092,23 @@ impl Start<'_> {
             }
         }
         self.opened.push(Opened::PidFile);
+        if self.is_foreground() {
+            self.opened.push(Opened::WritablePidFile);
+        }
         Ok(())
     }
 
     fn new_pid_file(&self, folder: &Metadata) -> PidFileForeseen {
         let inherits_group = folder.mode() & 0o2000 != 0 || !cfg!(target_os = "linux");
+        let mode = 0o644 & !self.process.umask.expect("just set");
         PidFileForeseen {
             bytes: Vec::new(),
             is_pid: false,
-            mode: 0o644 & !self.process.umask.expect("just set"),
+            mode: match self.me.has(Right::DacOverride) {
+                true => mode,
+                // Its owner has to open it again.
+                false => mode | 0o400,
+            },
             uid: self.me.uid.effective,
             gid: match inherits_group {
                 true => folder.gid(),
@@ -1105,15 +1130,30 @@ impl Start<'_> {
         })
     }
 
-    /// What the launcher can verify: the holder is whoever runs the tests.
+    /// The process that the launcher can name: the harness has locked the file as
+    /// flock(1) does, so that Linux names nobody.
     fn running_pid(&self, held: &PidFile) -> Option<u32> {
         let harness = process::id();
         let is_named = held.bytes == format!("{harness}\n").as_bytes();
-        // ptrace(2), 'Ptrace access mode checking', for the file system's ids.
-        let is_alike = self.me.uid.effective == sys::effective_user()
-            && self.me.gid.effective == sys::group_ids().1;
-        let may_look = is_alike || self.me.has(Right::Trace);
-        (is_named && may_look).then_some(harness)
+        let may_look = self.me.uid.effective == 0 || self.me.uid.effective == sys::effective_user();
+        (!cfg!(target_os = "linux") && is_named && may_look).then_some(harness)
+    }
+
+    fn write_pid(&mut self) {
+        self.opened
+            .retain(|&opened| opened != Opened::WritablePidFile);
+        if let Some(pid_file) = &mut self.pid_file {
+            pid_file.is_pid = true;
+        }
+    }
+
+    /// Whether the process that has written its own pid may open the file once more.
+    fn may_clear_pid_file(&self) -> bool {
+        let (Some(file), Some(folder)) = (&self.pid_file, &self.world.pid_file_folder) else {
+            return false;
+        };
+        let is_there = self.process.root == self.before.root && folder.reach(&self.me).is_ok();
+        is_there && self.me.may_as(file.uid, file.gid, file.mode, WRITE)
     }
 
     /// What the tester has opened to become a stream.
@@ -2040,7 +2080,10 @@ fn number_opened(expected: &mut Report, must: &Foreseen, is: &Report, outcome: &
         let further = found.iter().filter(|found| found.number > 2).find(|found| {
             let is_known = known.iter().any(|known| known.number == found.number);
             let is_file = found.file_type == FileType::Regular;
-            !is_known && is_file == (*opened == Opened::PidFile)
+            let is_writable = found.access == AccessMode::ReadWrite;
+            !is_known
+                && is_file == (*opened != Opened::Channel)
+                && is_writable == (*opened != Opened::PidFile)
         });
         let number = further.map_or(-1, |further| further.number);
         let template = Descriptor {
@@ -2063,7 +2106,8 @@ fn number_opened(expected: &mut Report, must: &Foreseen, is: &Report, outcome: &
                 inode: further.map_or(0, |further| further.inode),
                 ..template
             },
-            Opened::PidFile => {
+            Opened::PidFile | Opened::WritablePidFile => {
+                let has_lock = *opened == Opened::PidFile;
                 let file = outcome.pid_file_place.as_ref();
                 let further = further.map(|further| (further.device, further.inode));
                 let file = file.map(|file| (file.device, file.inode));
@@ -2072,8 +2116,12 @@ fn number_opened(expected: &mut Report, must: &Foreseen, is: &Report, outcome: &
                     device,
                     inode,
                     file_type: FileType::Regular,
+                    access: match has_lock {
+                        true => AccessMode::Read,
+                        false => AccessMode::ReadWrite,
+                    },
                     nonblocking: true,
-                    locked: cfg!(target_os = "linux").then_some(true),
+                    locked: cfg!(target_os = "linux").then_some(has_lock),
                     ..template
                 }
             }
@@ -2182,11 +2230,6 @@ fn judge_pid_file(judge: &mut Judge, prediction: &Prediction, outcome: &Outcome)
     // A daemon that has ended leaves it, unless it had a guard, and no lock.
     let must = must.filter(|_| !prediction.is_pid_file_removed);
     let at_end = must.map(|must| PidFileForeseen {
-        bytes: match prediction.is_pid_file_emptied {
-            true => Vec::new(),
-            false => must.bytes.clone(),
-        },
-        is_pid: must.is_pid && !prediction.is_pid_file_emptied,
         locked: prediction.is_pid_file_held && !prediction.is_pid_file_opened,
         place: place.or(outcome.pid_file_place.clone()),
         ..must.clone()
@@ -2218,7 +2261,8 @@ fn judge_pid_file_at(
         return;
     };
     let bytes = match must.is_pid {
-        true => format!("{}\n", outcome.daemon().unwrap_or(0)).into_bytes(),
+        // Without a daemon, the launcher has written its own in the foreground.
+        true => format!("{}\n", outcome.daemon().unwrap_or(outcome.launcher)).into_bytes(),
         false => must.bytes.clone(),
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,6 +1,7 @@
 //! Descriptors by number, as they are passed on and found.
 
 use std::ffi::{CString, c_int};
+use std::fs::File;
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -185,4 +186,11 @@ impl FromMode for u32 {
     fn from_mode(mode: libc::mode_t) -> Self {
         mode.into()
     }
+}
+
+/// An open descriptor as a file that is not closed when it is dropped.
+pub fn as_file(descriptor: BorrowedFd<'static>) -> ManuallyDrop<File> {
+    // SAFETY: the descriptor is open, and never closed by this value. The caller
+    // does not use the value for longer than the descriptor.
+    ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor.as_raw_fd()) })
 }
