@@ -421,7 +421,7 @@ impl OpenPidFile {
     /// Whether the lock is still this start's. A daemon that has failed unlocks the
     /// file, which may be another start's from then on. Async-signal-safe.
     pub(crate) fn is_still_locked(&self) -> bool {
-        sys::lock(self.lock(), Lock::Exclusive).is_ok()
+        sys::lock(self.lock(), Lock::Exclusive) != Err(errno::EWOULDBLOCK)
     }
 
     /// Writes the pid of the daemon, in one go. Async-signal-safe.

@@ -462,11 +462,14 @@ fn all_rows() -> Vec<Row> {
     const HELD: &str = "whoever the daemon starts has it, too";
     const OF_FORK: &str = "what libc does besides forking";
     const OF_CLOSE: &str = "std's own check of a descriptor it is about to close";
+    const OF_EXIT: &str = "what std does at exit";
     const BY_TIMING: Condition = Condition::Timing;
     const IS_ROOT: Condition = Condition::Root;
     const FAILED: Condition = Condition::OtherScene;
     const CAUSE: &str = "the first failure is the one that is told";
     const CLEARS: &str = "whoever is left clears the pid file, too";
+    const CAN_DO_WITHOUT: &str = "a start can do without";
+    const STILL_LOCKED: &str = "the file is locked all the same";
 
     const OPENING: [i32; 7] = [EACCES, EMFILE, ENFILE, ENOMEM, EIO, ENAMETOOLONG, ENXIO];
     const SENDING: [i32; 2] = [ENOBUFS, ENOMEM];
@@ -519,6 +522,8 @@ fn all_rows() -> Vec<Row> {
         launcher("socketpair")
             .up_to(2)
             .errnos(&SOCKETS, Fails("Channel")),
+        launcher("fstat(pair 2)").errnos(&EXAMINING, Fails("Channel")),
+        launcher("fstat(work/run/daemon.pid)").errnos(&EXAMINING, Whole(CAN_DO_WITHOUT)),
         launcher("fcntl(closed, F_GETFD)").never_fails("that it fails is what is asked"),
         launcher("fcntl(/proc, F_GETFD)").never_fails(NO_ERRORS),
         launcher("sigprocmask").never_fails(NO_ERRORS),
@@ -531,7 +536,7 @@ fn all_rows() -> Vec<Row> {
             .lie(FailsAs("IntermediateExited"))
             .retried()
             .short(Whole("the rest is read next")),
-        launcher("recvmsg(pair 2)")
+        launcher("recv(pair 2)")
             .by_timing_from(1)
             .errnos(&RECEIVING, Fails("Channel"))
             .errnos(&[ECONNRESET], FailsAs("DaemonExited"))
@@ -624,17 +629,49 @@ fn all_rows() -> Vec<Row> {
             .errnos(&[ENOENT], Whole("it is made next"))
             .retried(),
         intermediate("open(work/run/daemon.pid)")
-            .from(1)
+            .nth(1)
             .errnos(&OPENING, Fails("OpenPidfile"))
             .errnos(&[ENOSPC, EDQUOT, EROFS], Fails("OpenPidfile"))
             .errnos(&[EEXIST], Whole("whoever was faster has made it"))
             .retried(),
-        intermediate("fstat(work/run/daemon.pid)").errnos(&EXAMINING, Fails("OpenPidfile")),
+        // To read it, for the daemon.
+        intermediate("open(work/run/daemon.pid)")
+            .from(2)
+            .errnos(&OPENING[1..], Fails("OpenPidfile"))
+            .errnos(&[EACCES], Whole("the owner gets the permission to read it"))
+            .errnos(
+                &[ENOENT, ELOOP],
+                Whole("a file that was replaced is looked at again"),
+            )
+            .retried(),
+        intermediate("fchmod(work/run/daemon.pid)")
+            .never_fails("it is made in another fault's wake")
+            .made_if(FAILED),
+        intermediate("fstat(work/run/daemon.pid)")
+            .up_to(3)
+            .errnos(&EXAMINING, Fails("OpenPidfile")),
+        intermediate("fstat(work/run/daemon.pid)")
+            .from(3)
+            .errnos(&EXAMINING, Whole(CLEARS))
+            .made_if(FAILED),
         intermediate("flock(work/run/daemon.pid, LOCK_EX)")
+            .nth(0)
             .errnos(&[ENOLCK, EIO], Fails("LockPidfile"))
             .errnos(&[EAGAIN], Whole("a prober's lock is waited for"))
-            .lie(Believed(&[Aspect::PidFileLock]))
+            .lie(Whole("it is taken again before the pid is written"))
             .retried(),
+        intermediate("flock(work/run/daemon.pid, LOCK_EX)")
+            .from(1)
+            .errnos(&[ENOLCK], Whole(STILL_LOCKED))
+            .errnos(&[EAGAIN], FailsAs("LauncherGone"))
+            .lie(Whole(STILL_LOCKED))
+            .retried(),
+        intermediate("getpid").never_fails(NO_ERRORS),
+        intermediate("pwrite(work/run/daemon.pid)")
+            .errnos(&[ENOSPC, EDQUOT, EIO, EFBIG], Fails("WritePid"))
+            .retried()
+            .short(FailsAs("WritePidUnspecifiedError"))
+            .lie(FailsAs("WritePidUnspecifiedError")),
         intermediate("stat(work/run/daemon.pid)")
             .errnos(&EXAMINING, Fails("OpenPidfile"))
             .errnos(&[ENOENT], Whole("the new file is taken")),
@@ -643,22 +680,16 @@ fn all_rows() -> Vec<Row> {
             .lie(Whole("it was empty"))
             .retried(),
         intermediate("fork").errnos(&FORKING, Fails("Fork")),
-        intermediate("pidfd_open").errnos(
-            &[EMFILE, ENOSYS, ENOMEM, EPERM],
-            Whole("a start can do without"),
-        ),
+        intermediate("pidfd_open").errnos(&[EMFILE, ENOSYS, ENOMEM, EPERM], Whole(CAN_DO_WITHOUT)),
         intermediate("sendmsg(pair 1)")
             .nth(0)
-            .errnos(
-                &[ETOOMANYREFS, ENOBUFS, ENOMEM],
-                Whole("a start can do without"),
-            )
+            .errnos(&[ETOOMANYREFS, ENOBUFS, ENOMEM], Whole(CAN_DO_WITHOUT))
             .errnos(&GONE, Whole("that is noticed later"))
-            .lie(Whole("a start can do without"))
+            .lie(Whole(CAN_DO_WITHOUT))
             .retried(),
         last_word(FailsAs("IntermediateExited")).short(Whole("the rest is sent next")),
         looks_again(),
-        intermediate("recvmsg(pair 1)")
+        intermediate("recv(pair 1)")
             .by_timing_from(1)
             .errnos(&RECEIVING, Fails("Channel"))
             .errnos(&[ECONNRESET], FailsAs("DaemonExited"))
@@ -668,7 +699,7 @@ fn all_rows() -> Vec<Row> {
             .errnos(&[ENOMEM, EINTR], Whole(LOOKS_AGAIN))
             .lie(Whole(LOOKS_AGAIN))
             .made_if(BY_TIMING),
-        intermediate("recvmsg(pair 3)")
+        intermediate("recv(pair 3)")
             .errnos(&RECEIVING, Whole(LOOKS_AGAIN))
             .lie(Whole(LOOKS_AGAIN))
             .made_if(BY_TIMING),
@@ -719,19 +750,14 @@ fn all_rows() -> Vec<Row> {
             .lie(FailsAs("ChownPidfile(1)")),
         daemon("fstat(work/run/daemon.pid)")
             .of_root()
-            .nth(0)
             .errnos(&EXAMINING, Fails("ChownPidfile")),
-        daemon("fstat(work/run/daemon.pid)")
-            .of_root()
-            .from(1)
-            .errnos(&EXAMINING, Whole(HELD)),
-        daemon("fstat(work/run/daemon.pid)").errnos(&EXAMINING, Whole(HELD)),
+        daemon("fcntl(work/run/daemon.pid, F_SETLK)")
+            .errnos(&[ENOLCK], Fails("LockPidfile"))
+            .errnos(&[EAGAIN], FailsAs("LockPidfile(11)"))
+            .errnos(&[EACCES], FailsAs("LockPidfile(13)"))
+            .retried(),
         daemon("fstat(pair 2)").errnos(&EXAMINING, Whole(HELD)),
         daemon("sigprocmask").never_fails(NO_ERRORS),
-        daemon("sigpending").never_fails(NO_ERRORS),
-        daemon("sigwait")
-            .never_fails(NO_ERRORS)
-            .made_if("the write has brought a signal"),
         daemon("unshare")
             .errnos(&[EPERM, ENOSYS], Whole("/proc counts the threads, too"))
             .errnos(
@@ -836,34 +862,30 @@ fn all_rows() -> Vec<Row> {
         daemon("prctl(PR_GET_NO_NEW_PRIVS)")
             .errnos(&[EINVAL, EPERM], Fails("SetNoNewPrivileges"))
             .lie(FailsAs("PrivilegesRetained")),
-        daemon("pwrite(work/run/daemon.pid)")
-            .errnos(&[ENOSPC, EDQUOT, EIO, EFBIG], Fails("WritePid"))
-            .retried()
-            .short(FailsAs("WritePidUnspecifiedError"))
-            .lie(FailsAs("WritePidUnspecifiedError")),
         daemon("sendmsg(pair 2)")
             .errnos(&SENDING, Fails("Channel"))
             .errnos(&GONE, FailsAs("LauncherGone"))
             .lie(FailsAs("Channel(5)"))
             .retried()
             .short(Whole("the rest is sent next")),
-        daemon("recvmsg(pair 2)")
+        daemon("recv(pair 2)")
             .errnos(&RECEIVING, Whole("it is made again"))
             .retried(),
     ];
 
     // Where a failure or a death is cleaned up after.
     for process in [Victim::Launcher, Victim::Intermediate, Victim::Daemon] {
-        for call in [
-            "lseek(work/run/daemon.pid, SEEK_CUR)",
-            "lseek(work/run/daemon.pid, SEEK_SET)",
-        ] {
-            rows.push(
-                Row::new(process, call)
-                    .never_fails(NO_ERRORS)
-                    .made_if(FAILED),
-            );
-        }
+        rows.push(
+            Row::new(process, "pread(work/run/daemon.pid)")
+                .errnos(&[EIO], Whole(CLEARS))
+                .made_if(FAILED),
+        );
+    }
+    for call in [
+        "fstat(work/run/daemon.pid)",
+        "flock(work/run/daemon.pid, LOCK_EX)",
+    ] {
+        rows.push(daemon(call).errnos(&[EIO], Whole(CLEARS)).made_if(FAILED));
     }
     for process in [Victim::Intermediate, Victim::Daemon] {
         rows.push(
@@ -877,8 +899,8 @@ fn all_rows() -> Vec<Row> {
     // was killed, or has said it before the daemon's was read.
     let cleaning_up = || {
         [
-            launcher("ftruncate(work/run/daemon.pid)")
-                .errnos(&[EIO], Whole("nothing is in it yet"))
+            launcher("flock(work/run/daemon.pid, LOCK_EX)")
+                .errnos(&[ENOLCK], Whole(STILL_LOCKED))
                 .retried(),
             launcher("flock(work/run/daemon.pid, LOCK_UN)")
                 .errnos(&[ENOLCK], Whole("the launcher's end unlocks it"))
@@ -897,10 +919,6 @@ fn all_rows() -> Vec<Row> {
         launcher("pidfd_send_signal(9)")
             .never_fails("it is the last resort")
             .made_if(BY_TIMING),
-        daemon("ftruncate(work/run/daemon.pid)")
-            .errnos(&[EIO, EROFS], Whole(CLEARS))
-            .retried()
-            .made_if(FAILED),
         daemon("close(work/run/daemon.pid)")
             .errnos(&[EIO, EINTR], Whole(CLOSED))
             .made_if(FAILED),
@@ -928,6 +946,14 @@ fn all_rows() -> Vec<Row> {
             .never_fails(NO_ERRORS)
             .made_if(FAILED),
         daemon("_exit").never_fails(NO_ERRORS).made_if(FAILED),
+        daemon("sigaltstack").never_fails(OF_EXIT).made_if(FAILED),
+        launcher("sigaltstack").never_fails(OF_EXIT).made_if(FAILED),
+        daemon("getppid")
+            .never_fails(NO_ERRORS)
+            .made_if("the launcher is gone"),
+        daemon("getcwd")
+            .never_fails("it is for the name of a holder alone")
+            .made_if(FAILED),
     ]);
     rows.extend(
         [
@@ -958,7 +984,7 @@ fn all_rows() -> Vec<Row> {
                     .errnos(&RECEIVING, FailsOr("Channel"))
                     .retried()
                     .short(Whole("the rest is read next")),
-                intermediate("recvmsg(pair 1)")
+                intermediate("recv(pair 1)")
                     .errnos(&RECEIVING, FailsOr("Channel"))
                     .retried()
                     .made_if(BY_TIMING),
@@ -968,10 +994,6 @@ fn all_rows() -> Vec<Row> {
     }
     rows.extend(
         [
-            intermediate("ftruncate(work/run/daemon.pid)")
-                .from(1)
-                .errnos(&[EIO, EROFS], Whole(CLEARS))
-                .retried(),
             looks_again(),
             last_word(FailsAs("IntermediateExited")),
             reaps(),
@@ -1008,8 +1030,6 @@ fn all_rows() -> Vec<Row> {
                 .errnos(&GONE, Whole(CAUSE))
                 .lie(Whole(CAUSE))
                 .retried(),
-            // If this fails, nobody is left who could do it.
-            daemon("ftruncate(work/run/daemon.pid)").retried(),
             daemon("flock(work/run/daemon.pid, LOCK_UN)")
                 .errnos(&[ENOLCK], Whole("the daemon's end unlocks it"))
                 .retried(),
@@ -1020,24 +1040,14 @@ fn all_rows() -> Vec<Row> {
         [
             launcher("getcwd").errnos(
                 &[ENOENT, EACCES, ENOMEM],
-                // It is emptied.
+                // It is left.
                 Believed(&[Aspect::PidFile]),
             ),
             intermediate("umask")
                 .never_fails(NO_ERRORS)
                 .lie(Believed(&[Aspect::Umask])),
-            daemon("ftruncate(work/run/daemon.pid)")
-                .errnos(&[EIO, EROFS], Whole("it is removed"))
-                .retried(),
-            daemon("fstat(work/run/daemon.pid)")
-                .nth(0)
-                .errnos(&EXAMINING, Whole(HELD)),
-            daemon("fstat(work/run/daemon.pid)")
-                .nth(1)
-                .errnos(&EXAMINING, Whole(HELD)),
-            daemon("fstat(work/run/daemon.pid)")
-                .from(2)
-                .errnos(&EXAMINING, Believed(&[Aspect::PidFile])),
+            daemon("fstat(work/run/daemon.pid)").errnos(&EXAMINING, Believed(&[Aspect::PidFile])),
+            daemon("_exit").never_fails(NO_ERRORS),
             daemon("stat(work/run/daemon.pid)").errnos(&EXAMINING, Believed(&[Aspect::PidFile])),
             daemon("unlink(work/run/daemon.pid)").errnos(
                 &[EACCES, EPERM, EROFS, libc::EBUSY],
@@ -1064,12 +1074,14 @@ fn all_rows() -> Vec<Row> {
                 .nth(0)
                 .errnos(&EXAMINING, Fails("OpenPidfile")),
             launcher("fstat(work/run/daemon.pid)")
-                .nth(1)
+                .from(1)
                 .errnos(&EXAMINING, Fails("OpenPidfile")),
-            launcher("fstat(work/run/daemon.pid)")
-                .from(2)
-                .errnos(&EXAMINING, Whole(HELD)),
             launcher("fstat(socket)").errnos(&EXAMINING, Whole(HELD)),
+            launcher("flock(work/run/daemon.pid, LOCK_EX)")
+                .errnos(&[ENOLCK, EIO], Fails("LockPidfile"))
+                .errnos(&[EAGAIN], Whole("a prober's lock is waited for"))
+                .lie(Believed(&[Aspect::PidFileLock]))
+                .retried(),
         ]
         .map(|row| row.scene(Scene::Foreground)),
     );
@@ -1102,6 +1114,21 @@ fn all_rows() -> Vec<Row> {
                 .short(Whole(NAMELESS))
                 .lie(Whole(NAMELESS)),
             launcher("fstat(work/run/daemon.pid)").errnos(&EXAMINING, Whole(NAMELESS)),
+            launcher("stat(work/run/daemon.pid)")
+                .errnos(&EXAMINING, Whole("it is opened in any case")),
+            launcher("getpid").never_fails(NO_ERRORS),
+            launcher("open(work/run/daemon.pid)")
+                .errnos(&OPENING, Whole(NAMELESS))
+                .retried(),
+            launcher("flock(work/run/daemon.pid, LOCK_SH)")
+                .errnos(&[ENOLCK], Whole(NAMELESS))
+                .retried(),
+            launcher("fcntl(work/run/daemon.pid, F_GETLK)")
+                .errnos(&[EINVAL], Whole(NAMELESS))
+                .retried(),
+            intermediate("fcntl(work/run/daemon.pid, F_GETFD)")
+                .never_fails(NOTHING_TO_DO)
+                .made_if(OF_CLOSE),
             launcher("open(/proc/*/fd)")
                 .errnos(&[EACCES, EMFILE, ENOENT], Whole(NAMELESS))
                 .retried(),
@@ -1197,15 +1224,30 @@ fn all_rows() -> Vec<Row> {
                 )
                 .lie(Believed(&[Aspect::PidFileMode])),
             intermediate("open(work/run/daemon.pid)")
-                .errnos(&OPENING, Fails("OpenPidfile"))
+                .nth(0)
+                .errnos(&OPENING[1..], Fails("OpenPidfile"))
+                .errnos(
+                    &[EACCES],
+                    Whole("a file that may not be written to is replaced"),
+                )
                 .retried(),
+            intermediate("open(work/run/daemon.pid)")
+                .from(1)
+                .errnos(&OPENING[1..], Fails("OpenPidfile"))
+                .retried(),
+            intermediate("fstat(work/run/daemon.pid)")
+                .up_to(7)
+                .errnos(&EXAMINING, Fails("OpenPidfile")),
+            intermediate("flock(work/run/daemon.pid, LOCK_EX)")
+                .nth(1)
+                .errnos(&[ENOLCK, EIO], Fails("LockPidfile")),
             launcher("fcntl(pair 1, F_DUPFD_CLOEXEC)").errnos(&[EMFILE], Fails("Channel")),
             launcher("fcntl(pair 2, F_DUPFD_CLOEXEC)").errnos(&[EMFILE], Fails("Channel")),
             launcher("fcntl(pair 4, F_DUPFD_CLOEXEC)")
                 .errnos(&[EMFILE], Whole(OPTIONAL))
                 .made_if(BY_TIMING),
             launcher("fcntl(anon_inode:[pidfd], F_DUPFD_CLOEXEC)")
-                .errnos(&[EMFILE], Whole("a start can do without")),
+                .errnos(&[EMFILE], Whole(CAN_DO_WITHOUT)),
             intermediate("fcntl(pair 3, F_DUPFD_CLOEXEC)").errnos(&[EMFILE], Fails("Channel")),
             intermediate("fcntl(work/run, F_DUPFD_CLOEXEC)")
                 .errnos(&[EMFILE], Fails("OpenPidfile"))
@@ -1213,7 +1255,7 @@ fn all_rows() -> Vec<Row> {
             intermediate("fcntl(work/run/daemon.pid, F_DUPFD_CLOEXEC)")
                 .errnos(&[EMFILE], Fails("OpenPidfile")),
             intermediate("fcntl(anon_inode:[pidfd], F_DUPFD_CLOEXEC)")
-                .errnos(&[EMFILE], Whole("a start can do without")),
+                .errnos(&[EMFILE], Whole(CAN_DO_WITHOUT)),
             intermediate("close(pair 3)").errnos(&[EIO, EINTR], Whole(CLOSED)),
             intermediate("fcntl(pair 3, F_GETFD)")
                 .never_fails(NOTHING_TO_DO)
@@ -1592,7 +1634,7 @@ impl Start {
             Some(pid_file) if self.scene == Scene::Guarded => {
                 check(Aspect::PidFile, false);
                 check(Aspect::PidFileLock, !pid_file.locked);
-                assert!(pid_file.bytes.is_empty(), "{}", run.account());
+                assert_eq!(pid_file.bytes, content.as_bytes(), "{}", run.account());
             }
             Some(pid_file) => {
                 check(Aspect::PidFile, pid_file.bytes == content.as_bytes());

@@ -430,6 +430,8 @@ mod linux {
     const CONTROLS: &[(i32, &str)] = &[
         (libc::F_DUPFD_CLOEXEC, "F_DUPFD_CLOEXEC"),
         (libc::F_GETFD, "F_GETFD"),
+        (libc::F_GETLK, "F_GETLK"),
+        (libc::F_SETLK, "F_SETLK"),
         (libc::F_SETFD, "F_SETFD"),
         (libc::F_GETFL, "F_GETFL"),
         (libc::F_SETFL, "F_SETFL"),
@@ -498,6 +500,7 @@ mod linux {
         (libc::SYS_getgid, "getgid", &[]),
         (libc::SYS_getgroups, "getgroups", &[]),
         (libc::SYS_getpid, "getpid", &[]),
+        (libc::SYS_getppid, "getppid", &[]),
         (libc::SYS_getrandom, "getrandom", &[]),
         (libc::SYS_getresgid, "getresgid", &[]),
         (libc::SYS_getresuid, "getresuid", &[]),
@@ -531,6 +534,7 @@ mod linux {
         (libc::SYS_readlinkat, "readlink", &[PathAt(1)]),
         // What is restarted so is a poll(2) that a stop has interrupted.
         (libc::SYS_restart_syscall, "poll", &[]),
+        (libc::SYS_recvfrom, "recv", &[Descriptor(0)]),
         (libc::SYS_recvmsg, "recvmsg", &[Descriptor(0)]),
         (libc::SYS_rt_sigaction, "sigaction", &[Action(1)]),
         (libc::SYS_rt_sigpending, "sigpending", &[]),
@@ -557,6 +561,7 @@ mod linux {
         (libc::SYS_setsid, "setsid", &[]),
         (libc::SYS_setuid, "setuid", &[Number(0)]),
         (libc::SYS_shutdown, "shutdown", &[Descriptor(0)]),
+        (libc::SYS_sigaltstack, "sigaltstack", &[]),
         (libc::SYS_socket, "socket", &[]),
         (libc::SYS_socketpair, "socketpair", &[]),
         (libc::SYS_statx, "stat", &[At(0)]),

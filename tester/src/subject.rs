@@ -391,7 +391,9 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
             }
             let guard = guard.flatten();
             if let Life::Exit(status) = config.life {
-                within(Mark::Return, || drop(guard));
+                // To the end: what the guard is for is done at exit.
+                sys::mark(Mark::Enter);
+                drop(guard);
                 std::process::exit(status);
             }
             obey(guard);
