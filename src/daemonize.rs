@@ -268,27 +268,48 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// A relative path starts at the daemon's
     /// [working directory](Self::working_directory). The file is made if need
-    /// be, its directory is not: /run is empty after a boot. When the launcher
-    /// returns, the file is complete. A second start fails with
+    /// be, its directory is not: /run is empty after a boot. The file is locked and
+    /// empty while the daemon starts. It is complete when the launcher returns. A
+    /// second start fails with
     /// [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile) and leaves
     /// it alone; what a killed daemon has left is taken over. A start that fails
     /// later leaves the file empty and unlocked, not removed. The mode is
-    /// `0o644` less the [umask](Self::umask), the lock that of
-    /// [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html). The
-    /// descriptor is close-on-exec.
+    /// `0o644` less the [umask](Self::umask); its owner may always read it.
+    ///
+    /// The lock is that of
+    /// [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html): it lives as
+    /// long as the daemon and the processes that the daemon forks. The descriptor is
+    /// close-on-exec. On Linux the daemon holds a record lock of fcntl(2), too, by
+    /// which [`PidFile`](crate::PidFile) knows it.
+    ///
+    /// Code of the daemon that closes the descriptor, such as a library that closes
+    /// "everything above 2", loses the lock: a second daemon can then start. Code that
+    /// opens the file and closes it again loses the record lock:
+    /// [`PidFile::running`](crate::PidFile::running) then fails with
+    /// [`InvalidData`](std::io::ErrorKind::InvalidData). To ask for the daemon's own
+    /// pid, use [`std::process::id`].
+    ///
+    /// # Errors
+    ///
+    /// On NFS the start fails with `LockPidfile(EBADF)`: there a file that is open for
+    /// reading cannot be locked. Keep the file in a local directory such as /run. If
+    /// the pid cannot be written (`WritePid`), the daemon is ended.
     ///
     /// # Security
     ///
-    /// A symbolic link, anything but a regular file with a single link, and a
-    /// file that belongs to neither root, nor the caller, nor
-    /// [`chown_pid_file_user`](Self::chown_pid_file_user) are refused with
-    /// [`ErrorKind::OpenPidfile`](crate::ErrorKind::OpenPidfile). A file
-    /// that group or others can write to is replaced by a new one; where it
-    /// cannot be removed, that permission is taken away, and who has opened it
-    /// before can write to it still. As root, so is a
-    /// directory refused that belongs to a user other than root,
-    /// `chown_pid_file_user` and [`user`](Self::user), or that others can
-    /// write to without its having the sticky bit.
+    /// The start refuses a symbolic link and anything but a regular file with a single
+    /// link, with [`ErrorKind::OpenPidfile`](crate::ErrorKind::OpenPidfile). A file is
+    /// replaced by a new one if group or others can write to it, or if it belongs to
+    /// neither root, nor the caller, nor
+    /// [`chown_pid_file_user`](Self::chown_pid_file_user). Where it cannot be removed,
+    /// the permission of group and others to write is taken away (a process that has
+    /// opened the file before can still write to it), and a file of another user is
+    /// refused. When run as root, the start also refuses a directory that belongs to
+    /// anyone but root, `chown_pid_file_user` or [`user`](Self::user), and one that
+    /// others can write to unless it has the sticky bit.
+    ///
+    /// The daemon keeps the file open for reading alone: after a change of identity it
+    /// cannot change what the file says of it.
     pub fn pid_file<F: Into<PathBuf>>(mut self, path: F) -> Self {
         self.options.pid_file = Some(path.into());
         self

@@ -57,9 +57,9 @@
 //! | | root directory | [`chroot`] | | |
 //! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`], [`supplementary_groups`] | 13 | |
 //! | | no new privileges | [`no_new_privileges`] | | |
-//! | | write the pid | [`pid_file`] | 12 | |
 //! | | initialize | [`initialize`] | | |
 //! | | report ready, await the acknowledgement | [`deferred_readiness`] | 14 | |
+//! | intermediate | write the pid, exit | [`pid_file`] | 12 | |
 //! | launcher | tell systemd, if it has asked | | | |
 //! | | return, or `_exit(0)` | | 15 | yes |
 //!
@@ -71,7 +71,8 @@
 //! one of that fork, and a time that is up by then, go before it.
 //!
 //! In the [`foreground`] the same steps are taken by the one process, without
-//! the forks and the session.
+//! the forks and the session. It writes the pid before it changes its identity:
+//! from then on `running` names a process that may still be initializing.
 //!
 //! # Signals during the start
 //!
