@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use daemonize2::PidFile;
-use tester::config::{Bytes, Disposition, NewFile, OpenDescriptor, Step};
+use tester::config::{Bytes, Disposition, Entry, NewFile, OpenDescriptor, Step};
 use tester::contest::{Leaving, Meddling};
-use tester::control::{Frame, Message};
+use tester::control::{Command as Told, Frame, Message};
 use tester::crash::Victim;
 use tester::harness::{Contest, Until, mount, with_own_mounts};
 use tester::report::{HeldFile, Place, StartError};
@@ -31,6 +31,8 @@ fn main() -> ExitCode {
         case!(changing_the_folder_and_removing_the_file_makes_no_second_daemon),
         case!(changing_the_folder_and_replacing_the_file_makes_no_second_holder_of_it),
         case!(a_stranger_in_a_sticky_folder_makes_no_second_daemon, needs Root),
+        case!(a_daemon_that_was_broken_into_cannot_write_its_pid_file, needs Root, Linux),
+        case!(a_launcher_takes_in_no_descriptor_that_a_daemon_sends, needs Linux),
         case!(a_full_disk_is_told, needs Root, Linux, Mounting),
         case!(a_stale_pid_file_on_a_full_disk_is_taken_over, needs Root, Linux, Mounting),
         case!(a_disk_that_fills_up_during_the_start_is_told, needs Root, Linux, Mounting),
@@ -343,6 +345,37 @@ fn prepare_to_plant(path: &Path) -> PathBuf {
     fs::write(&victim, "precious").unwrap();
     sys::make_fifo(&path.with_file_name("fifo")).unwrap();
     victim
+}
+
+// --- A daemon that was broken into ---
+
+fn a_daemon_that_was_broken_into_cannot_write_its_pid_file() {
+    let scenario = scenario!().pid_file("daemon.pid").user(UID).group(GID);
+    for scenario in [scenario.clone(), scenario.entry(Entry::Execute)] {
+        let run = scenario.start();
+        let before = run.pid_file().unwrap();
+        let written = run.answer(&Told::OverwriteFiles("1\n".into()));
+        assert_eq!(written, [String::new(); 0]);
+        assert_eq!(run.pid_file(), Some(before));
+    }
+}
+
+fn a_launcher_takes_in_no_descriptor_that_a_daemon_sends() {
+    let scenario = scenario!().entry(Entry::Execute);
+    let gift = scenario.path("gift");
+    fs::write(&gift, "").unwrap();
+    let steps = [
+        Step::SendDescriptorToSockets(Bytes::from(gift.as_path())),
+        Step::Hold,
+    ];
+    let run = scenario.initialize(steps).launch();
+    run.held();
+    let launcher = run.outside(run.launcher_pid());
+    let descriptors = launcher.descriptors.unwrap();
+    assert!(
+        !descriptors.iter().any(|one| one.is_file(&gift)),
+        "{descriptors:?}"
+    );
 }
 
 // --- What is full, read-only or forbidden ---

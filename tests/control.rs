@@ -62,6 +62,13 @@ fn main() -> ExitCode {
         case!(a_poller_takes_neither_start_nor_end_for_junk),
         case!(a_clean_exit_removes_the_pid_file),
         case!(without_a_guard_a_harmless_file_is_left),
+        case!(a_guard_that_is_dropped_early_keeps_the_single_instance),
+        case!(a_file_that_a_worker_still_locks_does_not_say_that_a_daemon_is_starting, needs Root),
+        case!(files_that_have_got_the_librarys_numbers_are_left_alone),
+        case!(a_process_that_reads_the_file_is_never_taken_for_the_daemon),
+        case!(root_that_may_not_trace_stops_a_daemon_that_has_changed_its_identity, needs Root, Linux),
+        case!(a_daemon_may_ask_for_itself_and_never_signals_itself),
+        case!(every_error_names_the_path),
         case!(a_guard_needs_a_pid_file),
         case!(a_file_that_may_not_be_removed_is_left_without_a_lock, needs Root),
         case!(a_file_that_a_jail_hides_is_left_without_a_lock, needs Root),
@@ -142,6 +149,13 @@ impl Stranger {
     fn new() -> Self {
         let mut command = Command::new("sleep");
         Self(command.arg("600").stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    /// One that has a file open to read it.
+    fn reading(path: &Path) -> Self {
+        let mut command = Command::new("sleep");
+        let file = File::open(path).unwrap();
+        Self(command.arg("600").stdin(file).spawn().unwrap())
     }
 
     #[track_caller]
@@ -327,6 +341,78 @@ fn a_stranger_under_a_lock_is_never_signalled() {
     fs::write(&path, content).unwrap();
     assert_fails(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
     run.observe();
+}
+
+fn a_process_that_reads_the_file_is_never_taken_for_the_daemon() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let path = scenario.pid_file_path().unwrap();
+    let pid_file = PidFile::at(&path);
+    let mut reader = Stranger::reading(&path);
+    assert_eq!(pid_file.running().unwrap(), Some(run.report().pid));
+    // Not even if root itself has written its number.
+    let content = fs::read(&path).unwrap();
+    fs::write(&path, format!("{}\n", reader.0.id())).unwrap();
+    assert_fails(pid_file.running(), ErrorKind::InvalidData);
+    assert_fails(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
+    assert_fails(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+    fs::write(&path, content).unwrap();
+    assert!(pid_file.stop(PATIENCE).unwrap());
+    reader.assert_unharmed();
+}
+
+/// As in a container with Docker's default capabilities.
+fn root_that_may_not_trace_stops_a_daemon_that_has_changed_its_identity() {
+    const CAP_SYS_PTRACE: u64 = 1 << 19;
+    let scenario = daemon().user(65534).group(65534);
+    let run = scenario.start();
+    let pid = run.report().pid;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            sys::drop_capability(CAP_SYS_PTRACE).unwrap();
+            fs::read_link(format!("/proc/{pid}/cwd")).unwrap_err();
+            let pid_file = pid_file(&scenario);
+            assert_eq!(pid_file.running().unwrap(), Some(pid));
+            assert!(pid_file.stop(PATIENCE).unwrap());
+        });
+    });
+    run.wait_until_all_ended();
+}
+
+fn a_daemon_may_ask_for_itself_and_never_signals_itself() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let pid = run.report().pid;
+    let path = scenario.pid_file_path().unwrap();
+    let answers = run.answer(&Told::AskForDaemon(Bytes::from(path.as_path())));
+    assert_eq!(answers[0], format!("Ok(Some({pid}))"));
+    for answer in &answers[1..] {
+        assert!(answer.contains("the daemon is this process"), "{answer}");
+    }
+    // It has not lost the lock by asking.
+    assert_eq!(PidFile::at(&path).running().unwrap(), Some(pid));
+    assert!(PidFile::at(&path).stop(PATIENCE).unwrap());
+}
+
+fn every_error_names_the_path() {
+    let scenario = scenario!();
+    let folder = scenario.create_folder("folder");
+    let locked = scenario.path("locked");
+    let _locked = Locked::with(&locked, b"one\n");
+    let link = scenario.path("link");
+    symlink("locked", &link).unwrap();
+    for path in [folder.clone(), locked.clone(), link, locked.join("further")] {
+        let pid_file = PidFile::at(&path);
+        let errors = [
+            pid_file.running().unwrap_err(),
+            pid_file.signal(0).unwrap_err(),
+            pid_file.stop(Duration::ZERO).unwrap_err(),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(text.contains(&path.display().to_string()), "{text}");
+        }
+    }
 }
 
 fn the_first_process_is_no_daemon_because_a_file_names_it() {
@@ -891,6 +977,64 @@ fn a_clean_exit_removes_the_pid_file() {
     assert!(await_guard(&run) && run.pid_file().is_some());
     run.exit(0);
     assert_eq!(run.pid_file(), None);
+}
+
+fn a_guard_that_is_dropped_early_keeps_the_single_instance() {
+    let scenario = guarded(daemon());
+    let run = scenario.start();
+    assert!(await_guard(&run));
+    let before = run.pid_file();
+    run.answer(&Told::DropGuard);
+    assert_eq!(run.pid_file(), before);
+    let second = daemon().pid_file(scenario.pid_file_path().unwrap());
+    let error = second.launch().launcher_error();
+    assert_eq!(error.running_pid, Some(run.report().pid));
+    run.exit(0);
+    assert_eq!(run.pid_file(), None);
+}
+
+/// A worker still has the lock when the guard would have removed the file.
+fn a_file_that_a_worker_still_locks_does_not_say_that_a_daemon_is_starting() {
+    let scenario = guarded(daemon()).user(65534).group(65534);
+    let scenario = scenario.privileged_action([Step::ForkWorker]);
+    let run = scenario.start();
+    assert!(await_guard(&run));
+    let worker = worker(&run);
+    run.tell(&Told::Exit(0));
+    assert!(
+        handle(run.report().pid)
+            .wait(Instant::now() + PATIENCE)
+            .unwrap()
+    );
+    let error = assert_fails(pid_file(&scenario).running(), ErrorKind::InvalidData);
+    assert!(
+        error
+            .to_string()
+            .contains("a worker of a daemon that has ended"),
+        "{error}"
+    );
+    run.kill(worker);
+    assert_not_running(&pid_file(&scenario));
+}
+
+fn files_that_have_got_the_librarys_numbers_are_left_alone() {
+    for scenario in [
+        guarded(daemon()),
+        guarded(daemon()).foreground(Foreground::Yes),
+    ] {
+        let run = scenario.launch();
+        assert!(await_guard(&run));
+        let folder = scenario.create_folder("data");
+        run.answer(&Told::ReplaceDescriptors(Bytes::from(folder.as_path())));
+        run.exit(0);
+        let mut files = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            assert_eq!(fs::read(entry.unwrap().path()).unwrap(), b"precious\n");
+            files += 1;
+        }
+        assert!(files > 10, "{files}");
+        assert!(run.pid_file().is_some_and(|file| !file.locked));
+    }
 }
 
 fn without_a_guard_a_harmless_file_is_left() {

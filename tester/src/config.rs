@@ -418,6 +418,9 @@ pub enum Step {
     MakeThreadThatKeepsCapabilities,
     /// Writes this to every socket that the process has, but for the tester's own.
     SendToSockets(Bytes),
+    /// Opens this file and sends the descriptor by every socket that the process has,
+    /// but for the tester's own (Linux).
+    SendDescriptorToSockets(Bytes),
     /// Runs a program with these arguments; what it prints, less the end of
     /// the line, becomes part of the closure's result.
     Run(Vec<Bytes>),

@@ -108,6 +108,8 @@ pub enum Message {
     Signalled(i32),
     /// The answer to [`Command::DropGuardInCopy`].
     CopyDroppedGuard,
+    /// The answer to the commands that have one in words.
+    Answer(Vec<String>),
     /// The sender is a daemon that has just started in a
     /// [contest](crate::contest), and holds this file.
     Holds(HeldFile),
@@ -138,6 +140,16 @@ pub enum Command {
     /// Fork, and let the copy drop its guard of the pid file, take another one
     /// if it is handed any, drop that too, and end.
     DropGuardInCopy,
+    /// Drop the guard of the pid file, and go on.
+    DropGuard,
+    /// Write this to every regular file that is open, and to each once more by
+    /// /proc/self/fd: what has succeeded.
+    OverwriteFiles(Bytes),
+    /// Close every descriptor above the standard streams, as some libraries do, and
+    /// open new files in this folder until every number up to 20 is taken.
+    ReplaceDescriptors(Bytes),
+    /// Ask the library whether this pid file's daemon is running, and to stop it.
+    AskForDaemon(Bytes),
     /// Start another daemon, in which the copy of the guard is dropped, and
     /// which stays until the harness ends.
     StartAnother(AnotherStart),

@@ -14,19 +14,22 @@
 //! The daemon exits with 0 when the harness is gone, and otherwise as told.
 
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use daemonize2::{
-    Daemonize, Error, Group, Outcome, PidFileGuard, Readiness, Stdio, SupplementaryGroups, User,
-    stage, supervised,
+    Daemonize, Error, Group, Outcome, PidFile, PidFileGuard, Readiness, Stdio, SupplementaryGroups,
+    User, stage, supervised,
 };
 
 use crate::config::{
@@ -561,6 +564,24 @@ fn obey(mut guard: Option<PidFileGuard>) -> ! {
                 }
                 tell(Message::CopyDroppedGuard);
             }
+            Command::DropGuard => {
+                drop(guard.take());
+                tell(Message::Answer(Vec::new()));
+            }
+            Command::OverwriteFiles(bytes) => tell(Message::Answer(overwrite_files(&bytes.0))),
+            Command::ReplaceDescriptors(folder) => {
+                replace_descriptors(&folder.to_path());
+                tell(Message::Answer(Vec::new()));
+            }
+            Command::AskForDaemon(path) => {
+                let pid_file = PidFile::at(path.to_path());
+                let patience = Duration::from_millis(10);
+                tell(Message::Answer(vec![
+                    format!("{:?}", pid_file.running()),
+                    format!("{:?}", pid_file.signal(0)),
+                    format!("{:?}", pid_file.stop(patience)),
+                ]));
+            }
             Command::StartAnother(start) => {
                 if start_another(&start) && !start.foreground {
                     drop(guard.take());
@@ -574,6 +595,48 @@ fn obey(mut guard: Option<PidFileGuard>) -> ! {
                 drop(guard.take());
                 std::process::exit(status);
             }
+        }
+    }
+}
+
+/// What a daemon that was broken into would try.
+fn overwrite_files(bytes: &[u8]) -> Vec<String> {
+    let mut written = Vec::new();
+    for descriptor in own_report().descriptors.unwrap_or_default() {
+        let number = descriptor.number;
+        let Some(open) = sys::inherited(number).filter(|_| {
+            descriptor.file_type == FileType::Regular && !control::RESERVED.contains(&number)
+        }) else {
+            continue;
+        };
+        if sys::as_file(open).write_all_at(bytes, 0).is_ok() || sys::truncate(open).is_ok() {
+            written.push(format!("{number}"));
+        }
+        let again = OpenOptions::new()
+            .write(true)
+            .open(format!("/proc/self/fd/{number}"));
+        if again.is_ok() {
+            written.push(format!("{number}, opened once more"));
+        }
+    }
+    written
+}
+
+fn replace_descriptors(folder: &Path) {
+    static DATA: AtomicU32 = AtomicU32::new(0);
+
+    for number in (3..=1000).filter(|number| !control::RESERVED.contains(number)) {
+        if sys::inherited(number).is_some() {
+            sys::close(number);
+        }
+    }
+    loop {
+        let path = folder.join(format!("data.{}", DATA.fetch_add(1, Ordering::Relaxed)));
+        let mut file = expect(File::create(path), "create a file");
+        expect(file.write_all(b"precious\n"), "write a file");
+        let number = file.into_raw_fd();
+        if number > 20 {
+            break;
         }
     }
 }
@@ -725,6 +788,16 @@ impl Product {
                         let socket = sys::inherited(descriptor.number);
                         let sent = socket.map(|socket| sys::send(socket, &bytes.0));
                         expect(sent.unwrap_or(Ok(())), "write to a socket");
+                    }
+                }
+            }
+            Step::SendDescriptorToSockets(path) => {
+                let file = expect(File::open(path.to_path()), "open a file");
+                for descriptor in own_report().descriptors.unwrap_or_default() {
+                    let is_socket = descriptor.file_type == FileType::Socket;
+                    if let Some(socket) = sys::inherited(descriptor.number).filter(|_| is_socket) {
+                        let sent = sys::send_descriptor(socket, file.as_fd());
+                        expect(sent, "send a descriptor");
                     }
                 }
             }

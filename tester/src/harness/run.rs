@@ -545,6 +545,19 @@ impl Run {
         })
     }
 
+    /// Has the daemon do this, and waits for its answer.
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn answer(&self, command: &Told) -> Vec<String> {
+        self.ask(command, |message| match message {
+            Message::Answer(words) => Some(words.clone()),
+            _ => None,
+        })
+    }
+
     /// Lets the daemon exit, and waits for the end of all processes.
     ///
     /// # Panics

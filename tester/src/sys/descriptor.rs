@@ -43,7 +43,7 @@ pub fn descriptor_flags(number: RawFd) -> io::Result<(c_int, c_int)> {
 pub fn descriptor_metadata(number: RawFd) -> io::Result<std::fs::Metadata> {
     // SAFETY: the file is neither closed nor used for anything but fstat(2),
     // which bears a number that is not open.
-    let file = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(number) });
+    let file = ManuallyDrop::new(unsafe { File::from_raw_fd(number) });
     file.metadata()
 }
 
@@ -193,4 +193,14 @@ pub fn as_file(descriptor: BorrowedFd<'static>) -> ManuallyDrop<File> {
     // SAFETY: the descriptor is open, and never closed by this value. The caller
     // does not use the value for longer than the descriptor.
     ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor.as_raw_fd()) })
+}
+
+/// ftruncate(2) to nothing.
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn truncate(descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::ftruncate(descriptor.as_raw_fd(), 0) }).map(drop)
 }

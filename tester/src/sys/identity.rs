@@ -239,6 +239,24 @@ pub fn set_capabilities(mask: u64) -> io::Result<()> {
     }
 }
 
+/// Takes this capability, given as a mask, from the calling thread.
+///
+/// # Errors
+///
+/// Those of the calls; `Unsupported` elsewhere than on Linux.
+pub fn drop_capability(mask: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let (effective, permitted) = capability::effective_and_permitted()?;
+        capability::set(effective & !mask, permitted & !mask, 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = mask;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// Sets the inheritable and ambient capabilities, which must be permitted
 /// ones.
 ///

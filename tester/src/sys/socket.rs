@@ -51,6 +51,52 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((one, other))
 }
 
+/// Sends one byte, and a descriptor along with it.
+///
+/// # Errors
+///
+/// Those of sendmsg(2); `Unsupported` elsewhere than on Linux.
+pub fn send_descriptor(socket: BorrowedFd<'_>, sent: BorrowedFd<'_>) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let mut byte = [0_u8];
+        let mut part = libc::iovec {
+            iov_base: byte.as_mut_ptr().cast(),
+            iov_len: 1,
+        };
+        // Aligned for a header.
+        let mut control = [0_u64; 8];
+        // SAFETY: all zeroes is an empty message.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        // SAFETY: CMSG_SPACE is arithmetic.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as usize;
+        // SAFETY: there is room for a header.
+        let header = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const message) };
+        header.cmsg_level = libc::SOL_SOCKET;
+        header.cmsg_type = libc::SCM_RIGHTS;
+        // SAFETY: CMSG_LEN is arithmetic.
+        header.cmsg_len = unsafe { libc::CMSG_LEN(4) } as usize;
+        // SAFETY: the header is valid, and there is room for a descriptor behind it.
+        unsafe {
+            libc::CMSG_DATA(header)
+                .cast::<i32>()
+                .write_unaligned(sent.as_raw_fd())
+        };
+        // SAFETY: the message points to what outlives the call.
+        let result =
+            unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        check(i32::try_from(result).unwrap_or(-1)).map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (socket, sent);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
 /// Sends all of `bytes`, with a single call where messages keep their
 /// boundary. Never raises SIGPIPE.
 ///
