@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
@@ -48,32 +49,63 @@ fn notify_socket() -> Option<OsString> {
 }
 
 /// The service manager's socket, opened while its path can still be resolved.
-pub(crate) struct NotifySocket(UnixDatagram);
+///
+/// A notification that fails does not fail the start, but is a line on standard
+/// error: else the service manager would wait in vain, and nobody know for what.
+pub(crate) struct NotifySocket {
+    socket: UnixDatagram,
+    address: OsString,
+}
+
+/// It goes on also where nothing can be written.
+fn report_failure(address: &OsString, error: &io::Error) {
+    let address = address.to_string_lossy();
+    let line = format!("daemonize2: cannot notify the service manager at {address}: {error}\n");
+    let line = line.replace(
+        |character: char| character.is_control() && character != '\n',
+        "?",
+    );
+    // In one piece: others may write, too.
+    let _ = sys::without_signal_of_broken_pipe(|| io::stderr().write_all(line.as_bytes()));
+}
 
 impl NotifySocket {
-    /// `None` where nobody waits, or the socket cannot be had: a notification
-    /// that fails does not fail the start.
+    /// `None` where nobody waits, or the socket cannot be had.
     pub(crate) fn open() -> Option<Self> {
         let address = notify_socket()?;
-        let socket = UnixDatagram::unbound().ok()?;
-        connect(&socket, &address).ok()?;
-        socket.set_write_timeout(Some(TIMEOUT)).ok()?;
-        Some(Self(socket))
+        match connected_to(&address) {
+            Ok(socket) => Some(Self { socket, address }),
+            Err(error) => {
+                report_failure(&address, &error);
+                None
+            }
+        }
     }
 
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 
     /// This process is ready.
     pub(crate) fn tell_ready(&self) {
-        let _ = self.send(b"READY=1\n", [None; CARRIED]);
+        self.notify(b"READY=1\n");
+    }
+
+    /// True if it was sent.
+    fn notify(&self, message: &[u8]) -> bool {
+        match self.send(message, [None; CARRIED]) {
+            Ok(_) => true,
+            Err(errno) => {
+                report_failure(&self.address, &io::Error::from_raw_os_error(errno));
+                false
+            }
+        }
     }
 
     /// Another process is ready, and the main one from now on.
     pub(crate) fn tell_ready_on_behalf_of(&self, daemon: Pid) {
         let message = format!("MAINPID={}\nREADY=1\n", daemon.number());
-        if self.send(message.as_bytes(), [None; CARRIED]).is_ok() {
+        if self.notify(message.as_bytes()) {
             self.await_taken();
         }
     }
@@ -86,7 +118,7 @@ impl NotifySocket {
     ) -> Result<usize, Errno> {
         let time_is_up = Instant::now() + TIMEOUT;
         let goes_on = || Instant::now() < time_is_up;
-        sys::send_while(goes_on, self.0.as_fd(), message, carried)
+        sys::send_while(goes_on, self.socket.as_fd(), message, carried)
     }
 
     /// Returns when what was sent so far has been read, as sd_notify_barrier(3)
@@ -105,8 +137,15 @@ impl NotifySocket {
     }
 }
 
+fn connected_to(address: &OsString) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    connect(&socket, address)?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    Ok(socket)
+}
+
 /// A path, or with a leading `@` a name in Linux's abstract namespace.
-fn connect(socket: &UnixDatagram, address: &OsString) -> std::io::Result<()> {
+fn connect(socket: &UnixDatagram, address: &OsString) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
         use std::os::unix::ffi::OsStrExt as _;

@@ -4,6 +4,7 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -14,7 +15,7 @@ use tester::config::{
 };
 use tester::control::Message;
 use tester::report::{Place, Report};
-use tester::{Run, Scenario, case, scenario, subject, suite};
+use tester::{Run, Scenario, case, control, scenario, subject, suite};
 
 fn main() -> ExitCode {
     suite(&[
@@ -43,6 +44,9 @@ fn main() -> ExitCode {
         case!(systemd_is_told_of_the_daemon_by_the_launcher, needs Linux),
         case!(systemd_is_told_when_a_deferred_daemon_is_ready, needs Linux),
         case!(a_broken_address_does_not_fail_a_start),
+        case!(a_failed_notification_is_a_line_on_standard_error),
+        case!(a_notification_that_fails_late_is_a_line_on_standard_error),
+        case!(a_failed_notification_without_standard_error_does_not_fail_the_start),
         case!(supervised_means_an_address_that_is_meant_for_this_process),
         case!(supervised_is_false_in_a_set_user_id_program, needs Root),
     ])
@@ -533,6 +537,68 @@ fn a_broken_address_does_not_fail_a_start() {
             .assert()
             .success();
         serve(&in_foreground().env(ADDRESS, address));
+    }
+}
+
+/// A service manager that waits for nothing is a riddle otherwise.
+fn a_failed_notification_is_a_line_on_standard_error() {
+    let nobody = |scenario: Scenario| {
+        let path = scenario.path("nobody");
+        drop(UnixDatagram::bind(&path).unwrap());
+        let address = path.to_str().unwrap().to_owned();
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED).to_string();
+        (scenario, address, refused)
+    };
+    let missing = |scenario: Scenario| {
+        let reason = io::Error::from_raw_os_error(libc::ENOENT).to_string();
+        (scenario, "/nowhere/notify".to_owned(), reason)
+    };
+    let long = |scenario: Scenario| (scenario, "/".repeat(200), "path".to_owned());
+    for scenario in [in_foreground(), scenario!()] {
+        let ways = [
+            nobody(scenario.clone()),
+            missing(scenario.clone()),
+            long(scenario),
+        ];
+        for (scenario, address, reason) in ways {
+            let run = scenario.env(ADDRESS, &address).launch();
+            run.report();
+            run.exit(0);
+            let output = run.launcher().output;
+            assert!(output.status.success());
+            let text = String::from_utf8(output.stderr).unwrap();
+            let start = format!("daemonize2: cannot notify the service manager at {address}: ");
+            assert!(text.starts_with(&start) && text.contains(&reason), "{text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
+}
+
+/// The manager goes between the opening of the socket and the report.
+fn a_notification_that_fails_late_is_a_line_on_standard_error() {
+    let scenario = in_foreground().initialize([Step::Hold]);
+    let (scenario, manager) = notifying(scenario);
+    let run = scenario.launch();
+    run.held();
+    drop(manager);
+    run.proceed();
+    run.report();
+    // Not `exit`, which waits for the parent of what was held, as if it were an
+    // intermediate.
+    run.tell(&control::Command::Exit(0));
+    let text = String::from_utf8(run.launcher().output.stderr).unwrap();
+    let start = "daemonize2: cannot notify the service manager at ";
+    assert!(text.starts_with(start), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+fn a_failed_notification_without_standard_error_does_not_fail_the_start() {
+    for scenario in [in_foreground(), scenario!()] {
+        let scenario = scenario.from_state(|state| state.closed = [true; 3]);
+        let run = scenario.env(ADDRESS, "/nowhere/notify").launch();
+        run.report();
+        run.exit(0);
+        assert!(run.launcher().output.status.success());
     }
 }
 

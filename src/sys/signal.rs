@@ -80,6 +80,41 @@ fn change_mask(how: libc::c_int, set: &libc::sigset_t) -> SignalMask {
     SignalMask(unsafe { before.assume_init() })
 }
 
+/// Makes a write to what may be a pipe that nobody reads any more. The kernel then
+/// not only fails it with EPIPE, but also sends SIGPIPE, which kills unless it is
+/// ignored: that is taken back, since the errno says it all.
+pub(crate) fn without_signal_of_broken_pipe<T>(write: impl FnOnce() -> T) -> T {
+    let mut only_this = MaybeUninit::zeroed();
+    // SAFETY: `only_this` is valid for writes of its size.
+    unsafe { libc::sigemptyset(only_this.as_mut_ptr()) };
+    // SAFETY: zeroes are what it was made of, and what sigemptyset makes.
+    let mut only_this = unsafe { only_this.assume_init() };
+    // SAFETY: the set is initialised, and the signal exists.
+    unsafe { libc::sigaddset(&raw mut only_this, libc::SIGPIPE) };
+
+    let before = change_mask(libc::SIG_BLOCK, &only_this);
+    // One that the caller had blocked and was sent is the caller's.
+    let is_callers = is_broken_pipe_pending();
+    let result = write();
+    if !is_callers && is_broken_pipe_pending() {
+        let mut taken = 0;
+        // SAFETY: the set is initialised, and `taken` valid for a write. The
+        // signal is blocked here and pending, so that this does not wait.
+        unsafe { libc::sigwait(&raw const only_this, &raw mut taken) };
+    }
+    before.restore();
+    result
+}
+
+fn is_broken_pipe_pending() -> bool {
+    let mut pending = MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: `pending` is valid for writes of its size.
+    unsafe { libc::sigpending(pending.as_mut_ptr()) };
+    // SAFETY: sigpending has filled it in, and fails for no valid pointer; the
+    // signal exists.
+    unsafe { libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1 }
+}
+
 /// Where the handler of SIGCHLD tells of it; -1 while nobody wants to know.
 static CHILD_ENDED: AtomicI32 = AtomicI32::new(-1);
 
