@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Write as _};
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::error::ErrorKind;
+use crate::nesting::WithinClosure;
 use crate::panics;
 use crate::readiness::{Pending, Readiness};
 use crate::report::{Failure, LONGEST_TEXT};
@@ -107,6 +108,7 @@ fn run_fallible<N, E: Display>(
 /// Runs a closure of the caller's. A panic becomes a failure with its text.
 pub(crate) fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
     let daemon = Process::current();
+    let _within = WithinClosure::enter();
     let result = panic::catch_unwind(AssertUnwindSafe(closure));
     if Process::current() != daemon {
         // The closure has forked and let the copy return too. There is one

@@ -98,4 +98,8 @@ error_kinds! {
     42 SetNoNewPrivileges(Errno) "cannot set no_new_privs";
     /// This platform has nothing like the option.
     43 Unsupported "not supported on this platform:";
+    /// A closure of a start has called an entry point, or a daemon that has not
+    /// reported yet that it is ready has called
+    /// [`start`](crate::Daemonize::start), with which it would end.
+    56 StartWithinStart "cannot start a daemon within the start of another";
 }

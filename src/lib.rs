@@ -187,6 +187,7 @@ mod daemonize;
 mod error;
 mod identity;
 mod inherited;
+mod nesting;
 mod notify;
 mod own_fds;
 mod panics;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::actions::text_of;
 use crate::error::{Error, ErrorKind};
+use crate::nesting::Unready;
 use crate::notify::NotifySocket;
 use crate::own_fds;
 use crate::panics;
@@ -167,6 +168,8 @@ impl Drop for Pending {
 pub struct Readiness {
     /// `None` once it was used.
     pending: Option<Pending>,
+    /// Ends with this, after all else.
+    _unready: Unready,
 }
 
 impl Readiness {
@@ -177,7 +180,10 @@ impl Readiness {
         if let Some(pending) = &pending {
             pending.expect_panic(Failure::from(ErrorKind::NotReady).because("panic: "));
         }
-        Self { pending }
+        Self {
+            pending,
+            _unready: Unready::begin(),
+        }
     }
 
     /// Reports that the daemon is ready, and returns once the launcher has
@@ -254,7 +260,10 @@ mod tests {
 
     #[test]
     fn a_readiness_shows_its_name_alone() {
-        let readiness = Readiness { pending: None };
+        let readiness = Readiness {
+            pending: None,
+            _unready: Unready::begin(),
+        };
         assert_eq!(format!("{readiness:?}"), "Readiness { .. }");
     }
 }

@@ -52,7 +52,7 @@ use crate::sys::{
     self, ChildWatch, Fork, Life, NotSingleThreaded, OtherThreads, Pid, Process, Signal,
     SignalMask, SingleThreaded, Uid,
 };
-use crate::{panics, root, streams};
+use crate::{nesting, panics, root, streams};
 
 /// How it is known that fork(2) is safe.
 pub(crate) enum Threads {
@@ -89,7 +89,9 @@ enum Side<T, S> {
 
 fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFailure) -> Side<T, S> {
     Process::count_forks();
-    let prepared = Plan::resolve(&daemonize.options).and_then(|plan| {
+    let nested = nesting::check(daemonize.options.foreground, on_failure);
+    let prepared = nested.and_then(|()| Plan::resolve(&daemonize.options));
+    let prepared = prepared.and_then(|plan| {
         // After the look-ups, which may load code that makes threads.
         let single_threaded = count(threads)?;
         Ok((plan, single_threaded))

@@ -1123,6 +1123,7 @@ fn other_starts() -> impl Iterator<Item = AnotherStart> {
                 close_inherited_fds,
                 foreground: false,
                 in_worker,
+                by_start: false,
             })
         })
 }

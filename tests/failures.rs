@@ -7,7 +7,10 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tester::config::{Bytes, Config, Disposition, Entry, Life, Step, Stream, SupplementaryGroups};
+use tester::config::{
+    AnotherStart, Bytes, Config, Deferral, Disposition, Entry, Foreground, Life, ReadinessUse,
+    Step, Stream, SupplementaryGroups,
+};
 use tester::control::{Command, Frame, Message};
 use tester::report::StartError;
 use tester::{Run, Scenario, case, scenario, suite, sys};
@@ -58,6 +61,10 @@ fn main() -> ExitCode {
         case!(captures_are_dropped_by_start_in_the_daemon_only),
         case!(captures_are_dropped_by_execute_in_both),
         case!(a_failed_process_writes_nothing_and_runs_no_exit_handler),
+        case!(a_start_within_a_closure_is_refused),
+        case!(a_start_before_ready_is_refused_where_the_launcher_would_exit),
+        case!(an_execute_before_ready_starts_another_daemon),
+        case!(a_start_after_the_start_is_not_refused),
         case!(no_zombie_is_left),
         case!(whoever_the_launcher_has_for_children_is_reaped, needs Linux),
         case!(the_checked_starts_fail_alike),
@@ -769,6 +776,88 @@ fn captures_are_dropped_by_execute_in_both() {
         let mut both = [run.report().pid, run.launcher_pid()];
         both.sort_unstable();
         assert_eq!(dropped_by, both);
+    }
+}
+
+// --- A start within a start ---
+
+const ENTRIES: [Entry; 4] = [
+    Entry::Start,
+    Entry::StartChecked,
+    Entry::Execute,
+    Entry::ExecuteChecked,
+];
+
+fn start_refused(run: &Run) -> StartError {
+    run.message("the refusal", |frame| match &frame.message {
+        Message::StartRefused(error) => Some(error.clone()),
+        _ => None,
+    })
+}
+
+/// A daemon that it started would be acknowledged, and then end, as the copy of
+/// a closure does that returns twice.
+fn a_start_within_a_closure_is_refused() {
+    let text = "cannot start a daemon within the start of another: \
+                a closure of that start is running";
+    let expected = plain("StartWithinStart", None, text);
+    for entry in ENTRIES {
+        for foreground in [Foreground::No, Foreground::Yes] {
+            let start = || [Step::StartAnother(entry, foreground)];
+            for scenario in [
+                with_action(start()),
+                scenario!().try_privileged_action(start()),
+                scenario!().initialize(start()),
+                scenario!().foreground(Foreground::Yes).initialize(start()),
+            ] {
+                let run = scenario.launch();
+                run.report();
+                assert_eq!(start_refused(&run), expected, "{entry:?} {foreground:?}");
+                let daemons = count(&run, |message| matches!(message, Message::Daemon(_)));
+                assert_eq!(daemons, 1);
+            }
+        }
+    }
+}
+
+/// The launcher of the other is the daemon of this one, which is not ready yet:
+/// were it to exit, this start would fail, although there is a daemon.
+fn a_start_before_ready_is_refused_where_the_launcher_would_exit() {
+    let text = "cannot start a daemon within the start of another: \
+                this process has not reported yet that it is ready itself; `execute` can";
+    let expected = plain("StartWithinStart", None, text);
+    for entry in [Entry::Start, Entry::StartChecked] {
+        let steps = [Step::StartAnother(entry, Foreground::No)];
+        let deferral = Deferral::new(steps, ReadinessUse::Ready);
+        for scenario in [scenario!(), scenario!().foreground(Foreground::Yes)] {
+            let run = scenario.deferred_readiness(deferral.clone()).launch();
+            run.report();
+            assert_eq!(start_refused(&run), expected, "{entry:?}");
+        }
+    }
+}
+
+fn an_execute_before_ready_starts_another_daemon() {
+    let mut deferral = Deferral::new([], ReadinessUse::Ready);
+    deferral.in_another = Some(AnotherStart::default());
+    let run = scenario!().deferred_readiness(deferral).start();
+    let other = run.observed();
+    assert_ne!(other.pid, run.report().pid);
+    assert_eq!(count(&run, |message| *message == Message::Acknowledged), 1);
+}
+
+fn a_start_after_the_start_is_not_refused() {
+    for scenario in [scenario!(), scenario!().foreground(Foreground::Yes)] {
+        let deferral = Deferral::new([], ReadinessUse::Ready);
+        for scenario in [scenario.clone(), scenario.deferred_readiness(deferral)] {
+            let run = scenario.launch();
+            run.report();
+            run.tell(&Command::StartAnother(AnotherStart {
+                by_start: true,
+                ..AnotherStart::default()
+            }));
+            assert_ne!(run.observed().pid, run.report().pid);
+        }
     }
 }
 

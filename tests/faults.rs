@@ -2349,6 +2349,8 @@ fn provoked(kind: Kind) -> Provoked {
         }
         // As the documentation says.
         Kind::GetPidfileFlags | Kind::SetPidfileFlags => Never,
+        // It is a closure, or a daemon, that gets it: `failures` has them.
+        Kind::StartWithinStart => Never,
         // On platforms that lack an option alone.
         Kind::Unsupported => Never,
     }

@@ -1120,6 +1120,7 @@ impl Stage<'_> {
             guard_pid_file: combination.guard == Guard::Taken,
             witness_capture: combination.capture == Capture::Witnessed,
             report_afterwards: true,
+            start_again: false,
             // Else a daemon is ended by the harness, once it has been seen.
             life: match combination.readiness {
                 // The library gives it a second to end by itself.

@@ -84,6 +84,10 @@ pub struct Config {
     /// ([`crate::control::Message::Afterwards`]) also if it is not a daemon
     /// that has started.
     pub report_afterwards: bool,
+    /// Whether a launcher whose start failed waits for
+    /// [`crate::control::Command::Proceed`], then starts another daemon, before
+    /// it reports so.
+    pub start_again: bool,
     /// How the daemon goes on once it has been returned to.
     pub life: Life,
 }
@@ -356,6 +360,9 @@ pub struct AnotherStart {
     pub foreground: bool,
     /// Whether a worker of the process starts it, and then ends.
     pub in_worker: bool,
+    /// Whether `start` starts it, with which this process ends, rather than
+    /// `execute`.
+    pub by_start: bool,
 }
 
 /// How a readiness is used.
@@ -424,6 +431,13 @@ pub enum Step {
     /// Runs a program with these arguments; what it prints, less the end of
     /// the line, becomes part of the closure's result.
     Run(Vec<Bytes>),
+    /// Executes a program with these arguments in place of the tester.
+    Execute(Vec<Bytes>),
+    /// Closes every socket that the process has, but for the tester's own.
+    CloseSockets,
+    /// Starts another daemon by this function, and tells of a start that is
+    /// refused ([`crate::control::Message::StartRefused`]).
+    StartAnother(Entry, Foreground),
 }
 
 /// A file to create.

@@ -102,6 +102,9 @@ pub enum Message {
     Acknowledged,
     /// `Readiness::ready` has returned an error in the sender.
     NotAcknowledged(StartError),
+    /// The library has refused a start that the sender made within another
+    /// ([`crate::config::Step::StartAnother`]).
+    StartRefused(StartError),
     /// Whether the sender got the guard of the pid file.
     Guarded(bool),
     /// The sender has got this signal.

@@ -19,7 +19,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitCode;
@@ -491,6 +491,12 @@ fn launcher_failed(error: &Error, config: &Config) -> ExitCode {
     let description = describe(error);
     eprintln!("tester: {}", description.text);
     tell(Message::LauncherFailed(description));
+    if config.start_again {
+        while await_command() != Command::Proceed {}
+        if start_another_here(&AnotherStart::default()) {
+            be_the_other();
+        }
+    }
     report_afterwards(config);
     ExitCode::from(EXIT_START_FAILED)
 }
@@ -665,7 +671,15 @@ fn start_another_here(start: &AnotherStart) -> bool {
         let keep: Vec<_> = control::RESERVED.collect();
         daemonize = sys::close_inherited_fds(daemonize, &keep);
     }
-    match sys::execute(daemonize) {
+    let outcome = if start.by_start {
+        match sys::start(daemonize) {
+            Ok(()) => return true,
+            Err(error) => Outcome::Parent(Err(error)),
+        }
+    } else {
+        sys::execute(daemonize)
+    };
+    match outcome {
         Outcome::Child(Ok(_)) => true,
         Outcome::Parent(Ok(_)) => false,
         Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => {
@@ -808,6 +822,28 @@ impl Product {
                 let text = expect(output, "run a program").stdout;
                 let text = String::from_utf8_lossy(&text);
                 self.parts.push(text.trim_end().to_owned());
+            }
+            Step::Execute(words) => {
+                let mut words = words.iter().map(Bytes::to_path);
+                let program = words.next().unwrap_or_default();
+                let error = std::process::Command::new(program).args(words).exec();
+                expect(Err(error), "execute a program")
+            }
+            Step::CloseSockets => {
+                for descriptor in own_report().descriptors.unwrap_or_default() {
+                    if descriptor.file_type == FileType::Socket {
+                        sys::close(descriptor.number);
+                    }
+                }
+            }
+            Step::StartAnother(entry, foreground) => {
+                let another = Daemonize::new().foreground(*foreground == Foreground::Yes);
+                if let Returned::Launcher(Err(error))
+                | Returned::Daemon(Err(error))
+                | Returned::StartFailed(error) = enter_library(another, *entry)
+                {
+                    tell(Message::StartRefused(describe(&error)));
+                }
             }
         }
     }
