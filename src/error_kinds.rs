@@ -51,8 +51,9 @@ error_kinds! {
     /// The root directory could not be changed.
     23 Chroot(Errno) "cannot change root directory to";
     /// The process has more than one thread, or shares its memory with
-    /// another process.
-    24 MultiThreaded "cannot fork safely: the process has more than one thread";
+    /// another process. The text says which, how many threads there are, and,
+    /// on Linux, what they are called.
+    24 MultiThreaded "cannot fork safely";
     /// Nothing can tell how many threads the process has.
     25 ThreadCountUnknown "cannot fork safely: the number of threads is unknown";
     /// The user database could not be read.
@@ -70,11 +71,13 @@ error_kinds! {
     /// A closure panicked.
     31 Panicked "panic";
     /// The daemon ended before it was ready: see
-    /// [`Error::daemon_exit_status`].
+    /// [`Error::daemon_exit_status`]. Or it closed its connection to the launcher,
+    /// and was terminated for it, which the text then says.
     32 DaemonExited "the daemon ended before it was ready";
     /// The launcher was gone when the daemon was ready.
     33 LauncherGone "the launcher is gone";
-    /// The intermediate process was killed before the daemon was ready.
+    /// The intermediate process was killed before the daemon was ready. The text
+    /// says by which signal, where that is known, and what became of the daemon.
     34 IntermediateExited "the intermediate process ended before the daemon was ready";
     /// The sockets between the processes could not be made or used.
     35 Channel(Errno) "cannot connect launcher and daemon";

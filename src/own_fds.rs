@@ -96,7 +96,7 @@ pub(crate) fn lock_for_fork() -> LockedForFork {
     LockedForFork(own_fds)
 }
 
-/// Registers a channel.
+/// Registers a channel, or a descriptor that names a process.
 pub(crate) fn register(descriptor: BorrowedFd<'_>) {
     let file = sys::attributes(descriptor).map(|attributes| attributes.id);
     add(descriptor, file.ok(), Purpose::Channel);

@@ -2,7 +2,7 @@
 //! on them.
 //!
 //! ```text
-//!       Started, Failed, Ended, TimedOut, StoodDown
+//!       Started, Failed, Ended, Terminated, TimedOut, StoodDown
 //! launcher <----------------------------------- intermediate
 //!     |    -----------------------------------> commit, release, end the daemon
 //!     |
@@ -118,6 +118,9 @@ pub(crate) enum Message {
     },
     /// From the intermediate: the daemon has ended, and was reaped.
     Ended(Option<ExitStatus>),
+    /// From the intermediate: the daemon did not end by itself when it was to, and
+    /// was ended. How it took that is of no interest.
+    Terminated,
     /// From the intermediate: the time was up, and the daemon was ended.
     TimedOut,
     /// From the intermediate: as told, the daemon, which this is, is left
@@ -179,6 +182,7 @@ const STARTED: u8 = 3;
 const ENDED: u8 = 4;
 const STOOD_DOWN: u8 = 5;
 const TIMED_OUT: u8 = 6;
+const TERMINATED: u8 = 7;
 
 impl Message {
     fn encode(&self) -> Frame {
@@ -209,6 +213,7 @@ impl Message {
             }
             Self::StoodDown(daemon) => Frame::new(STOOD_DOWN, 0, 0, 0, daemon.number(), ""),
             Self::TimedOut => Frame::new(TIMED_OUT, 0, 0, 0, 0, ""),
+            Self::Terminated => Frame::new(TERMINATED, 0, 0, 0, 0, ""),
         }
     }
 
@@ -243,6 +248,7 @@ impl Message {
             ENDED => Self::Ended((header[1] != 0).then(|| ExitStatus::from_raw(code))),
             STOOD_DOWN => Self::StoodDown(Pid::from_number(number).ok_or(errno::EPROTO)?),
             TIMED_OUT => Self::TimedOut,
+            TERMINATED => Self::Terminated,
             _ => return Err(errno::EPROTO),
         };
         Ok(Some((message, length)))
@@ -608,6 +614,7 @@ mod tests {
             Message::Ended(Some(ExitStatus::from_raw(9))),
             Message::StoodDown(Pid::current()),
             Message::TimedOut,
+            Message::Terminated,
         ] {
             let frame = message.encode();
             let bytes = &frame.bytes[..frame.length];

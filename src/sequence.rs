@@ -43,7 +43,9 @@ use crate::notify::NotifySocket;
 use crate::own_fds;
 use crate::pid_file::describe_holder;
 use crate::pid_lock::{OpenPidFile, PidFilePlan};
+use crate::progress::{Progress, Step};
 use crate::readiness::{Listener, OnFailure, Pending};
+use crate::reasons::{DaemonFate, Late};
 use crate::report::{
     About, DaemonEnd, Failure, IntermediateEnd, LauncherEnds, Message, Order, Received, channels,
 };
@@ -52,7 +54,7 @@ use crate::sys::{
     self, ChildWatch, Fork, Life, NotSingleThreaded, OtherThreads, Pid, Process, Signal,
     SignalMask, SingleThreaded, Uid,
 };
-use crate::{nesting, panics, root, streams};
+use crate::{left, nesting, panics, reasons, root, streams};
 
 /// How it is known that fork(2) is safe.
 pub(crate) enum Threads {
@@ -108,6 +110,7 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
     // One start at a time: a daemon forked meanwhile would have copies of this
     // one's channels, and keep them open.
     let turn = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+    left::reap();
     // Another thread may hold the lock of a stream for as long as it likes.
     if !sys::other_threads_run() {
         sys::flush_streams();
@@ -138,7 +141,8 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
             signal_mask.restore();
             drop((intermediate, daemon));
             let options = &daemonize.options;
-            let result = be_launcher(child, launcher, options, deadline, on_failure);
+            let progress = &plan.progress;
+            let result = be_launcher(child, launcher, options, progress, deadline, on_failure);
             Side::Launcher(result, daemonize)
         }
         Ok(Fork::Child) => {
@@ -171,6 +175,7 @@ struct Plan {
     root: Option<CString>,
     identity: Option<Identity>,
     has_no_new_privileges: bool,
+    progress: Progress,
 }
 
 impl Plan {
@@ -227,6 +232,7 @@ impl Plan {
             root,
             identity,
             has_no_new_privileges: options.no_new_privileges,
+            progress: Progress::new(),
         })
     }
 
@@ -282,8 +288,14 @@ fn count(threads: Threads) -> Result<SingleThreaded, Error> {
     match threads {
         Threads::Promised(promise) => Ok(promise),
         Threads::ToBeCounted => SingleThreaded::verify().map_err(|refusal| match refusal {
-            NotSingleThreaded::OthersRun => ErrorKind::MultiThreaded.into(),
-            NotSingleThreaded::Unknown => ErrorKind::ThreadCountUnknown.into(),
+            NotSingleThreaded::OthersRun => {
+                let names = sys::thread_names();
+                Error::from(ErrorKind::MultiThreaded)
+                    .because(reasons::threads_run(names.as_deref()))
+            }
+            NotSingleThreaded::Unknown => {
+                Error::from(ErrorKind::ThreadCountUnknown).because(sys::WHY_THREADS_ARE_UNKNOWN)
+            }
         }),
     }
 }
@@ -304,6 +316,8 @@ enum Verdict {
         by_daemon: bool,
     },
     Ended(Option<ExitStatus>),
+    /// The daemon could not report any more, and was ended for it.
+    Disconnected(DaemonFate),
     TimedOut,
     /// The intermediate was killed.
     Orphaned,
@@ -315,13 +329,14 @@ fn be_launcher(
     intermediate: Pid,
     mut ends: LauncherEnds,
     options: &Options,
+    progress: &Progress,
     deadline: Option<Instant>,
     on_failure: OnFailure,
 ) -> Result<Parent, Error> {
     let mut started = None;
     let verdict = match await_verdict(&mut ends, &mut started, deadline) {
         Ok(verdict) => verdict,
-        Err(errno) => return Err(give_up(intermediate, ends, deadline, errno)),
+        Err(errno) => return Err(give_up(intermediate, ends, started, deadline, errno)),
     };
 
     let failed_daemon_stays = matches!(
@@ -331,13 +346,22 @@ fn be_launcher(
     match &verdict {
         Verdict::Ready => {
             if let Err(errno) = ends.commit() {
-                return Err(give_up(intermediate, ends, deadline, errno));
+                return Err(give_up(intermediate, ends, started, deadline, errno));
             }
         }
         Verdict::Failed { .. } if failed_daemon_stays && ends.release().is_ok() => {}
         Verdict::Failed { .. } => ends.end_daemon(),
-        Verdict::Ended(_) | Verdict::TimedOut | Verdict::Orphaned | Verdict::Unattended => {}
+        Verdict::Ended(_)
+        | Verdict::Disconnected(_)
+        | Verdict::TimedOut
+        | Verdict::Orphaned
+        | Verdict::Unattended => {}
     }
+    // Before an orphan is ended.
+    let late = match &verdict {
+        Verdict::Ready => Late::Ready,
+        _ => Late::At(progress.step()),
+    };
     let last_word = await_last_word(&mut ends, &mut started, deadline);
     if last_word == LastWord::Missing {
         ends.leave_intermediate();
@@ -352,10 +376,12 @@ fn be_launcher(
         _ => reap(intermediate, deadline),
     };
 
-    let daemon_has_ended = matches!(verdict, Verdict::Ended(_) | Verdict::TimedOut)
-        || matches!(last_word, LastWord::Ended(_) | LastWord::TimedOut);
-    let error = match (verdict, last_word, reaped) {
-        (Verdict::Ready, LastWord::StoodDown(daemon), Ok(status)) => match ends.acknowledge() {
+    let daemon_has_ended = matches!(
+        verdict,
+        Verdict::Ended(_) | Verdict::Disconnected(DaemonFate::Terminated) | Verdict::TimedOut
+    ) || matches!(last_word, LastWord::Ended(_) | LastWord::TimedOut);
+    let cause = match (verdict, last_word, reaped) {
+        (Verdict::Ready, LastWord::StoodDown(daemon), Ok(reaped)) => match ends.acknowledge() {
             Ok(()) => {
                 // Its pid file is the daemon's alone, whatever takes time here.
                 drop((ends, started));
@@ -363,30 +389,70 @@ fn be_launcher(
                     systemd.tell_ready_on_behalf_of(daemon);
                 }
                 return Ok(Parent {
-                    first_child_exit_status: status.unwrap_or_default(),
+                    first_child_exit_status: reaped.status().unwrap_or_default(),
                     daemon_pid: daemon.number(),
                 });
             }
-            Err(kind) => kind.into(),
+            Err(kind) => Cause::Known(kind.into()),
         },
+        (Verdict::Failed { failure, .. }, _, _) if failure.kind == ErrorKind::StartupTimeout => {
+            Cause::TimeRanOut(None)
+        }
         (Verdict::Failed { failure, .. }, _, _)
-        | (Verdict::Ready, LastWord::Failed(failure), _) => describe(failure, options),
+        | (Verdict::Ready, LastWord::Failed(failure), _) => {
+            Cause::Known(describe(failure, options))
+        }
         (Verdict::Ended(status), _, _) | (Verdict::Ready, LastWord::Ended(status), _) => {
-            Error::from(ErrorKind::DaemonExited).daemon_ended(status)
+            let error = Error::from(ErrorKind::DaemonExited).daemon_ended(status);
+            Cause::Known(error.because(reasons::daemon_ended(options)))
         }
-        (Verdict::TimedOut | Verdict::Unattended, _, _)
-        | (Verdict::Ready, LastWord::TimedOut | LastWord::Unattended, _) => {
-            ErrorKind::StartupTimeout.into()
+        (Verdict::Disconnected(_), _, _) => Cause::Disconnected,
+        (Verdict::TimedOut | Verdict::Unattended, _, reaped)
+        | (Verdict::Ready, LastWord::TimedOut | LastWord::Unattended, reaped) => {
+            let is_left = matches!(reaped, Ok(Reaped::Left));
+            Cause::TimeRanOut(is_left.then(|| intermediate.number()))
         }
-        (_, _, Err(errno)) => ErrorKind::Wait(errno).into(),
-        (Verdict::Orphaned, _, _) | (Verdict::Ready, LastWord::Missing, _) => {
-            ErrorKind::IntermediateExited.into()
+        (_, _, Err(errno)) => Cause::Known(ErrorKind::Wait(errno).into()),
+        (Verdict::Orphaned, _, Ok(reaped)) | (Verdict::Ready, _, Ok(reaped)) => {
+            Cause::IntermediateEnded(reaped.status())
         }
     };
-    if !daemon_has_ended && !failed_daemon_stays {
-        end_orphan(ends, started);
-    }
-    Err(error)
+    let is_before_daemon =
+        started.is_none() && matches!(late, Late::At(Some(step)) if step.is_before_daemon());
+    let fate = match () {
+        () if daemon_has_ended && is_before_daemon => DaemonFate::NotMade,
+        () if daemon_has_ended || failed_daemon_stays => DaemonFate::Terminated,
+        () => match end_orphan(ends, started) {
+            DaemonFate::Gone if is_before_daemon => DaemonFate::NotMade,
+            fate => fate,
+        },
+    };
+    Err(match cause {
+        Cause::Known(error) => error,
+        Cause::Disconnected => {
+            Error::from(ErrorKind::DaemonExited).because(reasons::daemon_disconnected(fate))
+        }
+        Cause::IntermediateEnded(status) => Error::from(ErrorKind::IntermediateExited)
+            .because(reasons::intermediate_ended(status, fate)),
+        Cause::TimeRanOut(intermediate) => {
+            let timeout = options.startup_timeout;
+            Error::from(ErrorKind::StartupTimeout).because(reasons::time_ran_out(
+                timeout,
+                late,
+                fate,
+                intermediate,
+            ))
+        }
+    })
+}
+
+/// Why the start has failed. What became of the daemon may belong to it.
+enum Cause {
+    Known(Error),
+    Disconnected,
+    IntermediateEnded(Option<ExitStatus>),
+    /// With the intermediate's pid if it is left.
+    TimeRanOut(Option<u32>),
 }
 
 /// Nothing can be told any more: the intermediate takes the end of file for
@@ -394,12 +460,19 @@ fn be_launcher(
 fn give_up(
     intermediate: Pid,
     ends: LauncherEnds,
+    started: Option<Started>,
     deadline: Option<Instant>,
     errno: sys::Errno,
 ) -> Error {
     drop(ends);
     match reap(intermediate, deadline) {
-        Ok(_) => ErrorKind::Channel(errno).into(),
+        Ok(Reaped::Ended(_)) => ErrorKind::Channel(errno).into(),
+        Ok(Reaped::Left) => {
+            if let Some(process) = started.and_then(|started| started.process) {
+                left::remember(process);
+            }
+            ErrorKind::Channel(errno).into()
+        }
         Err(errno) => ErrorKind::Wait(errno).into(),
     }
 }
@@ -428,11 +501,19 @@ fn await_verdict(
                 note(started, message, ends);
                 continue;
             }
+            Received::Message(Message::Failed(failure))
+                if is_given_up && failure.kind == ErrorKind::NotReady =>
+            {
+                Some(Verdict::Disconnected(DaemonFate::MayBeLeft))
+            }
             Received::Message(Message::Failed(failure)) => Some(Verdict::Failed {
                 failure,
                 by_daemon: false,
             }),
             Received::Message(Message::Ended(status)) => Some(Verdict::Ended(status)),
+            Received::Message(Message::Terminated) => {
+                Some(Verdict::Disconnected(DaemonFate::Terminated))
+            }
             Received::Message(Message::TimedOut) => Some(Verdict::TimedOut),
             Received::Message(_) => return Err(sys::errno::EPROTO),
             Received::End => Some(Verdict::Orphaned),
@@ -505,6 +586,7 @@ fn await_last_word(
                 return LastWord::StoodDown(daemon);
             }
             Ok(Received::Message(Message::Ended(status))) => return LastWord::Ended(status),
+            Ok(Received::Message(Message::Terminated)) => return LastWord::Ended(None),
             Ok(Received::Message(Message::TimedOut)) => return LastWord::TimedOut,
             Ok(Received::Message(Message::Failed(failure))) => {
                 return LastWord::Failed(failure);
@@ -541,6 +623,7 @@ fn note(started: &mut Option<Started>, message: Message, ends: &mut LauncherEnds
 
 /// Makes of a failure what the caller gets to see.
 fn describe(failure: Failure, options: &Options) -> Error {
+    let failure = reasons::with_rights(failure, options);
     let error = Error::from(failure.kind)
         .about(options.subject(failure.about))
         .because(failure.text);
@@ -552,25 +635,45 @@ fn describe(failure: Failure, options: &Options) -> Error {
     }
 }
 
+/// What became of the intermediate.
+enum Reaped {
+    /// Somebody else may have reaped it, and has its status then.
+    Ended(Option<ExitStatus>),
+    /// It could not be ended in time. A later start reaps it.
+    Left,
+}
+
+impl Reaped {
+    fn status(self) -> Option<ExitStatus> {
+        match self {
+            Self::Ended(status) => status,
+            Self::Left => None,
+        }
+    }
+}
+
 /// Reaps the intermediate, which is about to end, or to end the daemon first.
-fn reap(intermediate: Pid, deadline: Option<Instant>) -> Result<Option<ExitStatus>, sys::Errno> {
+fn reap(intermediate: Pid, deadline: Option<Instant>) -> Result<Reaped, sys::Errno> {
     match deadline.and_then(|_| sys::open_process(intermediate)) {
         Some(process) if !sys::await_readable(process.as_fd(), Some(TO_END_DAEMON)) => {
             end_intermediate(intermediate)
         }
-        _ => sys::wait(intermediate),
+        _ => sys::wait(intermediate).map(Reaped::Ended),
     }
 }
 
 /// Ends an intermediate that is held up, and reaps it if the kernel lets go of
-/// it. If not, it will find nobody waiting, and end by itself.
-fn end_intermediate(intermediate: Pid) -> Result<Option<ExitStatus>, sys::Errno> {
+/// it. If not, it ends later.
+fn end_intermediate(intermediate: Pid) -> Result<Reaped, sys::Errno> {
     let patience_ends = Instant::now() + LAST_PATIENCE;
     let mut life = sys::kill_child(intermediate)?;
     loop {
         match life {
-            Life::Ended(status) => return Ok(status),
-            Life::Running if time_until(patience_ends).is_zero() => return Ok(None),
+            Life::Ended(status) => return Ok(Reaped::Ended(status)),
+            Life::Running if time_until(patience_ends).is_zero() => {
+                left::remember_child(intermediate);
+                return Ok(Reaped::Left);
+            }
             Life::Running => sys::pause(Duration::from_millis(2)),
         }
         life = sys::try_wait(intermediate)?;
@@ -582,19 +685,31 @@ fn end_intermediate(intermediate: Pid) -> Result<Option<ExitStatus>, sys::Errno>
 /// Nobody is its parent, so that only a descriptor names it safely. Without one,
 /// or the right to signal it, it ends at its next report, which nobody
 /// acknowledges any more, and clears the file itself unless it is found to be
-/// gone.
-fn end_orphan(ends: LauncherEnds, started: Option<Started>) {
+/// gone. In case it becomes a child of this process, a later start reaps it.
+fn end_orphan(ends: LauncherEnds, started: Option<Started>) -> DaemonFate {
     let (process, pid_file) = match started {
         Some(started) => (started.process, started.pid_file),
         None => (None, None),
     };
     ends.turn_away();
-    let is_ended = process.is_some_and(|process| end_process(process.as_fd()));
-    if is_ended || ends.await_daemons_end(GRACE) {
-        if let Some(pid_file) = pid_file {
-            pid_file.clear(None);
+    let fate = if process
+        .as_ref()
+        .is_some_and(|process| end_process(process.as_fd()))
+    {
+        DaemonFate::Terminated
+    } else if ends.await_daemons_end(GRACE) {
+        DaemonFate::Gone
+    } else {
+        DaemonFate::MayBeLeft
+    };
+    if fate == DaemonFate::MayBeLeft {
+        if let Some(process) = process {
+            left::remember(process);
         }
+    } else if let Some(pid_file) = pid_file {
+        pid_file.clear(None);
     }
+    fate
 }
 
 /// Ends a process, first asking it to, and reaps it where it has become a child
@@ -653,6 +768,7 @@ fn be_intermediate(
     if deadline.is_some_and(|deadline| time_until(deadline).is_zero()) {
         fail(&launcher, Message::TimedOut);
     }
+    plan.progress.reach(Step::Fork);
     let intermediate = Pid::current();
     match sys::fork(single_threaded) {
         Err(errno) => fail(&launcher, ErrorKind::Fork(errno)),
@@ -696,14 +812,20 @@ fn reset_signals(plan: &Plan) -> Result<(), Failure> {
 
 fn take_first_steps(plan: &mut Plan) -> Result<Option<OpenPidFile>, Failure> {
     take_steps_before_pid_file(plan)?;
-    plan.pid_file.as_ref().map(PidFilePlan::acquire).transpose()
+    let Some(pid_file) = &plan.pid_file else {
+        return Ok(None);
+    };
+    plan.progress.reach(Step::LockPidFile);
+    pid_file.acquire().map(Some)
 }
 
 fn take_steps_before_pid_file(plan: &mut Plan) -> Result<(), Failure> {
     if let Some(kept) = &mut plan.kept_descriptors {
+        plan.progress.reach(Step::CloseDescriptors);
         kept.close_others()?;
     }
     sys::set_umask(plan.umask);
+    plan.progress.reach(Step::ChangeDirectory);
     match &plan.working_directory {
         Some(directory) => sys::change_directory(directory).map_err(|errno| {
             Failure::new(ErrorKind::ChangeDirectory(errno), About::WorkingDirectory)
@@ -752,8 +874,11 @@ impl Supervisor {
                 Order::Release => self.release(),
                 Order::EndDaemon => {
                     // It has said that it failed, and is about to end.
-                    let ended = self.await_end(GRACE).or_else(|| self.end_daemon());
-                    self.conclude(ended.map(Message::Ended), ErrorKind::NotReady);
+                    let ended = match self.await_end(GRACE) {
+                        Some(status) => Some(Message::Ended(status)),
+                        None => self.end_daemon().map(|_| Message::Terminated),
+                    };
+                    self.conclude(ended, ErrorKind::NotReady);
                 }
                 Order::LauncherGone => {
                     self.conclude(
@@ -903,6 +1028,7 @@ fn be_daemon<T, S>(
         actions,
         ..
     } = daemonize;
+    plan.progress.reach(Step::RedirectStreams);
     // Up to here, and until signals are let through again, nothing allocates,
     // nor frees: a failure leaves the closures alone.
     let begun = begun
@@ -920,7 +1046,9 @@ fn be_daemon<T, S>(
                 pending.register_descriptors();
             }
             // What is dropped on the way is the caller's, and may panic too.
-            actions::run(|| take_steps(actions, &plan, &mut pending)).and_then(|result| result)
+            actions::run(|| take_steps(actions, &plan, &mut pending))
+                .and_then(|result| result)
+                .map_err(|failure| reasons::with_rights(failure, &options))
         }
         Err(failure) => Err(failure),
     };
@@ -1020,12 +1148,16 @@ fn take_steps<T>(
     if let Some(pending) = &pending {
         pending.expect_panic(ErrorKind::Panicked.into());
     }
+    plan.progress.reach(Step::PrivilegedAction);
     let initialization = actions()?;
+    plan.progress.reach(Step::DropPrivileges);
     if let Err(failure) = take_steps_between(plan, pending) {
         drop_quietly(initialization);
         return Err(failure);
     }
+    plan.progress.reach(Step::Initialize);
     let value = initialization.run(pending)?;
+    plan.progress.reach(Step::AwaitReadiness);
     // Unless the caller has taken this over.
     if let Some(Err(failure)) = pending.as_mut().map(Pending::commit) {
         drop_quietly(value);

@@ -34,6 +34,11 @@ impl Stdio {
 }
 
 impl Stdio {
+    /// Whether what is written to it is lost.
+    pub(crate) fn is_devnull(&self) -> bool {
+        matches!(self.0, Source::Devnull)
+    }
+
     /// The number of the descriptor that is to become the stream.
     pub(crate) fn source(&self) -> Option<RawFd> {
         match &self.0 {

@@ -178,7 +178,8 @@ fn a_killed_intermediate_is_told_and_takes_the_daemon_along() {
             let error = run.launcher_error();
             let took = begun.elapsed();
             assert_eq!(error.kind, "IntermediateExited");
-            let text = "the intermediate process ended before the daemon was ready";
+            let text = "the intermediate process ended before the daemon was ready: \
+                        it was killed by signal 9 (SIGKILL); the daemon was terminated";
             assert_eq!(error.text, text);
             run.assert_nothing_left();
             took
@@ -238,7 +239,12 @@ fn a_killed_intermediate_is_told_though_the_daemon_may_not_be_signalled() {
         let run = held_as_another(entry).launch();
         run.held();
         run.kill_intermediate();
-        assert_eq!(run.launcher_error().kind, "IntermediateExited");
+        let error = run.launcher_error();
+        assert_eq!(error.kind, "IntermediateExited");
+        let text = "the intermediate process ended before the daemon was ready: \
+                    it was killed by signal 9 (SIGKILL); the daemon may be left: \
+                    it ends when it reports, if not before";
+        assert_eq!(error.text, text);
         // It ends at its next report.
         run.proceed();
         assert_nothing_remains(&run);

@@ -46,12 +46,17 @@ fn main() -> ExitCode {
         case!(a_refused_second_fork_is_told_before_the_first_steps_failures, needs Root),
         case!(a_lack_of_descriptors_is_told_wherever_it_strikes),
         case!(another_thread_is_refused_by_the_checked_starts),
+        case!(many_threads_are_counted_and_some_of_them_named, needs Linux),
         case!(another_thread_is_accepted_by_the_unchecked_starts),
         case!(a_joined_thread_is_not_counted),
         case!(a_panic_is_told_with_its_text_on_one_line),
         case!(a_panics_text_is_cut_at_two_kibibytes),
         case!(an_action_that_exits_is_told_with_its_status),
         case!(an_action_that_is_killed_is_told_with_its_signal),
+        case!(a_death_is_reported_without_a_hint_where_standard_error_is_a_file),
+        case!(a_daemon_that_executes_another_program_is_reported_as_such),
+        case!(a_daemon_that_closes_its_connection_is_reported_as_such),
+        case!(a_status_of_its_own_wins_over_the_closed_connection),
         case!(a_death_is_told_at_once_though_a_worker_holds_everything),
         case!(a_failure_is_told_at_once_though_a_worker_holds_everything),
         case!(a_closure_that_returns_twice_makes_one_daemon),
@@ -98,6 +103,32 @@ fn with_text(kind: &str, errno: i32, path: Option<&str>, text: &str) -> StartErr
         ..plain(&format!("{kind}({errno})"), path, text)
     }
 }
+
+/// EPERM, with who was refused, and what it takes.
+fn refused(
+    scenario: &Scenario,
+    kind: &str,
+    path: Option<&str>,
+    text: &str,
+    takes: &str,
+) -> StartError {
+    let uid = scenario.config.initial.ids.as_ref().map(|ids| ids.uid[1]);
+    let uid = uid.unwrap_or_else(sys::effective_user);
+    let reason = io::Error::from_raw_os_error(libc::EPERM);
+    let text = format!("{text}: {reason}: this process runs as uid {uid}; {takes}");
+    with_text(kind, libc::EPERM, path, &text)
+}
+
+/// What it takes, by this capability where there are any.
+fn takes(deed: &str, capabilities: &str) -> String {
+    if cfg!(target_os = "linux") {
+        format!("{deed} takes root, or {capabilities}")
+    } else {
+        format!("{deed} takes root")
+    }
+}
+
+const TO_BECOME: &str = "CAP_SETUID and CAP_SETGID";
 
 // --- How it fails ---
 
@@ -214,7 +245,11 @@ fn a_missing_root_is_told() {
 fn an_ordinary_user_who_wants_another_root_is_told() {
     let scenario = ordinary(scenario!()).chroot("/").pid_file("daemon.pid");
     let text = "cannot change root directory to /";
-    assert_fails(&scenario, &because("Chroot", libc::EPERM, Some("/"), text));
+    let takes = takes("changing the root directory", "CAP_SYS_CHROOT");
+    assert_fails(
+        &scenario,
+        &refused(&scenario, "Chroot", Some("/"), text, &takes),
+    );
 }
 
 fn an_ordinary_user_who_gives_the_pid_file_away_is_told() {
@@ -223,7 +258,8 @@ fn an_ordinary_user_who_gives_the_pid_file_away_is_told() {
         .pid_file(path)
         .chown_pid_file_user(0_u32);
     let text = "cannot change owner of pid file daemon.pid";
-    let expected = because("ChownPidfile", libc::EPERM, Some(path), text);
+    let takes = takes("changing the owner of a file", "CAP_CHOWN");
+    let expected = refused(&scenario, "ChownPidfile", Some(path), text, &takes);
     assert_fails(&scenario, &expected);
 }
 
@@ -237,12 +273,18 @@ fn an_ordinary_user_who_wants_to_be_root_is_told() {
         ["SetSupplementaryGroups", "SetGroup"].contains(&error.kind_name()),
         "{error}"
     );
+    let takes = takes("becoming user 0", TO_BECOME);
+    assert!(error.text.ends_with(&takes), "{error}");
 }
 
 fn an_ordinary_user_who_wants_another_group_is_told() {
     let scenario = ordinary(scenario!()).group(7301_u32).pid_file("daemon.pid");
-    let expected = because("SetGroup", libc::EPERM, None, "cannot change to group 7301");
-    assert_fails(&scenario, &expected);
+    let text = "cannot change to group 7301";
+    let takes = takes("becoming group 7301", TO_BECOME);
+    assert_fails(
+        &scenario,
+        &refused(&scenario, "SetGroup", None, text, &takes),
+    );
 }
 
 /// There may well be no group of the user's name.
@@ -250,12 +292,18 @@ fn an_ordinary_user_who_wants_another_users_group_is_told_whose_it_is() {
     let scenario = ordinary(scenario!()).user(0_u32).pid_file("daemon.pid");
     let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
     let text = "cannot change to group of user 0";
-    assert_fails(&scenario, &because("SetGroup", libc::EPERM, None, text));
+    let takes = takes("becoming user 0", TO_BECOME);
+    assert_fails(
+        &scenario,
+        &refused(&scenario, "SetGroup", None, text, &takes),
+    );
 }
 
 fn an_ordinary_user_who_wants_another_uid_is_told() {
     let scenario = ordinary(scenario!()).user(7302_u32).group(65534_u32);
-    let expected = because("SetUser", libc::EPERM, None, "cannot change to user 7302");
+    let text = "cannot change to user 7302";
+    let takes = takes("becoming user 7302", TO_BECOME);
+    let expected = refused(&scenario, "SetUser", None, text, &takes);
     assert_fails(&scenario.pid_file("daemon.pid"), &expected);
 }
 
@@ -565,13 +613,36 @@ fn a_lack_of_descriptors_is_told_wherever_it_strikes() {
 // --- Threads ---
 
 fn another_thread_is_refused_by_the_checked_starts() {
-    let text = "cannot fork safely: the process has more than one thread";
-    let expected = plain("MultiThreaded", None, text);
+    let names = if cfg!(target_os = "linux") {
+        " (tester, tester)"
+    } else {
+        ""
+    };
+    let text = format!(
+        "cannot fork safely: the process has more than one thread: 2{names}; \
+         {THREADS_COME_LATER}"
+    );
+    let expected = plain("MultiThreaded", None, &text);
     for entry in [Entry::StartChecked, Entry::ExecuteChecked] {
         let scenario = scenario!().entry(entry).pid_file("daemon.pid");
         let scenario = scenario.from_state(|state| state.extra_threads = 1);
         assert_eq!(fails_under_start(&scenario), expected);
     }
+}
+
+const THREADS_COME_LATER: &str = "start the daemon first, and make threads and async runtimes \
+    after it (#[tokio::main] makes them before)";
+
+fn many_threads_are_counted_and_some_of_them_named() {
+    let scenario = scenario!().entry(Entry::StartChecked);
+    let scenario = scenario.from_state(|state| state.extra_threads = 99);
+    let names = ["tester"; 8].join(", ");
+    let text = format!(
+        "cannot fork safely: the process has more than one thread: 100 ({names}, ...); \
+         {THREADS_COME_LATER}"
+    );
+    let expected = plain("MultiThreaded", None, &text);
+    assert_eq!(fails_under_start(&scenario), expected);
 }
 
 fn another_thread_is_accepted_by_the_unchecked_starts() {
@@ -615,9 +686,12 @@ fn a_panics_text_is_cut_at_two_kibibytes() {
     }
 }
 
+/// Why the daemon has said nothing.
+const NO_MESSAGES: &str = "its standard error is /dev/null: set `stderr` to see its messages";
+
 /// The launcher's error for a daemon that ended like this.
 fn ended(status: ExitStatus) -> StartError {
-    let text = format!("the daemon ended before it was ready ({status})");
+    let text = format!("the daemon ended before it was ready ({status}); {NO_MESSAGES}");
     StartError {
         daemon_exit_status: Some(status.into_raw()),
         ..plain("DaemonExited", None, &text)
@@ -645,6 +719,54 @@ fn an_action_that_is_killed_is_told_with_its_signal() {
             assert_eq!(error, ended(status));
         }
     }
+}
+
+fn a_death_is_reported_without_a_hint_where_standard_error_is_a_file() {
+    for stream in [Stream::Keep, Stream::append("log")] {
+        let scenario = with_action([Step::Exit(3)]).stderr(stream);
+        let text = "the daemon ended before it was ready (exit status: 3)";
+        assert_eq!(fails_under_start(&scenario).text, text);
+    }
+    let status = ExitStatus::from_raw(3 << 8);
+    let scenario = with_action([Step::Exit(3)]).stderr(Stream::DevNull);
+    assert_eq!(fails_under_start(&scenario), ended(status));
+}
+
+/// Nobody else's signal is to blame.
+fn a_daemon_that_executes_another_program_is_reported_as_such() {
+    let sleep = Step::Execute(vec!["sleep".into(), "60".into()]);
+    assert_disconnected(&[sleep]);
+}
+
+fn a_daemon_that_closes_its_connection_is_reported_as_such() {
+    assert_disconnected(&[Step::CloseSockets, Step::Hold]);
+}
+
+#[track_caller]
+fn assert_disconnected(steps: &[Step]) {
+    let text = "the daemon ended before it was ready: it closed its connection to the launcher, \
+                as a daemon does that executes another program or closes every descriptor; \
+                the library then terminated it";
+    let expected = plain("DaemonExited", None, text);
+    let action = with_action(steps);
+    let initialization = scenario!().pid_file("daemon.pid").initialize(steps);
+    for scenario in [action, initialization] {
+        // One that ignores SIGTERM is killed, which is nobody else's doing either.
+        for sigterm in [Disposition::Default, Disposition::Ignore] {
+            let scenario = scenario.clone();
+            let scenario =
+                scenario.from_state(|state| state.dispositions.push((libc::SIGTERM, sigterm)));
+            assert_fails_in_the_launcher(&scenario, &expected);
+        }
+    }
+}
+
+fn a_status_of_its_own_wins_over_the_closed_connection() {
+    let steps = [Step::CloseSockets, Step::Exit(3)];
+    let expected = ended(ExitStatus::from_raw(3 << 8));
+    assert_fails_in_the_launcher(&with_action(steps), &expected);
+    let exits = Step::Execute(vec!["sh".into(), "-c".into(), "exit 3".into()]);
+    assert_fails_in_the_launcher(&with_action([exits]), &expected);
 }
 
 fn worker(run: &Run) -> u32 {

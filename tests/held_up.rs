@@ -20,6 +20,9 @@ fn main() -> ExitCode {
         case!(an_intermediate_that_is_stopped_at_any_call_does_not_outlast_the_time, needs Stepping),
         case!(an_intermediate_that_cannot_be_ended_does_not_outlast_the_time, needs Stepping),
         case!(an_intermediate_that_takes_long_to_end_is_reaped, needs Stepping),
+        case!(an_intermediate_that_outlasts_the_launchers_patience_is_reaped_at_the_next_start, needs Stepping),
+        case!(a_daemon_that_outlasts_the_launchers_patience_is_reaped_at_the_next_start, needs Stepping),
+        case!(a_daemon_that_cannot_be_ended_is_reported_as_left, needs Stepping),
         case!(a_stopped_daemon_does_not_outlast_the_time),
         case!(who_waits_leaves_the_processor_to_others, needs Linux),
         case!(who_waits_for_a_stopped_intermediate_leaves_the_processor_to_others, needs Linux),
@@ -37,6 +40,11 @@ const TIME: Duration = Duration::from_secs(1);
 
 /// What the launcher allows the intermediate beyond the time, and then some.
 const MUCH_MORE: Duration = Duration::from_secs(9);
+
+/// The text of an error for the time.
+fn late(rest: &str) -> String {
+    format!("the daemon was not ready in time: the startup timeout of {TIME:?} ran out {rest}")
+}
 
 /// It fails for the time, and neither at once nor much later; nothing is left.
 #[track_caller]
@@ -61,6 +69,8 @@ fn the_time_counts_before_there_is_a_daemon() {
     let run = scenario.privileged_action([Step::Observe]).launch();
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    let text = late("while the pid file was opened and locked; there was no daemon yet");
+    assert_eq!(error.text, text);
     assert!(began.elapsed() < TIME + MUCH_MORE);
     // Nothing of a daemon has begun, and the file is as it was.
     let frames = run.messages();
@@ -145,6 +155,11 @@ fn an_intermediate_that_cannot_be_ended_does_not_outlast_the_time() {
     let detained = sys::detain(intermediate).unwrap();
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    let text = late(&format!(
+        "during the privileged action; the daemon was terminated; \
+         the intermediate process {intermediate} could not be terminated, and is left"
+    ));
+    assert_eq!(error.text, text);
     assert!(began.elapsed() < TIME + MUCH_MORE);
     run.wait_until_ended(daemon);
     // It was told to end, and is on its way out.
@@ -169,6 +184,85 @@ fn an_intermediate_that_takes_long_to_end_is_reaped() {
     let frames = run.messages();
     let unreaped = Message::Unreaped(intermediate);
     assert!(!frames.iter().any(|frame| frame.message == unreaped));
+}
+
+/// A launcher that goes on after a start that failed, and starts again when told.
+fn going_on() -> Scenario {
+    let mut scenario = scenario!().startup_timeout(TIME).entry(Entry::Execute);
+    scenario.config.report_afterwards = true;
+    scenario.config.start_again = true;
+    scenario.privileged_action([Step::Hold])
+}
+
+/// Waits for the launcher's error.
+#[track_caller]
+fn await_failure(run: &tester::Run) -> tester::report::StartError {
+    run.message("the launcher's error", |frame| match &frame.message {
+        Message::LauncherFailed(error) => Some(error.clone()),
+        _ => None,
+    })
+}
+
+/// Has the launcher start again, and asserts that no process and no descriptor of
+/// the first start's is left in it or in the other daemon.
+#[track_caller]
+fn assert_reaped_at_the_next_start(run: &tester::Run, pid: u32) {
+    run.proceed();
+    let afterwards = run.message("the launcher's report", |frame| match &frame.message {
+        Message::Afterwards(report) => Some(report.clone()),
+        _ => None,
+    });
+    run.launcher();
+    let frames = run.messages();
+    let unreaped = Message::Unreaped(pid);
+    let is_left = frames.iter().any(|frame| frame.message == unreaped);
+    assert!(!is_left, "{}", run.account());
+    let numbers = run.initial().descriptor_numbers();
+    assert_eq!(afterwards.descriptor_numbers(), numbers);
+    assert_eq!(run.observed().descriptor_numbers(), numbers);
+}
+
+fn an_intermediate_that_outlasts_the_launchers_patience_is_reaped_at_the_next_start() {
+    let run = going_on().launch();
+    let intermediate = run.held().ppid;
+    sys::kill(intermediate, libc::SIGSTOP).unwrap();
+    let detained = sys::detain(intermediate).unwrap();
+    assert_eq!(await_failure(&run).kind, "StartupTimeout");
+    drop(detained);
+    run.wait_until_ended(intermediate);
+    assert_reaped_at_the_next_start(&run, intermediate);
+}
+
+/// It becomes a child of the launcher where that is a subreaper.
+fn a_daemon_that_outlasts_the_launchers_patience_is_reaped_at_the_next_start() {
+    let run = going_on()
+        .from_state(|state| state.subreaper = true)
+        .launch();
+    let daemon = run.held().pid;
+    let detained = sys::detain(daemon).unwrap();
+    run.kill_intermediate();
+    let error = await_failure(&run);
+    assert_eq!(error.kind, "IntermediateExited");
+    assert!(error.text.contains("the daemon may be left"), "{error}");
+    drop(detained);
+    run.wait_until_ended(daemon);
+    assert_reaped_at_the_next_start(&run, daemon);
+}
+
+fn a_daemon_that_cannot_be_ended_is_reported_as_left() {
+    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIME);
+    let run = scenario.initialize([Step::Hold]).launch();
+    let daemon = run.held().pid;
+    let detained = sys::detain(daemon).unwrap();
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    let text = late(
+        "during the initialization; the daemon may be left: \
+         it ends when it reports, if not before",
+    );
+    assert_eq!(error.text, text);
+    drop(detained);
+    run.wait_until_ended(daemon);
 }
 
 fn a_stopped_daemon_does_not_outlast_the_time() {

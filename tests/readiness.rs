@@ -255,7 +255,10 @@ fn an_exit_before_ready_is_not_success() {
             assert_error(
                 &error,
                 "DaemonExited",
-                &format!("the daemon ended before it was ready (exit status: {status})"),
+                &format!(
+                    "the daemon ended before it was ready (exit status: {status}); \
+                     its standard error is /dev/null: set `stderr` to see its messages"
+                ),
             );
             assert_eq!(error.daemon_exit_status, Some(status << 8));
         }
@@ -487,7 +490,7 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs a daemon that is late; returns how long the launcher has waited.
 #[track_caller]
-fn time_out(scenario: Scenario, disposition: Disposition) -> (Run, Duration) {
+fn time_out(scenario: Scenario, disposition: Disposition, step: &str) -> (Run, Duration) {
     let scenario = scenario
         .startup_timeout(TIMEOUT)
         .from_state(|state| state.dispositions.push((libc::SIGTERM, disposition)));
@@ -495,14 +498,21 @@ fn time_out(scenario: Scenario, disposition: Disposition) -> (Run, Duration) {
     let run = scenario.launch();
     let error = run.launcher_error();
     let took = began.elapsed();
-    assert_error(&error, "StartupTimeout", "the daemon was not ready in time");
+    let text = format!(
+        "the daemon was not ready in time: the startup timeout of 1s ran out {step}; \
+         the daemon was terminated"
+    );
+    assert_error(&error, "StartupTimeout", &text);
     run.assert_nothing_left();
     (run, took)
 }
 
+/// Where a readiness is kept.
+const UNTIL_READY: &str = "before the daemon used its `Readiness`";
+
 fn a_daemon_that_is_late_is_asked_to_end() {
     let scenario = deferring([], ReadinessUse::Keep);
-    let (run, took) = time_out(scenario, Disposition::TellAndExit);
+    let (run, took) = time_out(scenario, Disposition::TellAndExit, UNTIL_READY);
     await_message(&run, &Message::Signalled(libc::SIGTERM));
     assert!(took >= TIMEOUT, "{took:?}");
 }
@@ -510,11 +520,11 @@ fn a_daemon_that_is_late_is_asked_to_end() {
 fn a_late_daemon_that_does_not_listen_is_killed() {
     let least = TIMEOUT + Duration::from_secs(1);
     let scenario = deferring([], ReadinessUse::Keep);
-    let (run, took) = time_out(scenario, Disposition::Tell);
+    let (run, took) = time_out(scenario, Disposition::Tell, UNTIL_READY);
     await_message(&run, &Message::Signalled(libc::SIGTERM));
     assert!(took >= least, "{took:?}");
     let scenario = deferring([], ReadinessUse::Keep);
-    let (_, took) = time_out(scenario, Disposition::Ignore);
+    let (_, took) = time_out(scenario, Disposition::Ignore, UNTIL_READY);
     assert!(took >= least, "{took:?}");
 }
 
@@ -523,7 +533,13 @@ fn the_time_counts_wherever_the_daemon_is_slow() {
         for entry in ENTRIES {
             for scenario in at_each_place(&[Step::Hold]) {
                 scope.spawn(move || {
-                    let (run, _) = time_out(scenario.entry(entry), Disposition::Default);
+                    let config = &scenario.config;
+                    let step = match (&config.deferred_readiness, config.initialize.is_empty()) {
+                        (Some(_), _) => UNTIL_READY,
+                        (None, false) => "during the initialization",
+                        (None, true) => "during the privileged action",
+                    };
+                    let (run, _) = time_out(scenario.entry(entry), Disposition::Default, step);
                     run.held();
                 });
             }

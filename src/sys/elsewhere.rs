@@ -14,14 +14,21 @@ use super::descriptor::{close_number, ranges_between};
 use super::{Errno, FileId, Gid, Pid, Uid};
 
 pub(crate) use super::lacking::{
-    OtherThreads, clear_capabilities, is_also_numbered, open_process, reap, record_lock_holder,
-    signal_process, take_record_lock,
+    HAS_CAPABILITIES, OtherThreads, clear_capabilities, is_also_numbered, open_process, reap,
+    record_lock_holder, signal_process, take_record_lock,
 };
 
 /// Nothing portable counts threads.
 pub(super) fn lone_thread() -> Option<bool> {
     None
 }
+
+pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
+    None
+}
+
+pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "nothing on this platform can count them: make \
+    sure that there is one thread, and use `start` or `execute`";
 
 /// Nothing portable lists the open files of a process.
 pub(crate) fn has_open(_: Pid, _: FileId) -> Result<bool, Errno> {

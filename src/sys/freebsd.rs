@@ -11,8 +11,8 @@ use super::descriptor::ranges_between;
 use super::{Errno, FileId, Gid, Pid, Uid, check};
 
 pub(crate) use super::lacking::{
-    OtherThreads, clear_capabilities, is_also_numbered, open_process, reap, record_lock_holder,
-    signal_process, take_record_lock,
+    HAS_CAPABILITIES, OtherThreads, clear_capabilities, is_also_numbered, open_process, reap,
+    record_lock_holder, signal_process, take_record_lock,
 };
 
 /// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. It
@@ -22,6 +22,14 @@ pub(super) fn lone_thread() -> Option<bool> {
     let process = process(Pid::current()).ok()?;
     Some(process.ki_numthreads == 1)
 }
+
+/// Their number alone.
+pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
+    let process = process(Pid::current()).ok()?;
+    Some(vec![None; usize::try_from(process.ki_numthreads).ok()?])
+}
+
+pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "sysctl(3) does not tell: allow `kern.proc.pid`";
 
 /// issetugid(2).
 pub(crate) fn has_raised_privileges() -> bool {

@@ -7,6 +7,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::{Errno, Pid, Signal};
 
+pub(crate) const HAS_CAPABILITIES: bool = false;
+
 /// There are none.
 #[expect(
     clippy::unnecessary_wraps,

@@ -111,6 +111,21 @@ pub(crate) fn is_also_numbered(pid: Pid, number: Pid) -> bool {
         numbers.is_some_and(|numbers| numbers.split_whitespace().any(|one| one == number))
     })
 }
+/// proc(5), /proc/self/task/tid/comm. A thread may end while this looks.
+pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
+    let threads = fs::read_dir("/proc/self/task").ok()?;
+    let name = |thread: fs::DirEntry| fs::read(thread.path().join("comm")).ok();
+    let threads = threads.filter_map(Result::ok).map(|thread| {
+        let name = name(thread)?;
+        Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+    });
+    Some(threads.collect())
+}
+
+pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
+    "unshare(2) is forbidden, and /proc/self/status cannot be read: mount /proc";
+
+pub(crate) const HAS_CAPABILITIES: bool = true;
 
 /// Whether a process has a file open: proc(5), /proc/pid/fd, where each link
 /// leads to the open file itself. Who may list them may still not look at them.

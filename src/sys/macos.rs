@@ -11,16 +11,29 @@ use super::descriptor::close_number;
 use super::{Errno, FileId, Gid, Pid, Uid, last_errno};
 
 pub(crate) use super::lacking::{
-    OtherThreads, clear_capabilities, is_also_numbered, open_process, reap, record_lock_holder,
-    signal_process, take_record_lock,
+    HAS_CAPABILITIES, OtherThreads, clear_capabilities, is_also_numbered, open_process, reap,
+    record_lock_holder, signal_process, take_record_lock,
 };
 
 /// `proc_pidinfo` (libproc.h) `PROC_PIDTASKINFO` counts the threads of a
 /// process. Known limits: a translated process (Rosetta) has one more than
 /// its own, and is refused; and libdispatch makes threads when it likes, so
 /// that a program that has touched a framework may be refused now and then.
-#[cfg(target_os = "macos")]
 pub(super) fn lone_thread() -> Option<bool> {
+    number_of_threads().map(|number| number == 1)
+}
+
+/// Their number alone.
+pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
+    let number = number_of_threads()?;
+    Some(vec![None; usize::try_from(number).ok()?])
+}
+
+pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
+    "proc_pidinfo does not tell: make sure that there is one thread, and use `start` or `execute`";
+
+#[cfg(target_os = "macos")]
+fn number_of_threads() -> Option<i32> {
     // SAFETY: proc_taskinfo is plain data, for which all zeroes is valid.
     let mut task: libc::proc_taskinfo = unsafe { std::mem::zeroed() };
     let size = size_of::<libc::proc_taskinfo>() as libc::c_int;
@@ -34,7 +47,7 @@ pub(super) fn lone_thread() -> Option<bool> {
             size,
         )
     };
-    (filled == size).then_some(task.pti_threadnum == 1)
+    (filled == size).then_some(task.pti_threadnum)
 }
 
 /// Whether a process has a file open: `proc_pidinfo` lists its descriptors,
@@ -150,7 +163,7 @@ pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
 
 /// libproc is macOS's own.
 #[cfg(not(target_os = "macos"))]
-pub(super) fn lone_thread() -> Option<bool> {
+fn number_of_threads() -> Option<i32> {
     None
 }
 

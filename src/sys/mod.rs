@@ -12,6 +12,9 @@
 //! | function | contract | may lack it |
 //! |---|---|---|
 //! | `lone_thread` | whether the calling thread is the only user of its memory | `None`: nothing can tell |
+//! | `thread_names` | one entry per thread of the process, with its name where that can be read; for people | `None`: nothing can tell |
+//! | `WHY_THREADS_ARE_UNKNOWN` | why `lone_thread` may not know, and what to do; for people | |
+//! | `HAS_CAPABILITIES` | whether a process that is not root may have some of root's rights | `false` |
 //! | `take_record_lock`, `record_lock_holder` | a lock of fcntl(2), beside that of flock(2), by which the kernel names the process that holds a pid file to whoever may open it: the expected one, if that is one of several; async-signal-safe the former | nothing is taken, and `ENOSYS`: where the two kinds of locks exclude each other |
 //! | `is_also_numbered` | whether a process has this pid in another pid namespace | `false` |
 //! | `has_open` | whether a process has a file open, by device and inode, and locked, where that can be told; a process that does not exist has not | `ENOSYS`: nothing can tell |
@@ -47,6 +50,7 @@ mod identity;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod lacking;
 mod process;
+mod shared;
 mod signal;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -70,12 +74,14 @@ mod platform;
 pub(crate) use descriptor::*;
 pub(crate) use identity::*;
 pub(crate) use process::*;
+pub(crate) use shared::*;
 pub(crate) use signal::*;
 
 pub(crate) use platform::{
-    HAS_NO_NEW_PRIVILEGES, OtherThreads, SYSTEM_GROUPS, clear_capabilities, close_all_but,
-    has_access_list, has_open, has_raised_privileges, is_also_numbered, open_process, reap,
-    record_lock_holder, set_no_new_privileges, signal_process, take_record_lock, users_of,
+    HAS_CAPABILITIES, HAS_NO_NEW_PRIVILEGES, OtherThreads, SYSTEM_GROUPS, WHY_THREADS_ARE_UNKNOWN,
+    clear_capabilities, close_all_but, has_access_list, has_open, has_raised_privileges,
+    is_also_numbered, open_process, reap, record_lock_holder, set_no_new_privileges,
+    signal_process, take_record_lock, thread_names, users_of,
 };
 
 /// The error number of a failed call, as in errno(3).

@@ -18,6 +18,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{self, Command, ExitStatus};
+use std::time::Duration;
 
 use crate::config::{
     Bytes, Config, Entry, ErrorText, Fallible, Identity, Life, Options, ReadinessUse, Step, Stream,
@@ -408,6 +409,25 @@ impl Failure {
         self
     }
 
+    /// For a lack of rights: who lacks them, and what takes which capabilities.
+    fn refused(self, me: &Someone, deed: &str, capabilities: &str) -> Self {
+        let reason = io::Error::from_raw_os_error(libc::EPERM);
+        let has_capabilities = cfg!(target_os = "linux");
+        self.because(match (me.uid.effective, has_capabilities) {
+            (0, true) => format!(
+                "{reason}: this process runs as root, but without {capabilities}, \
+                 or in a sandbox or user namespace that forbids it"
+            ),
+            (0, false) => {
+                format!("{reason}: this process runs as root, but in a sandbox that forbids it")
+            }
+            (uid, true) => format!(
+                "{reason}: this process runs as uid {uid}; {deed} takes root, or {capabilities}"
+            ),
+            (uid, false) => format!("{reason}: this process runs as uid {uid}; {deed} takes root"),
+        })
+    }
+
     /// The primary group of the user that it is about.
     fn of_user(mut self) -> Self {
         self.name = self.name.map(|name| format!("of user {name}"));
@@ -427,7 +447,7 @@ impl Failure {
             "GroupNotFound" => "unknown group",
             "Initialize" => "the initialization failed",
             "LockPidfile" => "cannot lock pid file",
-            "MultiThreaded" => "cannot fork safely: the process has more than one thread",
+            "MultiThreaded" => "cannot fork safely",
             "NotReady" => "the daemon is not ready",
             "OpenPidfile" => "cannot open pid file",
             "Panicked" => "panic",
@@ -459,8 +479,12 @@ impl Failure {
         let errno = errno.map(|errno| format!(": {}", io::Error::from_raw_os_error(errno)));
         let status = self.status;
         let status = status.map(|status| format!(" ({})", ExitStatus::from_raw(status)));
-        let why = running.or(reason).or(errno).or(status);
-        [Some(what.to_owned()), subject, why]
+        let reason = reason.map(|reason| match status {
+            Some(_) => reason.replacen(':', ";", 1),
+            None => reason,
+        });
+        let why = running.or(reason).or(errno);
+        [Some(what.to_owned()), subject, status, why]
             .into_iter()
             .flatten()
             .collect()
@@ -868,7 +892,17 @@ impl Start<'_> {
             Entry::StartChecked | Entry::ExecuteChecked
         );
         if is_checked && self.config.initial.extra_threads > 0 {
-            return Err(Failure::new("MultiThreaded", None));
+            let number = usize::try_from(self.config.initial.extra_threads).unwrap_or(0) + 1;
+            // Threads are called as the one is that makes them.
+            let names = match cfg!(target_os = "linux") {
+                true => format!(" ({})", vec!["tester"; number].join(", ")),
+                false => String::new(),
+            };
+            let text = format!(
+                "the process has more than one thread: {number}{names}; start the daemon first, \
+                 and make threads and async runtimes after it (#[tokio::main] makes them before)"
+            );
+            return Err(Failure::new("MultiThreaded", None).because(text));
         }
         Ok(())
     }
@@ -1331,6 +1365,7 @@ impl Start<'_> {
             group.is_none_or(|gid| owns && (caller.is_member_of(gid) || gid == pid_file.gid));
         if !(may_owner && may_group || caller.has(Right::Chown)) {
             let failure = Failure::new("ChownPidfile", libc::EPERM);
+            let failure = failure.refused(caller, "changing the owner of a file", "CAP_CHOWN");
             return Err(failure.at(self.options.pid_file.as_ref()));
         }
         pid_file.uid = owner.unwrap_or(pid_file.uid);
@@ -1395,9 +1430,15 @@ impl Start<'_> {
     /// In a closure.
     fn ended(&mut self, status: i32) -> Failure {
         self.side = Side::Gone;
-        Failure {
+        let failure = Failure {
             status: Some(status),
             ..Failure::new("DaemonExited", None)
+        };
+        match &self.options.stderr {
+            None | Some(Stream::DevNull) => {
+                failure.because("its standard error is /dev/null: set `stderr` to see its messages")
+            }
+            Some(_) => failure,
         }
     }
 
@@ -1415,7 +1456,8 @@ impl Start<'_> {
         let root = self.enter(path).map_err(failed)?;
         if !self.me.has(Right::Chroot) {
             self.process.working_directory = Some(root);
-            return Err(failed(libc::EPERM));
+            let deed = "changing the root directory";
+            return Err(failed(libc::EPERM).refused(&self.me, deed, "CAP_SYS_CHROOT"));
         }
         let is_inside = self
             .process
@@ -1447,6 +1489,17 @@ impl Start<'_> {
             groups
         };
         let before = self.me.clone();
+        let becoming = match (user, group) {
+            (Some(Identity::Name(name)), _) => format!("becoming user {name}"),
+            (Some(Identity::Id(id)), _) => format!("becoming user {id}"),
+            (None, Some(Identity::Name(name))) => format!("becoming group {name}"),
+            (None, Some(Identity::Id(id))) => format!("becoming group {id}"),
+            (None, None) => "having other groups".to_owned(),
+        };
+        let refused = |kind| {
+            let failure = Failure::new(kind, libc::EPERM);
+            failure.refused(&before, &becoming, "CAP_SETUID and CAP_SETGID")
+        };
         let me = &mut self.me;
         let primary = new.group.unwrap_or(me.gid.effective);
         let with_primary = |groups: &[u32]| sorted(&[groups, &[primary]].concat());
@@ -1454,8 +1507,7 @@ impl Start<'_> {
             if me.has(Right::SetGroup) {
                 me.groups = groups;
             } else if with_primary(&me.groups) != with_primary(&groups) {
-                let failure = Failure::new("SetSupplementaryGroups", libc::EPERM);
-                return Err(about(failure, user.or(group)));
+                return Err(about(refused("SetSupplementaryGroups"), user.or(group)));
             }
         }
         self.process.groups = Some(me.groups.clone());
@@ -1463,7 +1515,7 @@ impl Start<'_> {
             |ids: IdTriple, id| id == ids.real || id == ids.effective || ids.saved == Some(id);
         if let Some(gid) = new.group {
             if !me.has(Right::SetGroup) && !holds(me.gid, gid) {
-                let failure = Failure::new("SetGroup", libc::EPERM);
+                let failure = refused("SetGroup");
                 return Err(match group {
                     Some(_) => about(failure, group),
                     None => about(failure, user).of_user(),
@@ -1474,7 +1526,7 @@ impl Start<'_> {
         }
         if let Some(uid) = new.user {
             if !me.has(Right::SetUser) && !holds(me.uid, uid) {
-                return Err(about(Failure::new("SetUser", libc::EPERM), user));
+                return Err(about(refused("SetUser"), user));
             }
             me.become_user(uid, self.config.initial.secure_bits.unwrap_or(0));
         }
@@ -1543,7 +1595,13 @@ impl Start<'_> {
                     "it would go on for ever"
                 );
                 self.ends_at_once = true;
-                Err(Failure::new("StartupTimeout", None))
+                let timeout = self.options.startup_timeout.map(Duration::from_millis);
+                let text = format!(
+                    "the startup timeout of {:?} ran out before the daemon used its `Readiness`; \
+                     the daemon was terminated",
+                    timeout.unwrap_or_default()
+                );
+                Err(Failure::new("StartupTimeout", None).because(text))
             }
         }
     }
