@@ -566,12 +566,19 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// The time runs from the first fork: users and groups are looked up before,
     /// and another thread's start is waited for. The daemon is then sent SIGTERM, a
     /// second later SIGKILL, and the start fails with
-    /// [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout). A process
+    /// [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout), whose text
+    /// says at which step the time ran out, and what is left. A process
     /// that is held up, by a file server that does not answer or by a SIGSTOP,
     /// holds up the launcher for some seconds more, and not for ever: fifteen at
     /// the most on Linux. A daemon that even SIGKILL has not ended by then, or
     /// that may not be signalled, ends as soon as it can, or reports. Has no effect
     /// in the [foreground](Self::foreground), where there is nobody to see to it.
+    ///
+    /// An intermediate process that even SIGKILL has not ended by then, as one that
+    /// is frozen, stays a child of the launcher. When it ends, it is a zombie until
+    /// the launcher's next start, which reaps it, or until the caller does. So does
+    /// a daemon whose launcher is a subreaper or pid 1, on Linux from 5.4 on;
+    /// elsewhere such a daemon is the caller's to reap.
     pub fn startup_timeout(mut self, timeout: Duration) -> Self {
         self.options.startup_timeout = Some(timeout);
         self
@@ -585,7 +592,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// for a container: see [`supervised`](crate::supervised). There is no
     /// launcher: [`start`](Self::start) returns the daemon's value here, and
     /// [`execute`](Self::execute) returns `Outcome::Child`. When the process
-    /// is ready, systemd is told, if it has asked for it.
+    /// is ready, systemd is told, if it has asked for it; where that fails, a line
+    /// on standard error says so.
     ///
     /// After a failure the process is left half changed: what has been done
     /// by then, such as a new umask or root directory, is not undone. The pid
@@ -598,7 +606,12 @@ impl<T, Stage> Daemonize<T, Stage> {
 
 /// What the daemon runs while it starts. All closures run in the daemon, and
 /// what one returns is what the next gets. If one panics, the start fails with
-/// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the panic's text.
+/// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the panic's text. If one
+/// closes the daemon's connection to the launcher, as one does that executes another
+/// program, the daemon is terminated, and the start fails with
+/// [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited). A start in a closure
+/// is refused with
+/// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart).
 impl<T> Daemonize<T> {
     /// Runs just before the daemon changes root directory and identity: to
     /// bind a privileged port, to read a key. A later one replaces an earlier
@@ -660,6 +673,10 @@ impl<T: 'static, Stage: stage::BeforeReadiness> Daemonize<T, Stage> {
     /// Hands the report that the daemon is ready over to the caller, together
     /// with the result: for a server that knows only later that it serves.
     /// The launcher waits for [`Readiness::ready`].
+    ///
+    /// Until then [`start`](Self::start) is refused in the daemon, with
+    /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart): it would
+    /// end the daemon. [`execute`](Self::execute) is not.
     pub fn deferred_readiness(self) -> Daemonize<(T, Readiness), stage::DeferredReadiness> {
         Daemonize {
             options: self.options,

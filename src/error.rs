@@ -223,17 +223,15 @@ impl Display for Error {
             })?;
             write_on_one_line(formatter, &subject)?;
         }
-        if let Some(status) = details.daemon_exit_status {
-            write!(formatter, " ({status})")?;
-        }
         if let Some(pid) = details.running_pid {
             write!(formatter, ": held by running daemon {pid}")
+        } else if let (Some(status), Some(text)) = (details.daemon_exit_status, &details.text) {
+            write!(formatter, " ({status}); {text}")
         } else if let Some(text) = &details.text {
-            formatter.write_str(match details.daemon_exit_status {
-                Some(_) => "; ",
-                None => ": ",
-            })?;
+            formatter.write_str(": ")?;
             write_on_one_line(formatter, text)
+        } else if let Some(status) = details.daemon_exit_status {
+            write!(formatter, " ({status})")
         } else if let Some(source) = &details.source {
             write!(formatter, ": {}", *source.0)
         } else {

@@ -66,6 +66,11 @@ impl Progress {
         Self(SharedByte::new())
     }
 
+    /// Where there is no launcher to look at it.
+    pub(crate) fn unseen() -> Self {
+        Self(None)
+    }
+
     /// Async-signal-safe.
     pub(crate) fn reach(&self, step: Step) {
         if let Some(byte) = &self.0 {
@@ -97,7 +102,7 @@ mod tests {
             byte.set(u8::MAX);
         }
         assert_eq!(progress.step(), None);
-        assert_eq!(Progress(None).step(), None);
+        assert_eq!(Progress::unseen().step(), None);
     }
 
     #[test]

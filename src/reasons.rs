@@ -148,10 +148,12 @@ pub(crate) fn daemon_ended(options: &Options) -> &'static str {
 pub(crate) fn daemon_disconnected(fate: DaemonFate) -> String {
     let text = "it closed its connection to the launcher, as a daemon does that executes another \
                 program or closes every descriptor";
-    match fate {
-        DaemonFate::Terminated => format!("{text}; the library then terminated it"),
-        fate => format!("{text}; {}", fate.words()),
-    }
+    let fate = match fate {
+        DaemonFate::Terminated => "the library then terminated it",
+        DaemonFate::NotMade | DaemonFate::Gone => "it has ended since",
+        DaemonFate::MayBeLeft => "it could not be terminated, and may be left",
+    };
+    format!("{text}; {fate}")
 }
 
 pub(crate) fn intermediate_ended(status: Option<ExitStatus>, fate: DaemonFate) -> String {

@@ -232,7 +232,11 @@ impl Plan {
             root,
             identity,
             has_no_new_privileges: options.no_new_privileges,
-            progress: Progress::new(),
+            progress: if options.foreground {
+                Progress::unseen()
+            } else {
+                Progress::new()
+            },
         })
     }
 
@@ -422,7 +426,7 @@ fn be_launcher(
     let fate = match () {
         () if daemon_has_ended && is_before_daemon => DaemonFate::NotMade,
         () if daemon_has_ended || failed_daemon_stays => DaemonFate::Terminated,
-        () => match end_orphan(ends, started) {
+        () => match end_orphan(ends, started, matches!(cause, Cause::Disconnected)) {
             DaemonFate::Gone if is_before_daemon => DaemonFate::NotMade,
             fate => fate,
         },
@@ -686,21 +690,20 @@ fn end_intermediate(intermediate: Pid) -> Result<Reaped, sys::Errno> {
 /// or the right to signal it, it ends at its next report, which nobody
 /// acknowledges any more, and clears the file itself unless it is found to be
 /// gone. In case it becomes a child of this process, a later start reaps it.
-fn end_orphan(ends: LauncherEnds, started: Option<Started>) -> DaemonFate {
+///
+/// The end of the connection is that of the daemon only where the daemon has not
+/// just closed it.
+fn end_orphan(ends: LauncherEnds, started: Option<Started>, is_disconnected: bool) -> DaemonFate {
     let (process, pid_file) = match started {
         Some(started) => (started.process, started.pid_file),
         None => (None, None),
     };
     ends.turn_away();
-    let fate = if process
-        .as_ref()
-        .is_some_and(|process| end_process(process.as_fd()))
-    {
-        DaemonFate::Terminated
-    } else if ends.await_daemons_end(GRACE) {
-        DaemonFate::Gone
-    } else {
-        DaemonFate::MayBeLeft
+    let fate = match &process {
+        Some(process) if end_process(process.as_fd()) => DaemonFate::Terminated,
+        Some(process) if sys::await_readable(process.as_fd(), Some(GRACE)) => DaemonFate::Gone,
+        None if !is_disconnected && ends.await_daemons_end(GRACE) => DaemonFate::Gone,
+        _ => DaemonFate::MayBeLeft,
     };
     if fate == DaemonFate::MayBeLeft {
         if let Some(process) = process {

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         case!(an_intermediate_that_outlasts_the_launchers_patience_is_reaped_at_the_next_start, needs Stepping),
         case!(a_daemon_that_outlasts_the_launchers_patience_is_reaped_at_the_next_start, needs Stepping),
         case!(a_daemon_that_cannot_be_ended_is_reported_as_left, needs Stepping),
+        case!(a_disconnected_daemon_that_cannot_be_ended_is_reported_as_left, needs Stepping),
         case!(a_stopped_daemon_does_not_outlast_the_time),
         case!(who_waits_leaves_the_processor_to_others, needs Linux),
         case!(who_waits_for_a_stopped_intermediate_leaves_the_processor_to_others, needs Linux),
@@ -260,6 +261,24 @@ fn a_daemon_that_cannot_be_ended_is_reported_as_left() {
         "during the initialization; the daemon may be left: \
          it ends when it reports, if not before",
     );
+    assert_eq!(error.text, text);
+    drop(detained);
+    run.wait_until_ended(daemon);
+}
+
+fn a_disconnected_daemon_that_cannot_be_ended_is_reported_as_left() {
+    let steps = [Step::Hold, Step::CloseSockets, Step::Hold];
+    let scenario = scenario!().pid_file("daemon.pid").initialize(steps);
+    let run = scenario.launch();
+    let daemon = run.held().pid;
+    let detained = sys::detain(daemon).unwrap();
+    run.proceed();
+    let error = run.launcher_error();
+    // It still has its lock.
+    assert!(run.pid_file().unwrap().locked);
+    let text = "the daemon ended before it was ready: it closed its connection to the launcher, \
+                as a daemon does that executes another program or closes every descriptor; \
+                it could not be terminated, and may be left";
     assert_eq!(error.text, text);
     drop(detained);
     run.wait_until_ended(daemon);
