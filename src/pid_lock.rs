@@ -48,6 +48,12 @@ pub(crate) struct OpenPidFile {
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// Why a file or its directory is refused: short, since nothing may be allocated
+/// where that is found. The launcher adds whose it is.
+pub(crate) const DIRECTORY_OF_ANOTHER: &str = "its directory belongs to another user";
+pub(crate) const DIRECTORY_WRITABLE: &str = "other users can write to its directory";
+pub(crate) const FILE_OF_ANOTHER: &str = "it belongs to another user";
+
 /// What every other may not do to a pid file or its folder.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 const GROUP: u32 = 0o070;
@@ -164,7 +170,7 @@ impl PidFilePlan {
                 return Ok(None);
             }
             if is_strangers {
-                return Err(open_failed(errno::EPERM).because("it belongs to another user"));
+                return Err(open_failed(errno::EPERM).because(FILE_OF_ANOTHER));
             }
         }
         sys::truncate(writable.as_fd())
@@ -211,10 +217,10 @@ impl PidFilePlan {
         let refused = |text| Err(failed(errno::EPERM).because(text));
         let owners = [Some(Uid::ROOT), self.new_owner, self.daemon_user];
         if !owners.contains(&Some(attributes.owner)) {
-            return refused("its directory belongs to another user");
+            return refused(DIRECTORY_OF_ANOTHER);
         }
         if others_can_replace_in(folder.as_fd(), &attributes) {
-            return refused("other users can write to its directory");
+            return refused(DIRECTORY_WRITABLE);
         }
         Ok(Some(folder))
     }

@@ -1,9 +1,11 @@
 //! The report that the daemon is ready: who owes it, and when it is given.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fmt::{self, Display};
 use std::mem;
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -58,6 +60,12 @@ impl Pending {
         if let Some(pid_file) = &self.pid_file {
             own_fds::register_pid_file(pid_file.lock(), pid_file.id());
         }
+    }
+
+    /// The path of the pid file.
+    pub(crate) fn absolute_path(&self) -> Option<&Path> {
+        let path = self.pid_file_path.as_ref()?;
+        Some(Path::new(OsStr::from_bytes(path.as_bytes())))
     }
 
     fn channel(&self) -> Option<BorrowedFd<'_>> {

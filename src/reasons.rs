@@ -2,13 +2,17 @@
 //! whom, and what can be done.
 
 use std::fmt::Write as _;
+use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::daemonize::Options;
 use crate::error::{ErrorKind, Subject};
+use crate::pid_lock;
 use crate::progress::Step;
 use crate::report::Failure;
 use crate::streams::Stdio;
@@ -107,6 +111,63 @@ fn lacks_rights(uid: Uid, deed: &str, capabilities: &str) -> String {
             format!("{reason}: this process runs as uid {uid}; {deed} takes root")
         }
     }
+}
+
+// --- The pid file ---------------------------------------------------------------
+
+/// Adds to a pid file that could not be opened what is there, whose it is and what
+/// would be accepted. `path` is absolute: it says what a relative one was relative to.
+pub(crate) fn with_pid_file(failure: Failure, path: &Path) -> Failure {
+    let ErrorKind::OpenPidfile(errno) = failure.kind else {
+        return failure;
+    };
+    let Some(directory) = path.parent() else {
+        return failure;
+    };
+    let found = fs::metadata(directory);
+    let shown = directory.display();
+    let reason = io::Error::from_raw_os_error(errno);
+    let text = match (&*failure.text, errno, found) {
+        ("", errno::ENOENT, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            format!("{reason}: its directory {shown} does not exist")
+        }
+        ("", errno::EACCES, Ok(found)) => format!(
+            "{reason}: this process runs as uid {}; its directory {shown} belongs to {}",
+            sys::effective_user().0,
+            owner_and_mode(&found)
+        ),
+        (pid_lock::DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
+            "{}: {shown} belongs to {}; to root, it may be that of root, of `user` or of \
+             `chown_pid_file_user`",
+            pid_lock::DIRECTORY_OF_ANOTHER,
+            owner_and_mode(&found)
+        ),
+        (pid_lock::DIRECTORY_WRITABLE, _, Ok(found)) => format!(
+            "{}: {shown} belongs to {}; take that permission away, or set the sticky bit",
+            pid_lock::DIRECTORY_WRITABLE,
+            owner_and_mode(&found)
+        ),
+        (pid_lock::FILE_OF_ANOTHER, _, _) => match fs::symlink_metadata(path) {
+            Ok(found) => format!(
+                "{}, uid {}, and may not be removed; it may be that of root, of the caller or \
+                 of `chown_pid_file_user`",
+                pid_lock::FILE_OF_ANOTHER,
+                found.uid()
+            ),
+            Err(_) => return failure,
+        },
+        _ => return failure,
+    };
+    failure.because(text)
+}
+
+fn owner_and_mode(found: &Metadata) -> String {
+    let mode = found.mode() & 0o7777;
+    format!(
+        "uid {} and gid {}, mode {mode:04o}",
+        found.uid(),
+        found.gid()
+    )
 }
 
 // --- Ends -----------------------------------------------------------------------

@@ -403,9 +403,11 @@ fn be_launcher(
             Cause::TimeRanOut(None)
         }
         (Verdict::Failed { failure, .. }, _, _)
-        | (Verdict::Ready, LastWord::Failed(failure), _) => {
-            Cause::Known(describe(failure, options))
-        }
+        | (Verdict::Ready, LastWord::Failed(failure), _) => Cause::Known(describe(
+            failure,
+            options,
+            absolute_path(options).as_deref(),
+        )),
         (Verdict::Ended(status), _, _) | (Verdict::Ready, LastWord::Ended(status), _) => {
             let error = Error::from(ErrorKind::DaemonExited).daemon_ended(status);
             Cause::Known(error.because(reasons::daemon_ended(options)))
@@ -626,14 +628,17 @@ fn note(started: &mut Option<Started>, message: Message, ends: &mut LauncherEnds
 }
 
 /// Makes of a failure what the caller gets to see.
-fn describe(failure: Failure, options: &Options) -> Error {
-    let failure = reasons::with_rights(failure, options);
+fn describe(failure: Failure, options: &Options, pid_file: Option<&Path>) -> Error {
+    let mut failure = reasons::with_rights(failure, options);
+    if let Some(path) = pid_file {
+        failure = reasons::with_pid_file(failure, path);
+    }
     let error = Error::from(failure.kind)
         .about(options.subject(failure.about))
         .because(failure.text);
-    match (error.kind(), absolute_path(options)) {
+    match (error.kind(), pid_file) {
         (ErrorKind::LockPidfile(sys::errno::EWOULDBLOCK), Some(path)) => {
-            describe_holder(error, &path)
+            describe_holder(error, path)
         }
         _ => error,
     }
@@ -1068,7 +1073,8 @@ fn be_daemon<T, S>(
             }
             // It may not have been reached above.
             signal_mask.restore();
-            Err(describe(failure, &options))
+            let path = pending.and_then(Pending::absolute_path);
+            Err(describe(failure, &options, path))
         }
     }
 }
@@ -1112,7 +1118,8 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
             pending.fail(&failure);
         }
         let kind = failure.kind;
-        let error = describe(failure, &options);
+        let path = pending.as_ref().and_then(Pending::absolute_path);
+        let error = describe(failure, &options, path);
         if kind == ErrorKind::PrivilegesRetained {
             error.to_standard_error();
             sys::exit_now(1);

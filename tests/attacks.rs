@@ -92,13 +92,15 @@ fn assert_fails(scenario: &Scenario, kind: &str, errno: i32) {
         _ => "write",
     };
     let reason = io::Error::from_raw_os_error(errno);
+    let start = format!(
+        "cannot {deed} pid file {}: {reason}",
+        path.to_path().display()
+    );
+    assert!(error.text.starts_with(&start), "{error}");
     let expected = StartError {
         kind: format!("{kind}({errno})"),
         errno: Some(errno),
-        text: format!(
-            "cannot {deed} pid file {}: {reason}",
-            path.to_path().display()
-        ),
+        text: error.text.clone(),
         path: Some(path),
         running_pid: None,
         daemon_exit_status: None,
@@ -215,7 +217,7 @@ fn assert_clear(errors: &[StartError], expected: &[(i32, &str)]) {
             continue;
         }
         let is_expected = |(errno, end): &(i32, &str)| {
-            error.kind == format!("OpenPidfile({errno})") && error.text.ends_with(end)
+            error.kind == format!("OpenPidfile({errno})") && error.text.contains(end)
         };
         assert!(expected.iter().any(is_expected), "{error}");
     }

@@ -221,9 +221,12 @@ fn a_working_directory_that_is_a_file_is_told() {
 
 fn a_pid_file_that_cannot_be_opened_is_told() {
     let path = "missing/daemon.pid";
+    let scenario = scenario!().pid_file(path);
     let text = "cannot open pid file missing/daemon.pid";
-    let expected = because("OpenPidfile", libc::ENOENT, Some(path), text);
-    assert_fails(&scenario!().pid_file(path), &expected);
+    let mut expected = because("OpenPidfile", libc::ENOENT, Some(path), text);
+    let missing = scenario.path("missing");
+    expected.text += &format!(": its directory {} does not exist", missing.display());
+    assert_fails(&scenario, &expected);
 }
 
 fn a_pid_file_that_is_a_directory_is_told() {

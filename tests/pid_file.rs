@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tester::config::{Entry, ErrorText, Fallible, Life, Step};
+use tester::config::{Entry, ErrorText, Fallible, Foreground, Life, Step};
 use tester::control::Message;
 use tester::harness::{PidFile, Until};
 use tester::report::StartError;
@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         case!(the_new_owners_folder_is_accepted, needs Root),
         case!(an_ordinary_user_looks_after_its_folders_itself),
         case!(a_missing_folder_is_told),
+        case!(a_missing_folder_is_named_with_what_the_path_is_relative_to),
         case!(a_folder_that_is_none_is_told),
         case!(a_nul_in_its_path_is_refused),
         case!(a_prober_never_fails_a_start),
@@ -167,7 +168,7 @@ fn assert_refused(scenario: &Scenario, errno: i32, reason: &str) {
     assert_eq!(error.kind, format!("OpenPidfile({errno})"), "{error}");
     assert_eq!(error.path, scenario.config.options.pid_file);
     assert!(error.text.starts_with("cannot open pid file "), "{error}");
-    assert!(error.text.ends_with(reason), "{error}");
+    assert!(error.text.contains(reason), "{error}");
 }
 
 /// The start fails with this kind of error and leaves the file empty and
@@ -674,8 +675,14 @@ fn assert_folder_refused(scenario: &Scenario, reason: &str) {
 
 fn another_users_folder_is_refused() {
     for mode in [0o755, 0o700, 0o1755] {
-        let reason = ": its directory belongs to another user";
-        assert_folder_refused(&in_folder(UID, 0, mode), reason);
+        let scenario = in_folder(UID, 0, mode);
+        let folder = scenario.path("folder");
+        let reason = format!(
+            ": its directory belongs to another user: {} belongs to uid {UID} and gid 0, mode \
+             {mode:04o}; to root, it may be that of root, of `user` or of `chown_pid_file_user`",
+            folder.display()
+        );
+        assert_folder_refused(&scenario, &reason);
     }
 }
 
@@ -745,6 +752,32 @@ fn a_missing_folder_is_told() {
         let start = format!("cannot open pid file {path}: No such file or directory");
         assert!(error.text.starts_with(&start), "{error}");
     }
+}
+
+fn a_missing_folder_is_named_with_what_the_path_is_relative_to() {
+    let scenario = scenario!();
+    let home = scenario.create_folder("home");
+    for working_directory in [home.as_path(), Path::new("home")] {
+        for entry in [Entry::Start, Entry::Execute] {
+            let scenario = scenario.clone().entry(entry);
+            let scenario = scenario.working_directory(working_directory);
+            let error = scenario
+                .pid_file("missing/daemon.pid")
+                .launch()
+                .launcher_error();
+            let end = format!(": its directory {}/missing does not exist", home.display());
+            assert!(error.text.ends_with(&end), "{error}");
+        }
+    }
+    let scenario = scenario
+        .working_directory("home")
+        .pid_file("missing/daemon.pid");
+    let error = scenario
+        .foreground(Foreground::Yes)
+        .launch()
+        .launcher_error();
+    let end = format!(": its directory {}/missing does not exist", home.display());
+    assert!(error.text.ends_with(&end), "{error}");
 }
 
 fn a_folder_that_is_none_is_told() {

@@ -1006,6 +1006,30 @@ impl Start<'_> {
         let refused = |errno| failed("OpenPidfile", errno);
         let refused_as = |errno, reason: &str| refused(errno).because(reason);
 
+        let shown = folder.path.display();
+        let text_of = io::Error::from_raw_os_error;
+        let whose = |folder: &Metadata| {
+            let mode = folder.mode() & 0o7777;
+            format!(
+                "uid {} and gid {}, mode {mode:04o}",
+                folder.uid(),
+                folder.gid()
+            )
+        };
+        let user = self.me.uid.effective;
+        let refused = |errno: i32| match (errno, &folder.found) {
+            (libc::ENOENT, Err(_)) => refused(errno).because(format!(
+                "{}: its directory {shown} does not exist",
+                text_of(errno)
+            )),
+            (libc::EACCES, Ok(found)) => refused(errno).because(format!(
+                "{}: this process runs as uid {user}; its directory {shown} belongs to {}",
+                text_of(errno),
+                whose(found)
+            )),
+            _ => refused(errno),
+        };
+
         if self.me.uid.effective == 0 {
             let folder = folder.reach(&self.me).map_err(refused)?;
             if !folder.is_dir() {
@@ -1021,15 +1045,23 @@ impl Start<'_> {
             let is_sticky = folder.mode() & 0o1000 != 0;
             let is_open = folder.mode() & others != 0 && !is_sticky;
             if !owners.contains(&Some(folder.uid())) {
+                let whose = whose(folder);
                 return Err(refused_as(
                     libc::EPERM,
-                    "its directory belongs to another user",
+                    &format!(
+                        "its directory belongs to another user: {shown} belongs to {whose}; to \
+                         root, it may be that of root, of `user` or of `chown_pid_file_user`"
+                    ),
                 ));
             }
             if is_open {
+                let whose = whose(folder);
                 return Err(refused_as(
                     libc::EPERM,
-                    "other users can write to its directory",
+                    &format!(
+                        "other users can write to its directory: {shown} belongs to {whose}; take \
+                         that permission away, or set the sticky bit"
+                    ),
                 ));
             }
         }
@@ -1109,7 +1141,12 @@ impl Start<'_> {
                     return Err(refused(libc::EACCES));
                 }
                 if is_strangers && !is_replaced {
-                    return Err(refused_as(libc::EPERM, "it belongs to another user"));
+                    let reason = format!(
+                        "it belongs to another user, uid {}, and may not be removed; it may be \
+                         that of root, of the caller or of `chown_pid_file_user`",
+                        file.uid()
+                    );
+                    return Err(refused_as(libc::EPERM, &reason));
                 }
                 self.pid_file = Some(match folder.reach(&self.me) {
                     Ok(folder) if is_replaced => self.new_pid_file(folder),
