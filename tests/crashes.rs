@@ -414,7 +414,7 @@ const SUCCEEDING: [Shape; 5] = [
 
 impl Shape {
     fn is_possible(self) -> bool {
-        self != Self::Jailed || tester::sys::effective_user() == 0
+        self != Self::Jailed || sys::effective_user() == 0
     }
 
     fn scenario(self) -> (Scenario, Option<Manager>) {

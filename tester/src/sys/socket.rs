@@ -73,18 +73,18 @@ pub fn send_descriptor(socket: BorrowedFd<'_>, sent: BorrowedFd<'_>) -> io::Resu
         message.msg_control = control.as_mut_ptr().cast();
         // SAFETY: CMSG_SPACE is arithmetic.
         message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as usize;
-        // SAFETY: there is room for a header.
-        let header = unsafe { &mut *libc::CMSG_FIRSTHDR(&raw const message) };
+        // SAFETY: CMSG_FIRSTHDR is arithmetic on a message with a buffer.
+        let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+        // SAFETY: there is room for a header, aligned, and nobody else's.
+        let header = unsafe { &mut *header };
         header.cmsg_level = libc::SOL_SOCKET;
         header.cmsg_type = libc::SCM_RIGHTS;
         // SAFETY: CMSG_LEN is arithmetic.
         header.cmsg_len = unsafe { libc::CMSG_LEN(4) } as usize;
-        // SAFETY: the header is valid, and there is room for a descriptor behind it.
-        unsafe {
-            libc::CMSG_DATA(header)
-                .cast::<i32>()
-                .write_unaligned(sent.as_raw_fd())
-        };
+        // SAFETY: CMSG_DATA is arithmetic on a valid header.
+        let slot = unsafe { libc::CMSG_DATA(header) }.cast::<i32>();
+        // SAFETY: there is room for a descriptor behind the header.
+        unsafe { slot.write_unaligned(sent.as_raw_fd()) };
         // SAFETY: the message points to what outlives the call.
         let result =
             unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
