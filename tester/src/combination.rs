@@ -1285,6 +1285,9 @@ impl Stage<'_> {
                     close_on_exec: true,
                 }],
             },
+            // Without another thread that is all that matters: tests/surroundings.rs, as
+            // for the null device, namespaces and sandboxes.
+            event_queue: None,
             closed: match combination.closed {
                 Closed::None => [false; 3],
                 Closed::Input => [true, false, false],
@@ -1315,6 +1318,7 @@ impl Stage<'_> {
             // Needs to mount, which takes long and is not allowed everywhere:
             // tests/privileges.rs, as for the namespace.
             user_database: None,
+            null_device: None,
             secure_bits: match combination.secure_bits {
                 SecureBits::Usual => None,
                 SecureBits::KeepCapabilities => Some(sys::KEEP_CAPS),
@@ -1347,6 +1351,9 @@ impl Stage<'_> {
                 BlockedSignals::All => Blocked::All,
             },
             // Nothing could be reported any more: tests/descriptors.rs.
+            children_namespace: None,
+            parent_death_signal_at_fork: None,
+            refused_calls: Vec::new(),
             free_descriptors: None,
         }
     }

@@ -423,6 +423,8 @@ pub enum Step {
     /// Makes such a thread, which has its capabilities outlive a change of
     /// user, as PR_SET_KEEPCAPS of prctl(2) does (Linux).
     MakeThreadThatKeepsCapabilities,
+    /// Asks for this signal when the parent ends (Linux).
+    ArmParentDeathSignal(i32),
     /// Writes this to every socket that the process has, but for the tester's own.
     SendToSockets(Bytes),
     /// Opens this file and sends the descriptor by every socket that the process has,
@@ -500,6 +502,8 @@ pub struct InitialState {
     pub joined_threads: u32,
     /// Additional descriptors.
     pub descriptors: Vec<OpenDescriptor>,
+    /// A queue of events that has an open descriptor (Linux).
+    pub event_queue: Option<EventQueue>,
     /// Which of the descriptors 0, 1 and 2 are closed.
     pub closed: [bool; 3],
     /// What the environment variable SYSTEMD_EXEC_PID is set to.
@@ -517,6 +521,9 @@ pub struct InitialState {
     /// A folder that covers /etc, in a mount namespace of the launcher's own
     /// (Linux).
     pub user_database: Option<Bytes>,
+    /// A file that covers /dev/null, in a mount namespace of the launcher's own
+    /// (Linux).
+    pub null_device: Option<Bytes>,
     /// How capabilities and root have to do with each other, as the bits of
     /// `PR_SET_SECUREBITS` (Linux).
     pub secure_bits: Option<u64>,
@@ -536,9 +543,35 @@ pub struct InitialState {
     pub interval_timer: Option<u32>,
     /// Which signals are blocked.
     pub blocked: Blocked,
+    /// A pid namespace for the launcher's children (Linux).
+    pub children_namespace: Option<ChildrenNamespace>,
+    /// The signal that each process asks for, as soon as it is forked, for when its
+    /// parent ends (Linux).
+    pub parent_death_signal_at_fork: Option<i32>,
+    /// Which system calls a sandbox refuses, by number, and the errno that it answers
+    /// with (Linux). They are refused to all descendants.
+    pub refused_calls: Vec<(i64, i32)>,
     /// How many numbers of descriptors below the limit are free, all others being
     /// taken. The last to be applied: the launcher could not report any more.
     pub free_descriptors: Option<u32>,
+}
+
+/// What hands out events.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventQueue {
+    /// epoll(7).
+    Epoll,
+    /// io_uring(7).
+    IoUring,
+}
+
+/// The pid namespace of a process that is not in it itself.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildrenNamespace {
+    /// A new one, the first process of which is made next.
+    New,
+    /// One that has its first process, for as long as the launcher lives.
+    WithFirst,
 }
 
 /// Session leadership and controlling terminal.

@@ -445,6 +445,7 @@ mod linux {
     const OPERATIONS: &[(i32, &str)] = &[
         (libc::PR_CAP_AMBIENT, "PR_CAP_AMBIENT"),
         (libc::PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"),
+        (libc::PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"),
         (libc::PR_GET_NO_NEW_PRIVS, "PR_GET_NO_NEW_PRIVS"),
     ];
 

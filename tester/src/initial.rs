@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use std::thread;
 
 use crate::config::{
-    Blocked, Disposition, ExecPid, Ids, InitialState, OpenDescriptor, Session, UserNamespace,
+    Blocked, ChildrenNamespace, Disposition, ExecPid, Ids, InitialState, OpenDescriptor, Session,
+    UserNamespace,
 };
 use crate::control::{self, Message};
 use crate::sys::{self, Resource};
@@ -34,6 +35,7 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         guard_takers,
         joined_threads,
         descriptors,
+        event_queue,
         closed,
         exec_pid,
         limit_descriptors,
@@ -42,6 +44,7 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         processor,
         umask,
         user_database,
+        null_device,
         secure_bits,
         ids,
         capabilities,
@@ -50,6 +53,9 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         dispositions,
         interval_timer,
         blocked,
+        children_namespace,
+        parent_death_signal_at_fork,
+        refused_calls,
         free_descriptors: _,
     } = state;
 
@@ -85,6 +91,10 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
     for descriptor in descriptors {
         step("descriptor", open(descriptor))?;
     }
+    if let Some(queue) = *event_queue {
+        let opened = sys::open_event_queue(queue).map(IntoRawFd::into_raw_fd);
+        step("event queue", opened.map(drop))?;
+    }
     for (number, _) in (0..).zip(closed).filter(|&(_, &closed)| closed) {
         sys::close(number);
     }
@@ -113,6 +123,9 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
     if let Some(folder) = user_database {
         step("user database", cover_user_database(&folder.to_path()))?;
     }
+    if let Some(file) = null_device {
+        step("null device", cover_null_device(&file.to_path()))?;
+    }
     if let Some(bits) = *secure_bits {
         step("secure bits", sys::set_secure_bits(bits))?;
     }
@@ -137,6 +150,16 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         Blocked::Inherited => {}
         Blocked::All => step("signal mask", sys::block_signals(None))?,
         Blocked::These(signals) => step("signal mask", sys::block_signals(Some(signals)))?,
+    }
+    if let Some(namespace) = *children_namespace {
+        step("pid namespace", leave_pid_namespace(namespace))?;
+    }
+    if let Some(signal) = *parent_death_signal_at_fork {
+        let registered = sys::ask_for_parent_death_signal_at_fork(signal);
+        step("parent-death signal", registered)?;
+    }
+    if !refused_calls.is_empty() {
+        step("sandbox", sys::refuse_calls(refused_calls))?;
     }
     Ok(())
 }
@@ -194,6 +217,26 @@ extern "C" fn tell_of_exit() {
 fn cover_user_database(folder: &Path) -> io::Result<()> {
     sys::leave_mount_namespace()?;
     sys::cover(folder, Path::new("/etc"))
+}
+
+fn cover_null_device(file: &Path) -> io::Result<()> {
+    sys::leave_mount_namespace()?;
+    sys::cover(file, Path::new("/dev/null"))
+}
+
+fn leave_pid_namespace(namespace: ChildrenNamespace) -> io::Result<()> {
+    sys::leave_pid_namespace_for_children()?;
+    if namespace == ChildrenNamespace::WithFirst {
+        let (ours, theirs) = sys::socket_pair()?;
+        if sys::fork()?.is_none() {
+            drop(ours);
+            // The launcher's end, and that of all who have a copy.
+            let _ = sys::receive(theirs.as_fd(), &mut [0; 1]);
+            sys::exit_at_once(0);
+        }
+        let _ = ours.into_raw_fd();
+    }
+    Ok(())
 }
 
 /// The maps are written by a process that is not in the namespace: one in it

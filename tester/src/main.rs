@@ -18,6 +18,12 @@ fn main() -> ExitCode {
         Some(argument) if argument == tester::subject::TELL_SUPERVISED => {
             tester::subject::tell_supervised()
         }
+        Some(argument) if argument == tester::subject::START_AS_FIRST_PROCESS => {
+            tester::subject::start_as_first_process(arguments().next())
+        }
+        Some(argument) if argument == tester::subject::START_WITH_FULL_OUTPUT => {
+            tester::subject::start_with_full_output()
+        }
         // For ci/test.sh: whether descriptors are listed, as on old kernels.
         Some(argument) if argument == "lists-descriptors" => {
             ExitCode::from(u8::from(!cfg!(daemonize2_without_close_range)))

@@ -54,6 +54,13 @@ pub const EXIT_NO_HARNESS: u8 = 4;
 /// The argument that asks for [`find_reaper`].
 pub const FIND_REAPER: &str = "find-reaper";
 
+/// The argument that asks for [`start_as_first_process`]; the name of an entry comes
+/// next.
+pub const START_AS_FIRST_PROCESS: &str = "start-as-first-process";
+
+/// The argument that asks for [`start_with_full_output`].
+pub const START_WITH_FULL_OUTPUT: &str = "start-with-full-output";
+
 /// The argument that asks for [`tell_supervised`].
 pub const TELL_SUPERVISED: &str = "supervised";
 
@@ -796,6 +803,12 @@ impl Product {
                 let made = initial::park_a_thread(|| sys::keep_capabilities(true));
                 expect(made, "make a thread");
             }
+            Step::ArmParentDeathSignal(signal) => {
+                expect(
+                    sys::ask_for_parent_death_signal(*signal),
+                    "PR_SET_PDEATHSIG",
+                );
+            }
             Step::SendToSockets(bytes) => {
                 for descriptor in own_report().descriptors.unwrap_or_default() {
                     if descriptor.file_type == FileType::Socket {
@@ -930,6 +943,54 @@ pub fn find_reaper() -> ExitCode {
         Err(error) => {
             eprintln!("tester: cannot make an orphan: {error}");
             ExitCode::from(EXIT_BAD_STATE)
+        }
+    }
+}
+
+/// Starts a daemon as the first process of a pid namespace, which says what it gets to
+/// see. A daemon says that it is there once the launcher has had the time to exit.
+pub fn start_as_first_process(entry: Option<String>) -> ExitCode {
+    let forked = sys::leave_pid_namespace_for_children().and_then(|()| sys::fork());
+    match expect(forked, "make a pid namespace") {
+        Some(first) => {
+            expect(sys::wait_for_child(first), "wait");
+            ExitCode::SUCCESS
+        }
+        None => {
+            let daemonize = Daemonize::new().stdout(Stdio::keep());
+            let failed = match entry.as_deref() {
+                Some("execute") => match daemonize.execute_checked() {
+                    Outcome::Parent(Ok(parent)) => {
+                        println!("launcher: daemon {}", parent.daemon_pid);
+                        expect(sys::wait_for_child(parent.daemon_pid), "wait");
+                        None
+                    }
+                    Outcome::Child(Ok(_)) => None,
+                    Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => Some(error),
+                },
+                Some("foreground") => daemonize.foreground(true).start_checked().err(),
+                _ => daemonize.start_checked().err(),
+            };
+            match failed {
+                Some(error) => println!("{:?}: {error}", error.kind()),
+                None => println!("pid {}", std::process::id()),
+            }
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Starts a daemon that has to be ready within half a second, while the standard output
+/// is a full pipe, for which there is more to be written. The error is on standard error.
+pub fn start_with_full_output() -> ExitCode {
+    expect(sys::fill_output(), "fill the output");
+    print!("the rest");
+    let daemonize = Daemonize::new().startup_timeout(Duration::from_millis(500));
+    match daemonize.start_checked() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(EXIT_START_FAILED)
         }
     }
 }

@@ -204,3 +204,20 @@ pub fn truncate(descriptor: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     check(unsafe { libc::ftruncate(descriptor.as_raw_fd(), 0) }).map(drop)
 }
+
+/// Writes to standard output, which is a pipe, until write(2) would have to wait.
+///
+/// # Errors
+///
+/// Those of fcntl(2) and write(2).
+pub fn fill_output() -> io::Result<()> {
+    // SAFETY: F_GETFL takes nothing more.
+    let flags = check(unsafe { libc::fcntl(1, libc::F_GETFL) })?;
+    // SAFETY: F_SETFL takes an int.
+    check(unsafe { libc::fcntl(1, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    let bytes = [b'.'; 4096];
+    // SAFETY: `bytes` is valid for reads of its length.
+    while unsafe { libc::write(1, bytes.as_ptr().cast(), bytes.len()) } > 0 {}
+    // SAFETY: as above.
+    check(unsafe { libc::fcntl(1, libc::F_SETFL, flags) }).map(drop)
+}

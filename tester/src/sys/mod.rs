@@ -12,6 +12,7 @@ mod mount;
 #[cfg(target_os = "linux")]
 mod proc;
 mod process;
+mod sandbox;
 mod signal;
 mod socket;
 #[cfg(target_os = "linux")]
@@ -30,6 +31,7 @@ pub use mount::*;
 #[cfg(target_os = "linux")]
 pub use proc::*;
 pub use process::*;
+pub use sandbox::*;
 pub use signal::*;
 pub use socket::*;
 #[cfg(target_os = "linux")]

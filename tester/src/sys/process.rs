@@ -5,6 +5,7 @@ use std::io;
 #[cfg(target_os = "linux")]
 use std::os::fd::{AsFd, RawFd};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
 #[cfg(target_os = "linux")]
@@ -360,6 +361,59 @@ pub fn become_subreaper() -> io::Result<()> {
     {
         // SAFETY: the option takes an integer.
         check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// PR_SET_PDEATHSIG of the calling thread.
+///
+/// # Errors
+///
+/// Those of prctl(2); `Unsupported` elsewhere than on Linux.
+pub fn ask_for_parent_death_signal(signal: i32) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: the option takes an integer.
+        check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }).map(drop)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = signal;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// The same in each child of fork(2), by pthread_atfork(3).
+///
+/// # Errors
+///
+/// Those of the call.
+pub fn ask_for_parent_death_signal_at_fork(signal: i32) -> io::Result<()> {
+    static SIGNAL: AtomicI32 = AtomicI32::new(0);
+
+    extern "C" fn ask() {
+        let _ = ask_for_parent_death_signal(SIGNAL.load(Ordering::Relaxed));
+    }
+
+    SIGNAL.store(signal, Ordering::Relaxed);
+    // SAFETY: the handler makes one system call.
+    match unsafe { libc::pthread_atfork(None, None, Some(ask)) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// unshare(2) with `CLONE_NEWPID`.
+///
+/// # Errors
+///
+/// Those of the call; `Unsupported` elsewhere than on Linux.
+pub fn leave_pid_namespace_for_children() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: no requirement.
+        check(unsafe { libc::unshare(libc::CLONE_NEWPID) }).map(drop)
     }
     #[cfg(not(target_os = "linux"))]
     Err(io::ErrorKind::Unsupported.into())
