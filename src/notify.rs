@@ -26,6 +26,41 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// (set-user-id and its like), where the environment is the caller's. The pid
 /// of the parent is never guessed from.
 ///
+/// # The type of the service is not known
+///
+/// systemd sets `NOTIFY_SOCKET` for other types of services, too, if the unit has
+/// `NotifyAccess=` or `WatchdogSec=`, and nothing in the environment tells the
+/// types apart. With `Type=forking` and one of these, this returns true, the
+/// program stays in the foreground, and systemd waits until it gives up. Let the
+/// command line of the unit decide there:
+///
+/// ```no_run
+/// # fn main() -> Result<(), daemonize2::Error> {
+/// let option = std::env::args().nth(1);
+/// let foreground = match option.as_deref() {
+///     Some("--foreground") => true,
+///     Some("--background") => false, // ExecStart= of a unit with Type=forking
+///     _ => daemonize2::supervised(),
+/// };
+/// daemonize2::Daemonize::new()
+///     .foreground(foreground)
+///     .start_checked()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Where the program has no such option, `UnsetEnvironment=NOTIFY_SOCKET` in the unit
+/// makes this false; the daemon then cannot notify a watchdog either.
+///
+/// # Notifications
+///
+/// systemd is notified under the same condition: a launcher that runs inside of
+/// another service, for which `SYSTEMD_EXEC_PID` names another process, does not
+/// tell the manager of that service that it is ready, or which its main process is.
+/// A shell script that is the `ExecStart=` of its own service, and does not `exec` the
+/// launcher, passes the right on by `env -u SYSTEMD_EXEC_PID`; the unit then needs
+/// `NotifyAccess=all`.
+///
 /// ```no_run
 /// # fn main() -> Result<(), daemonize2::Error> {
 /// // One binary, from a shell and under systemd.
@@ -38,14 +73,16 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[must_use]
 pub fn supervised() -> bool {
     notify_socket().is_some()
-        && env::var_os(EXEC_PID).is_none_or(|pid| pid == *Pid::current().number().to_string())
 }
 
+/// The address of the service manager, if it was meant for this process.
 fn notify_socket() -> Option<OsString> {
     if sys::has_raised_privileges() {
         return None;
     }
-    env::var_os(SOCKET).filter(|address| !address.is_empty())
+    let is_meant =
+        env::var_os(EXEC_PID).is_none_or(|pid| pid == *Pid::current().number().to_string());
+    env::var_os(SOCKET).filter(|address| is_meant && !address.is_empty())
 }
 
 /// The service manager's socket, opened while its path can still be resolved.
@@ -70,7 +107,7 @@ fn report_failure(address: &OsString, error: &io::Error) {
 }
 
 impl NotifySocket {
-    /// `None` where nobody waits, or the socket cannot be had.
+    /// `None` where nobody waits for this process, or the socket cannot be had.
     pub(crate) fn open() -> Option<Self> {
         let address = notify_socket()?;
         match connected_to(&address) {

@@ -369,10 +369,11 @@ impl Scenario {
         error
     }
 
-    /// Whether a service manager is said to wait for somebody.
+    /// Whether a service manager is said to wait for the launcher.
     pub fn is_notified(&self) -> bool {
         let mut names = self.environment.iter().map(|(name, _)| name);
-        names.any(|name| name == "NOTIFY_SOCKET")
+        let is_meant = self.config.initial.exec_pid != Some(ExecPid::Parents);
+        is_meant && names.any(|name| name == "NOTIFY_SOCKET")
     }
 
     /// Whether the daemon is to be the process that is started.
@@ -380,9 +381,7 @@ impl Scenario {
         match self.config.options.foreground {
             None | Some(Foreground::No) => false,
             Some(Foreground::Yes) => true,
-            Some(Foreground::IfSupervised) => {
-                self.is_notified() && self.config.initial.exec_pid != Some(ExecPid::Parents)
-            }
+            Some(Foreground::IfSupervised) => self.is_notified(),
         }
     }
 
