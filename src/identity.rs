@@ -125,14 +125,20 @@ impl User {
         Ok(uid)
     }
 
-    fn resolve(&self) -> Result<ResolvedUser, Error> {
+    /// A number needs no database, unless its entry is wanted.
+    fn resolve(&self, wants_entry: bool) -> Result<ResolvedUser, Error> {
         match &self.0 {
             NameOrId::Id(uid) => {
                 self.unless_unchanged(*uid, ErrorKind::SetUser)?;
+                let entry = match wants_entry {
+                    true => {
+                        sys::user_by_id(Uid(*uid)).map_err(|errno| self.look_up_failed(errno))?
+                    }
+                    false => None,
+                };
                 Ok(ResolvedUser {
                     uid: Uid(*uid),
-                    entry: sys::user_by_id(Uid(*uid))
-                        .map_err(|errno| self.look_up_failed(errno))?,
+                    entry,
                 })
             }
             NameOrId::Name(name) => {
@@ -216,7 +222,9 @@ impl Identity {
         group: Option<&Group>,
         supplementary: &SupplementaryGroups,
     ) -> Result<Option<Self>, Error> {
-        let resolved_user = user.map(User::resolve).transpose()?;
+        // Its primary group, or its name, by which its groups are listed.
+        let wants_entry = group.is_none() || *supplementary == SupplementaryGroups::FromDatabase;
+        let resolved_user = user.map(|user| user.resolve(wants_entry)).transpose()?;
         let resolved_group = group
             .map(|group| group.resolve(ErrorKind::SetGroup))
             .transpose()?;
@@ -428,7 +436,7 @@ fn refuse_more_than_allowed(
 pub(crate) fn set_no_new_privileges(others: &OtherThreads) -> Result<(), Failure> {
     if others.run() {
         let failure = Failure::from(ErrorKind::SetNoNewPrivileges(errno::EPERM));
-        return Err(failure.because("another thread would be without"));
+        return Err(failure.because("other threads exist, and would not get no_new_privs"));
     }
     match sys::set_no_new_privileges() {
         Ok(true) => Ok(()),

@@ -157,12 +157,11 @@ pub(crate) fn most_supplementary_groups() -> usize {
 const USERS: &str = "/etc/passwd";
 const GROUPS: &str = "/etc/group";
 
-/// Whether a database can be read, if it is there. The C library may not tell:
-/// where it asks several services (nsswitch.conf(5)), it takes the last one's
-/// 'not found' for the answer, whatever has kept the first one from reading;
-/// and glibc's getgrouplist(3) leaves out what it cannot read. Nor does it tell
-/// what has passed by the time that this is called: so nothing that may be less
-/// than there is counts until it was said twice.
+/// Whether a database can be read, if it is there. glibc does not tell where
+/// nsswitch.conf(5) names several services, as Debian 12 (`files systemd`) and Fedora
+/// (`files sss systemd`) have it: whatever has kept the first one from reading,
+/// such as a lack of descriptors, the 'not found' of the last one is the answer. And
+/// its getgrouplist(3) leaves out what it cannot read.
 fn probe(database: &str) -> Result<(), Errno> {
     let read = File::open(database).and_then(|mut file| file.read(&mut [0]));
     match read {
@@ -255,8 +254,7 @@ fn user_entry(entry: &libc::passwd) -> UserEntry {
 }
 
 /// Makes a reentrant look-up with a buffer that grows until the entry fits.
-/// That there is none is believed only when it was said twice, and the database
-/// can be read: see [`probe`].
+/// That there is none is believed only if the database can be read: see [`probe`].
 fn look_up<Entry, Found>(
     database: &str,
     mut call: impl FnMut(*mut Entry, &mut [u8], *mut *mut Entry) -> libc::c_int,
@@ -264,7 +262,6 @@ fn look_up<Entry, Found>(
 ) -> Result<Option<Found>, Errno> {
     const LARGEST: usize = 64 << 20;
     let mut buffer = vec![0; 4096];
-    let mut was_missing = false;
     loop {
         let mut entry = MaybeUninit::<Entry>::uninit();
         let mut found = ptr::null_mut();
@@ -273,8 +270,7 @@ fn look_up<Entry, Found>(
             // entry, whose strings are in `buffer`, which is still there.
             0 if !found.is_null() => return Ok(unsafe { found.as_ref() }.map(take)),
             // ESRCH is what some systems say for "no such entry".
-            0 | libc::ESRCH if was_missing => return probe(database).map(|()| None),
-            0 | libc::ESRCH => was_missing = true,
+            0 | libc::ESRCH => return probe(database).map(|()| None),
             libc::EINTR => {}
             libc::ERANGE if buffer.len() < LARGEST => buffer.resize(buffer.len() * 4, 0),
             errno => return Err(errno),
@@ -282,24 +278,8 @@ fn look_up<Entry, Found>(
     }
 }
 
-/// getgrouplist(3): `primary` and the groups that name the user as a member,
-/// as two answers in a row have them: see [`probe`].
+/// getgrouplist(3): `primary` and the groups that name the user as a member.
 pub(crate) fn groups_of(user: &CStr, primary: Gid) -> Result<Vec<Gid>, Errno> {
-    /// Nobody edits a database as often as that.
-    const TRIES: usize = 8;
-
-    let mut before = listed_groups(user, primary)?;
-    for _ in 0..TRIES {
-        let now = listed_groups(user, primary)?;
-        if now == before {
-            return Ok(now);
-        }
-        before = now;
-    }
-    Err(libc::EAGAIN)
-}
-
-fn listed_groups(user: &CStr, primary: Gid) -> Result<Vec<Gid>, Errno> {
     #[cfg(target_vendor = "apple")]
     type ListedGroup = libc::c_int;
     #[cfg(not(target_vendor = "apple"))]
