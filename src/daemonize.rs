@@ -166,7 +166,7 @@ pub(crate) struct Options {
     pub(crate) chown_pid_file_group: Option<Group>,
     pub(crate) user: Option<User>,
     pub(crate) group: Option<Group>,
-    pub(crate) umask: Mask,
+    pub(crate) umask: Option<Mask>,
     pub(crate) root: Option<PathBuf>,
     pub(crate) streams: Streams,
     pub(crate) supplementary_groups: SupplementaryGroups,
@@ -245,7 +245,7 @@ impl Daemonize<()> {
                 chown_pid_file_group: None,
                 user: None,
                 group: None,
-                umask: Mask(0o027),
+                umask: None,
                 root: None,
                 streams: [None, None, None],
                 supplementary_groups: SupplementaryGroups::FromDatabase,
@@ -517,9 +517,10 @@ impl<T, Stage> Daemonize<T, Stage> {
         self
     }
 
-    /// Sets the file mode creation mask. Default: `0o027`.
+    /// Sets the file mode creation mask. Default: `0o027`; in the
+    /// [foreground](Self::foreground), the one that the process has.
     pub fn umask<M: Into<Mask>>(mut self, mask: M) -> Self {
-        self.options.umask = mask.into();
+        self.options.umask = Some(mask.into());
         self
     }
 

@@ -101,6 +101,18 @@ error_kinds! {
     42 SetNoNewPrivileges(Errno) "cannot set no_new_privs";
     /// This platform has nothing like the option.
     43 Unsupported "not supported on this platform:";
+    /// The launcher and the daemon would share an event queue, epoll's or io_uring's,
+    /// and take each other's events: see
+    /// [`execute_checked`](crate::Daemonize::execute_checked).
+    50 SharedEventQueue "cannot fork safely: the daemon would share an event queue with the launcher";
+    /// Nothing can tell whether there is such a queue: /proc is needed for that.
+    51 EventQueuesUnknown(Errno) "cannot fork safely: the event queues of the process are unknown";
+    /// The launcher is the first process of its pid namespace, as the main process of
+    /// a container is. Its exit would end the daemon.
+    52 FirstProcess "cannot start a daemon from pid 1";
+    /// The children of the launcher are in another pid namespace than the launcher
+    /// itself: see unshare(2) and setns(2).
+    53 PidNamespace "cannot start a daemon in another pid namespace";
     /// A closure of a start has called an entry point, or a daemon that has not
     /// reported yet that it is ready has called
     /// [`start`](crate::Daemonize::start), with which it would end.

@@ -89,6 +89,8 @@ impl Pending {
     pub(crate) fn commit(&mut self) -> Result<(), Failure> {
         match &self.listener {
             Listener::Launcher(launcher) => {
+                // The intermediate is about to end.
+                sys::disarm_parent_death_signal();
                 launcher.tell(&Message::Ready)?;
                 if !launcher.await_acknowledgement() {
                     // The intermediate may have an order to write the pid, or be about
@@ -184,6 +186,11 @@ impl Readiness {
     pub(crate) fn taking(pending: &mut Option<Pending>) -> Self {
         panics::remember();
         let pending = pending.take();
+        // The closures may have asked for it, and `ready` may be called in another
+        // thread.
+        if matches!(&pending, Some(pending) if matches!(pending.listener, Listener::Launcher(_))) {
+            sys::disarm_parent_death_signal();
+        }
         #[cfg(panic = "abort")]
         if let Some(pending) = &pending {
             pending.expect_panic(Failure::from(ErrorKind::NotReady).because("panic: "));

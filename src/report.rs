@@ -134,6 +134,12 @@ impl From<ErrorKind> for Message {
     }
 }
 
+impl From<Failure> for Message {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
 /// The longest text that travels, in bytes.
 pub(crate) const LONGEST_TEXT: usize = 2048;
 const HEADER: usize = 16;

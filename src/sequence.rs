@@ -27,7 +27,7 @@
 //! report, until the second fork has succeeded.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -92,28 +92,34 @@ enum Side<T, S> {
 fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFailure) -> Side<T, S> {
     Process::count_forks();
     let nested = nesting::check(daemonize.options.foreground, on_failure);
-    let prepared = nested.and_then(|()| Plan::resolve(&daemonize.options));
-    let prepared = prepared.and_then(|plan| {
-        // After the look-ups, which may load code that makes threads.
-        let single_threaded = count(threads)?;
-        Ok((plan, single_threaded))
+    let plan = nested.and_then(|()| Plan::resolve(&daemonize.options));
+    // Nothing forks there, so that it does not matter what fork(2) would do.
+    if daemonize.options.foreground {
+        return Side::Daemon(plan.and_then(|plan| be_foreground(daemonize, plan)));
+    }
+    let prepared = plan.and_then(|plan| {
+        if on_failure == OnFailure::End && Pid::current().is_first() {
+            return Err(Error::from(ErrorKind::FirstProcess).because(STAY_IN_FOREGROUND));
+        }
+        // After the look-ups, which may load code that makes threads or queues.
+        Ok((plan, check_fork(threads, on_failure)?))
     });
     let (mut plan, single_threaded) = match prepared {
         Ok(prepared) => prepared,
-        Err(error) if daemonize.options.foreground => return Side::Daemon(Err(error)),
         Err(error) => return Side::Launcher(Err(error), daemonize),
     };
-    if daemonize.options.foreground {
-        return Side::Daemon(be_foreground(daemonize, plan));
-    }
 
     // One start at a time: a daemon forked meanwhile would have copies of this
     // one's channels, and keep them open.
     let turn = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
     left::reap();
+    let deadline =
+        (daemonize.options.startup_timeout).and_then(|timeout| Instant::now().checked_add(timeout));
     // Another thread may hold the lock of a stream for as long as it likes.
     if !sys::other_threads_run() {
-        sys::flush_streams();
+        if let Err(error) = flush_streams(deadline) {
+            return Side::Launcher(Err(error), daemonize);
+        }
     }
     let (launcher, intermediate, daemon) = match channels() {
         Ok(ends) => ends,
@@ -124,8 +130,6 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
     if let Some(kept) = &mut plan.kept_descriptors {
         kept.spare([intermediate.descriptor(), daemon.descriptor()]);
     }
-    let deadline =
-        (daemonize.options.startup_timeout).and_then(|timeout| Instant::now().checked_add(timeout));
     let panic_target = panics::freeze();
     let mut own_fds = own_fds::lock_for_fork();
     // No handler of the launcher's is to run in a child by surprise.
@@ -164,12 +168,16 @@ static STARTING: Mutex<()> = Mutex::new(());
 
 // --- The launcher ---------------------------------------------------------
 
+/// What daemon(7) leaves open: no access for others, and none to write for the group.
+const DEFAULT_UMASK: u32 = 0o027;
+
 /// All that the children need, looked up and in the form in which system
 /// calls take it: between fork(2) and the first closure nothing allocates.
 struct Plan {
     kept_descriptors: Option<KeptDescriptors>,
     resets_signals: bool,
-    umask: u32,
+    /// `None` leaves it as it is.
+    umask: Option<u32>,
     working_directory: Option<CString>,
     pid_file: Option<PidFilePlan>,
     root: Option<CString>,
@@ -226,7 +234,11 @@ impl Plan {
         Ok(Self {
             kept_descriptors,
             resets_signals: options.reset_signals,
-            umask: options.umask.0,
+            umask: match &options.umask {
+                Some(mask) => Some(mask.0),
+                None if options.foreground => None,
+                None => Some(DEFAULT_UMASK),
+            },
             working_directory,
             pid_file,
             root,
@@ -288,21 +300,60 @@ fn refuse_nul_in_names(options: &Options) -> Result<(), Error> {
     }
 }
 
-fn count(threads: Threads) -> Result<SingleThreaded, Error> {
+const STAY_IN_FOREGROUND: &str = "its exit would end the daemon; use foreground instead";
+
+/// Makes sure, unless it was promised, that fork(2) is safe for both sides, as far as
+/// they go on.
+fn check_fork(threads: Threads, on_failure: OnFailure) -> Result<SingleThreaded, Error> {
     match threads {
         Threads::Promised(promise) => Ok(promise),
-        Threads::ToBeCounted => SingleThreaded::verify().map_err(|refusal| match refusal {
-            NotSingleThreaded::OthersRun => {
-                let names = sys::thread_names();
-                Error::from(ErrorKind::MultiThreaded)
-                    .because(reasons::threads_run(names.as_deref()))
+        Threads::ToBeCounted => {
+            let single_threaded = count()?;
+            if on_failure == OnFailure::Return {
+                refuse_shared_event_queues()?;
             }
-            NotSingleThreaded::Unknown => {
-                Error::from(ErrorKind::ThreadCountUnknown).because(sys::WHY_THREADS_ARE_UNKNOWN)
-            }
-        }),
+            Ok(single_threaded)
+        }
     }
 }
+
+fn count() -> Result<SingleThreaded, Error> {
+    SingleThreaded::verify().map_err(|refusal| match refusal {
+        NotSingleThreaded::OthersRun => {
+            let names = sys::thread_names();
+            Error::from(ErrorKind::MultiThreaded).because(reasons::threads_run(names.as_deref()))
+        }
+        NotSingleThreaded::Unknown => {
+            Error::from(ErrorKind::ThreadCountUnknown).because(sys::WHY_THREADS_ARE_UNKNOWN)
+        }
+    })
+}
+
+/// Where one side ends, the other has such a queue for itself.
+fn refuse_shared_event_queues() -> Result<(), Error> {
+    match sys::find_shared_event_queue() {
+        Ok(None) => Ok(()),
+        Ok(Some(queue)) => Err(Error::from(ErrorKind::SharedEventQueue).because(format!(
+            "{} (descriptor {}); start the daemon before the async runtime or event loop is made, \
+             or use start_checked",
+            queue.name, queue.descriptor
+        ))),
+        Err(errno) => Err(ErrorKind::EventQueuesUnknown(errno).into()),
+    }
+}
+
+/// Standard output may be a pipe that is full. What is buffered for it fits into a pipe
+/// that is not.
+fn flush_streams(deadline: Option<Instant>) -> Result<(), Error> {
+    if deadline.is_some_and(|deadline| !sys::await_writable(STANDARD_OUTPUT, deadline)) {
+        let text = "standard output cannot be flushed: nobody reads it";
+        return Err(Error::from(ErrorKind::StartupTimeout).because(text));
+    }
+    sys::flush_streams();
+    Ok(())
+}
+
+const STANDARD_OUTPUT: RawFd = 1;
 
 /// What the launcher cleans up with.
 struct Started {
@@ -754,6 +805,11 @@ fn be_intermediate(
     deadline: Option<Instant>,
     single_threaded: &SingleThreaded,
 ) -> Inherited {
+    // A handler of pthread_atfork(3) may have armed it.
+    sys::disarm_parent_death_signal();
+    if sys::is_parent_elsewhere() {
+        fail(&launcher, in_other_pid_namespace());
+    }
     // Away from the terminal. The daemon will be in this session, but not its
     // leader, so that it cannot acquire another terminal.
     if let Err(errno) = sys::create_session() {
@@ -810,6 +866,20 @@ fn fail(launcher: &IntermediateEnd, message: impl Into<Message>) -> ! {
     sys::exit_now(1)
 }
 
+/// The caller has made its children members of another pid namespace, by unshare(2) or
+/// setns(2). In a new one the intermediate is the first process, and its end the
+/// daemon's; in any other, the launcher cannot tell the pid of the daemon.
+fn in_other_pid_namespace() -> Failure {
+    let text = if Pid::current().is_first() {
+        "the intermediate process is its first, and its exit would end the daemon; \
+         fork after unshare(2), as unshare --fork does, or use foreground"
+    } else {
+        "the launcher has no pid for a process there; fork after setns(2), as nsenter --fork \
+         does, or use foreground"
+    };
+    Failure::from(ErrorKind::PidNamespace).because(text)
+}
+
 fn reset_signals(plan: &Plan) -> Result<(), Failure> {
     if plan.resets_signals {
         inherited::reset_signals()
@@ -832,7 +902,9 @@ fn take_steps_before_pid_file(plan: &mut Plan) -> Result<(), Failure> {
         plan.progress.reach(Step::CloseDescriptors);
         kept.close_others()?;
     }
-    sys::set_umask(plan.umask);
+    if let Some(mask) = plan.umask {
+        sys::set_umask(mask);
+    }
     plan.progress.reach(Step::ChangeDirectory);
     match &plan.working_directory {
         Some(directory) => sys::change_directory(directory).map_err(|errno| {

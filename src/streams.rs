@@ -20,6 +20,9 @@ enum Source {
 
 impl Stdio {
     /// `/dev/null`: reads find the end of file, writes are discarded.
+    ///
+    /// The start fails with [`ErrorKind::OpenDevnull`](crate::ErrorKind::OpenDevnull)
+    /// where that is not the null device, but for example a regular file.
     #[must_use]
     pub fn devnull() -> Self {
         Self(Source::Devnull)
@@ -133,7 +136,15 @@ fn out_of_the_way(source: OwnedFd) -> Result<OwnedFd, sys::Errno> {
     sys::duplicate_above_streams(source.into_raw_fd())
 }
 
+/// Like daemon(3), refuses another file of that name: in a broken image or root
+/// directory it may be a regular one, which the output of the daemon would fill.
 fn open_null_device() -> Result<OwnedFd, Failure> {
-    sys::open_at(Directory::Working, c"/dev/null", Open::Plain)
-        .map_err(|errno| Failure::new(ErrorKind::OpenDevnull(errno), About::NullDevice))
+    let failed = |errno| Failure::new(ErrorKind::OpenDevnull(errno), About::NullDevice);
+    let opened = sys::open_at(Directory::Working, c"/dev/null", Open::Plain).map_err(failed)?;
+    let attributes = sys::attributes(opened.as_fd()).map_err(failed)?;
+    if sys::is_null_device(&attributes) {
+        Ok(opened)
+    } else {
+        Err(failed(sys::errno::ENODEV).because("it is not the null device"))
+    }
 }

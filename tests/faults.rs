@@ -93,7 +93,6 @@ fn main() -> ExitCode {
         case!(a_fault_in_a_clean_exit_does_not_matter, needs Faults),
         case!(a_fault_in_the_foreground_is_returned_or_does_not_matter, needs Faults),
         case!(a_database_that_cannot_be_read_is_told, needs Root, TestUser, Tracing, Faults),
-        case!(a_fault_in_a_look_up_is_told_or_does_not_matter, needs Root, TestUser, Tracing, Faults),
         case!(every_kind_of_error_is_provoked),
     ])
 }
@@ -519,6 +518,7 @@ fn all_rows() -> Vec<Row> {
             &[EPERM, EINVAL],
             Whole("streams are not flushed where other threads may hold them"),
         ),
+        launcher("getpid").never_fails(NO_ERRORS),
         launcher("socketpair")
             .up_to(2)
             .errnos(&SOCKETS, Fails("Channel")),
@@ -585,9 +585,10 @@ fn all_rows() -> Vec<Row> {
             .lie(Whole(OPTIONAL)),
         launcher("_exit").never_fails(NO_ERRORS),
         // --- The intermediate ---
-        intermediate("setsid")
-            .errnos(&[EPERM], Fails("DetachSession"))
-            .lie(FailsAs("DetachSession(5)")),
+        intermediate("prctl(PR_SET_PDEATHSIG)").never_fails(NO_ERRORS),
+        // Which is what a process gets to see whose parent is elsewhere.
+        intermediate("getppid").lie(FailsAs("PidNamespace")),
+        intermediate("setsid").errnos(&[EPERM], Fails("DetachSession")),
         intermediate("socketpair").errnos(&SOCKETS, Fails("Channel")),
         intermediate("sigaction(as it is)")
             .alike()
@@ -728,6 +729,7 @@ fn all_rows() -> Vec<Row> {
             .errnos(&OPENING, Fails("OpenDevnull"))
             .errnos(&[ENOENT], Fails("OpenDevnull"))
             .retried(),
+        daemon("fstat(/dev/null)").errnos(&EXAMINING, Fails("OpenDevnull")),
         daemon("fcntl(stderr, F_GETFD)").never_fails("it was open just now"),
         daemon("dup2(/dev/null, 0)")
             .errnos(&[EMFILE, EPERM], Fails("RedirectStreams"))
@@ -737,7 +739,6 @@ fn all_rows() -> Vec<Row> {
             .retried(),
         daemon("dup2(log, 1)")
             .errnos(&[EMFILE, EPERM], Fails("RedirectStreams"))
-            .lie(FailsAs("RedirectStreams(5)"))
             .errnos(&[libc::EBUSY], Whole("it is made again"))
             .retried(),
         daemon("close(/dev/null)")
@@ -837,31 +838,19 @@ fn all_rows() -> Vec<Row> {
             .of_root()
             .errnos(&[EPERM, EAGAIN], Fails("SetUser"))
             .lie(FailsAs("PrivilegesRetained")),
-        daemon("prctl(PR_CAP_AMBIENT)")
-            .of_root()
-            .errnos(&[EPERM], FailsAs("PrivilegesRetained"))
-            .errnos(&[EINVAL], Whole("a kernel without an ambient set"))
-            .lie(Whole("the change of user has emptied it before")),
-        daemon("capset")
-            .of_root()
-            .errnos(&[EPERM, EINVAL], FailsAs("PrivilegesRetained"))
-            .lie(Whole("the change of user has emptied them before")),
+        // The change of user has emptied the sets, so that nothing else is called:
+        // tests/surroundings.rs.
         daemon("capget")
             .of_root()
-            .nth(0)
             .errnos(&[EPERM, EINVAL], FailsAs("PrivilegesRetained"))
-            .lie(Whole("the change of user has emptied them before")),
-        daemon("capget")
-            .of_root()
-            .from(1)
-            .errnos(&[EPERM, EINVAL], FailsAs("PrivilegesRetained"))
-            .lie(FailsAs("PrivilegesRetained")),
+            .lie(Whole("what seems to be left is cleared")),
         daemon("prctl(PR_SET_NO_NEW_PRIVS)")
             .errnos(&[EINVAL, EPERM], Fails("SetNoNewPrivileges"))
             .lie(FailsAs("PrivilegesRetained")),
         daemon("prctl(PR_GET_NO_NEW_PRIVS)")
             .errnos(&[EINVAL, EPERM], Fails("SetNoNewPrivileges"))
             .lie(FailsAs("PrivilegesRetained")),
+        daemon("prctl(PR_SET_PDEATHSIG)").never_fails(NO_ERRORS),
         daemon("sendmsg(pair 2)")
             .errnos(&SENDING, Fails("Channel"))
             .errnos(&GONE, FailsAs("LauncherGone"))
@@ -912,6 +901,45 @@ fn all_rows() -> Vec<Row> {
     };
     rows.extend(cleaning_up().map(|row| row.made_if(BY_TIMING)));
     rows.extend(cleaning_up().map(|row| row.scene(Scene::Orphaned)));
+    // How the launcher looks for event queues if both sides are to go on.
+    rows.extend(
+        [
+            launcher("open(/proc/self/fd)")
+                .errnos(
+                    &[ENOENT, EACCES, EMFILE, ENFILE],
+                    Fails("EventQueuesUnknown"),
+                )
+                .retried(),
+            launcher("getdents(/proc/*/fd)")
+                .errnos(&[ENOENT, EIO], Fails("EventQueuesUnknown"))
+                .lie(Whole("there is none that would be seen")),
+            launcher("readlink(/proc/self/fd/*)")
+                .errnos(&[EACCES, EIO], Fails("EventQueuesUnknown"))
+                .errnos(&[ENOENT], Whole("it was closed meanwhile")),
+            launcher("close(/proc/*/fd)").errnos(&[EIO, EINTR], Whole(CLOSED)),
+            launcher("fcntl(/proc/*/fd, F_GETFD)")
+                .never_fails(NOTHING_TO_DO)
+                .made_if(OF_CLOSE),
+        ]
+        .map(|row| row.scene(Scene::Executed)),
+    );
+    for scene in [Scene::Abandoned, Scene::Alone] {
+        for call in [
+            "open(/proc/self/fd)",
+            "getdents(/proc/*/fd)",
+            "readlink(/proc/self/fd/*)",
+            "close(/proc/*/fd)",
+        ] {
+            let row = launcher(call).never_fails("it is tried where the launcher lives");
+            rows.push(row.scene(scene));
+        }
+        rows.push(
+            launcher("fcntl(/proc/*/fd, F_GETFD)")
+                .never_fails(NOTHING_TO_DO)
+                .made_if(OF_CLOSE)
+                .scene(scene),
+        );
+    }
     for call in ["close(log)", "fcntl(log, F_GETFD)"] {
         rows.push(launcher(call).never_fails(NOTHING_TO_DO).made_if(FAILED));
     }
@@ -1059,11 +1087,6 @@ fn all_rows() -> Vec<Row> {
     rows.extend(
         [
             launcher("unshare")
-                .nth(0)
-                .errnos(&[EPERM, ENOSYS], Whole("/proc counts the threads, too"))
-                .always(&[EINVAL], FailsAs("MultiThreaded")),
-            launcher("unshare")
-                .from(1)
                 .errnos(&[EPERM, ENOSYS], Whole("/proc counts the threads, too"))
                 .errnos(
                     &[EINVAL],
@@ -2239,39 +2262,6 @@ fn a_database_that_cannot_be_read_is_told() {
     }
 }
 
-/// What else the C library does to look somebody up depends on the machine. A
-/// fault in it does not matter, or is told: never is there no such user for it,
-/// nor a group less.
-fn a_fault_in_a_look_up_is_told_or_does_not_matter() {
-    let is_tried = |call: &&Numbered| {
-        call.is_look_up
-            && ["open", "read", "stat", "lseek", "socket", "connect"]
-                .iter()
-                .any(|name| call.call.starts_with(name))
-            && (is_thorough() || call.call.contains("/etc/"))
-    };
-    let calls: Vec<_> = calls_of(Scene::OfRoot).iter().filter(is_tried).collect();
-    assert!(calls.len() >= 10, "{calls:?}");
-    for call in calls {
-        let start = Start::new(Scene::OfRoot);
-        let run = start.launch(&[Fault {
-            process: call.process,
-            call: call.call.clone(),
-            occurrence: call.occurrence,
-            how: How::Errno(libc::EIO),
-            always: false,
-        }]);
-        if run.launcher().output.status.success() {
-            start.assert_whole(&run);
-        } else {
-            let kinds = ["LookUpUser", "LookUpGroup"].map(|kind| format!("{kind}({})", libc::EIO));
-            let error = run.launcher_error();
-            assert!(kinds.contains(&error.kind), "{call:?}: {error}");
-            run.assert_nothing_left();
-        }
-    }
-}
-
 // --- Kinds -------------------------------------------------------------------
 
 /// Makes [`Kind`] of the library's own list: `ErrorKind` is not exhaustive
@@ -2335,6 +2325,8 @@ fn provoked(kind: Kind) -> Provoked {
         | Kind::Initialize
         | Kind::NotReady
         | Kind::StartupTimeout
+        | Kind::EventQueuesUnknown
+        | Kind::PidNamespace
         | Kind::CloseInheritedFds
         | Kind::ResetSignals
         | Kind::SetNoNewPrivileges => ByFault,
@@ -2351,6 +2343,8 @@ fn provoked(kind: Kind) -> Provoked {
         Kind::GetPidfileFlags | Kind::SetPidfileFlags => Never,
         // It is a closure, or a daemon, that gets it: `failures` has them.
         Kind::StartWithinStart => Never,
+        // Made in tests/surroundings.rs.
+        Kind::SharedEventQueue | Kind::FirstProcess => Never,
         // On platforms that lack an option alone.
         Kind::Unsupported => Never,
     }

@@ -28,10 +28,12 @@ fn main() -> ExitCode {
         case!(no_stray_descriptor_is_left),
         case!(the_signals_are_left_alone),
         case!(umask_and_working_directory_are_as_configured),
+        case!(a_umask_that_is_not_set_is_kept),
         case!(identity_and_root_are_as_configured, needs Root),
         case!(the_pid_file_is_this_process_and_locked),
         case!(a_second_one_is_refused),
-        case!(threads_are_counted_all_the_same),
+        case!(other_threads_are_no_hindrance),
+        case!(other_threads_fail_what_they_would_miss, needs Linux),
         case!(closures_run_as_ever),
         case!(a_failure_is_returned_and_clears_the_pid_file),
         case!(a_failure_before_the_first_step_is_returned_too),
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         case!(systemd_is_told_from_a_jail_without_privileges, needs Root, Linux),
         case!(systemd_is_told_of_the_daemon_by_the_launcher, needs Linux),
         case!(systemd_is_told_when_a_deferred_daemon_is_ready, needs Linux),
+        case!(the_manager_of_another_service_is_not_told, needs Linux),
         case!(a_broken_address_does_not_fail_a_start),
         case!(a_failed_notification_is_a_line_on_standard_error),
         case!(a_notification_that_fails_late_is_a_line_on_standard_error),
@@ -174,8 +177,15 @@ fn umask_and_working_directory_are_as_configured() {
     let (_run, daemon) = serve(&scenario.working_directory(&folder).umask(0o077_u32));
     assert_eq!(daemon.umask, Some(0o077));
     assert_eq!(daemon.working_directory, Some(Place::of(&folder).unwrap()));
-    let (_run, daemon) = serve(&in_foreground());
-    assert_eq!(daemon.umask, Some(0o027));
+}
+
+fn a_umask_that_is_not_set_is_kept() {
+    for umask in [0o002, 0o077] {
+        let scenario = in_foreground().pid_file("daemon.pid");
+        let (run, daemon) = serve(&scenario.from_state(|state| state.umask = Some(umask)));
+        assert_eq!(daemon.umask, Some(umask));
+        assert_eq!(run.pid_file().unwrap().mode, 0o644 & !umask);
+    }
 }
 
 fn identity_and_root_are_as_configured() {
@@ -221,15 +231,26 @@ fn a_second_one_is_refused() {
     assert!(pid_file.locked);
 }
 
-fn threads_are_counted_all_the_same() {
-    let scenario = in_foreground().from_state(|state| state.extra_threads = 1);
-    let error = scenario
-        .clone()
-        .entry(Entry::StartChecked)
-        .launch()
-        .launcher_error();
-    assert_eq!(error.kind, "MultiThreaded");
-    serve(&scenario.entry(Entry::Start));
+fn other_threads_are_no_hindrance() {
+    for entry in [
+        Entry::Start,
+        Entry::StartChecked,
+        Entry::Execute,
+        Entry::ExecuteChecked,
+    ] {
+        let scenario = in_foreground().pid_file("daemon.pid").entry(entry);
+        let (run, daemon) = serve(&scenario.from_state(|state| state.extra_threads = 1));
+        let pid_file = run.pid_file().unwrap();
+        assert_eq!(pid_file.bytes, format!("{}\n", daemon.pid).as_bytes());
+    }
+}
+
+fn other_threads_fail_what_they_would_miss() {
+    let scenario = in_foreground().no_new_privileges();
+    let scenario = scenario.from_state(|state| state.extra_threads = 1);
+    let run = scenario.entry(Entry::StartChecked).launch();
+    let text = "cannot set no_new_privs: other threads exist, and would not get no_new_privs";
+    assert_eq!(run.launcher_error().text, text);
 }
 
 fn closures_run_as_ever() {
@@ -512,6 +533,32 @@ fn systemd_is_told_when_a_deferred_daemon_is_ready() {
     let (scenario, manager) = notifying(in_foreground().deferred_readiness(deferral));
     let (_run, daemon) = serve(&scenario);
     assert_eq!(manager.hear(), ("READY=1\n".to_owned(), daemon.pid));
+}
+
+/// As a program of that service's that starts a daemon of its own.
+fn the_manager_of_another_service_is_not_told() {
+    for (exec_pid, is_told) in [
+        (Some(ExecPid::Parents), false),
+        (Some(ExecPid::Own), true),
+        (None, true),
+    ] {
+        for scenario in [in_foreground(), scenario!()] {
+            let (scenario, manager) = notifying(scenario);
+            let run = scenario
+                .from_state(|state| state.exec_pid = exec_pid)
+                .life(tester::config::Life::Exit(0))
+                .launch();
+            if is_told {
+                let (text, sender) = manager.hear();
+                assert!(text.ends_with("READY=1\n"), "{text}");
+                assert_eq!(sender, run.launcher_pid());
+            }
+            run.launcher().assert().success();
+            if !is_told {
+                manager.assert_silent();
+            }
+        }
+    }
 }
 
 fn a_broken_address_does_not_fail_a_start() {

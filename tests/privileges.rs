@@ -858,7 +858,7 @@ fn earlier_threads_that_have_not_given_them_up_fail_the_start() {
     let scenario = scenario!().no_new_privileges();
     let error = scenario.privileged_action([Step::MakeThread]).fail();
     assert_eq!(error.kind, format!("SetNoNewPrivileges({})", libc::EPERM));
-    let text = "cannot set no_new_privs: another thread would be without";
+    let text = "cannot set no_new_privs: other threads exist, and would not get no_new_privs";
     assert_eq!(error.text, text);
 }
 

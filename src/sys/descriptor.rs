@@ -42,6 +42,8 @@ pub(crate) enum FileKind {
 pub(crate) struct Attributes {
     pub(crate) id: FileId,
     pub(crate) kind: FileKind,
+    /// Which character device it is the file of, if it is.
+    pub(crate) character_device: Option<u64>,
     pub(crate) links: u64,
     pub(crate) owner: Uid,
     pub(crate) group: Gid,
@@ -62,6 +64,8 @@ impl Attributes {
                 libc::S_IFCHR | libc::S_IFBLK => FileKind::Device,
                 _ => FileKind::Other,
             },
+            character_device: (stat.st_mode & libc::S_IFMT == libc::S_IFCHR)
+                .then_some(stat.st_rdev as u64),
             links: stat.st_nlink as u64,
             owner: Uid(stat.st_uid),
             group: Gid(stat.st_gid),
@@ -156,8 +160,8 @@ pub(crate) fn duplicate_above_streams(descriptor: RawFd) -> Result<OwnedFd, Errn
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// dup2(2) onto a standard stream, which is left open across exec. `EIO` where
-/// it says to have worked, but on another. Async-signal-safe.
+/// dup2(2) onto a standard stream, which is left open across exec.
+/// Async-signal-safe.
 pub(crate) fn replace_stream(source: BorrowedFd<'_>, stream: RawFd) -> Result<(), Errno> {
     loop {
         // SAFETY: `source` is open; the target is one of the numbers that
@@ -165,7 +169,6 @@ pub(crate) fn replace_stream(source: BorrowedFd<'_>, stream: RawFd) -> Result<()
         match uninterrupted(|| unsafe { libc::dup2(source.as_raw_fd(), stream) }) {
             // Linux: another descriptor is being opened under this number.
             Err(libc::EBUSY) => {}
-            Ok(replaced) if replaced != stream => return Err(libc::EIO),
             other => return other.map(drop),
         }
     }
@@ -611,6 +614,33 @@ fn take_in(descriptor: OwnedFd, places: &mut [Option<OwnedFd>; CARRIED]) -> bool
     true
 }
 
+/// poll(2): whether a number is worth writing to: what is open under it has room, or
+/// fails at once. False if the time was up first.
+pub(crate) fn await_writable(descriptor: RawFd, deadline: Instant) -> bool {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut waited = libc::pollfd {
+            fd: descriptor,
+            events: libc::POLLOUT,
+            revents: 0,
+        };
+        // SAFETY: `waited` is valid for reads and writes of its one element.
+        match check(unsafe { libc::poll(&raw mut waited, 1, to_milliseconds(left)) }) {
+            // Nothing that could be waited for.
+            Err(errno) if errno != libc::EINTR => return true,
+            Ok(1..) => return true,
+            Ok(_) | Err(_) if left.is_zero() => return false,
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Rounded up, so that a short rest is no busy loop.
+fn to_milliseconds(duration: Duration) -> libc::c_int {
+    let milliseconds = duration.as_nanos().div_ceil(1_000_000);
+    libc::c_int::try_from(milliseconds).unwrap_or(libc::c_int::MAX)
+}
+
 /// poll(2): returns when one of the descriptors is readable or at its end of
 /// file, when the time is up, or early. The caller looks again in any case;
 /// true says that it will not look in vain. Async-signal-safe.
@@ -624,11 +654,7 @@ pub(crate) fn wait_readable(
         events: libc::POLLIN,
         revents: 0,
     });
-    let milliseconds = timeout.map_or(-1, |timeout| {
-        // Rounded up, so that a short rest is no busy loop.
-        let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
-        libc::c_int::try_from(milliseconds).unwrap_or(libc::c_int::MAX)
-    });
+    let milliseconds = timeout.map_or(-1, to_milliseconds);
     // SAFETY: `waited` is valid for reads and writes of its two elements.
     unsafe {
         libc::poll(

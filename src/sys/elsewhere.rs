@@ -14,8 +14,9 @@ use super::descriptor::{close_number, ranges_between};
 use super::{Errno, FileId, Gid, Pid, Uid};
 
 pub(crate) use super::lacking::{
-    HAS_CAPABILITIES, OtherThreads, clear_capabilities, is_also_numbered, open_process, reap,
-    record_lock_holder, signal_process, take_record_lock,
+    HAS_CAPABILITIES, OtherThreads, clear_capabilities, find_shared_event_queue, is_also_numbered,
+    is_null_device, open_process, reap, record_lock_holder, signal_process, take_record_lock,
+    unmapped_user,
 };
 
 /// Nothing portable counts threads.
@@ -29,6 +30,24 @@ pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
 
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "nothing on this platform can count them: make \
     sure that there is one thread, and use `start` or `execute`";
+
+/// procctl(2) `PROC_PDEATHSIG_CTL` of DragonFly, of the process. Others have nothing
+/// like it. Async-signal-safe.
+pub(crate) fn disarm_parent_death_signal() {
+    #[cfg(target_os = "dragonfly")]
+    {
+        let mut none: libc::c_int = 0;
+        // SAFETY: the command takes an int, valid for reads.
+        unsafe {
+            libc::procctl(
+                libc::P_PID,
+                Pid::current().raw() as libc::id_t,
+                libc::PROC_PDEATHSIG_CTL,
+                (&raw mut none).cast(),
+            )
+        };
+    }
+}
 
 /// Nothing portable lists the open files of a process.
 pub(crate) fn has_open(_: Pid, _: FileId) -> Result<bool, Errno> {

@@ -11,8 +11,9 @@ use super::descriptor::ranges_between;
 use super::{Errno, FileId, Gid, Pid, Uid, check};
 
 pub(crate) use super::lacking::{
-    HAS_CAPABILITIES, OtherThreads, clear_capabilities, is_also_numbered, open_process, reap,
-    record_lock_holder, signal_process, take_record_lock,
+    HAS_CAPABILITIES, OtherThreads, clear_capabilities, find_shared_event_queue, is_also_numbered,
+    is_null_device, open_process, reap, record_lock_holder, signal_process, take_record_lock,
+    unmapped_user,
 };
 
 /// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. It
@@ -30,6 +31,13 @@ pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
 }
 
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "sysctl(3) does not tell: allow `kern.proc.pid`";
+
+/// procctl(2) `PROC_PDEATHSIG_CTL`, of the process. FreeBSD 11.2 brought it: before,
+/// there is nothing to disarm. Async-signal-safe.
+pub(crate) fn disarm_parent_death_signal() {
+    let mut none: libc::c_int = 0;
+    let _ = control_itself(libc::PROC_PDEATHSIG_CTL, &mut none);
+}
 
 /// issetugid(2).
 pub(crate) fn has_raised_privileges() -> bool {

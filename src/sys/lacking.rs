@@ -5,7 +5,7 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::{Errno, Pid, Signal};
+use super::{Attributes, Errno, EventQueue, Pid, Signal, Uid};
 
 pub(crate) const HAS_CAPABILITIES: bool = false;
 
@@ -62,4 +62,28 @@ pub(crate) fn record_lock_holder(_: BorrowedFd<'_>, _: Option<Pid>) -> Result<Op
 /// A jail has the numbers of its host.
 pub(crate) fn is_also_numbered(_: Pid, _: Pid) -> bool {
     false
+}
+
+/// kqueue(2) of FreeBSD, macOS, NetBSD, OpenBSD and DragonFly: "The queue is not
+/// inherited by a child created with fork(2)". illumos has event ports, which a
+/// child inherits, and epoll; there the checked entry points refuse in any case,
+/// since nothing counts threads.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the contract of the platform layer"
+)]
+pub(crate) fn find_shared_event_queue() -> Result<Option<EventQueue>, Errno> {
+    Ok(None)
+}
+
+/// The device numbers are not fixed, as they are on Linux: daemon(3) asks for a
+/// character device.
+pub(crate) fn is_null_device(device: &Attributes) -> bool {
+    device.character_device.is_some()
+}
+
+/// There are no user namespaces.
+#[allow(dead_code, reason = "for the check of directories")]
+pub(crate) fn unmapped_user() -> Option<Uid> {
+    None
 }

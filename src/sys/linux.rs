@@ -8,13 +8,16 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::ptr;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::descriptor::{close_number, ranges_between};
 use super::{
-    Directory, Errno, FileId, Gid, Open, Pid, Signal, SingleThreaded, Uid, check, open_at,
-    signal_pid, uninterrupted,
+    Attributes, Directory, Errno, EventQueue, FileId, Gid, Open, Pid, Signal, SingleThreaded, Uid,
+    check, open_at, signal_pid, uninterrupted,
 };
 
 /// unshare(2) with `CLONE_VM` does nothing where the caller is the only user
@@ -22,11 +25,18 @@ use super::{
 /// of these flags has no effect if the process is single threaded". It sees
 /// threads and processes made with `CLONE_VM` alike. Where a sandbox forbids
 /// it, /proc counts the threads.
+///
+/// Some kernels answer `EINVAL` to every process: see [`Answer`]. There /proc
+/// counts the threads, too.
 pub(super) fn lone_thread() -> Option<bool> {
-    // SAFETY: with CLONE_VM alone, unshare changes nothing.
-    match check(unsafe { libc::unshare(libc::CLONE_VM) }) {
-        Ok(_) => Some(true),
-        Err(libc::EINVAL) => Some(false),
+    match unshare_memory() {
+        Ok(()) => Some(true),
+        Err(libc::EINVAL) => match Answer::to_a_lone_thread() {
+            Some(Answer::Success) => Some(false),
+            Some(Answer::Invalid { threads }) => Some(count_tasks().ok()? == threads),
+            // Where it has no others, what shares its memory may be another process.
+            None => (count_tasks().ok()? > 1).then_some(false),
+        },
         Err(_) => {
             let status = fs::read_to_string("/proc/self/status").ok()?;
             let threads = status
@@ -35,6 +45,103 @@ pub(super) fn lone_thread() -> Option<bool> {
             Some(threads.trim().parse::<u32>().ok()? == 1)
         }
     }
+}
+
+/// Async-signal-safe.
+fn unshare_memory() -> Result<(), Errno> {
+    // SAFETY: with CLONE_VM alone, unshare changes nothing.
+    check(unsafe { libc::unshare(libc::CLONE_VM) }).map(drop)
+}
+
+/// What unshare(2) with `CLONE_VM` answers to a process that certainly has one
+/// thread and memory of its own.
+///
+/// gVisor does not count the users of a memory, and answers `EINVAL` to everybody
+/// (`Task.Unshare` of pkg/sentry/kernel/task_clone.go). So does qemu-user: it adds
+/// a thread of its own to each process (`rcu_init_complete` of util/rcu.c), which
+/// the kernel counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Success,
+    Invalid {
+        /// How many threads /proc lists of that process.
+        threads: u8,
+    },
+}
+
+impl Answer {
+    const CANNOT_LIST: u8 = u8::MAX;
+
+    /// Asks once: it is the kernel's way, and stays so. `None` where no process
+    /// could be made to ask.
+    fn to_a_lone_thread() -> Option<Self> {
+        const UNKNOWN: u16 = u16::MAX;
+        static KNOWN: AtomicU16 = AtomicU16::new(UNKNOWN);
+
+        let status = match KNOWN.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let status = u8::try_from(ask_by_child()?.code()?).ok()?;
+                KNOWN.store(u16::from(status), Ordering::Relaxed);
+                status
+            }
+            known => known as u8,
+        };
+        match status {
+            0 => Some(Self::Success),
+            Self::CANNOT_LIST => None,
+            threads => Some(Self::Invalid { threads }),
+        }
+    }
+}
+
+/// The exit status of a child that asks for [`Answer`]: 0, or how many threads it
+/// has.
+///
+/// The child makes system calls alone. Its end raises no signal, and no handler or
+/// disposition of SIGCHLD reaps it; a tracer does not follow it. Only qemu-user
+/// refuses to make such a child, and gets one that raises SIGCHLD.
+fn ask_by_child() -> Option<ExitStatus> {
+    let flags = [libc::CLONE_UNTRACED, libc::SIGCHLD];
+    let child = flags.into_iter().find_map(|flags| clone(flags).ok())?;
+    if child == 0 {
+        let status = match unshare_memory() {
+            Ok(()) => 0,
+            Err(_) => count_tasks().map_or(Answer::CANNOT_LIST, |threads| threads.max(1)),
+        };
+        super::exit_now(status);
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for writes during the call.
+    uninterrupted(|| unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) }).ok()?;
+    Some(ExitStatus::from_raw(status))
+}
+
+/// clone(2) without a stack of its own for the child, which is fork(2) without
+/// libc's part in it.
+fn clone(flags: libc::c_int) -> Result<libc::pid_t, Errno> {
+    let flags = libc::c_long::from(flags);
+    const NONE: libc::c_long = 0;
+    #[cfg(not(target_arch = "s390x"))]
+    let (first, second) = (flags, NONE);
+    // `CONFIG_CLONE_BACKWARDS2`.
+    #[cfg(target_arch = "s390x")]
+    let (first, second) = (NONE, flags);
+    // SAFETY: the child has a copy of this memory, and makes system calls alone
+    // before it exits.
+    let made = unsafe { libc::syscall(libc::SYS_clone, first, second, NONE, NONE, NONE) };
+    check(made as libc::pid_t)
+}
+
+/// How many threads proc(5) lists of this process in /proc/self/task, up to 254.
+/// Async-signal-safe.
+fn count_tasks() -> Result<u8, Errno> {
+    let tasks = open_at(Directory::Working, c"/proc/self/task", Open::Directory)?;
+    let mut records = [0_u64; 512];
+    let mut count = 0;
+    while let Some(filled) = list(&tasks, &mut records)? {
+        count += listed(&records, filled).count();
+    }
+    Ok(u8::try_from(count).map_or(254, |count| count.min(254)))
 }
 
 /// fcntl(2) `F_SETLK` with a read lock on the whole file: the kernel names the
@@ -111,6 +218,7 @@ pub(crate) fn is_also_numbered(pid: Pid, number: Pid) -> bool {
         numbers.is_some_and(|numbers| numbers.split_whitespace().any(|one| one == number))
     })
 }
+
 /// proc(5), /proc/self/task/tid/comm. A thread may end while this looks.
 pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
     let threads = fs::read_dir("/proc/self/task").ok()?;
@@ -208,6 +316,71 @@ fn file_behind(link: &Path) -> io::Result<FileId> {
     }
 }
 
+/// epoll(7) and io_uring(7), as proc(5) names them. A process that has closed the
+/// descriptor of an io_uring, but has its memory mapped still, is not found.
+///
+/// Without /proc nothing tells: all that is no file looks the same to fstat(2).
+pub(crate) fn find_shared_event_queue() -> Result<Option<EventQueue>, Errno> {
+    let descriptors = open_at(Directory::Working, c"/proc/self/fd", Open::Directory)?;
+    let mut records = [0_u64; 512];
+    while let Some(filled) = list(&descriptors, &mut records)? {
+        for descriptor in listed(&records, filled) {
+            let target = match fs::read_link(format!("/proc/self/fd/{descriptor}")) {
+                Ok(target) => target,
+                // Another thread has closed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error.raw_os_error().unwrap_or(libc::EIO)),
+            };
+            let name = match target.as_os_str().as_bytes() {
+                b"anon_inode:[eventpoll]" => "epoll",
+                b"anon_inode:[io_uring]" => "io_uring",
+                _ => continue,
+            };
+            return Ok(Some(EventQueue { name, descriptor }));
+        }
+    }
+    Ok(None)
+}
+
+/// Character device 1, 3: Documentation/admin-guide/devices.txt of the kernel. No
+/// other device discards what is written. Async-signal-safe.
+pub(crate) fn is_null_device(device: &Attributes) -> bool {
+    device.character_device == Some(libc::makedev(1, 3) as u64)
+}
+
+/// prctl(2) `PR_SET_PDEATHSIG`, of the calling thread. Other threads have settings
+/// of their own, which nobody else can read or change. Async-signal-safe.
+pub(crate) fn disarm_parent_death_signal() {
+    const NONE: libc::c_ulong = 0;
+    // SAFETY: prctl takes plain numbers here. Zero is valid for this call on every
+    // kernel, so that it cannot fail.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, NONE, NONE, NONE, NONE) };
+}
+
+/// The uid that stands for all users that this user namespace has no number for:
+/// user_namespaces(7). `None` where it is also the number of a user that it has,
+/// as outside of all namespaces, or where /proc does not tell.
+#[allow(dead_code, reason = "for the check of directories")]
+pub(crate) fn unmapped_user() -> Option<Uid> {
+    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?;
+    let map = fs::read_to_string("/proc/self/uid_map").ok()?;
+    unmapped(overflow.trim().parse().ok()?, &map).map(Uid)
+}
+
+/// Each line of the map: the first id inside, the first outside, how many.
+#[allow(dead_code, reason = "for the check of directories")]
+fn unmapped(overflow: u32, map: &str) -> Option<u32> {
+    for range in map.lines() {
+        let mut numbers = range.split_whitespace().map(str::parse::<u64>);
+        let first = numbers.next()?.ok()?;
+        let count = numbers.nth(1)?.ok()?;
+        if (first..first + count).contains(&u64::from(overflow)) {
+            return None;
+        }
+    }
+    Some(overflow)
+}
+
 /// proc(5), /proc/pid/status: real, effective, saved and file system uid.
 pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
     let status = match fs::read_to_string(format!("/proc/{}/status", pid.number())) {
@@ -265,11 +438,31 @@ fn is_gone(error: &io::Error, pid: Pid) -> bool {
 /// prctl(2) for the ambient one; then capget(2). The bounding set stays: it
 /// grants nothing, and limits what a set-user-id program gains.
 ///
+/// Where nothing is left, neither is called: a sandbox may forbid them. The ambient
+/// set is within the permitted one.
+///
 /// All this is of the calling thread. The kernel itself takes capabilities only
 /// from threads that drop from root, and not even from those where secure bits
 /// say so: hence the look at the others.
 pub(crate) fn clear_capabilities(others: &OtherThreads) -> Result<bool, Errno> {
     let held = Capabilities::of(0)?;
+    if held != Capabilities::NONE {
+        clear_ambient_capabilities()?;
+        Capabilities::NONE.set()?;
+        if Capabilities::of(0)? != Capabilities::NONE {
+            return Ok(false);
+        }
+    }
+    match others {
+        OtherThreads::None => Ok(true),
+        OtherThreads::Listed(threads) => all_have_none(threads),
+        // What the kernel has taken from this one it has taken from all, as
+        // far as can be told.
+        OtherThreads::Unlisted => Ok(held == Capabilities::NONE),
+    }
+}
+
+fn clear_ambient_capabilities() -> Result<(), Errno> {
     // SAFETY: prctl takes plain numbers here.
     let cleared = check(unsafe {
         libc::prctl(
@@ -282,19 +475,9 @@ pub(crate) fn clear_capabilities(others: &OtherThreads) -> Result<bool, Errno> {
     });
     match cleared {
         // EINVAL: a kernel before 4.3 has no ambient set.
-        Ok(_) | Err(libc::EINVAL) => {}
-        Err(errno) => return Err(errno),
+        Ok(_) | Err(libc::EINVAL) => Ok(()),
+        Err(errno) => Err(errno),
     }
-    Capabilities::NONE.set()?;
-    let has_none = Capabilities::of(0)? == Capabilities::NONE;
-    let others_have_none = match others {
-        OtherThreads::None => true,
-        OtherThreads::Listed(threads) => all_have_none(threads)?,
-        // What the kernel has taken from this one it has taken from all, as
-        // far as can be told.
-        OtherThreads::Unlisted => held == Capabilities::NONE,
-    };
-    Ok(has_none && others_have_none)
 }
 
 /// The effective, permitted and inheritable set, in two halves of 32
@@ -529,7 +712,10 @@ pub(crate) fn reap(process: BorrowedFd<'_>) {
     };
 }
 
-/// pidfd_send_signal(2).
+/// pidfd_send_signal(2). Where a sandbox lets pidfd_open(2) pass, but not this,
+/// kill(2), with the number that proc(5) has for the descriptor: a process that
+/// ends, is reaped and has its number taken by another between the two calls is
+/// not the one that gets the signal.
 pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno> {
     // SAFETY: the descriptor is open, and a null siginfo means kill(2)'s own.
     let returned = unsafe {
@@ -541,11 +727,31 @@ pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<
             0,
         )
     };
-    check(returned as i32).map(drop)
+    match check(returned as i32) {
+        // EPERM is also what a process gets that may not signal the other: as it
+        // will from kill(2).
+        Err(refusal @ (libc::ENOSYS | libc::EPERM | libc::EACCES)) => match number_of(process) {
+            Some(pid) => signal_pid(pid, signal),
+            None => Err(refusal),
+        },
+        other => other.map(drop),
+    }
+}
+
+/// The pid of a process, as proc(5), /proc/self/fdinfo, has it for its descriptor:
+/// -1 once the process was reaped, and 0 in another pid namespace.
+fn number_of(process: BorrowedFd<'_>) -> Option<Pid> {
+    let information = fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd()));
+    let information = information.ok()?;
+    let number = information
+        .lines()
+        .find_map(|line| line.strip_prefix("Pid:"))?;
+    Pid::from_number(number.trim().parse().ok()?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
     use std::process::Command;
 
     use super::*;
@@ -557,5 +763,37 @@ mod tests {
         let gone = Pid::from_number(child.id()).expect("a pid");
         assert!(is_ending(gone));
         assert!(!is_ending(Pid::current()));
+    }
+
+    #[test]
+    fn the_number_of_an_open_process_is_its_pid() {
+        let mut child = Command::new("true").spawn().expect("start a process");
+        let pid = Pid::from_number(child.id()).expect("a pid");
+        let process = open_process(pid).expect("Linux 5.3");
+        assert_eq!(number_of(process.as_fd()), Some(pid));
+        child.wait().expect("wait for it");
+        assert_eq!(number_of(process.as_fd()), None);
+    }
+
+    #[test]
+    fn the_kernel_answers_a_lone_thread_as_such() {
+        assert_eq!(Answer::to_a_lone_thread(), Some(Answer::Success));
+    }
+
+    #[test]
+    fn threads_are_listed_by_name() {
+        let names = thread_names().expect("/proc");
+        let mine = std::thread::current().name().map(str::to_owned);
+        let mine = mine.map(|name| name.chars().take(15).collect());
+        assert!(names.contains(&mine), "{names:?} {mine:?}");
+    }
+
+    #[test]
+    fn only_a_user_without_a_number_is_unmapped() {
+        assert_eq!(unmapped(65534, "0 1000 1\n"), Some(65534));
+        assert_eq!(unmapped(65534, "0 1000 1\n1 100000 65535\n"), None);
+        assert_eq!(unmapped(65534, "0 1000 1\n1 100000 65533\n"), Some(65534));
+        assert_eq!(unmapped(65534, "0 0 4294967295\n"), None);
+        assert_eq!(unmapped(65534, ""), Some(65534));
     }
 }

@@ -11,8 +11,9 @@ use super::descriptor::close_number;
 use super::{Errno, FileId, Gid, Pid, Uid, last_errno};
 
 pub(crate) use super::lacking::{
-    HAS_CAPABILITIES, OtherThreads, clear_capabilities, is_also_numbered, open_process, reap,
-    record_lock_holder, signal_process, take_record_lock,
+    HAS_CAPABILITIES, OtherThreads, clear_capabilities, find_shared_event_queue, is_also_numbered,
+    is_null_device, open_process, reap, record_lock_holder, signal_process, take_record_lock,
+    unmapped_user,
 };
 
 /// `proc_pidinfo` (libproc.h) `PROC_PIDTASKINFO` counts the threads of a
@@ -160,6 +161,9 @@ pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
         Uid(process.pbi_svuid),
     ])
 }
+
+/// Nothing like it. Async-signal-safe.
+pub(crate) fn disarm_parent_death_signal() {}
 
 /// libproc is macOS's own.
 #[cfg(not(target_os = "macos"))]

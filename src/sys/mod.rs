@@ -15,6 +15,10 @@
 //! | `thread_names` | one entry per thread of the process, with its name where that can be read; for people | `None`: nothing can tell |
 //! | `WHY_THREADS_ARE_UNKNOWN` | why `lone_thread` may not know, and what to do; for people | |
 //! | `HAS_CAPABILITIES` | whether a process that is not root may have some of root's rights | `false` |
+//! | `find_shared_event_queue` | an open descriptor by which a child of fork(2) would take part in a queue of events of this process | `Ok(None)`, where fork(2) passes none on, or `lone_thread` cannot tell |
+//! | `disarm_parent_death_signal` | the end of the parent sends the calling thread no signal; async-signal-safe | nothing to do |
+//! | `is_null_device` | whether an open file is the null device; async-signal-safe | any character device |
+//! | `unmapped_user` | the uid that stands for all users whom this user namespace has no number for | `None`, where there are no user namespaces |
 //! | `take_record_lock`, `record_lock_holder` | a lock of fcntl(2), beside that of flock(2), by which the kernel names the process that holds a pid file to whoever may open it: the expected one, if that is one of several; async-signal-safe the former | nothing is taken, and `ENOSYS`: where the two kinds of locks exclude each other |
 //! | `is_also_numbered` | whether a process has this pid in another pid namespace | `false` |
 //! | `has_open` | whether a process has a file open, by device and inode, and locked, where that can be told; a process that does not exist has not | `ENOSYS`: nothing can tell |
@@ -44,6 +48,8 @@
     clippy::cast_sign_loss,
     clippy::unnecessary_cast
 )]
+
+use std::os::fd::RawFd;
 
 mod descriptor;
 mod identity;
@@ -77,12 +83,22 @@ pub(crate) use process::*;
 pub(crate) use shared::*;
 pub(crate) use signal::*;
 
+#[allow(unused_imports, reason = "for those who are about to use them")]
+pub(crate) use platform::unmapped_user;
 pub(crate) use platform::{
     HAS_CAPABILITIES, HAS_NO_NEW_PRIVILEGES, OtherThreads, SYSTEM_GROUPS, WHY_THREADS_ARE_UNKNOWN,
-    clear_capabilities, close_all_but, has_access_list, has_open, has_raised_privileges,
-    is_also_numbered, open_process, reap, record_lock_holder, set_no_new_privileges,
-    signal_process, take_record_lock, thread_names, users_of,
+    clear_capabilities, close_all_but, disarm_parent_death_signal, find_shared_event_queue,
+    has_access_list, has_open, has_raised_privileges, is_also_numbered, is_null_device,
+    open_process, reap, record_lock_holder, set_no_new_privileges, signal_process,
+    take_record_lock, thread_names, users_of,
 };
+
+/// What [`find_shared_event_queue`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EventQueue {
+    pub(crate) name: &'static str,
+    pub(crate) descriptor: RawFd,
+}
 
 /// The error number of a failed call, as in errno(3).
 pub(crate) type Errno = libc::c_int;
@@ -90,8 +106,8 @@ pub(crate) type Errno = libc::c_int;
 /// The error numbers that the crate itself decides on or returns.
 pub(crate) mod errno {
     pub(crate) use libc::{
-        EACCES, EAGAIN, EBADF, ECONNRESET, EEXIST, EINVAL, ELOOP, EMLINK, ENOBUFS, ENOENT, ENOLCK,
-        ENOMEM, ENOSYS, ENOTCONN, EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
+        EACCES, EAGAIN, EBADF, ECONNRESET, EEXIST, EINVAL, ELOOP, EMLINK, ENOBUFS, ENODEV, ENOENT,
+        ENOLCK, ENOMEM, ENOSYS, ENOTCONN, EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
     };
 }
 

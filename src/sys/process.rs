@@ -33,9 +33,22 @@ impl Pid {
         self.0 as u32
     }
 
+    /// Whether this is init(8), or the first process of a pid namespace: the kernel
+    /// ends all others of the namespace when that ends.
+    pub(crate) fn is_first(self) -> bool {
+        self.0 == 1
+    }
+
     pub(super) fn raw(self) -> libc::pid_t {
         self.0
     }
+}
+
+/// Whether the parent is in another pid namespace than this process: getppid(2)
+/// then has no number for it. Async-signal-safe.
+pub(crate) fn is_parent_elsewhere() -> bool {
+    // SAFETY: getppid takes nothing and cannot fail.
+    unsafe { libc::getppid() == 0 }
 }
 
 /// This process, as opposed to a copy of it that fork(2) has made: the pid alone
@@ -172,14 +185,10 @@ pub(crate) fn flush_streams() {
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
-/// setsid(2). `EIO` where it says to have worked, as a sandbox may, but names
-/// no session. Async-signal-safe.
+/// setsid(2). Async-signal-safe.
 pub(crate) fn create_session() -> Result<(), Errno> {
     // SAFETY: setsid takes nothing.
-    match check(unsafe { libc::setsid() })? {
-        0 => Err(libc::EIO),
-        _ => Ok(()),
-    }
+    check(unsafe { libc::setsid() }).map(drop)
 }
 
 /// How a child is.
@@ -245,10 +254,14 @@ pub(crate) fn kill_child(child: Pid) -> Result<Life, Errno> {
     if let ended @ Life::Ended(_) = try_wait(child)? {
         return Ok(ended);
     }
-    let _ = match process {
-        Some(process) => platform::signal_process(process.as_fd(), Signal::KILL),
-        None => signal_pid(child, Signal::KILL),
-    };
+    let is_signalled = process.is_some_and(|process| {
+        // ESRCH: it has ended, and its number may be another's.
+        let signalled = platform::signal_process(process.as_fd(), Signal::KILL);
+        matches!(signalled, Ok(()) | Err(libc::ESRCH))
+    });
+    if !is_signalled {
+        let _ = signal_pid(child, Signal::KILL);
+    }
     try_wait(child)
 }
 

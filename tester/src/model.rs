@@ -198,7 +198,7 @@ pub struct World<'a> {
     /// What there is in the case's folder.
     files: Files,
     is_foreground: bool,
-    /// Whether a service manager waits for somebody.
+    /// Whether a service manager waits for the launcher.
     is_notified: bool,
 }
 
@@ -734,7 +734,11 @@ impl Start<'_> {
             self.reset_signals();
         }
         self.close_inherited();
-        self.process.umask = Some(self.options.umask.unwrap_or(0o027));
+        let default = match self.is_foreground() {
+            true => self.process.umask,
+            false => Some(0o027),
+        };
+        self.process.umask = self.options.umask.or(default);
         self.change_directory()?;
         self.open_pid_file()?;
         self.redirect();
@@ -891,7 +895,8 @@ impl Start<'_> {
             self.config.entry,
             Entry::StartChecked | Entry::ExecuteChecked
         );
-        if is_checked && self.config.initial.extra_threads > 0 {
+        let forks = !self.is_foreground();
+        if forks && is_checked && self.config.initial.extra_threads > 0 {
             let number = usize::try_from(self.config.initial.extra_threads).unwrap_or(0) + 1;
             // Threads are called as the one is that makes them.
             let names = match cfg!(target_os = "linux") {
@@ -913,7 +918,7 @@ impl Start<'_> {
             self.has_made_thread || self.is_foreground() && self.config.initial.extra_threads > 0;
         if has_other_threads && cfg!(target_os = "linux") {
             let failure = Failure::new("SetNoNewPrivileges", libc::EPERM);
-            return Err(failure.because("another thread would be without"));
+            return Err(failure.because("other threads exist, and would not get no_new_privs"));
         }
         self.process.no_new_privileges = self.process.no_new_privileges.map(|_| true);
         Ok(())
