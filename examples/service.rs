@@ -6,9 +6,9 @@
 //! ```
 //!
 //! It keeps pid file and log in a directory of its own that an ordinary user
-//! may make. `start` works from a shell, and without a flag under systemd, be
-//! it `Type=forking` or `Type=notify`: see examples/systemd. `run` stays in
-//! the foreground. The exit codes are those of the Linux Standard Base for
+//! may make. `start` works from a shell and under systemd with `Type=notify`
+//! alike; `start --background` forks in any case, as `Type=forking` wants it: see
+//! examples/systemd, and `daemonize2::supervised`. `run` stays in the foreground. The exit codes are those of the Linux Standard Base for
 //! init scripts: `status` ends with 0 if the service runs, and with 3 if not.
 
 #[cfg(unix)]
@@ -134,15 +134,17 @@ mod service {
 fn main() -> std::process::ExitCode {
     use std::process::ExitCode;
 
-    let command = std::env::args().nth(1);
-    let result = match command.as_deref() {
-        Some("start") => service::start(daemonize2::supervised()),
-        Some("run") => service::start(true),
-        Some("stop") => service::stop(),
-        Some("status") => service::status(),
-        Some("restart") => service::stop().and_then(|_| service::start(false)),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match arguments[..] {
+        ["start"] => service::start(daemonize2::supervised()),
+        ["start", "--background"] => service::start(false),
+        ["run"] => service::start(true),
+        ["stop"] => service::stop(),
+        ["status"] => service::status(),
+        ["restart"] => service::stop().and_then(|_| service::start(false)),
         _ => {
-            eprintln!("usage: service start|stop|restart|status|run");
+            eprintln!("usage: service start [--background]|stop|restart|status|run");
             return ExitCode::from(2);
         }
     };

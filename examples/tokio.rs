@@ -1,6 +1,7 @@
-//! An async server. Its runtime starts threads, so that it is made in the
-//! daemon, in `initialize`; `start_checked` would refuse a launcher that has a
-//! runtime already.
+//! An async server. Its runtime is made in the daemon, in `initialize`: the threads
+//! of a runtime do not survive fork(2), so that `start_checked` refuses a launcher
+//! that has some. A runtime of a single thread has an event queue that fork(2) shares:
+//! `execute_checked`, after which both processes go on, refuses that, too.
 //!
 //! ```sh
 //! cargo run --example tokio -- ~/tokio.pid    # then: kill $(cat ~/tokio.pid)

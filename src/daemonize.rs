@@ -75,7 +75,7 @@ impl<T> Outcome<T> {
 
 /// A daemon to be started: options, then one of four entry points.
 ///
-/// Unless told otherwise, the daemon has the umask `0o027`, all three standard
+/// Unless told otherwise, the daemon has the umask `0o027` (in the foreground, that of the process), all three standard
 /// streams on `/dev/null`, no pid file, and the launcher's working directory,
 /// root directory, user and groups.
 ///
@@ -564,8 +564,11 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// Gives up on a daemon that is not ready by then. Default: waits for as
     /// long as it takes.
     ///
-    /// The time runs from the first fork: users and groups are looked up before,
-    /// and another thread's start is waited for. The daemon is then sent SIGTERM, a
+    /// The time runs from when standard output is flushed, right before the first fork:
+    /// users and groups are looked up before, and another thread's start is waited
+    /// for. A standard output that is a full pipe, which nobody reads, fails the start
+    /// when the time is up, also if there is nothing to be flushed; other streams of
+    /// C's are flushed for as long as it takes. The daemon is then sent SIGTERM, a
     /// second later SIGKILL, and the start fails with
     /// [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout), whose text
     /// says at which step the time ran out, and what is left. A process
@@ -586,8 +589,13 @@ impl<T, Stage> Daemonize<T, Stage> {
     }
 
     /// Stays in this process: no fork, no new session, and the standard
-    /// streams are kept unless they are set. All else is done as configured.
-    /// Default: false.
+    /// streams and the umask are kept unless they are set. All else is done as
+    /// configured. Default: false.
+    ///
+    /// Other threads and event queues are no hindrance, for nothing forks. On Linux
+    /// some of what is given up belongs to a thread: with other threads,
+    /// [`no_new_privileges`](Self::no_new_privileges) fails the start, and so does a
+    /// change of [`user`](Self::user) that leaves another thread a capability.
     ///
     /// For a service manager that wants its services so, for a debugger, or
     /// for a container: see [`supervised`](crate::supervised). There is no
@@ -701,6 +709,11 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// Returns in the launcher alone, when nothing is left of the daemon: see
     /// [`ErrorKind`](crate::ErrorKind).
+    /// [`ErrorKind::FirstProcess`](crate::ErrorKind::FirstProcess) where the launcher
+    /// is the first process of a pid namespace, as the main process of a container is:
+    /// its exit would end the daemon. Use [`foreground`](Self::foreground) there.
+    /// [`ErrorKind::PidNamespace`](crate::ErrorKind::PidNamespace) where unshare(2) or
+    /// setns(2) has put the children of the launcher into another one.
     ///
     /// # Safety
     ///
@@ -736,7 +749,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// On Linux a sandbox may forbid unshare(2), which tells of threads and of
     /// processes that share the memory alike; then threads alone are counted, as
-    /// they are on FreeBSD and macOS.
+    /// they are on FreeBSD and macOS. gVisor and qemu-user do not count who shares the
+    /// memory: there a process is made that tells so, and threads are counted.
     pub fn start_checked(self) -> Result<T, Error> {
         sequence::start(self, Threads::ToBeCounted)
     }
@@ -763,7 +777,21 @@ impl<T, Stage> Daemonize<T, Stage> {
     }
 
     /// Starts the daemon, as [`execute`](Self::execute) does, if the process
-    /// has a single thread: see [`start_checked`](Self::start_checked).
+    /// has a single thread, see [`start_checked`](Self::start_checked), and no event
+    /// queue that both sides would share.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_checked`](Self::start_checked), but for `FirstProcess`;
+    /// [`ErrorKind::SharedEventQueue`](crate::ErrorKind::SharedEventQueue) where the
+    /// process has epoll or io_uring open, as an async runtime with a single thread
+    /// has: make the runtime after the start, or use `start_checked`; and
+    /// [`ErrorKind::EventQueuesUnknown`](crate::ErrorKind::EventQueuesUnknown) on Linux
+    /// where /proc is missing, since nothing else can tell.
+    ///
+    /// # Platform notes
+    ///
+    /// The kqueue of FreeBSD, macOS and the other BSDs is not inherited by a child.
     pub fn execute_checked(self) -> Outcome<T> {
         sequence::execute(self, Threads::ToBeCounted)
     }

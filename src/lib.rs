@@ -39,7 +39,7 @@
 //! | | step | option | daemon(7), new process of SysV daemons | daemon(3) |
 //! |---|---|---|---|---|
 //! | launcher | look up users and groups | [`user`], [`group`], [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
-//! | | count threads | [`start_checked`], [`execute_checked`] | | |
+//! | | count threads, look for event queues | [`start_checked`], [`execute_checked`] | | |
 //! | | flush standard output | | | |
 //! | | block signals | | | |
 //! | | fork | | 5 | yes |
@@ -131,6 +131,13 @@
 //! ```
 //!
 //! The checked entry points refuse a process that has more than one thread.
+//! [`execute_checked`], after which both processes go on, also refuses one that has an
+//! event queue which fork(2) shares: the epoll instance of a runtime with a single
+//! thread, or an io_uring. Launcher and daemon would take each other's events, which
+//! are mostly addresses in the memory of one of them. After [`start_checked`] the
+//! daemon has such a queue for itself. In the [`foreground`] nothing forks, and
+//! neither is refused.
+//!
 //! Their answer stays true while the start is under way: a lone thread gains
 //! company only through what it does itself, or through unsafe code that was
 //! made to do so behind its back, such as a signal handler. macOS's libdispatch
@@ -146,6 +153,9 @@
 //! - It does not remove the pid file unless told to, by a [`PidFileGuard`]: the
 //!   lock, not the file, says whether the daemon runs. What a dead daemon
 //!   leaves is taken over by the next start.
+//! - It starts no daemon from pid 1, the main process of a container, whose exit would
+//!   end the daemon; nor in another pid namespace than the launcher's. Stay in the
+//!   [`foreground`] there.
 //! - It does not make a process safe that was unsafe before: what the caller's
 //!   closures leave open or running is the caller's.
 //!

@@ -58,8 +58,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// another service, for which `SYSTEMD_EXEC_PID` names another process, does not
 /// tell the manager of that service that it is ready, or which its main process is.
 /// A shell script that is the `ExecStart=` of its own service, and does not `exec` the
-/// launcher, passes the right on by `env -u SYSTEMD_EXEC_PID`; the unit then needs
-/// `NotifyAccess=all`.
+/// launcher, passes the socket on by `env -u SYSTEMD_EXEC_PID`. The unit then needs
+/// `NotifyAccess=all`, and the program such an option `--background`.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), daemonize2::Error> {

@@ -207,6 +207,15 @@ impl Readiness {
     /// In the [foreground](crate::Daemonize::foreground) tells systemd, if it
     /// asked for it.
     ///
+    /// # Platform notes
+    ///
+    /// The parent of the daemon ends when the start is committed. A signal that the
+    /// daemon has asked for when that happens, by `PR_SET_PDEATHSIG` or
+    /// `PROC_PDEATHSIG_CTL`, is disarmed before. On Linux each thread has a setting of
+    /// its own: those of the thread that the library returned to and of the one that
+    /// calls this are disarmed. Do not ask for the signal in any other thread before
+    /// this returns.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::LauncherGone`] where the launcher is gone, so that the start
