@@ -12,8 +12,8 @@ use super::{Errno, FileId, Gid, Pid, Uid, check};
 
 pub(crate) use super::lacking::{
     HAS_CAPABILITIES, OtherThreads, clear_capabilities, find_shared_event_queue, is_also_numbered,
-    is_null_device, open_process, reap, record_lock_holder, signal_process, take_record_lock,
-    unmapped_user,
+    is_null_device, is_unmapped, open_process, reap, record_lock_holder, signal_process,
+    take_record_lock,
 };
 
 /// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. It

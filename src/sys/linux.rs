@@ -1,11 +1,11 @@
 //! Linux, and Android as far as it is one.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
 use std::iter;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -357,28 +357,40 @@ pub(crate) fn disarm_parent_death_signal() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, NONE, NONE, NONE, NONE) };
 }
 
-/// The uid that stands for all users that this user namespace has no number for:
-/// user_namespaces(7). `None` where it is also the number of a user that it has,
-/// as outside of all namespaces, or where /proc does not tell.
+/// Whether a uid stands for all users that this user namespace has no number for:
+/// user_namespaces(7). It does not where it is also the number of a user that the
+/// namespace has, as outside of all namespaces, nor where /proc does not tell.
+/// Async-signal-safe.
 #[allow(dead_code, reason = "for the check of directories")]
-pub(crate) fn unmapped_user() -> Option<Uid> {
-    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").ok()?;
-    let map = fs::read_to_string("/proc/self/uid_map").ok()?;
-    unmapped(overflow.trim().parse().ok()?, &map).map(Uid)
+pub(crate) fn is_unmapped(Uid(uid): Uid) -> bool {
+    let mut number = [0; 16];
+    // 340 ranges at the most: user_namespaces(7).
+    let mut map = [0; 340 * 36];
+    let overflow = text_of(c"/proc/sys/kernel/overflowuid", &mut number)
+        .and_then(|number| number.trim().parse().ok());
+    overflow == Some(uid)
+        && text_of(c"/proc/self/uid_map", &mut map).is_some_and(|map| !is_mapped(uid, map))
 }
 
-/// Each line of the map: the first id inside, the first outside, how many.
+/// What is in a file, as far as it fits. Async-signal-safe.
 #[allow(dead_code, reason = "for the check of directories")]
-fn unmapped(overflow: u32, map: &str) -> Option<u32> {
-    for range in map.lines() {
+fn text_of<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a str> {
+    let file = open_at(Directory::Working, path, Open::ReadOnly).ok()?;
+    let length = super::read_at_start(file.as_fd(), buffer).ok()?;
+    std::str::from_utf8(&buffer[..length]).ok()
+}
+
+/// Each line of the map: the first id inside, the first outside, how many. What is
+/// no such line says nothing, so that all are taken for mapped.
+#[allow(dead_code, reason = "for the check of directories")]
+fn is_mapped(uid: u32, map: &str) -> bool {
+    map.lines().any(|range| {
         let mut numbers = range.split_whitespace().map(str::parse::<u64>);
-        let first = numbers.next()?.ok()?;
-        let count = numbers.nth(1)?.ok()?;
-        if (first..first + count).contains(&u64::from(overflow)) {
-            return None;
+        match (numbers.next(), numbers.nth(1)) {
+            (Some(Ok(first)), Some(Ok(count))) => (first..first + count).contains(&u64::from(uid)),
+            _ => true,
         }
-    }
-    Some(overflow)
+    })
 }
 
 /// proc(5), /proc/pid/status: real, effective, saved and file system uid.
@@ -751,7 +763,6 @@ fn number_of(process: BorrowedFd<'_>) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
     use std::process::Command;
 
     use super::*;
@@ -790,10 +801,12 @@ mod tests {
 
     #[test]
     fn only_a_user_without_a_number_is_unmapped() {
-        assert_eq!(unmapped(65534, "0 1000 1\n"), Some(65534));
-        assert_eq!(unmapped(65534, "0 1000 1\n1 100000 65535\n"), None);
-        assert_eq!(unmapped(65534, "0 1000 1\n1 100000 65533\n"), Some(65534));
-        assert_eq!(unmapped(65534, "0 0 4294967295\n"), None);
-        assert_eq!(unmapped(65534, ""), Some(65534));
+        assert!(!is_mapped(65534, "0 1000 1\n"));
+        assert!(is_mapped(65534, "0 1000 1\n1 100000 65535\n"));
+        assert!(!is_mapped(65534, "0 1000 1\n1 100000 65533\n"));
+        assert!(is_mapped(65534, "0 0 4294967295\n"));
+        assert!(!is_mapped(65534, ""));
+        assert!(is_mapped(65534, "what is this?\n"));
+        assert!(!is_unmapped(Uid::ROOT));
     }
 }

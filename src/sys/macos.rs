@@ -12,8 +12,8 @@ use super::{Errno, FileId, Gid, Pid, Uid, last_errno};
 
 pub(crate) use super::lacking::{
     HAS_CAPABILITIES, OtherThreads, clear_capabilities, find_shared_event_queue, is_also_numbered,
-    is_null_device, open_process, reap, record_lock_holder, signal_process, take_record_lock,
-    unmapped_user,
+    is_null_device, is_unmapped, open_process, reap, record_lock_holder, signal_process,
+    take_record_lock,
 };
 
 /// `proc_pidinfo` (libproc.h) `PROC_PIDTASKINFO` counts the threads of a

@@ -18,7 +18,7 @@
 //! | `find_shared_event_queue` | an open descriptor by which a child of fork(2) would take part in a queue of events of this process | `Ok(None)`, where fork(2) passes none on, or `lone_thread` cannot tell |
 //! | `disarm_parent_death_signal` | the end of the parent sends the calling thread no signal; async-signal-safe | nothing to do |
 //! | `is_null_device` | whether an open file is the null device; async-signal-safe | any character device |
-//! | `unmapped_user` | the uid that stands for all users whom this user namespace has no number for | `None`, where there are no user namespaces |
+//! | `is_unmapped` | whether a uid stands for all users whom this user namespace has no number for; async-signal-safe | `false`, where there are no user namespaces |
 //! | `take_record_lock`, `record_lock_holder` | a lock of fcntl(2), beside that of flock(2), by which the kernel names the process that holds a pid file to whoever may open it: the expected one, if that is one of several; async-signal-safe the former | nothing is taken, and `ENOSYS`: where the two kinds of locks exclude each other |
 //! | `is_also_numbered` | whether a process has this pid in another pid namespace | `false` |
 //! | `has_open` | whether a process has a file open, by device and inode, and locked, where that can be told; a process that does not exist has not | `ENOSYS`: nothing can tell |
@@ -84,7 +84,7 @@ pub(crate) use shared::*;
 pub(crate) use signal::*;
 
 #[allow(unused_imports, reason = "for those who are about to use them")]
-pub(crate) use platform::unmapped_user;
+pub(crate) use platform::is_unmapped;
 pub(crate) use platform::{
     HAS_CAPABILITIES, HAS_NO_NEW_PRIVILEGES, OtherThreads, SYSTEM_GROUPS, WHY_THREADS_ARE_UNKNOWN,
     clear_capabilities, close_all_but, disarm_parent_death_signal, find_shared_event_queue,
