@@ -277,6 +277,9 @@ runs() {
     expect "the program" "$program" "$2"
     if [ "$1" = self ]; then
         expect "the process that systemd started" "$started" "$pid"
+    elif [ "$1" = unnamed ]; then
+        # The script has unset SYSTEMD_EXEC_PID.
+        expect "the process that systemd started" "$started" -
     elif [ "$started" = "$pid" ] || [ "$started" = - ]; then
         echo "systemd started '$started', the daemon is $pid"
     fi
@@ -383,6 +386,7 @@ all_cases() {
         ends=caller
         case $kind in
             notify) process=self ;;
+            script) process=unnamed ;;
             launcher)
                 program=server_with_deferred_readiness
                 served=runs

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tester::config::{
     ChildrenNamespace, Deferral, Entry, EventQueue, Ids, ReadinessUse, Step, SupplementaryGroups,
+    SystemCall,
 };
 use tester::harness::DEADLINE;
 use tester::{Scenario, case, scenario, subject, suite, sys};
@@ -23,10 +24,10 @@ fn main() -> ExitCode {
         case!(a_daemon_that_asked_for_a_signal_at_its_parents_death_lives, needs Linux),
         case!(a_daemon_whose_fork_handler_asks_for_a_signal_at_its_parents_death_lives, needs Linux),
         case!(readiness_in_another_thread_outlives_the_parent, needs Linux),
-        case!(the_first_process_of_a_namespace_does_not_start_a_daemon, needs Root, Linux),
-        case!(the_first_process_of_a_namespace_may_execute, needs Root, Linux),
-        case!(the_first_process_of_a_namespace_may_stay_in_the_foreground, needs Root, Linux),
-        case!(a_daemon_in_another_pid_namespace_is_refused, needs Root, Linux),
+        case!(the_first_process_of_a_namespace_does_not_start_a_daemon, needs Root, Mounting, Linux),
+        case!(the_first_process_of_a_namespace_may_execute, needs Root, Mounting, Linux),
+        case!(the_first_process_of_a_namespace_may_stay_in_the_foreground, needs Root, Mounting, Linux),
+        case!(a_daemon_in_another_pid_namespace_is_refused, needs Root, Mounting, Linux),
         case!(a_kernel_that_counts_no_users_of_memory_lets_a_lone_thread_start, needs Linux),
         case!(a_kernel_that_counts_no_users_of_memory_refuses_other_threads, needs Linux),
         case!(a_null_device_that_is_something_else_is_refused, needs Root, Mounting, Linux),
@@ -189,7 +190,7 @@ fn a_daemon_in_another_pid_namespace_is_refused() {
 
 /// As gVisor answers every process.
 fn without_a_count() -> Scenario {
-    scenario!().from_state(|state| state.refused_calls = vec![(libc::SYS_unshare, libc::EINVAL)])
+    scenario!().from_state(|state| state.refused_calls = vec![(SystemCall::Unshare, libc::EINVAL)])
 }
 
 fn a_kernel_that_counts_no_users_of_memory_lets_a_lone_thread_start() {
@@ -311,7 +312,7 @@ fn a_process_is_ended_where_a_sandbox_refuses_pidfd_send_signal() {
             .pid_file("daemon.pid")
             .privileged_action([Step::Hold])
             .from_state(|state| {
-                state.refused_calls = vec![(libc::SYS_pidfd_send_signal, errno)];
+                state.refused_calls = vec![(SystemCall::PidfdSendSignal, errno)];
             });
         let run = scenario.launch();
         let held = run.held();
@@ -330,7 +331,7 @@ fn an_intermediate_is_ended_where_a_sandbox_refuses_pidfd_send_signal() {
             .startup_timeout(Duration::from_millis(500))
             .privileged_action([Step::Hold])
             .from_state(|state| {
-                state.refused_calls = vec![(libc::SYS_pidfd_send_signal, errno)];
+                state.refused_calls = vec![(SystemCall::PidfdSendSignal, errno)];
             });
         let run = scenario.launch();
         sys::kill(run.held().ppid, libc::SIGSTOP).expect("stop the intermediate");
@@ -345,7 +346,7 @@ fn refusing_capset() -> Scenario {
         .group(7004)
         .supplementary_groups(SupplementaryGroups::Only(Vec::new()))
         .from_state(|state| {
-            state.refused_calls = vec![(libc::SYS_capset, libc::EPERM)];
+            state.refused_calls = vec![(SystemCall::Capset, libc::EPERM)];
         })
 }
 
@@ -365,7 +366,7 @@ fn a_capability_that_is_left_is_told_where_a_sandbox_refuses_capset() {
     let scenario = refusing_capset().from_state(|state| {
         state.ids = Some(Ids::user(7001, 7001));
         state.capabilities = Some(MAY_CHANGE_IDS);
-        state.refused_calls = vec![(libc::SYS_capset, libc::EPERM)];
+        state.refused_calls = vec![(SystemCall::Capset, libc::EPERM)];
     });
     assert_eq!(scenario.fail().kind, "PrivilegesRetained");
 }

@@ -191,8 +191,10 @@ pub(crate) fn close_all_but(kept: &[RawFd], scratch: &mut [u64]) -> Result<(), E
     loop {
         // libproc turns the -1 of a failed call into 0, which is also what an
         // empty list has.
+        // SAFETY: __error takes nothing and cannot fail.
+        let errno = unsafe { libc::__error() };
         // SAFETY: it is the calling thread's own.
-        unsafe { *libc::__error() = 0 };
+        unsafe { *errno = 0 };
         // SAFETY: `scratch` is valid for writes of the size that is named.
         let filled = unsafe {
             libc::proc_pidinfo(

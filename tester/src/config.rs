@@ -548,12 +548,23 @@ pub struct InitialState {
     /// The signal that each process asks for, as soon as it is forked, for when its
     /// parent ends (Linux).
     pub parent_death_signal_at_fork: Option<i32>,
-    /// Which system calls a sandbox refuses, by number, and the errno that it answers
-    /// with (Linux). They are refused to all descendants.
-    pub refused_calls: Vec<(i64, i32)>,
+    /// Which system calls a sandbox refuses, and the errno that it answers with
+    /// (Linux). They are refused to all descendants.
+    pub refused_calls: Vec<(SystemCall, i32)>,
     /// How many numbers of descriptors below the limit are free, all others being
     /// taken. The last to be applied: the launcher could not report any more.
     pub free_descriptors: Option<u32>,
+}
+
+/// What a sandbox may refuse.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SystemCall {
+    /// unshare(2).
+    Unshare,
+    /// pidfd_send_signal(2).
+    PidfdSendSignal,
+    /// capset(2).
+    Capset,
 }
 
 /// What hands out events.

@@ -5,15 +5,15 @@ use std::io;
 use std::os::fd::FromRawFd;
 use std::os::fd::OwnedFd;
 
-use crate::config::EventQueue;
+use crate::config::{EventQueue, SystemCall};
 
 /// Refuses these system calls to this process and all that it makes, by a filter of
-/// seccomp(2): number and errno each.
+/// seccomp(2): each with its errno.
 ///
 /// # Errors
 ///
 /// Those of prctl(2); `Unsupported` elsewhere than on Linux.
-pub fn refuse_calls(calls: &[(i64, i32)]) -> io::Result<()> {
+pub fn refuse_calls(calls: &[(SystemCall, i32)]) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use super::check;
@@ -29,7 +29,12 @@ pub fn refuse_calls(calls: &[(i64, i32)]) -> io::Result<()> {
         };
         // The number is the first of a seccomp_data.
         let mut filter = vec![instruction(LOAD, 0, 0)];
-        for &(number, errno) in calls {
+        for &(call, errno) in calls {
+            let number = match call {
+                SystemCall::Unshare => libc::SYS_unshare,
+                SystemCall::PidfdSendSignal => libc::SYS_pidfd_send_signal,
+                SystemCall::Capset => libc::SYS_capset,
+            };
             let number = u32::try_from(number).expect("a system call");
             let errno = u32::try_from(errno).expect("an errno");
             filter.push(instruction(JUMP_IF_EQUAL, 1, number));
@@ -40,13 +45,18 @@ pub fn refuse_calls(calls: &[(i64, i32)]) -> io::Result<()> {
             len: u16::try_from(filter.len()).expect("short"),
             filter: filter.as_mut_ptr(),
         };
-        if super::effective_user() != 0 {
+        let install = || {
+            let mode = libc::SECCOMP_MODE_FILTER;
+            // SAFETY: the program is valid for reads, and copied.
+            check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) })
+        };
+        // Without CAP_SYS_ADMIN it takes the former.
+        if install().is_err() {
             // SAFETY: the option takes integers.
             check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+            install()?;
         }
-        let mode = libc::SECCOMP_MODE_FILTER;
-        // SAFETY: the program is valid for reads, and copied.
-        check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) }).map(drop)
+        Ok(())
     }
     #[cfg(not(target_os = "linux"))]
     {
