@@ -216,7 +216,8 @@ impl PidFilePlan {
         let attributes = sys::attributes(folder.as_fd()).map_err(failed)?;
         let refused = |text| Err(failed(errno::EPERM).because(text));
         let owners = [Some(Uid::ROOT), self.new_owner, self.daemon_user];
-        if !owners.contains(&Some(attributes.owner)) {
+        // In a user namespace the owner of /run or /tmp may have no number.
+        if !owners.contains(&Some(attributes.owner)) && !sys::is_unmapped(attributes.owner) {
             return refused(DIRECTORY_OF_ANOTHER);
         }
         if others_can_replace_in(folder.as_fd(), &attributes) {

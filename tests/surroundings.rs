@@ -1,9 +1,9 @@
 //! What surrounds a start: sandboxes, namespaces, event loops, broken images. It
 //! succeeds in full, or says what is in the way.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tester::config::{
     ChildrenNamespace, Deferral, Entry, EventQueue, Ids, ReadinessUse, Step, SupplementaryGroups,
-    SystemCall,
+    SystemCall, UserNamespace,
 };
 use tester::harness::DEADLINE;
 use tester::{Scenario, case, scenario, subject, suite, sys};
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         case!(a_kernel_that_counts_no_users_of_memory_lets_a_lone_thread_start, needs Linux),
         case!(a_kernel_that_counts_no_users_of_memory_refuses_other_threads, needs Linux),
         case!(a_null_device_that_is_something_else_is_refused, needs Root, Mounting, Linux),
+        case!(a_directory_of_an_unmapped_user_is_one_of_no_stranger, needs Root, Linux, UserNamespaces),
         case!(numbers_alone_need_no_user_database, needs Root, Mounting, Linux),
         case!(a_process_is_ended_where_a_sandbox_refuses_pidfd_send_signal, needs Linux),
         case!(an_intermediate_is_ended_where_a_sandbox_refuses_pidfd_send_signal, needs Linux),
@@ -269,6 +270,39 @@ fn a_null_device_that_is_something_else_is_refused() {
         .stderr(kept);
     let run = scenario.launch();
     run.report();
+}
+
+/// As /tmp and /run are root's in the initial user namespace, who has no number in one
+/// that an ordinary user has made.
+fn a_directory_of_an_unmapped_user_is_one_of_no_stranger() {
+    let scenario = scenario!();
+    let namespace = |scenario: &Scenario| {
+        scenario.clone().from_state(|state| {
+            state.ids = Some(Ids::user(7001, 7001));
+            state.user_namespace = Some(UserNamespace {
+                users: vec![[0, 7001, 1]],
+                groups: vec![[0, 7001, 1]],
+                denies_setgroups: true,
+            });
+        })
+    };
+    let directory = scenario.create_folder("shared");
+    fs::set_permissions(&directory, Permissions::from_mode(0o1777)).expect("share it");
+    let path = directory.join("daemon.pid");
+    let run = namespace(&scenario)
+        .pid_file(&path)
+        .entry(Entry::StartChecked)
+        .start();
+    let content = format!("{}\n", run.report().pid);
+    assert_eq!(fs::read(&path).expect("read it"), content.as_bytes());
+    // Who may write there may replace the file.
+    fs::set_permissions(&directory, Permissions::from_mode(0o777)).expect("open it");
+    let other = directory.join("other.pid");
+    let error = namespace(&scenario)
+        .pid_file(other)
+        .launch()
+        .launcher_error();
+    assert_eq!(error.kind, format!("OpenPidfile({})", libc::EPERM));
 }
 
 fn numbers_alone_need_no_user_database() {

@@ -83,7 +83,6 @@ pub(crate) fn is_null_device(device: &Attributes) -> bool {
 }
 
 /// There are no user namespaces.
-#[allow(dead_code, reason = "for the check of directories")]
 pub(crate) fn is_unmapped(_: Uid) -> bool {
     false
 }

@@ -361,7 +361,6 @@ pub(crate) fn disarm_parent_death_signal() {
 /// user_namespaces(7). It does not where it is also the number of a user that the
 /// namespace has, as outside of all namespaces, nor where /proc does not tell.
 /// Async-signal-safe.
-#[allow(dead_code, reason = "for the check of directories")]
 pub(crate) fn is_unmapped(Uid(uid): Uid) -> bool {
     let mut number = [0; 16];
     // 340 ranges at the most: user_namespaces(7).
@@ -373,7 +372,6 @@ pub(crate) fn is_unmapped(Uid(uid): Uid) -> bool {
 }
 
 /// What is in a file, as far as it fits. Async-signal-safe.
-#[allow(dead_code, reason = "for the check of directories")]
 fn text_of<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a str> {
     let file = open_at(Directory::Working, path, Open::ReadOnly).ok()?;
     let length = super::read_at_start(file.as_fd(), buffer).ok()?;
@@ -382,7 +380,6 @@ fn text_of<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a str> {
 
 /// Each line of the map: the first id inside, the first outside, how many. What is
 /// no such line says nothing, so that all are taken for mapped.
-#[allow(dead_code, reason = "for the check of directories")]
 fn is_mapped(uid: u32, map: &str) -> bool {
     map.lines().any(|range| {
         let mut numbers = range.split_whitespace().map(str::parse::<u64>);
