@@ -10,6 +10,12 @@ fn main() -> ExitCode {
         eprintln!("tester: cannot stop ignoring signals: {error}");
         return ExitCode::from(tester::subject::EXIT_BAD_STATE);
     }
+    // Before anything is forked.
+    let token = std::env::var(tester::control::TOKEN).ok();
+    if let Some(Err(error)) = token.as_deref().map(tester::observe::enroll) {
+        eprintln!("tester: cannot join its case: {error}");
+        return ExitCode::from(tester::subject::EXIT_BAD_STATE);
+    }
     match std::env::args_os().nth(1) {
         None => tester::subject::run(),
         Some(argument) if argument == tester::subject::FIND_REAPER => {

@@ -2,7 +2,7 @@
 //!
 //! Neither needs procfs, which is not mounted by default.
 
-pub use super::posix::{OUTSIDE_IS_COMPLETE, inside, outside, prepare, process};
+pub use super::posix::{OUTSIDE_IS_COMPLETE, enroll, inside, outside, prepare, process};
 
 use super::{Process, posix};
 

@@ -1,6 +1,6 @@
 //! macOS: system calls and ps(1), whose `-E` shows environments.
 
-pub use super::posix::{OUTSIDE_IS_COMPLETE, inside, outside, prepare, process};
+pub use super::posix::{OUTSIDE_IS_COMPLETE, enroll, inside, outside, prepare, process};
 
 use super::{Process, posix};
 

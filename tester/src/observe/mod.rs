@@ -11,14 +11,18 @@
 //! * `OUTSIDE_IS_COMPLETE: bool`: whether `outside` tells all that `inside`
 //!   does. Where it is true, a field missing outside is a failure
 //!   ([`differences`]), lest a lack of permission passes for agreement.
-//! * `processes_of(token) -> io::Result<Vec<Process>>`: those started with
-//!   `TESTER_CASE=token` in their environment, zombies excepted.
+//! * `enroll(token) -> io::Result<()>`: called first of all by the program that
+//!   was started with `TESTER_CASE=token` in its environment; does what
+//!   `processes_of` needs beyond that.
+//! * `processes_of(token) -> io::Result<Vec<Process>>`: that process and all
+//!   that descend from it, zombies excepted, whoever they have become.
 //! * `process(pid) -> io::Result<Option<Process>>`: one process, zombies
 //!   included.
 //!
 //! | | Linux | FreeBSD | macOS |
 //! |---|---|---|---|
 //! | source | /proc | system calls; ps(1) for others | system calls; ps(1) for others |
+//! | known as a case's by | a resource limit | the environment | the environment |
 //! | capabilities, no_new_privs | yes | there are none | there are none |
 //! | root directory, thread count | yes | no | no |
 //! | saved ids | yes | yes | outside only |
@@ -40,7 +44,7 @@ use linux as platform;
 #[cfg(target_os = "macos")]
 use macos as platform;
 
-pub use platform::{OUTSIDE_IS_COMPLETE, inside, outside, prepare, process, processes_of};
+pub use platform::{OUTSIDE_IS_COMPLETE, enroll, inside, outside, prepare, process, processes_of};
 
 use crate::report::Report;
 

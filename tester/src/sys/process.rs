@@ -470,6 +470,24 @@ pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(resource, &limit) }).map(drop)
 }
 
+/// Sets the soft limit `RLIMIT_RTTIME`.
+///
+/// # Errors
+///
+/// Those of getrlimit(2) and setrlimit(2).
+#[cfg(target_os = "linux")]
+pub fn limit_real_time(microseconds: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is valid for the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_RTTIME, &mut limit) })?;
+    limit.rlim_cur = microseconds;
+    // SAFETY: the pointer is valid for the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_RTTIME, &limit) }).map(drop)
+}
+
 #[cfg(not(target_os = "freebsd"))]
 fn limit_value(value: u64) -> libc::rlim_t {
     value
