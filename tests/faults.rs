@@ -466,6 +466,8 @@ fn all_rows() -> Vec<Row> {
     const IS_ROOT: Condition = Condition::Root;
     const FAILED: Condition = Condition::OtherScene;
     const CAUSE: &str = "the first failure is the one that is told";
+    const READS_REST: &str = "the rest is read next";
+    const IN_SANDBOX: &str = "the machine forbids unshare(2), as a container does";
     const CLEARS: &str = "whoever is left clears the pid file, too";
     const CAN_DO_WITHOUT: &str = "a start can do without";
     const STILL_LOCKED: &str = "the file is locked all the same";
@@ -535,14 +537,14 @@ fn all_rows() -> Vec<Row> {
             .errnos(&[ECONNRESET], FailsAs("IntermediateExited"))
             .lie(FailsAs("IntermediateExited"))
             .retried()
-            .short(Whole("the rest is read next")),
+            .short(Whole(READS_REST)),
         launcher("recv(pair 2)")
             .by_timing_from(1)
             .errnos(&RECEIVING, Fails("Channel"))
             .errnos(&[ECONNRESET], FailsAs("DaemonExited"))
             .lie(FailsAs("DaemonExited"))
             .retried()
-            .short(Whole("the rest is read next")),
+            .short(Whole(READS_REST)),
         launcher("poll")
             .errnos(&[ENOMEM, EINTR], Whole(LOOKS_AGAIN))
             .lie(Whole(LOOKS_AGAIN))
@@ -1011,7 +1013,7 @@ fn all_rows() -> Vec<Row> {
                     .by_timing_from(1)
                     .errnos(&RECEIVING, FailsOr("Channel"))
                     .retried()
-                    .short(Whole("the rest is read next")),
+                    .short(Whole(READS_REST)),
                 intermediate("recv(pair 1)")
                     .errnos(&RECEIVING, FailsOr("Channel"))
                     .retried()
@@ -1105,6 +1107,34 @@ fn all_rows() -> Vec<Row> {
                 .errnos(&[EAGAIN], Whole("a prober's lock is waited for"))
                 .lie(Believed(&[Aspect::PidFileLock]))
                 .retried(),
+            launcher("open(/proc/self/status)")
+                .nth(0)
+                .errnos(
+                    &[ENOENT, EACCES, EMFILE, ENFILE],
+                    FailsAs("ThreadCountUnknown"),
+                )
+                .retried()
+                .made_if(IN_SANDBOX),
+            launcher("open(/proc/self/status)")
+                .from(1)
+                .errnos(
+                    &[ENOENT, EACCES, EMFILE, ENFILE],
+                    FailsAs("SetNoNewPrivileges(1)"),
+                )
+                .retried()
+                .made_if(IN_SANDBOX),
+            launcher("read(/proc/*/status)")
+                .nth(0)
+                .errnos(&[EIO, ENOMEM], FailsAs("ThreadCountUnknown"))
+                .retried()
+                .short(Whole(READS_REST))
+                .lie(FailsAs("ThreadCountUnknown"))
+                .made_if(IN_SANDBOX),
+            launcher("read(/proc/*/status)")
+                .from(1)
+                .retried()
+                .short(Whole(READS_REST))
+                .made_if(IN_SANDBOX),
         ]
         .map(|row| row.scene(Scene::Foreground)),
     );
@@ -1192,14 +1222,39 @@ fn all_rows() -> Vec<Row> {
                 .nth(0)
                 .errnos(&[EIO, ENOMEM], FailsAs("ThreadCountUnknown"))
                 .retried()
-                .short(Whole("the rest is read next"))
+                .short(Whole(READS_REST))
                 .lie(FailsAs("ThreadCountUnknown")),
             launcher("read(/proc/*/status)")
                 .from(1)
                 .retried()
-                .short(Whole("the rest is read next")),
+                .short(Whole(READS_REST)),
             launcher("close(/proc/*/status)").errnos(&[EIO, EINTR], Whole(CLOSED)),
             launcher("fcntl(/proc/*/status, F_GETFD)")
+                .never_fails(NOTHING_TO_DO)
+                .made_if(OF_CLOSE),
+            daemon("open(/proc/self/status)")
+                .errnos(
+                    &[ENOENT, EACCES, EMFILE, ENFILE],
+                    FailsAs("SetNoNewPrivileges(1)"),
+                )
+                .retried(),
+            daemon("fstat(/proc/*/status)").errnos(&EXAMINING, Whole("its size is but a hint")),
+            daemon("fcntl(/proc/*/status, F_SETFD)")
+                .never_fails(NO_ERRORS)
+                .made_if("libc marks what it opens"),
+            daemon("read(/proc/*/status)")
+                .nth(0)
+                .errnos(&[EIO, ENOMEM], FailsAs("SetNoNewPrivileges(1)"))
+                .retried()
+                .short(Whole(READS_REST))
+                .lie(FailsAs("SetNoNewPrivileges(1)")),
+            daemon("read(/proc/*/status)")
+                .from(1)
+                .errnos(&[EIO, ENOMEM], FailsAs("SetNoNewPrivileges(1)"))
+                .retried()
+                .short(Whole(READS_REST)),
+            daemon("close(/proc/*/status)").errnos(&[EIO, EINTR], Whole(CLOSED)),
+            daemon("fcntl(/proc/*/status, F_GETFD)")
                 .never_fails(NOTHING_TO_DO)
                 .made_if(OF_CLOSE),
             intermediate("open(/proc/self/fd)")
@@ -1450,6 +1505,7 @@ impl Start {
             Scene::Sandboxed => {
                 self.beneath = vec![
                     forbidden(Victim::Launcher, "unshare"),
+                    forbidden(Victim::Daemon, "unshare"),
                     forbidden(Victim::Intermediate, "close_range"),
                 ];
             }
