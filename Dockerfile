@@ -13,10 +13,15 @@ WORKDIR /src/daemonize2
 COPY ci/users.sh ci/users.sh
 RUN sh ci/users.sh
 
+# Nobody debugs in here, and without it the build takes half the time and a
+# quarter of the space.
+ENV CARGO_PROFILE_DEV_DEBUG=0 \
+    CARGO_INCREMENTAL=0
+
 COPY . .
 
 # Here, where there is a network; running the image needs none.
-RUN cargo test --no-run --locked
+RUN sh ci/test.sh --build
 
 ENV CARGO_NET_OFFLINE=true \
     DAEMONIZE2_PLATFORM=docker
