@@ -272,17 +272,43 @@ impl Run {
     }
 
     /// The daemon at the privileged action's [`Step::Hold`](crate::config::Step::Hold): it waits there
-    /// until [`Run::proceed`]. Its parent is the intermediate.
+    /// until [`Run::proceed`]. Its parent is the intermediate, which by now waits,
+    /// too: on a busy machine the daemon may get here before the intermediate
+    /// has told the launcher of it.
     ///
     /// # Panics
     ///
     /// As every wait does.
     #[track_caller]
     pub fn held(&self) -> Report {
-        self.message("the closure to hold", |frame| match &frame.message {
+        let held = self.message("the closure to hold", |frame| match &frame.message {
             Message::Holding(report) => Some(report.clone()),
             _ => None,
-        })
+        });
+        if ![process::id(), self.reaper()].contains(&held.ppid) {
+            self.wait_until_waiting(held.ppid);
+        }
+        held
+    }
+
+    /// Waits until a process neither runs nor is about to: no system tells of
+    /// that by an event.
+    #[track_caller]
+    fn wait_until_waiting(&self, pid: u32) {
+        // Running, waiting for a disk, and stopped by its tracer at a call.
+        const BUSY: [char; 3] = ['R', 'D', 't'];
+        let is_busy = || {
+            let process = observe::process(pid).expect("look at a process");
+            process.is_some_and(|process| BUSY.contains(&process.state))
+        };
+        while is_busy() {
+            assert!(
+                Instant::now() < self.deadline,
+                "process {pid} does not come to rest\n{}",
+                self.account()
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// The port of [`Step::Listen`](crate::config::Step::Listen).
