@@ -57,7 +57,7 @@ fn main() -> ExitCode {
         case!(root_refuses_a_folder_that_others_can_write, needs Root),
         case!(root_refuses_what_an_access_list_lets_others_write, needs Root, Linux),
         case!(root_refuses_a_file_with_another_name, needs Root),
-        case!(root_signals_for_another_user_only_that_users_processes, needs Root, Tracing),
+        case!(root_signals_for_another_user_only_that_users_processes, needs Root),
         case!(polling_never_fails_a_start),
         case!(a_poller_takes_neither_start_nor_end_for_junk),
         case!(a_clean_exit_removes_the_pid_file),

@@ -21,7 +21,7 @@ use crate::sys::ProcessHandle;
 pub struct Launcher {
     /// Its exit status and what it and its children had written by then.
     pub output: Output,
-    /// The pid file.
+    /// The pid file, if there is one that the harness may read.
     pub pid_file: Option<PidFile>,
     /// The processes of the case, and those that it was known to have had, if
     /// they existed at all, be it as zombies.
@@ -137,7 +137,10 @@ pub(super) fn at_the_end(
 ) -> io::Result<(ExitStatus, Option<PidFile>, Vec<Process>)> {
     let status = child.wait()?;
     let pid_file = match pid_file {
-        Some(path) => PidFile::look(path)?,
+        Some(path) => match PidFile::look(path) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+            seen => seen?,
+        },
         None => None,
     };
     let known: Vec<u32> = journal.events().held.keys().copied().collect();
