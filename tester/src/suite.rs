@@ -20,7 +20,7 @@
 //! to it, whatever filter the run was given: which cases cannot run is a
 //! property of the machine.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::panic;
@@ -30,7 +30,7 @@ use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
-use crate::sys;
+use crate::{control, sys};
 
 /// The environment variable that names the list of skipped cases.
 pub const SKIPPED_LIST: &str = "TESTER_SKIPPED_LIST";
@@ -223,6 +223,10 @@ macro_rules! case {
 pub fn suite(cases: &[Case]) -> ExitCode {
     // What a case finds open is to be what it asks for, whoever runs it.
     sys::pass_on_standard_streams_alone();
+    // Before another thread's file gets the number.
+    let placeholder = File::open("/dev/null").expect("open /dev/null").into();
+    let placeholder = sys::move_descriptor(placeholder, control::CONTROL, true);
+    sys::reserve_number(placeholder.expect("take a number")).expect("keep the number");
     if let Some(again) = std::env::var_os(AGAIN) {
         // A filter that matches nothing, and a case that is skipped, are no failure.
         let mut runs = cases.iter().filter(|case| case.unmet().is_none());

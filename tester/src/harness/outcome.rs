@@ -135,14 +135,10 @@ impl Scenario {
         let (ours, testers) = sys::socket_pair().expect("create the control socket");
         // Inherited, not passed on by a closure, with which a start would copy
         // all of this process's memory first.
-        assert!(
-            sys::inherited(control::CONTROL).is_none(),
-            "the control socket's number is taken"
-        );
         let testers = sys::move_descriptor(testers, control::CONTROL, false)
             .expect("give the control socket its number");
         let child = command.spawn().expect("start the tester");
-        drop(testers);
+        sys::reserve_number(testers).expect("keep the control socket's number");
         drop(spawning);
 
         let (sender, incoming) = mpsc::channel();

@@ -4,7 +4,7 @@ use std::ffi::{CString, c_int};
 use std::fs::File;
 use std::io;
 use std::mem::{ManuallyDrop, MaybeUninit};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -97,6 +97,21 @@ pub fn move_descriptor(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::R
     // SAFETY: no pointers are passed.
     check(unsafe { libc::fcntl(moved.as_raw_fd(), libc::F_SETFD, flags) })?;
     Ok(moved)
+}
+
+/// Puts /dev/null in the place of a descriptor, so that its number is never another
+/// thread's.
+///
+/// # Errors
+///
+/// Those of open(2) and of [`move_descriptor`].
+pub fn reserve_number(used: OwnedFd) -> io::Result<()> {
+    let number = used.into_raw_fd();
+    let placeholder = OwnedFd::from(File::open("/dev/null")?);
+    // Never closed: the next case replaces it.
+    move_descriptor(placeholder, number, true).map(|reserved| {
+        reserved.into_raw_fd();
+    })
 }
 
 /// Makes the program that `command` starts inherit `fd` as `number`.
