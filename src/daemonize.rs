@@ -45,12 +45,19 @@ pub struct Parent {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Child<T> {
-    /// What the [privileged action](Daemonize::privileged_action) returned.
+    /// The value of the last closure: of the last
+    /// [`initialize`](Daemonize::initialize) where there is one, else of the
+    /// [privileged action](Daemonize::privileged_action), else `()`. With
+    /// [`deferred_readiness`](Daemonize::deferred_readiness), a pair of that value
+    /// and the [`Readiness`].
+    ///
+    /// The name is that of 0.7.0, which had no other closure.
     pub privileged_action_result: T,
 }
 
 /// What [`Daemonize::execute`] returns: twice, once in the launcher and once
 /// in the daemon.
+#[must_use = "each of the two processes has to learn which one it is, and whether the start failed"]
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
     /// This is the launcher.
@@ -108,14 +115,14 @@ pub struct Daemonize<T, Stage = stage::Actions> {
 /// How far a [`Daemonize`] has been told what to run: the closures are given
 /// in the order in which they run, which the compiler checks.
 ///
-/// ```compile_fail,E0599
+/// ```compile_fail,E0277
 /// // After an initialization it is too late for a privileged action.
 /// let daemonize = daemonize2::Daemonize::new()
 ///     .initialize(|()| Ok::<_, std::io::Error>(()))
 ///     .privileged_action(|| ());
 /// ```
 ///
-/// ```compile_fail,E0599
+/// ```compile_fail,E0277
 /// // What comes after readiness has been handed over is up to the caller.
 /// let daemonize = daemonize2::Daemonize::new()
 ///     .deferred_readiness()
@@ -144,7 +151,22 @@ pub mod stage {
     #[derive(Debug)]
     pub enum DeferredReadiness {}
 
+    /// The stage in which a privileged action may be given.
+    #[diagnostic::on_unimplemented(
+        message = "a privileged action goes before `initialize` and `deferred_readiness`",
+        label = "an `initialize` or a `deferred_readiness` stands before this call",
+        note = "closures are given in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
+    )]
+    pub trait BeforeInitialization: sealed::Sealed {}
+
+    impl BeforeInitialization for Actions {}
+
     /// The stages in which an initialization may be given.
+    #[diagnostic::on_unimplemented(
+        message = "`initialize` goes before `deferred_readiness`, which is given once",
+        label = "a `deferred_readiness` stands before this call",
+        note = "closures are given in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
+    )]
     pub trait BeforeReadiness: sealed::Sealed {}
 
     impl BeforeReadiness for Actions {}
@@ -621,7 +643,7 @@ impl<T, Stage> Daemonize<T, Stage> {
 /// [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited). A start in a closure
 /// is refused with
 /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart).
-impl<T> Daemonize<T> {
+impl<T, Stage> Daemonize<T, Stage> {
     /// Runs just before the daemon changes root directory and identity: to
     /// bind a privileged port, to read a key. A later one replaces an earlier
     /// one.
@@ -633,7 +655,10 @@ impl<T> Daemonize<T> {
     /// capabilities: where the kernel leaves them when the ids change, as it does
     /// unless root drops, the start fails with
     /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained).
-    pub fn privileged_action<N, F: FnOnce() -> N + 'static>(self, action: F) -> Daemonize<N> {
+    pub fn privileged_action<N, F: FnOnce() -> N + 'static>(self, action: F) -> Daemonize<N>
+    where
+        Stage: stage::BeforeInitialization,
+    {
         self.running(actions::privileged(action))
     }
 
@@ -643,8 +668,9 @@ impl<T> Daemonize<T> {
     /// and the launcher gets to see its text.
     pub fn try_privileged_action<N, E, F>(self, action: F) -> Daemonize<N>
     where
-        E: Display,
+        E: Display + 'static,
         F: FnOnce() -> Result<N, E> + 'static,
+        Stage: stage::BeforeInitialization,
     {
         self.running(actions::try_privileged(action))
     }
@@ -659,7 +685,7 @@ impl<T> Daemonize<T> {
 }
 
 /// What the daemon runs once it is who it is to be.
-impl<T: 'static, Stage: stage::BeforeReadiness> Daemonize<T, Stage> {
+impl<T: 'static, Stage> Daemonize<T, Stage> {
     /// Runs after privileges are dropped and the pid is written, before the
     /// launcher is told: to build an async runtime, to open a database. Gets
     /// what the closure before it returned. May be given more than once.
@@ -669,8 +695,9 @@ impl<T: 'static, Stage: stage::BeforeReadiness> Daemonize<T, Stage> {
     /// launcher gets to see its text.
     pub fn initialize<N, E, F>(self, initialize: F) -> Daemonize<N, stage::Initialization>
     where
-        E: Display,
+        E: Display + 'static,
         F: FnOnce(T) -> Result<N, E> + 'static,
+        Stage: stage::BeforeReadiness,
     {
         Daemonize {
             options: self.options,
@@ -686,7 +713,10 @@ impl<T: 'static, Stage: stage::BeforeReadiness> Daemonize<T, Stage> {
     /// Until then [`start`](Self::start) is refused in the daemon, with
     /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart): it would
     /// end the daemon. [`execute`](Self::execute) is not.
-    pub fn deferred_readiness(self) -> Daemonize<(T, Readiness), stage::DeferredReadiness> {
+    pub fn deferred_readiness(self) -> Daemonize<(T, Readiness), stage::DeferredReadiness>
+    where
+        Stage: stage::BeforeReadiness,
+    {
         Daemonize {
             options: self.options,
             actions: actions::then_hand_over(self.actions),

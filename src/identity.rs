@@ -60,6 +60,18 @@ impl From<&str> for User {
     }
 }
 
+impl From<String> for User {
+    fn from(name: String) -> Self {
+        Self(NameOrId::Name(name))
+    }
+}
+
+impl From<&String> for User {
+    fn from(name: &String) -> Self {
+        Self(NameOrId::Name(name.clone()))
+    }
+}
+
 impl From<u32> for User {
     fn from(uid: u32) -> Self {
         Self(NameOrId::Id(uid))
@@ -69,6 +81,18 @@ impl From<u32> for User {
 impl From<&str> for Group {
     fn from(name: &str) -> Self {
         Self(NameOrId::Name(name.to_owned()))
+    }
+}
+
+impl From<String> for Group {
+    fn from(name: String) -> Self {
+        Self(NameOrId::Name(name))
+    }
+}
+
+impl From<&String> for Group {
+    fn from(name: &String) -> Self {
+        Self(NameOrId::Name(name.clone()))
     }
 }
 
@@ -514,6 +538,16 @@ mod tests {
 
     fn resolve(user: Option<&User>, group: Option<&Group>) -> Result<Option<Identity>, Error> {
         Identity::resolve(user, group, &SupplementaryGroups::FromDatabase)
+    }
+
+    /// As a configuration file holds it.
+    #[test]
+    fn an_owned_name_is_a_user_or_a_group() {
+        let name = String::from("nobody");
+        assert_eq!(User::from(&name), User::from("nobody"));
+        assert_eq!(Group::from(&name), Group::from("nobody"));
+        assert_eq!(User::from(name.clone()), User::from("nobody"));
+        assert_eq!(Group::from(name), Group::from("nobody"));
     }
 
     #[test]

@@ -63,6 +63,15 @@ pub fn service_example() -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
+/// The compiler beside the cargo that has built the tests.
+pub fn compiler() -> Option<PathBuf> {
+    let compiler = PathBuf::from(option_env!("CARGO")?).with_file_name("rustc");
+    let answers = Command::new(&compiler).arg("--version").output();
+    answers
+        .is_ok_and(|output| output.status.success())
+        .then_some(compiler)
+}
+
 /// What a case needs to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -92,6 +101,8 @@ pub enum Need {
     AbortingTester,
     /// The root package's example `service`, built beside the tests.
     ServiceExample,
+    /// [`compiler`].
+    Compiler,
 }
 
 impl Need {
@@ -118,6 +129,7 @@ impl Need {
                 std::env::var_os(ABORTING_TESTER).is_some(),
                 "needs TESTER_ABORTING",
             ),
+            Self::Compiler => (compiler().is_some(), "needs cargo's compiler"),
             Self::ServiceExample => (service_example().is_some(), "needs the example service"),
         };
         (!met).then_some(reason)

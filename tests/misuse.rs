@@ -1,0 +1,108 @@
+//! Misuse that the compiler can see is refused by it, in words that help.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::SystemTime;
+use std::{env, fs};
+
+use tester::{case, suite};
+
+fn main() -> ExitCode {
+    suite(&[
+        case!(a_closure_in_the_wrong_place_is_told_where_it_goes, needs Compiler),
+        case!(what_must_be_used_is_warned_of, needs Compiler),
+        case!(a_correct_program_is_compiled_without_a_word, needs Compiler),
+    ])
+}
+
+/// What the compiler says of a function with this body. Nothing is built but the
+/// function itself: the library beside this test is the one that cargo has just
+/// built.
+fn diagnose(body: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("misuse.rs");
+    let text = format!(
+        "#![allow(unused_imports)]\nuse daemonize2::*;\npub fn function() {{\n{body}\n}}\n"
+    );
+    fs::write(&source, text).unwrap();
+    let dependencies = dependencies();
+    let output = Command::new(suite::compiler().unwrap())
+        .args(["--edition=2024", "--crate-type=lib", "--emit=metadata"])
+        .arg("--out-dir")
+        .arg(folder.path())
+        .arg("-L")
+        .arg(&dependencies)
+        .arg("--extern")
+        .arg(format!("daemonize2={}", library(&dependencies).display()))
+        .arg(&source)
+        .output()
+        .unwrap();
+    // Lines are wrapped nowhere, and colours are for terminals.
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn dependencies() -> PathBuf {
+    env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+/// The newest one, where a former build has left others.
+fn library(dependencies: &Path) -> PathBuf {
+    let built_at = |path: &PathBuf| -> SystemTime {
+        fs::metadata(path).and_then(|file| file.modified()).unwrap()
+    };
+    fs::read_dir(dependencies)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("libdaemonize2-") && name.ends_with(".rlib")
+        })
+        .max_by_key(built_at)
+        .expect("the library beside this test")
+}
+
+#[track_caller]
+fn assert_says(body: &str, sentence: &str) {
+    let said = diagnose(body);
+    assert!(said.contains(sentence), "{body}\n{said}");
+}
+
+fn a_closure_in_the_wrong_place_is_told_where_it_goes() {
+    const INITIALIZE: &str = "let _ = Daemonize::new().initialize(|()| Ok::<_, String>(()))";
+    const DEFER: &str = "let _ = Daemonize::new().deferred_readiness()";
+    let action = "a privileged action goes before `initialize` and `deferred_readiness`";
+    for first in [INITIALIZE, DEFER] {
+        assert_says(&format!("{first}.privileged_action(|| ());"), action);
+        assert_says(
+            &format!("{first}.umask(0).try_privileged_action(|| Ok::<_, String>(()));"),
+            action,
+        );
+    }
+    let initialize = "`initialize` goes before `deferred_readiness`";
+    assert_says(
+        &format!("{DEFER}.initialize(|_| Ok::<_, String>(()));"),
+        initialize,
+    );
+    assert_says(&format!("{DEFER}.deferred_readiness();"), initialize);
+}
+
+fn what_must_be_used_is_warned_of() {
+    for lost in [
+        "Daemonize::new();",
+        "Daemonize::new().execute_checked();",
+        "PidFileGuard::take();",
+        "if let Ok(((), readiness)) = Daemonize::new().deferred_readiness().start_checked() \
+            { std::convert::identity::<Readiness>(readiness); }",
+    ] {
+        assert_says(lost, "warning: unused");
+        assert_says(lost, "must be used");
+    }
+}
+
+fn a_correct_program_is_compiled_without_a_word() {
+    let said = diagnose(
+        "let _ = Daemonize::new().privileged_action(|| 1)\
+            .initialize(|one| Ok::<_, String>(one)).deferred_readiness().umask(0);",
+    );
+    assert_eq!(said, "");
+}
