@@ -1,7 +1,10 @@
 //! The caller's closures: in which order they run, and what becomes of their
 //! failures.
 
+use std::any::Any;
+use std::error::Error as StdError;
 use std::fmt::{self, Display, Write as _};
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::error::ErrorKind;
@@ -47,7 +50,7 @@ where
 
 pub(crate) fn try_privileged<N, E, F>(action: F) -> Actions<N>
 where
-    E: Display,
+    E: Display + 'static,
     F: FnOnce() -> Result<N, E> + 'static,
 {
     Box::new(move || {
@@ -59,7 +62,7 @@ where
 pub(crate) fn then_initialize<T, N, E, F>(actions: Actions<T>, initialize: F) -> Actions<N>
 where
     T: 'static,
-    E: Display,
+    E: Display + 'static,
     F: FnOnce(T) -> Result<N, E> + 'static,
 {
     Box::new(move || {
@@ -94,12 +97,12 @@ pub(crate) fn then_hand_over<T: 'static>(actions: Actions<T>) -> Actions<(T, Rea
 }
 
 /// Runs a closure of the caller's that may fail.
-fn run_fallible<N, E: Display>(
+fn run_fallible<N, E: Display + 'static>(
     kind: ErrorKind,
     closure: impl FnOnce() -> Result<N, E>,
 ) -> Result<N, Failure> {
     run(closure)?.map_err(|error| {
-        let text = text_of(&error);
+        let text = text_with_causes(&error);
         drop_quietly(error);
         Failure::from(kind).because(text)
     })
@@ -131,27 +134,71 @@ pub(crate) fn drop_quietly<T>(value: T) {
     }
 }
 
-/// The text of an error of the caller's, as far as it fits in a report. One
-/// whose `Display` panics has said enough by then.
+/// The text of an error of the caller's, as far as it fits in a report: in the
+/// alternate form, in which errors that keep causes, such as those of anyhow and
+/// eyre, show them. One whose `Display` panics has said enough by then.
 pub(crate) fn text_of(error: &impl Display) -> String {
-    struct Short(String);
+    written(|text| write!(text, "{error:#}"))
+}
 
-    impl fmt::Write for Short {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            if self.0.len() >= LONGEST_TEXT {
-                return Err(fmt::Error);
+/// The same, and the causes of an error that does not show them itself, where
+/// its type tells them: of any type that is boxed as an [`Error`](StdError).
+/// What has been said is not said again.
+pub(crate) fn text_with_causes<E: Display + 'static>(error: &E) -> String {
+    /// Nothing keeps a chain of causes from being endless.
+    const MOST_CAUSES: usize = 64;
+
+    written(|text| {
+        write!(text, "{error:#}")?;
+        let mut cause = source(error);
+        for _ in 0..MOST_CAUSES {
+            let Some(this) = cause else { break };
+            let said = this.to_string();
+            if !text.0.contains(said.trim()) {
+                write!(text, ": {said}")?;
             }
-            self.0.push_str(text);
-            Ok(())
+            cause = this.source();
         }
-    }
+        Ok(())
+    })
+}
 
+/// The source of an error, where its type is known to have one: `Display` does
+/// not tell.
+fn source<E: 'static>(error: &E) -> Option<&(dyn StdError + 'static)> {
+    let error: &dyn Any = error;
+    if let Some(error) = error.downcast_ref::<Box<dyn StdError>>() {
+        error.source()
+    } else if let Some(error) = error.downcast_ref::<Box<dyn StdError + Send>>() {
+        error.source()
+    } else if let Some(error) = error.downcast_ref::<Box<dyn StdError + Send + Sync>>() {
+        error.source()
+    } else {
+        error.downcast_ref::<io::Error>()?.source()
+    }
+}
+
+struct Short(String);
+
+impl fmt::Write for Short {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len() >= LONGEST_TEXT {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+fn written(write: impl FnOnce(&mut Short) -> fmt::Result) -> String {
     let mut text = Short(String::new());
-    let written = panic::catch_unwind(AssertUnwindSafe(|| write!(text, "{error}")));
+    let written = panic::catch_unwind(AssertUnwindSafe(|| write(&mut text)));
     if written.is_err() {
         text.0.push_str(" (the text of this error panicked)");
     }
-    text.0.trim_start().to_owned()
+    // The lines that follow stay where they are below the first.
+    let blank = text.0.len() - text.0.trim_start_matches(['\n', '\r']).len();
+    text.0.split_off(blank)
 }
 
 #[cfg(test)]
@@ -175,6 +222,61 @@ mod tests {
             formatter.write_str("so far")?;
             panic!("no further");
         }
+    }
+
+    #[derive(Debug)]
+    struct Failed(&'static str, Option<Box<dyn StdError>>);
+
+    impl Display for Failed {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str(self.0)
+        }
+    }
+
+    impl StdError for Failed {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            self.1.as_deref()
+        }
+    }
+
+    #[test]
+    fn a_boxed_error_shows_its_causes_once_each() {
+        let denied = || io::Error::from_raw_os_error(libc::EACCES);
+        let failed = |text| {
+            Failed(
+                text,
+                Some(Box::new(Failed("no port", Some(denied().into())))),
+            )
+        };
+        let error: Box<dyn StdError> = Box::new(failed("no server"));
+        let text = format!("no server: no port: {}", denied());
+        assert_eq!(text_with_causes(&error), text);
+        // One that shows its cause itself.
+        let error: Box<dyn StdError> = Box::new(failed("no server: no port"));
+        assert_eq!(text_with_causes(&error), text);
+        // Nothing is known of the causes of any other type.
+        assert_eq!(text_with_causes(&failed("no server")), "no server");
+    }
+
+    #[test]
+    fn an_endless_chain_of_causes_is_ended() {
+        #[derive(Debug)]
+        struct Circular;
+
+        impl Display for Circular {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("round and round")
+            }
+        }
+
+        impl StdError for Circular {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(self)
+            }
+        }
+
+        let error: Box<dyn StdError + Send + Sync> = Box::new(Circular);
+        assert_eq!(text_with_causes(&error), "round and round");
     }
 
     #[test]

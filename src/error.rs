@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::io::{self, Write as _};
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -78,9 +77,28 @@ impl std::error::Error for ErrorKind {}
 
 /// Why a daemon was not started.
 ///
-/// The text says what failed, on what, why, and what is there instead, on one
-/// line: `cannot lock pid file /run/d.pid: held by running daemon 4242`.
-/// Control characters in it are escaped. Match on [`kind`](Self::kind).
+/// The text says what failed, on what, why, and what is there instead:
+/// `cannot lock pid file /run/d.pid: held by running daemon 4242`. It is whole:
+/// no [`source`](std::error::Error::source) adds to it, so that a loop over
+/// causes, and `{:#}` of an error type that does the same, show everything once.
+/// `Debug`, which is what `fn main() -> Result<(), Error>` prints, shows the same
+/// text and the [`kind`](Self::kind), on which a program matches.
+///
+/// What a closure's error or a panic says may have several lines, such as the
+/// caret of a parser below the source. They then follow on lines of their own,
+/// indented by four spaces, so that none can pass for another program's message:
+///
+/// ```text
+/// the initialization failed:
+///     TOML parse error at line 3, column 8
+///       |
+///     3 | port = = 80
+///       |        ^
+/// ```
+///
+/// Paths and names stay on one line. Control characters other than the line feeds
+/// and tabs of such a text, and characters that change the direction of writing,
+/// are escaped: none can steer a terminal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Details>);
 
@@ -92,7 +110,6 @@ struct Details {
     running_pid: Option<u32>,
     daemon_exit_status: Option<ExitStatus>,
     text: Option<Cow<'static, str>>,
-    source: Option<Source>,
 }
 
 /// What an error is about.
@@ -101,30 +118,6 @@ pub(crate) enum Subject {
     Path(PathBuf),
     Name(String),
 }
-
-/// An `io::Error` that is nothing but its errno, and therefore unwind safe.
-#[derive(Debug)]
-struct Source(AssertUnwindSafe<io::Error>);
-
-impl Source {
-    fn new(errno: Errno) -> Self {
-        Self(AssertUnwindSafe(io::Error::from_raw_os_error(errno)))
-    }
-}
-
-impl Clone for Source {
-    fn clone(&self) -> Self {
-        Self::new(self.0.raw_os_error().unwrap_or(0))
-    }
-}
-
-impl PartialEq for Source {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.raw_os_error() == other.0.raw_os_error()
-    }
-}
-
-impl Eq for Source {}
 
 impl Error {
     /// What has failed.
@@ -201,7 +194,6 @@ impl From<ErrorKind> for Error {
             running_pid: None,
             daemon_exit_status: None,
             text: None,
-            source: kind.errno().map(Source::new),
         }))
     }
 }
@@ -221,55 +213,36 @@ impl Display for Error {
                 ErrorKind::ChownPidfile(_) if self.path().is_none() => " to ",
                 _ => " ",
             })?;
-            write_on_one_line(formatter, &subject)?;
+            write!(formatter, "{}", OnOneLine(&subject))?;
         }
         if let Some(pid) = details.running_pid {
             write!(formatter, ": held by running daemon {pid}")
         } else if let (Some(status), Some(text)) = (details.daemon_exit_status, &details.text) {
             write!(formatter, " ({status}); {text}")
         } else if let Some(text) = &details.text {
-            formatter.write_str(": ")?;
-            write_on_one_line(formatter, text)
+            write_cause(formatter, text)
         } else if let Some(status) = details.daemon_exit_status {
             write!(formatter, " ({status})")
-        } else if let Some(source) = &details.source {
-            write!(formatter, ": {}", *source.0)
+        } else if let Some(errno) = details.kind.errno() {
+            write!(formatter, ": {}", io::Error::from_raw_os_error(errno))
         } else {
             Ok(())
         }
     }
 }
 
+/// What a person needs to know comes first: this is what `main` prints of an
+/// error that it returns.
 impl fmt::Debug for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let details = &*self.0;
-        let mut shown = formatter.debug_struct("Error");
-        shown.field("kind", &details.kind);
-        if let Some(subject) = &details.subject {
-            shown.field("subject", subject);
-        }
-        if let Some(pid) = details.running_pid {
-            shown.field("running_pid", &pid);
-        }
-        if let Some(status) = details.daemon_exit_status {
-            shown.field("daemon_exit_status", &status);
-        }
-        if let Some(text) = &details.text {
-            shown.field("text", text);
-        }
-        shown.finish()
+        let text = self.to_string();
+        let separator = if text.contains('\n') { '\n' } else { ' ' };
+        write!(formatter, "{text}{separator}({:?})", self.0.kind)
     }
 }
 
-impl std::error::Error for Error {
-    /// An [`io::Error`], where a call failed with an errno.
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.0.source {
-            Some(source) => Some(&*source.0),
-            None => None,
-        }
-    }
-}
+/// Without a source: the text says it all.
+impl std::error::Error for Error {}
 
 impl From<Error> for io::Error {
     /// Keeps the whole error inside; the kind is that of the errno, where
@@ -283,17 +256,79 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Writes text of unknown origin so that it stays on its line and cannot
-/// steer a terminal.
-fn write_on_one_line(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
+/// Writes a text of unknown origin after what it is the cause of. Several lines
+/// keep their places below each other.
+fn write_cause(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
+    let text = text.trim_end();
+    let is_blank = |line: &&str| line.trim().is_empty();
+    let mut lines = text.lines().skip_while(is_blank);
+    let Some(first) = lines.next() else {
+        return Ok(());
+    };
+    if lines.clone().next().is_none() {
+        return write!(out, ": {}", Harmless(first.trim_start()));
+    }
+    out.write_char(':')?;
+    for line in std::iter::once(first).chain(lines) {
+        if is_blank(&line) {
+            out.write_char('\n')?;
+        } else {
+            write!(out, "\n{INDENTATION}{}", Harmless(line))?;
+        }
+    }
+    Ok(())
+}
+
+const INDENTATION: &str = "    ";
+
+/// A text of unknown origin, which stays on its line and cannot steer a terminal.
+pub(crate) struct OnOneLine<'a>(pub(crate) &'a str);
+
+impl Display for OnOneLine<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_escaped(formatter, self.0, is_steering)
+    }
+}
+
+/// The same, but tabs are kept: they may hold columns together.
+struct Harmless<'a>(&'a str);
+
+impl Display for Harmless<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_escaped(formatter, self.0, |character| {
+            character != '\t' && is_steering(character)
+        })
+    }
+}
+
+fn write_escaped(
+    out: &mut impl fmt::Write,
+    text: &str,
+    is_escaped: impl Fn(char) -> bool,
+) -> fmt::Result {
     for character in text.chars() {
-        if character.is_control() {
+        if is_escaped(character) {
             write!(out, "{}", character.escape_default())?;
         } else {
             out.write_char(character)?;
         }
     }
     Ok(())
+}
+
+/// Whether a character moves or changes more than itself: control characters,
+/// Unicode's line and paragraph separators, and those with its property
+/// Bidi_Control, which let a text be read in another order than it has.
+fn is_steering(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}'
+        )
 }
 
 #[cfg(test)]
@@ -339,28 +374,63 @@ mod tests {
         assert_eq!(unknown.to_string(), "unknown user nemo");
     }
 
+    /// It is what `main` prints of an error that it returns.
     #[test]
-    fn errors_differ_by_what_caused_them() {
-        let [one, same, other] = [1, 1, 2].map(Source::new);
-        assert_eq!(one, same);
-        assert_ne!(one, other);
+    fn debug_shows_the_text_and_the_kind() {
+        let error = Error::from(ErrorKind::LockPidfile(11))
+            .about(Some(Subject::Path("/run/d.pid".into())))
+            .held_by(4242);
+        let text = "cannot lock pid file /run/d.pid: held by running daemon 4242 (LockPidfile(11))";
+        assert_eq!(format!("{error:?}"), text);
+        assert_eq!(format!("{error:#?}"), text);
+        let error = Error::from(ErrorKind::Initialize).because("two\nlines");
+        let text = "the initialization failed:\n    two\n    lines\n(Initialize)";
+        assert_eq!(format!("{error:?}"), text);
     }
 
     #[test]
-    fn an_error_shows_what_it_carries_and_nothing_else() {
-        let error = Error::from(ErrorKind::LockPidfile(11))
-            .about(Some(Subject::Name("d".into())))
-            .held_by(4242);
+    fn a_name_stays_on_its_line() {
+        let error = Error::from(ErrorKind::UserNotFound)
+            .about(Some(Subject::Name("two\nlines\t\u{1b}[2J\u{202e}".into())));
         assert_eq!(
-            format!("{error:?}"),
-            r#"Error { kind: LockPidfile(11), subject: Name("d"), running_pid: 4242 }"#
+            error.to_string(),
+            "unknown user two\\nlines\\t\\u{1b}[2J\\u{202e}"
         );
     }
 
     #[test]
-    fn a_message_stays_on_its_line() {
-        let error = Error::from(ErrorKind::Panicked).because("two\nlines \u{1b}[2J");
-        assert_eq!(error.to_string(), "panic: two\\nlines \\u{1b}[2J");
+    fn a_cause_keeps_its_lines() {
+        for (text, shown) in [
+            ("", "panic"),
+            (" \n\t\n", "panic"),
+            ("one line\n", "panic: one line"),
+            ("\n\n  one line", "panic: one line"),
+            ("two\nlines\n\n", "panic:\n    two\n    lines"),
+            ("a = = b\r\n    ^\r\n", "panic:\n    a = = b\n        ^"),
+            ("  indented\n\nfar", "panic:\n      indented\n\n    far"),
+            (
+                "over\rwritten\t\u{9b}1m",
+                "panic: over\\rwritten\t\\u{9b}1m",
+            ),
+        ] {
+            let error = Error::from(ErrorKind::Panicked).because(text);
+            assert_eq!(error.to_string(), shown);
+        }
+    }
+
+    /// Neither a loop over causes nor what an error type makes of one says
+    /// anything twice.
+    #[test]
+    fn no_source_repeats_the_text() {
+        for kind in (0..=u16::MAX).filter_map(|number| ErrorKind::from_number(number, 2)) {
+            let error = Error::from(kind);
+            assert!(std::error::Error::source(&error).is_none());
+            let errno_text = io::Error::from_raw_os_error(2).to_string();
+            let times = error.to_string().matches(&errno_text).count();
+            assert_eq!(times, usize::from(kind.errno().is_some()), "{error}");
+            let error = io::Error::from(error);
+            assert!(std::error::Error::source(&error).is_none());
+        }
     }
 
     #[test]
@@ -368,9 +438,7 @@ mod tests {
         let error = Error::from(ErrorKind::OpenPidfile(libc::EACCES))
             .about(Some(Subject::Path("/run/d.pid".into())));
         let text = error.to_string();
-        let source = std::error::Error::source(&error).expect("an errno is a source");
-        let source = source.downcast_ref::<io::Error>().expect("an io::Error");
-        assert_eq!(source.raw_os_error(), Some(libc::EACCES));
+        assert_eq!(error.raw_os_error(), Some(libc::EACCES));
         let error = io::Error::from(error);
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(error.to_string(), text);

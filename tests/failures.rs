@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         case!(many_threads_are_counted_and_some_of_them_named, needs Linux),
         case!(another_thread_is_accepted_by_the_unchecked_starts),
         case!(a_joined_thread_is_not_counted),
-        case!(a_panic_is_told_with_its_text_on_one_line),
+        case!(a_panic_is_told_with_its_text),
         case!(a_panics_text_is_cut_at_two_kibibytes),
         case!(an_action_that_exits_is_told_with_its_status),
         case!(an_action_that_is_killed_is_told_with_its_signal),
@@ -674,9 +674,10 @@ fn with_action(steps: impl Into<Vec<Step>>) -> Scenario {
     scenario!().pid_file("daemon.pid").privileged_action(steps)
 }
 
-fn a_panic_is_told_with_its_text_on_one_line() {
+fn a_panic_is_told_with_its_text() {
     let scenario = with_action([Step::Panic("two\nlines \x1b[2J".to_owned())]);
-    let expected = plain("Panicked", None, "panic: two\\nlines \\u{1b}[2J");
+    let text = "panic:\n    two\n    lines \\u{1b}[2J";
+    let expected = plain("Panicked", None, text);
     assert_fails(&scenario, &expected);
 }
 

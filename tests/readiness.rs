@@ -36,6 +36,8 @@ fn main() -> ExitCode {
         case!(the_text_of_a_panic_reaches_the_launcher),
         case!(a_long_text_is_cut),
         case!(both_sides_are_told_the_same_text),
+        case!(the_causes_of_an_error_reach_the_launcher),
+        case!(a_text_of_several_lines_stays_readable),
         case!(control_characters_in_a_text_are_escaped),
         case!(a_text_that_panics_is_survived),
         case!(a_daemon_that_is_late_is_asked_to_end),
@@ -463,9 +465,49 @@ fn both_sides_are_told_the_same_text() {
     }
 }
 
+fn the_causes_of_an_error_reach_the_launcher() {
+    let causes = ["no server", "cannot read app.toml", "no such file"];
+    let error = ErrorText::Chain(causes.map(str::to_owned).to_vec());
+    for (scenario, kind, start) in failing_with(&error) {
+        let text = format!("{start}: no server: cannot read app.toml: no such file");
+        assert_error(&scenario.fail(), kind, &text);
+    }
+}
+
+/// As parsers of configuration files say what is wrong, and where.
+const PARSE_ERROR: &str = "\
+TOML parse error at line 3, column 8
+  |
+3 | port = = 80
+  |        ^
+invalid string
+";
+
+/// The lines keep their places below each other, and none begins where another
+/// program's message would.
+fn a_text_of_several_lines_stays_readable() {
+    let below = "
+    TOML parse error at line 3, column 8
+      |
+    3 | port = = 80
+      |        ^
+    invalid string";
+    for (scenario, kind, start) in failing_with(&PARSE_ERROR.into()) {
+        assert_error(&scenario.fail(), kind, &format!("{start}:{below}"));
+    }
+    let panicking = scenario!().privileged_action([Step::Panic(PARSE_ERROR.to_owned())]);
+    assert_error(&panicking.fail(), "Panicked", &format!("panic:{below}"));
+    // A first line that is the source itself, and line ends of another system.
+    for (scenario, kind, start) in failing_with(&"\r\n  a = = b\r\n\r\n\t  ^\r\n".into()) {
+        let text = format!("{start}:\n      a = = b\n\n    \t  ^");
+        assert_error(&scenario.fail(), kind, &text);
+    }
+}
+
 fn control_characters_in_a_text_are_escaped() {
-    let text = "two\nlines\r\t\u{1b}[2J\0\u{7f}\u{9b}1m";
-    let escaped = r"two\nlines\r\t\u{1b}[2J\u{0}\u{7f}\u{9b}1m";
+    let text = "over\rwritten\t\u{1b}[2J\0\u{7f}\u{9b}1m\u{202e}gpj\u{2028}.exe\u{2066}";
+    let escaped =
+        "over\\rwritten\t\\u{1b}[2J\\u{0}\\u{7f}\\u{9b}1m\\u{202e}gpj\\u{2028}.exe\\u{2066}";
     for (scenario, kind, start) in failing_with(&text.into()) {
         let told = format!("{start}: {escaped}");
         assert_error(&scenario.fail(), kind, &told);
@@ -802,7 +844,8 @@ fn a_panic_that_aborts_tells_its_text() {
         for (scenario, kind) in cases {
             let error = scenario.entry(entry).fail();
             assert_eq!(error.kind, kind, "{error}");
-            assert!(error.text.ends_with(r"panic: out of\nluck"), "{error}");
+            let text = "panic:\n    out of\n    luck";
+            assert!(error.text.ends_with(text), "{error}");
         }
     }
     // Once the start is committed, a panic is the daemon's own affair.

@@ -294,6 +294,9 @@ pub enum ErrorText {
     Text(String),
     /// Panics after this.
     PanicsAfter(String),
+    /// As the first of these; as all of them, joined by colons, with `{:#}`: so
+    /// anyhow and eyre show the causes of an error.
+    Chain(Vec<String>),
 }
 
 impl From<&str> for ErrorText {
@@ -310,6 +313,8 @@ impl fmt::Display for ErrorText {
                 f.write_str(text)?;
                 panic!("the text of an error")
             }
+            Self::Chain(texts) if f.alternate() => f.write_str(&texts.join(": ")),
+            Self::Chain(texts) => f.write_str(texts.first().map_or("", String::as_str)),
         }
     }
 }

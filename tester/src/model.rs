@@ -434,7 +434,7 @@ impl Failure {
         self
     }
 
-    /// What failed, on what, why, and what is there instead, on one line.
+    /// What failed, on what, why, and what is there instead. The oracle's reasons have one line.
     fn text(&self) -> String {
         let what = match self.kind {
             "ChangeDirectory" => "cannot change to directory",
@@ -1821,6 +1821,7 @@ fn refused_id(kind: &'static str, identity: &Identity) -> Failure {
 fn text_of(error: &ErrorText) -> String {
     match error {
         ErrorText::Text(text) | ErrorText::PanicsAfter(text) => text.clone(),
+        ErrorText::Chain(texts) => texts.join(": "),
     }
 }
 
