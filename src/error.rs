@@ -217,8 +217,15 @@ impl Display for Error {
         }
         if let Some(pid) = details.running_pid {
             write!(formatter, ": held by running daemon {pid}")
-        } else if let (Some(status), Some(text)) = (details.daemon_exit_status, &details.text) {
-            write!(formatter, " ({status}); {text}")
+        } else if let (ErrorKind::DaemonExited, Some(status), Some(text)) =
+            (details.kind, details.daemon_exit_status, &details.text)
+        {
+            write!(formatter, " ({status})")?;
+            if text.contains('\n') {
+                write_cause(formatter, text)
+            } else {
+                write!(formatter, "; {}", OnOneLine(text))
+            }
         } else if let Some(text) = &details.text {
             write_cause(formatter, text)
         } else if let Some(status) = details.daemon_exit_status {

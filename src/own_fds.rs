@@ -88,8 +88,8 @@ impl LockedForFork {
 /// To be called before fork(2). Makes room for the entries of one start, since
 /// nothing may be allocated after it.
 pub(crate) fn lock_for_fork() -> LockedForFork {
-    /// A pid file, a channel, and a copy of the channel for panics that abort.
-    const OF_ONE_START: usize = 3;
+    /// A pid file and a channel.
+    const OF_ONE_START: usize = 2;
 
     let mut own_fds = own_fds();
     own_fds.reserve(OF_ONE_START);

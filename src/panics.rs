@@ -1,16 +1,93 @@
 //! What a panic said, for the launcher.
 //!
-//! A closure's panic is caught, and its text is in what is caught. While a
-//! thread unwinds by itself, only a panic hook knows the text; and where a
-//! panic aborts, only a panic hook is left to report it.
+//! A closure's panic is caught, and its text is in what is caught. But a panic
+//! hook of the program's may end the process before anything is caught; a panic
+//! may abort; and a thread that unwinds by itself shows its text to nobody but the
+//! panic hook. So the library has a hook, from before the first closure until the
+//! start is committed or has failed:
+//!
+//! - It tells the launcher of each panic before it calls the hook that was there
+//!   before, and that it was survived, after. If the daemon ends in between, it has
+//!   ended of the panic.
+//! - A hook that the program sets meanwhile replaces the library's, whose captures
+//!   std then drops, after it has let go of its lock. That is the moment at which
+//!   the library's hook is set again, around the new one.
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::panic;
-use std::sync::Once;
+use std::panic::{self, PanicHookInfo};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{mem, thread};
+
+use crate::error::ErrorKind;
+use crate::report::{DaemonEnd, Failure, Message};
+use crate::sys::Process;
 
 thread_local! {
-    static LAST: RefCell<String> = const { RefCell::new(String::new()) };
+    /// The text of this thread's last panic.
+    static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+static STATE: Mutex<State> = Mutex::new(State {
+    expected: None,
+    latest: None,
+});
+
+struct State {
+    expected: Option<Expected>,
+    /// The text of the last panic in any thread.
+    latest: Option<String>,
+}
+
+/// Whom a panic is told to, in which process, and as what.
+struct Expected {
+    /// None in the foreground.
+    launcher: Option<DaemonEnd>,
+    process: Process,
+    failure: Failure,
+}
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// While this lives, no other thread changes what is told of a panic, so that a
+/// copy of the process does not find it locked for ever.
+pub(crate) fn freeze() -> impl Sized {
+    state()
+}
+
+/// From now on the text of a panic is known, and the launcher is told of it as of
+/// this failure, until [`settle`].
+pub(crate) fn expect(launcher: Option<DaemonEnd>, failure: Failure) {
+    replace(Some(Expected {
+        launcher,
+        process: Process::current(),
+        failure,
+    }));
+    set_hook();
+}
+
+/// The start is committed, or has failed.
+pub(crate) fn settle() {
+    replace(None);
+}
+
+fn replace(expected: Option<Expected>) {
+    let before = mem::replace(&mut state().expected, expected);
+    if let Some(before) = before {
+        if before.process != Process::current() {
+            // Its descriptor may be another file by now.
+            mem::forget(before);
+        }
+    }
+}
+
+fn is_expected() -> bool {
+    let state = state();
+    let expected = state.expected.as_ref();
+    expected.is_some_and(|expected| expected.process == Process::current())
 }
 
 /// The text of a panic, where it has one.
@@ -25,95 +102,98 @@ pub(crate) fn text_of(payload: &(dyn Any + Send)) -> String {
     }
 }
 
-/// The text of this thread's last panic since [`remember`].
-pub(crate) fn last_of_this_thread() -> String {
-    LAST.take()
+/// A text that says that it is a panic's.
+pub(crate) fn with_prefix(text: &str) -> String {
+    match text.trim_end() {
+        "" => String::from("panic"),
+        // Its lines stay below each other.
+        text if text.contains('\n') => format!("panic:\n{text}"),
+        text => format!("panic: {text}"),
+    }
 }
 
-/// From now on the text of each thread's last panic is known, and one that
-/// aborts is reported. The hook that was there before still does its work.
-pub(crate) fn remember() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |panic| {
-            let text = text_of(panic.payload());
-            before(panic);
-            #[cfg(panic = "abort")]
-            aborting::report(&text);
-            // Fails in a thread that is past the end of its locals.
-            let _ = LAST.try_with(|last| last.replace(text));
-        }));
+/// What the panic that this thread unwinds from has said, as far as is known: it
+/// may be another thread's, which this one has resumed.
+pub(crate) fn describe_current() -> String {
+    let text = LAST.take().or_else(|| state().latest.take());
+    match text {
+        Some(text) => with_prefix(&text),
+        None => String::from("panic, whose text the panic hook of the daemon has kept"),
+    }
+}
+
+/// The address of the library's hook, which tells it from others.
+static HOOK: AtomicUsize = AtomicUsize::new(0);
+
+/// Sets the library's hook around the one that is set, unless that is it.
+fn set_hook() {
+    // A panicking thread may not.
+    if thread::panicking() {
+        return;
+    }
+    let before = panic::take_hook();
+    if address(&before) == HOOK.load(Ordering::Relaxed) {
+        panic::set_hook(before);
+        return;
+    }
+    let sentinel = Sentinel;
+    let hook: Hook = Box::new(move |panic| {
+        let _ = &sentinel;
+        on_panic(panic, &before);
     });
+    HOOK.store(address(&hook), Ordering::Relaxed);
+    panic::set_hook(hook);
 }
 
-/// While this lives, no other thread changes what is reported where a panic
-/// aborts: see [`own_fds::lock_for_fork`](crate::own_fds::lock_for_fork).
-pub(crate) fn freeze() -> impl Sized {
-    #[cfg(panic = "abort")]
-    aborting::freeze()
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+
+fn address(hook: &Hook) -> usize {
+    (&raw const **hook).cast::<()>().addr()
 }
 
-#[cfg(panic = "abort")]
-pub(crate) mod aborting {
-    use std::mem;
-    use std::sync::{Mutex, PoisonError};
+/// Captured by the library's hook, and dropped with it.
+struct Sentinel;
 
-    use crate::own_fds;
-    use crate::report::{DaemonEnd, Failure, Message};
-    use crate::sys::Process;
-
-    /// Whom a panic is reported to, in which process, and as what.
-    static PENDING: Mutex<Option<Expected>> = Mutex::new(None);
-
-    struct Expected {
-        launcher: DaemonEnd,
-        process: Process,
-        failure: Failure,
-    }
-
-    pub(super) fn freeze() -> impl Sized {
-        PENDING.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hands out what was expected, if it was of this process: a copy of it is
-    /// forgotten.
-    fn replace(expected: Option<Expected>) -> Option<Expected> {
-        let mut pending = PENDING.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = mem::replace(&mut *pending, expected)?;
-        if before.process == Process::current() {
-            own_fds::unregister(before.launcher.descriptor());
-            Some(before)
-        } else {
-            mem::forget(before);
-            None
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        if is_expected() {
+            set_hook();
         }
     }
+}
 
-    /// From now on a panic is reported as this failure, until [`settle`].
-    pub(crate) fn expect(launcher: &DaemonEnd, failure: Failure) {
-        if let Ok(launcher) = launcher.try_clone() {
-            own_fds::register(launcher.descriptor());
-            replace(Some(Expected {
-                launcher,
-                process: Process::current(),
-                failure,
-            }));
+fn on_panic(panic: &PanicHookInfo<'_>, before: &Hook) {
+    let text = text_of(panic.payload());
+    let launcher = launcher_to_tell(&text);
+    // Fails in a thread that is past the end of its locals.
+    let _ = LAST.try_with(|last| last.replace(Some(text)));
+    // It may not return.
+    before(panic);
+    if let Some(launcher) = launcher {
+        // Where panics abort, none is survived.
+        if cfg!(panic = "unwind") {
+            let _ = launcher.tell(&Message::PanicSurvived);
         }
     }
+}
 
-    /// The start is committed, or has failed.
-    pub(crate) fn settle() {
-        replace(None);
-    }
-
-    pub(super) fn report(text: &str) {
-        if let Some(expected) = replace(None) {
-            let text = format!("{}{text}", expected.failure.text);
-            let failure = expected.failure.because(text);
-            let _ = expected.launcher.tell(&Message::Failed(failure));
-        }
-    }
+/// Tells the launcher of a panic, if it waits for this process.
+fn launcher_to_tell(text: &str) -> Option<DaemonEnd> {
+    let (launcher, failure) = {
+        let mut state = state();
+        state.latest = Some(text.to_owned());
+        let expected =
+            (state.expected.as_mut()).filter(|expected| expected.process == Process::current())?;
+        let (kept, launcher) = expected.launcher.take()?.shared();
+        expected.launcher = Some(kept);
+        (launcher, expected.failure.clone())
+    };
+    let text = match failure.kind {
+        ErrorKind::Panicked => text.to_owned(),
+        _ => with_prefix(text),
+    };
+    let _ = launcher.tell(&Message::Panicking(failure.because(text)));
+    Some(launcher)
 }
 
 #[cfg(test)]
@@ -129,11 +209,9 @@ mod tests {
     }
 
     #[test]
-    fn the_last_panic_of_this_thread_is_known_once() {
-        remember();
-        let _ = panic::catch_unwind(|| panic!("the first"));
-        let _ = panic::catch_unwind(|| panic!("the last"));
-        assert_eq!(last_of_this_thread(), "the last");
-        assert_eq!(last_of_this_thread(), "");
+    fn a_text_is_said_to_be_a_panics() {
+        assert_eq!(with_prefix(""), "panic");
+        assert_eq!(with_prefix("out of luck"), "panic: out of luck");
+        assert_eq!(with_prefix("out of\nluck\n"), "panic:\nout of\nluck");
     }
 }

@@ -5,11 +5,13 @@ use std::fmt::{self, Display};
 use std::mem;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use crate::actions::text_of;
+use crate::actions::{text_of, text_with_causes};
 use crate::error::{Error, ErrorKind};
 use crate::nesting::Unready;
 use crate::notify::NotifySocket;
@@ -75,13 +77,21 @@ impl Pending {
         }
     }
 
-    /// Where a panic aborts, the hook has to report it.
-    #[cfg(panic = "abort")]
-    pub(crate) fn expect_panic(&self, failure: Failure) {
-        if let Listener::Launcher(launcher) = &self.listener {
-            panics::remember();
-            panics::aborting::expect(launcher, failure);
-        }
+    /// From now on the launcher is told of a panic, as of this failure.
+    pub(crate) fn expect_panic(&mut self, failure: Failure) {
+        let none = Listener::ServiceManager(None);
+        let launcher = match mem::replace(&mut self.listener, none) {
+            Listener::Launcher(launcher) => {
+                let (launcher, to_be_told) = launcher.shared();
+                self.listener = Listener::Launcher(launcher);
+                Some(to_be_told)
+            }
+            manager @ Listener::ServiceManager(_) => {
+                self.listener = manager;
+                None
+            }
+        };
+        panics::expect(launcher, failure);
     }
 
     /// Reports ready, and returns when that was acknowledged. From then on the
@@ -101,8 +111,6 @@ impl Pending {
                     }
                     return Err(ErrorKind::LauncherGone.into());
                 }
-                #[cfg(panic = "abort")]
-                panics::aborting::settle();
             }
             Listener::ServiceManager(socket) => {
                 if let Some(socket) = socket {
@@ -110,6 +118,7 @@ impl Pending {
                 }
             }
         }
+        panics::settle();
         if let Some(pid_file) = self.pid_file.take() {
             pid_file.keep(self.pid_file_path.take());
         }
@@ -118,8 +127,7 @@ impl Pending {
 
     /// Undoes what the start has done, then reports why.
     pub(crate) fn fail(&self, failure: &Failure) {
-        #[cfg(panic = "abort")]
-        panics::aborting::settle();
+        panics::settle();
         if let Some(pid_file) = &self.pid_file {
             pid_file.clear(self.pid_file_path.as_deref());
         }
@@ -129,14 +137,18 @@ impl Pending {
         }
     }
 
-    /// Where there is no launcher to tell it, says so itself.
-    fn fail_unready(&self, text: String) {
+    fn fail_unready(&self, text: String) -> Error {
         let failure = Failure::from(ErrorKind::NotReady).because(text);
         self.fail(&failure);
+        Error::from(failure.kind).because(failure.text)
+    }
+
+    /// The same, where nobody else gets the error: if there is no launcher to say
+    /// so, says so itself.
+    fn fail_unready_and_say_so(&self, text: String) {
+        let error = self.fail_unready(text);
         if matches!(self.listener, Listener::ServiceManager(_)) {
-            Error::from(failure.kind)
-                .because(failure.text)
-                .to_standard_error();
+            error.to_standard_error();
         }
     }
 }
@@ -168,36 +180,41 @@ impl Drop for Pending {
 ///
 /// Dropped unused, it fails the start with [`ErrorKind::NotReady`], and the text
 /// of the panic if one was the reason; a daemon that has not ended by itself a
-/// second later is ended. In the [foreground](crate::Daemonize::foreground), where
-/// nobody would end it, the reason goes to standard error; the process goes on,
-/// without its pid file.
+/// second later is ended. An error that is returned past it by `?` is *not* known to
+/// it: run what may fail by [`serve`](Self::serve), and the launcher says why. In the
+/// [foreground](crate::Daemonize::foreground), where nobody would end the process,
+/// the reason goes to standard error; the process goes on, without its pid file.
 ///
 /// Only the process that received it can use it: in a copy made by fork(2) it
 /// does nothing.
 #[must_use = "dropped unused, it fails the start"]
 pub struct Readiness {
     /// `None` once it was used.
-    pending: Option<Pending>,
-    /// Ends with this, after all else.
-    _unready: Unready,
+    pending: Arc<Mutex<Option<(Pending, Unready)>>>,
+    /// The thread whose [`serve`](Self::serve) reports in place of the drop.
+    served_by: Option<ThreadId>,
 }
 
 impl Readiness {
     pub(crate) fn taking(pending: &mut Option<Pending>) -> Self {
-        panics::remember();
-        let pending = pending.take();
-        // The closures may have asked for it, and `ready` may be called in another
-        // thread.
-        if matches!(&pending, Some(pending) if matches!(pending.listener, Listener::Launcher(_))) {
-            sys::disarm_parent_death_signal();
+        let mut pending = pending.take();
+        if let Some(pending) = &mut pending {
+            // The closures may have asked for it, and `ready` may be called in another
+            // thread.
+            if matches!(pending.listener, Listener::Launcher(_)) {
+                sys::disarm_parent_death_signal();
+            }
+            pending.expect_panic(ErrorKind::NotReady.into());
         }
-        #[cfg(panic = "abort")]
-        if let Some(pending) = &pending {
-            pending.expect_panic(Failure::from(ErrorKind::NotReady).because("panic: "));
-        }
+        Self::of(pending)
+    }
+
+    fn of(pending: Option<Pending>) -> Self {
         Self {
-            pending,
-            _unready: Unready::begin(),
+            pending: Arc::new(Mutex::new(
+                pending.map(|pending| (pending, Unready::begin())),
+            )),
+            served_by: None,
         }
     }
 
@@ -224,9 +241,8 @@ impl Readiness {
     /// [`start`](crate::Daemonize::start) the process ends in any case.
     /// [`ErrorKind::NotReady`] in a copy of the process.
     pub fn ready(mut self) -> Result<(), Error> {
-        let Some(mut pending) = self.take_in_this_process() else {
-            return Err(Error::from(ErrorKind::NotReady)
-                .because("only the process that was started can report"));
+        let Some((mut pending, _unready)) = self.take_in_this_process() else {
+            return Err(not_in_this_process());
         };
         match pending.commit() {
             Ok(()) => Ok(()),
@@ -240,34 +256,152 @@ impl Readiness {
         }
     }
 
+    /// Runs a server that reports itself that it is ready, and tells the launcher
+    /// why if it returns or panics before: so `?` keeps the cause.
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # mod daemon {
+    /// use std::error::Error;
+    /// use std::net::TcpListener;
+    /// use daemonize2::{Daemonize, Readiness};
+    ///
+    /// fn main() -> Result<(), Box<dyn Error>> {
+    ///     let ((), readiness) = Daemonize::new().deferred_readiness().start_checked()?;
+    ///     readiness.serve(server)
+    /// }
+    ///
+    /// fn server(readiness: Readiness) -> Result<(), Box<dyn Error>> {
+    ///     let port = std::fs::read_to_string("/etc/clockd/port")?.trim().parse()?;
+    ///     let listener = TcpListener::bind(("127.0.0.1", port))?;
+    ///     readiness.ready()?;
+    ///     for client in listener.incoming() {
+    ///         drop(client?);
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// Returns what the server returns. After a failure, what is left to this
+    /// process is to end: see [`fail_and_return`](Self::fail_and_return). A panic goes
+    /// on after the launcher was told of it. If the server drops the readiness unused
+    /// in the thread that called this, the start fails when the server returns.
+    ///
+    /// For an async server, let the closure block on it:
+    /// `readiness.serve(|readiness| runtime.block_on(server(readiness)))`.
+    pub fn serve<T, E, F>(mut self, server: F) -> Result<T, E>
+    where
+        E: Display + 'static,
+        F: FnOnce(Self) -> Result<T, E>,
+    {
+        let served = Self {
+            pending: Arc::clone(&self.pending),
+            served_by: Some(thread::current().id()),
+        };
+        let result = panic::catch_unwind(AssertUnwindSafe(|| server(served)));
+        match result {
+            Ok(Ok(value)) => {
+                // Another thread may have it, and still report.
+                if Arc::strong_count(&self.pending) > 1 {
+                    self.pending = Arc::default();
+                }
+                Ok(value)
+            }
+            Ok(Err(error)) => {
+                if let Some((pending, _unready)) = self.take_in_this_process() {
+                    pending.fail_unready(text_with_causes(&error));
+                }
+                Err(error)
+            }
+            Err(payload) => {
+                if let Some((pending, _unready)) = self.take_in_this_process() {
+                    let text = panics::text_of(&*payload);
+                    pending.fail_unready(panics::with_prefix(&text));
+                }
+                panic::resume_unwind(payload)
+            }
+        }
+    }
+
     /// Fails the start with this reason, and ends the process with status 1,
-    /// by `_exit(2)`.
+    /// by `_exit(2)`: no destructor runs. [`fail_and_return`](Self::fail_and_return)
+    /// is for a process that has to clean up.
     ///
     /// In the [foreground](crate::Daemonize::foreground), where there is no
     /// launcher, the reason goes to standard error.
     pub fn fail(mut self, reason: impl Display) -> ! {
-        if let Some(pending) = self.take_in_this_process() {
-            pending.fail_unready(text_of(&reason));
+        if let Some((pending, _unready)) = self.take_in_this_process() {
+            pending.fail_unready_and_say_so(text_of(&reason));
         }
         sys::exit_now(1)
     }
 
-    fn take_in_this_process(&mut self) -> Option<Pending> {
-        self.pending
-            .take()
-            .filter(|pending| pending.daemon == Process::current())
+    /// Fails the start with this reason, and returns it as an error of the kind
+    /// [`NotReady`](ErrorKind::NotReady), for a process that ends by itself: by a
+    /// return from `main`, so that destructors and atexit handlers run.
+    ///
+    /// The pid file is empty and unlocked by then. The process has one second to end
+    /// before it is sent SIGTERM, and another before SIGKILL. The launcher returns
+    /// the same error when it has ended: it is the launcher's to print. In the
+    /// [foreground](crate::Daemonize::foreground), where there is no launcher, it is
+    /// the caller's to print, and the process goes on, without its pid file.
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # mod daemon {
+    /// # use std::net::TcpListener;
+    /// use daemonize2::{Daemonize, Error};
+    ///
+    /// fn main() -> Result<(), Error> {
+    ///     let ((), readiness) = Daemonize::new().deferred_readiness().start_checked()?;
+    ///     let listener = match TcpListener::bind("127.0.0.1:7") {
+    ///         Ok(listener) => listener,
+    ///         Err(error) => return Err(readiness.fail_and_return(error)),
+    ///     };
+    ///     readiness.ready()?;
+    /// #   drop(listener);
+    /// #   Ok(())
+    /// # /*
+    ///     ...
+    /// # */
+    /// }
+    /// # }
+    /// # fn main() {}
+    /// ```
+    #[must_use = "the process has to end, or, in the foreground, to say why it does not serve"]
+    pub fn fail_and_return(mut self, reason: impl Display) -> Error {
+        match self.take_in_this_process() {
+            Some((pending, _unready)) => pending.fail_unready(text_of(&reason)),
+            None => not_in_this_process(),
+        }
     }
+
+    fn take_in_this_process(&mut self) -> Option<(Pending, Unready)> {
+        (self.pending.lock())
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .filter(|(pending, _)| pending.daemon == Process::current())
+    }
+}
+
+fn not_in_this_process() -> Error {
+    Error::from(ErrorKind::NotReady).because("only the process that was started can report")
 }
 
 impl Drop for Readiness {
     fn drop(&mut self) {
-        if let Some(pending) = self.take_in_this_process() {
+        if self.served_by == Some(thread::current().id()) {
+            return;
+        }
+        if let Some((pending, _unready)) = self.take_in_this_process() {
             let text = if thread::panicking() {
-                format!("panic: {}", panics::last_of_this_thread())
+                panics::describe_current()
             } else {
                 String::from("its readiness was dropped unused")
             };
-            pending.fail_unready(text);
+            pending.fail_unready_and_say_so(text);
         }
     }
 }
@@ -284,10 +418,7 @@ mod tests {
 
     #[test]
     fn a_readiness_shows_its_name_alone() {
-        let readiness = Readiness {
-            pending: None,
-            _unready: Unready::begin(),
-        };
+        let readiness = Readiness::of(None);
         assert_eq!(format!("{readiness:?}"), "Readiness { .. }");
     }
 }

@@ -6,7 +6,7 @@
 //! launcher <----------------------------------- intermediate
 //!     |    -----------------------------------> commit, release, end the daemon
 //!     |
-//!     |         Ready, Failed
+//!     |         Panicking, PanicSurvived, Ready, Failed
 //!     <---------------------------------------- daemon
 //!      ---------------------------------------> acknowledged
 //! ```
@@ -21,9 +21,11 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::error::ErrorKind;
+use crate::panics;
 use crate::sys::{self, CARRIED, Errno, FileId, Pid, Wait, errno};
 
 /// The option that a failure is about. The launcher knows its value, so that
@@ -95,6 +97,17 @@ impl Failure {
         };
         Self { text, ..self }
     }
+
+    fn encode(&self, tag: u8) -> Frame {
+        Frame::new(
+            tag,
+            self.about as u8,
+            self.kind.number(),
+            self.kind.errno().unwrap_or(0),
+            0,
+            &self.text,
+        )
+    }
 }
 
 impl From<ErrorKind> for Failure {
@@ -110,6 +123,11 @@ pub(crate) enum Message {
     Ready,
     /// From either: the start has failed.
     Failed(Failure),
+    /// From the daemon: it has panicked, and may end of it, in which case this is
+    /// why.
+    Panicking(Failure),
+    /// From the daemon: it has not ended of a panic.
+    PanicSurvived,
     /// From the intermediate: there is a daemon. What comes along lets the
     /// launcher clean up after both.
     Started {
@@ -189,19 +207,16 @@ const ENDED: u8 = 4;
 const STOOD_DOWN: u8 = 5;
 const TIMED_OUT: u8 = 6;
 const TERMINATED: u8 = 7;
+const PANICKING: u8 = 8;
+const PANIC_SURVIVED: u8 = 9;
 
 impl Message {
     fn encode(&self) -> Frame {
         match self {
             Self::Ready => Frame::new(READY, 0, 0, 0, 0, ""),
-            Self::Failed(failure) => Frame::new(
-                FAILED,
-                failure.about as u8,
-                failure.kind.number(),
-                failure.kind.errno().unwrap_or(0),
-                0,
-                &failure.text,
-            ),
+            Self::Failed(failure) => failure.encode(FAILED),
+            Self::Panicking(failure) => failure.encode(PANICKING),
+            Self::PanicSurvived => Frame::new(PANIC_SURVIVED, 0, 0, 0, 0, ""),
             Self::Started {
                 has_process,
                 has_pid_file,
@@ -242,11 +257,18 @@ impl Message {
         };
         let message = match header[0] {
             READY => Self::Ready,
-            FAILED => Self::Failed(Failure {
-                kind: ErrorKind::from_number(two(2), code).ok_or(errno::EPROTO)?,
-                about: About::from_number(header[1]).ok_or(errno::EPROTO)?,
-                text: Cow::Owned(String::from_utf8_lossy(text).into_owned()),
-            }),
+            tag @ (FAILED | PANICKING) => {
+                let failure = Failure {
+                    kind: ErrorKind::from_number(two(2), code).ok_or(errno::EPROTO)?,
+                    about: About::from_number(header[1]).ok_or(errno::EPROTO)?,
+                    text: Cow::Owned(String::from_utf8_lossy(text).into_owned()),
+                };
+                match tag {
+                    FAILED => Self::Failed(failure),
+                    _ => Self::Panicking(failure),
+                }
+            }
+            PANIC_SURVIVED => Self::PanicSurvived,
             STARTED => Self::Started {
                 has_process: header[1] != 0,
                 has_pid_file: two(2) != 0,
@@ -377,6 +399,13 @@ impl Inbox {
 pub(crate) struct LauncherEnds {
     daemon: Inbox,
     intermediate: Inbox,
+    last_panic: Option<LastPanic>,
+}
+
+/// The last panic of the daemon's that the launcher has been told of.
+struct LastPanic {
+    failure: Failure,
+    is_survived: bool,
 }
 
 impl LauncherEnds {
@@ -391,7 +420,37 @@ impl LauncherEnds {
     }
 
     pub(crate) fn hear_daemon(&mut self) -> Result<Received, Errno> {
-        self.daemon.look()
+        loop {
+            match self.daemon.look()? {
+                Received::Message(Message::Panicking(failure)) => {
+                    self.last_panic = Some(LastPanic {
+                        failure,
+                        is_survived: false,
+                    });
+                }
+                Received::Message(Message::PanicSurvived) => {
+                    if let Some(panic) = &mut self.last_panic {
+                        panic.is_survived = true;
+                    }
+                }
+                other => return Ok(other),
+            }
+        }
+    }
+
+    /// Why a daemon has ended that has not said so: of a panic, or after one.
+    pub(crate) fn failure_of_ended_daemon(&self) -> Failure {
+        match &self.last_panic {
+            None => ErrorKind::DaemonExited.into(),
+            Some(panic) if panic.is_survived => {
+                let text = match panic.failure.kind {
+                    ErrorKind::Panicked => panics::with_prefix(&panic.failure.text),
+                    _ => panic.failure.text.clone().into_owned(),
+                };
+                Failure::from(ErrorKind::DaemonExited).because(text)
+            }
+            Some(panic) => panic.failure.clone(),
+        }
     }
 
     pub(crate) fn hear_intermediate(&mut self) -> Result<Received, Errno> {
@@ -534,20 +593,40 @@ impl IntermediateEnd {
 
 /// The daemon's end, by number and by file: the caller's code may have closed it,
 /// and opened another file by that number.
-pub(crate) struct DaemonEnd(OwnedFd, FileId);
+pub(crate) struct DaemonEnd(DaemonSocket, FileId);
+
+enum DaemonSocket {
+    /// The intermediate drops its copy, and must not free memory.
+    Own(OwnedFd),
+    /// With what tells of panics.
+    Shared(Arc<OwnedFd>),
+}
 
 impl DaemonEnd {
     pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket().as_fd()
     }
 
-    #[cfg(panic = "abort")]
-    pub(crate) fn try_clone(&self) -> std::io::Result<Self> {
-        self.0.try_clone().map(|clone| Self(clone, self.1))
+    fn socket(&self) -> &OwnedFd {
+        match &self.0 {
+            DaemonSocket::Own(socket) => socket,
+            DaemonSocket::Shared(socket) => socket,
+        }
+    }
+
+    /// The same end, twice.
+    pub(crate) fn shared(self) -> (Self, Self) {
+        let Self(socket, file) = self;
+        let socket = match socket {
+            DaemonSocket::Own(socket) => Arc::new(socket),
+            DaemonSocket::Shared(socket) => socket,
+        };
+        let other = DaemonSocket::Shared(Arc::clone(&socket));
+        (Self(other, file), Self(DaemonSocket::Shared(socket), file))
     }
 
     pub(crate) fn is_still_open(&self) -> bool {
-        sys::is_open_as(self.0.as_raw_fd(), self.1)
+        sys::is_open_as(self.socket().as_raw_fd(), self.1)
     }
 
     /// # Errors
@@ -558,7 +637,7 @@ impl DaemonEnd {
         if !self.is_still_open() {
             return Err(ErrorKind::LauncherGone);
         }
-        send(&self.0, message, [None; CARRIED]).map_err(|errno| {
+        send(self.socket(), message, [None; CARRIED]).map_err(|errno| {
             if is_gone(errno) {
                 ErrorKind::LauncherGone
             } else {
@@ -572,7 +651,7 @@ impl DaemonEnd {
     pub(crate) fn await_acknowledgement(&self) -> bool {
         let mut byte = [0];
         loop {
-            match sys::receive(self.0.as_fd(), &mut byte, Wait::Yes) {
+            match sys::receive(self.descriptor(), &mut byte, Wait::Yes) {
                 // A lack of memory, which passes. To give up for it would be
                 // wrong: the launcher may have committed the start.
                 Err(errno::ENOMEM | errno::ENOBUFS) => sys::pause(PAUSE),
@@ -593,9 +672,10 @@ pub(crate) fn channels() -> Result<(LauncherEnds, IntermediateEnd, DaemonEnd), E
         LauncherEnds {
             daemon: Inbox::new(launcher_to_daemon),
             intermediate: Inbox::new(launcher_to_intermediate).taking_descriptors(),
+            last_panic: None,
         },
         IntermediateEnd(intermediate),
-        DaemonEnd(daemon, id),
+        DaemonEnd(DaemonSocket::Own(daemon), id),
     ))
 }
 
@@ -612,6 +692,8 @@ mod tests {
             Message::Ready,
             failed(""),
             failed("why not"),
+            Message::Panicking(Failure::from(ErrorKind::Panicked).because("out of luck")),
+            Message::PanicSurvived,
             Message::Started {
                 has_process: true,
                 has_pid_file: true,

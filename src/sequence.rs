@@ -460,8 +460,13 @@ fn be_launcher(
             absolute_path(options).as_deref(),
         )),
         (Verdict::Ended(status), _, _) | (Verdict::Ready, LastWord::Ended(status), _) => {
-            let error = Error::from(ErrorKind::DaemonExited).daemon_ended(status);
-            Cause::Known(error.because(reasons::daemon_ended(options)))
+            let failure = ends.failure_of_ended_daemon();
+            let failure = if failure == ErrorKind::DaemonExited.into() {
+                failure.because(reasons::daemon_ended(options))
+            } else {
+                failure
+            };
+            Cause::Known(describe(failure, options, None).daemon_ended(status))
         }
         (Verdict::Disconnected(_), _, _) => Cause::Disconnected,
         (Verdict::TimedOut | Verdict::Unattended, _, reaped)
@@ -1226,8 +1231,7 @@ fn take_steps<T>(
     plan: &Plan,
     pending: &mut Option<Pending>,
 ) -> Result<T, Failure> {
-    #[cfg(panic = "abort")]
-    if let Some(pending) = &pending {
+    if let Some(pending) = pending.as_mut() {
         pending.expect_panic(ErrorKind::Panicked.into());
     }
     plan.progress.reach(Step::PrivilegedAction);

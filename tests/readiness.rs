@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tester::config::{
-    Deferral, Disposition, Entry, ErrorText, Fallible, Life, ReadinessUse, Step, Stream,
+    Deferral, Disposition, Entry, ErrorText, Fallible, Life, PanicHook, ReadinessUse, Step, Stream,
 };
 use tester::control::Message;
 use tester::report::{Place, StartError};
@@ -52,7 +52,10 @@ fn main() -> ExitCode {
         case!(a_copy_with_the_daemons_pid_cannot_report, needs Root, Mounting),
         case!(every_way_to_start_takes_every_closure),
         case!(every_way_to_start_tells_every_failure),
+        case!(a_panic_hook_of_the_programs_does_not_hide_the_text),
+        case!(a_panic_that_was_survived_is_not_the_cause_of_what_follows),
         case!(a_panic_that_aborts_tells_its_text, needs AbortingTester),
+        case!(a_panic_hook_does_not_hide_the_text_of_a_panic_that_aborts, needs AbortingTester),
     ])
 }
 
@@ -822,6 +825,82 @@ fn every_way_to_start_tells_every_failure() {
     }
 }
 
+// --- Panic hooks ---
+
+const HOOKS: [PanicHook; 4] = [
+    PanicHook::Silent,
+    PanicHook::Exits,
+    PanicHook::Aborts,
+    PanicHook::ExitsAfterTheOneBefore,
+];
+
+/// Panics at each place, where the program has a hook of its own: from before the
+/// start, and set right before the panic.
+fn assert_text_comes_through(new: impl Fn() -> Scenario) {
+    for hook in HOOKS {
+        for is_set_before in [false, true] {
+            let panic = Step::Panic("the port table is empty".to_owned());
+            let steps = match is_set_before {
+                true => vec![panic],
+                false => vec![Step::SetPanicHook(hook), panic],
+            };
+            let deferral = Deferral::new(steps.clone(), ReadinessUse::Ready);
+            let cases = [
+                (new().privileged_action(steps.clone()), "Panicked"),
+                (new().try_privileged_action(steps.clone()), "Panicked"),
+                (new().initialize(steps), "Panicked"),
+                (new().deferred_readiness(deferral), "NotReady"),
+            ];
+            for (mut scenario, kind) in cases {
+                if is_set_before {
+                    scenario = scenario.from_state(|state| state.panic_hook = Some(hook));
+                }
+                let error = scenario.fail();
+                let which = format!("{hook:?}, set before: {is_set_before}, {kind}: {error}");
+                // Where the hook has called the library's and then exits, the
+                // library has done its work.
+                let kinds = match hook {
+                    PanicHook::ExitsAfterTheOneBefore => vec![kind, "DaemonExited"],
+                    _ => vec![kind],
+                };
+                assert!(kinds.contains(&error.kind_name()), "{which}");
+                let text = "panic: the port table is empty";
+                assert!(error.text.ends_with(text), "{which}");
+            }
+        }
+    }
+}
+
+fn a_panic_hook_of_the_programs_does_not_hide_the_text() {
+    assert_text_comes_through(|| scenario!().pid_file("daemon.pid"));
+}
+
+/// It is told all the same: it may be what the process ended for.
+fn a_panic_that_was_survived_is_not_the_cause_of_what_follows() {
+    let mut deferral = Deferral::new([], ReadinessUse::Fail("no port is free".into()));
+    deferral.in_copy = Some(ReadinessUse::DropByPanic("the copy's".to_owned()));
+    assert_error(
+        &scenario!().deferred_readiness(deferral).fail(),
+        "NotReady",
+        "the daemon is not ready: no port is free",
+    );
+    let survived = Step::PanicAndCatch("out of luck".to_owned());
+    let fail = ReadinessUse::Fail("no port is free".into());
+    assert_error(
+        &deferring([survived.clone()], fail).fail(),
+        "NotReady",
+        "the daemon is not ready: no port is free",
+    );
+    let error = deferring([survived.clone(), Step::Exit(3)], ReadinessUse::Ready).fail();
+    assert_error(
+        &error,
+        "DaemonExited",
+        "the daemon ended before it was ready (exit status: 3); panic: out of luck",
+    );
+    assert_eq!(error.daemon_exit_status, Some(3 << 8));
+    deferring([survived], ReadinessUse::Ready).start();
+}
+
 // --- Aborting panics ---------------------------------------------------------
 
 fn a_panic_that_aborts_tells_its_text() {
@@ -851,4 +930,9 @@ fn a_panic_that_aborts_tells_its_text() {
     // Once the start is committed, a panic is the daemon's own affair.
     let deferral = Deferral::new([], ReadinessUse::Ready);
     scenario().deferred_readiness(deferral).start();
+}
+
+fn a_panic_hook_does_not_hide_the_text_of_a_panic_that_aborts() {
+    let tester = PathBuf::from(std::env::var_os(suite::ABORTING_TESTER).unwrap());
+    assert_text_comes_through(|| Scenario::new(&tester).pid_file("daemon.pid"));
 }

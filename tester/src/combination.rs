@@ -1267,6 +1267,7 @@ impl Stage<'_> {
             // Without the end of a line, which would have it written.
             unflushed_rust: has_printed(Unflushed::Rust).then(|| "std's text. ".to_owned()),
             unflushed_c: has_printed(Unflushed::C).then(|| "C's text. ".to_owned()),
+            panic_hook: None,
             at_exit_handler: combination.at_exit == AtExit::Handler,
             extra_threads: u32::from(combination.threads == Threads::Two),
             // They take all the time there is: tests/held_up.rs.

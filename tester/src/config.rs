@@ -399,6 +399,10 @@ pub enum Step {
     Hold,
     /// Panics with this text.
     Panic(String),
+    /// Panics with this text, and catches it.
+    PanicAndCatch(String),
+    /// Sets a panic hook.
+    SetPanicHook(PanicHook),
     /// Exits with this status, running the atexit handlers.
     Exit(i32),
     /// Sends this signal to its own process.
@@ -445,6 +449,42 @@ pub enum Step {
     /// Starts another daemon by this function, and tells of a start that is
     /// refused ([`crate::control::Message::StartRefused`]).
     StartAnother(Entry, Foreground),
+}
+
+/// What a panic hook of the program's does.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PanicHook {
+    /// Nothing.
+    Silent,
+    /// Exits with [`PanicHook::STATUS`].
+    Exits,
+    /// Aborts.
+    Aborts,
+    /// Calls the hook that was there before, then exits.
+    ExitsAfterTheOneBefore,
+}
+
+impl PanicHook {
+    /// What the process exits with.
+    pub const STATUS: i32 = 7;
+
+    /// Sets it.
+    pub fn set(self) {
+        let before = match self {
+            Self::ExitsAfterTheOneBefore => Some(std::panic::take_hook()),
+            Self::Silent | Self::Exits | Self::Aborts => None,
+        };
+        std::panic::set_hook(Box::new(move |panic| {
+            if let Some(before) = &before {
+                before(panic);
+            }
+            match self {
+                Self::Silent => {}
+                Self::Exits | Self::ExitsAfterTheOneBefore => std::process::exit(Self::STATUS),
+                Self::Aborts => std::process::abort(),
+            }
+        }));
+    }
 }
 
 /// A file to create.
@@ -495,6 +535,8 @@ pub struct InitialState {
     pub unflushed_rust: Option<String>,
     /// Text that C's standard output still holds, unflushed.
     pub unflushed_c: Option<String>,
+    /// A panic hook.
+    pub panic_hook: Option<PanicHook>,
     /// Whether an atexit handler is registered, which sends
     /// [`crate::control::Message::AtExit`].
     pub at_exit_handler: bool,

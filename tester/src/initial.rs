@@ -30,6 +30,7 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         subreaper,
         unflushed_rust,
         unflushed_c,
+        panic_hook,
         at_exit_handler,
         extra_threads,
         guard_takers,
@@ -74,6 +75,9 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
     }
     if let Some(text) = unflushed_c {
         step("C's output", sys::print_with_c(text))?;
+    }
+    if let Some(hook) = panic_hook {
+        hook.set();
     }
     if *at_exit_handler {
         AT_EXIT.get_or_init(|| wire::encode(&Message::AtExit));

@@ -761,6 +761,12 @@ impl Product {
                 while await_command() != Command::Proceed {}
             }
             Step::Panic(text) => panic!("{text}"),
+            Step::PanicAndCatch(text) => {
+                if panic::catch_unwind(|| panic!("{text}")).is_ok() {
+                    tell(Message::Problem("a panic that does not panic".into()));
+                }
+            }
+            Step::SetPanicHook(hook) => hook.set(),
             Step::Exit(status) => std::process::exit(*status),
             Step::KillItself(signal) => {
                 expect(sys::kill(std::process::id(), *signal), "kill itself");
