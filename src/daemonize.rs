@@ -14,7 +14,7 @@ use crate::readiness::Readiness;
 use crate::report::About;
 use crate::sequence::{self, Threads};
 use crate::streams::{Stdio, Streams};
-use crate::sys::SingleThreaded;
+use crate::sys::{self, SingleThreaded};
 
 /// The permission bits that files made by the daemon are *not* to have.
 ///
@@ -77,6 +77,37 @@ impl<T> Outcome<T> {
     #[must_use]
     pub fn is_child(&self) -> bool {
         matches!(self, Self::Child(_))
+    }
+
+    /// Ends the daemon's process if its start has failed, with status 1 and by
+    /// `_exit(2)`: the launcher returns the same failure, and is the one to say so.
+    /// In the [foreground](Daemonize::foreground), where there is no launcher, the
+    /// failure is returned.
+    ///
+    /// So every failure is printed once, also where the daemon
+    /// [keeps](crate::Stdio::keep) the launcher's standard error:
+    ///
+    /// ```no_run
+    /// use daemonize2::{Daemonize, Outcome};
+    ///
+    /// # fn serve() {}
+    /// # #[cfg(unix)]
+    /// match Daemonize::new().execute_checked().end_failed_daemon() {
+    ///     Outcome::Parent(Ok(launcher)) => println!("started {}", launcher.daemon_pid),
+    ///     Outcome::Child(Ok(_)) => serve(),
+    ///     Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => {
+    ///         eprintln!("clockd: {error}");
+    ///         std::process::exit(1);
+    ///     }
+    /// }
+    /// ```
+    pub fn end_failed_daemon(self) -> Self {
+        if let Self::Child(Err(error)) = &self {
+            if error.is_launchers_to_tell() {
+                sys::exit_now(1);
+            }
+        }
+        self
     }
 }
 
@@ -637,7 +668,12 @@ impl<T, Stage> Daemonize<T, Stage> {
 
 /// What the daemon runs while it starts. All closures run in the daemon, and
 /// what one returns is what the next gets. If one panics, the start fails with
-/// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the panic's text. If one
+/// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the panic's text, also if a
+/// panic hook of the program's then ends the process. Until the start is committed,
+/// [`std::panic::take_hook`] therefore returns the library's hook, which calls the
+/// program's; a program that keeps it without calling it keeps the text too.
+///
+/// If a closure
 /// closes the daemon's connection to the launcher, as one does that executes another
 /// program, the daemon is terminated, and the start fails with
 /// [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited). A start in a closure
@@ -665,7 +701,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// As [`privileged_action`](Self::privileged_action), but may fail: an
     /// `Err` fails the start with
     /// [`ErrorKind::PrivilegedAction`](crate::ErrorKind::PrivilegedAction),
-    /// and the launcher gets to see its text.
+    /// and the launcher gets to see its text and causes, as of
+    /// [`initialize`](Self::initialize).
     pub fn try_privileged_action<N, E, F>(self, action: F) -> Daemonize<N>
     where
         E: Display + 'static,
@@ -692,7 +729,28 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     ///
     /// An `Err` fails the start with
     /// [`ErrorKind::Initialize`](crate::ErrorKind::Initialize), and the
-    /// launcher gets to see its text.
+    /// launcher gets to see its text: that of `{:#}`, by which errors of anyhow
+    /// and eyre show their causes. The causes of a `Box<dyn Error>` and of an
+    /// [`io::Error`](std::io::Error) are added. `Display` does not lead to the
+    /// [source](std::error::Error::source) of other types; a closure that returns
+    /// `Box<dyn Error>` has it told:
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # fn main() -> Result<(), daemonize2::Error> {
+    /// use std::error::Error;
+    ///
+    /// let port = daemonize2::Daemonize::new()
+    ///     .initialize(|()| -> Result<u16, Box<dyn Error>> {
+    ///         Ok(std::fs::read_to_string("/etc/clockd/port")?.trim().parse()?)
+    ///     })
+    ///     .start_checked()?;
+    /// # let _ = port;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
+    /// ```
     pub fn initialize<N, E, F>(self, initialize: F) -> Daemonize<N, stage::Initialization>
     where
         E: Display + 'static,
@@ -709,6 +767,34 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     /// Hands the report that the daemon is ready over to the caller, together
     /// with the result: for a server that knows only later that it serves.
     /// The launcher waits for [`Readiness::ready`].
+    ///
+    /// Run what may fail by [`Readiness::serve`], in which `?` keeps the cause:
+    ///
+    /// ```no_run
+    /// # #[cfg(unix)]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::error::Error;
+    /// use std::net::TcpListener;
+    ///
+    /// let ((), readiness) = daemonize2::Daemonize::new()
+    ///     .deferred_readiness()
+    ///     .start_checked()?;
+    /// readiness.serve(|readiness| -> Result<(), Box<dyn Error>> {
+    ///     let port = std::fs::read_to_string("/etc/clockd/port")?.trim().parse()?;
+    ///     let listener = TcpListener::bind(("127.0.0.1", port))?;
+    ///     readiness.ready()?;
+    ///     for client in listener.incoming() {
+    ///         drop(client?);
+    ///     }
+    ///     Ok(())
+    /// })
+    /// # }
+    /// # #[cfg(not(unix))]
+    /// # fn main() {}
+    /// ```
+    ///
+    /// Without it, a `?` between the start and `ready` drops the readiness unused:
+    /// the start fails, but the error that would say why is the daemon's alone.
     ///
     /// Until then [`start`](Self::start) is refused in the daemon, with
     /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart): it would
@@ -790,7 +876,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// In the launcher all closures and what they captured are dropped. A
     /// failure is returned in both processes, if it happened in the daemon;
     /// the daemon's side then has neither lock, nor pid file, nor connection
-    /// left, but keeps what else was done to it, and is the caller's to end.
+    /// left, but keeps what else was done to it, its standard streams among it, and
+    /// is the caller's to end: [`Outcome::end_failed_daemon`] does so, and leaves it
+    /// to the launcher to say why.
     /// It is ended here only after
     /// [`PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained), when the time
     /// is up or the launcher gone, and a second after its

@@ -110,6 +110,7 @@ struct Details {
     running_pid: Option<u32>,
     daemon_exit_status: Option<ExitStatus>,
     text: Option<Cow<'static, str>>,
+    is_launchers_to_tell: bool,
 }
 
 /// What an error is about.
@@ -158,6 +159,16 @@ impl Error {
         self.0.kind.errno()
     }
 
+    /// Whether this is the daemon's copy of what the launcher returns.
+    pub(crate) fn is_launchers_to_tell(&self) -> bool {
+        self.0.is_launchers_to_tell
+    }
+
+    pub(crate) fn told_to_launcher(mut self) -> Self {
+        self.0.is_launchers_to_tell = true;
+        self
+    }
+
     /// For a process that has no launcher and is about to end. It does so also
     /// where nothing can be written: `eprintln!` would panic instead.
     pub(crate) fn to_standard_error(&self) {
@@ -194,6 +205,7 @@ impl From<ErrorKind> for Error {
             running_pid: None,
             daemon_exit_status: None,
             text: None,
+            is_launchers_to_tell: false,
         }))
     }
 }

@@ -241,9 +241,7 @@ impl Readiness {
     /// [`start`](crate::Daemonize::start) the process ends in any case.
     /// [`ErrorKind::NotReady`] in a copy of the process.
     pub fn ready(mut self) -> Result<(), Error> {
-        let Some((mut pending, _unready)) = self.take_in_this_process() else {
-            return Err(not_in_this_process());
-        };
+        let (mut pending, _unready) = self.take()?;
         match pending.commit() {
             Ok(()) => Ok(()),
             Err(failure) => {
@@ -310,13 +308,13 @@ impl Readiness {
                 Ok(value)
             }
             Ok(Err(error)) => {
-                if let Some((pending, _unready)) = self.take_in_this_process() {
+                if let Ok((pending, _unready)) = self.take() {
                     pending.fail_unready(text_with_causes(&error));
                 }
                 Err(error)
             }
             Err(payload) => {
-                if let Some((pending, _unready)) = self.take_in_this_process() {
+                if let Ok((pending, _unready)) = self.take() {
                     let text = panics::text_of(&*payload);
                     pending.fail_unready(panics::with_prefix(&text));
                 }
@@ -332,7 +330,7 @@ impl Readiness {
     /// In the [foreground](crate::Daemonize::foreground), where there is no
     /// launcher, the reason goes to standard error.
     pub fn fail(mut self, reason: impl Display) -> ! {
-        if let Some((pending, _unready)) = self.take_in_this_process() {
+        if let Ok((pending, _unready)) = self.take() {
             pending.fail_unready_and_say_so(text_of(&reason));
         }
         sys::exit_now(1)
@@ -351,7 +349,7 @@ impl Readiness {
     /// ```no_run
     /// # #[cfg(unix)]
     /// # mod daemon {
-    /// # use std::net::TcpListener;
+    /// use std::net::TcpListener;
     /// use daemonize2::{Daemonize, Error};
     ///
     /// fn main() -> Result<(), Error> {
@@ -361,33 +359,31 @@ impl Readiness {
     ///         Err(error) => return Err(readiness.fail_and_return(error)),
     ///     };
     ///     readiness.ready()?;
-    /// #   drop(listener);
-    /// #   Ok(())
-    /// # /*
-    ///     ...
-    /// # */
+    ///     for client in listener.incoming() {
+    ///         drop(client);
+    ///     }
+    ///     Ok(())
     /// }
     /// # }
     /// # fn main() {}
     /// ```
     #[must_use = "the process has to end, or, in the foreground, to say why it does not serve"]
     pub fn fail_and_return(mut self, reason: impl Display) -> Error {
-        match self.take_in_this_process() {
-            Some((pending, _unready)) => pending.fail_unready(text_of(&reason)),
-            None => not_in_this_process(),
+        match self.take() {
+            Ok((pending, _unready)) => pending.fail_unready(text_of(&reason)),
+            Err(error) => error,
         }
     }
 
-    fn take_in_this_process(&mut self) -> Option<(Pending, Unready)> {
-        (self.pending.lock())
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .filter(|(pending, _)| pending.daemon == Process::current())
+    fn take(&mut self) -> Result<(Pending, Unready), Error> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = match pending.take() {
+            Some(taken) if taken.0.daemon == Process::current() => return Ok(taken),
+            Some(_of_another) => "only the process that was started can report",
+            None => "its server has failed",
+        };
+        Err(Error::from(ErrorKind::NotReady).because(reason))
     }
-}
-
-fn not_in_this_process() -> Error {
-    Error::from(ErrorKind::NotReady).because("only the process that was started can report")
 }
 
 impl Drop for Readiness {
@@ -395,7 +391,7 @@ impl Drop for Readiness {
         if self.served_by == Some(thread::current().id()) {
             return;
         }
-        if let Some((pending, _unready)) = self.take_in_this_process() {
+        if let Ok((pending, _unready)) = self.take() {
             let text = if thread::panicking() {
                 panics::describe_current()
             } else {

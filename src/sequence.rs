@@ -1116,9 +1116,13 @@ fn be_daemon<T, S>(
     plan.progress.reach(Step::RedirectStreams);
     // Up to here, and until signals are let through again, nothing allocates,
     // nor frees: a failure leaves the closures alone.
+    //
+    // A daemon that has failed already does not say so on the launcher's terminal,
+    // where the launcher does: its streams are set all the same.
+    let begun = begun.and_then(|()| become_holder_of_pid_file(&mut pending));
+    let redirected = streams::redirect(&mut options.streams, Stdio::devnull);
     let begun = begun
-        .and_then(|()| become_holder_of_pid_file(&mut pending))
-        .and_then(|()| streams::redirect(&mut options.streams, Stdio::devnull))
+        .and(redirected)
         .and_then(|()| change_owner_of_pid_file(&plan, &pending));
     let signal_mask = plan.signal_mask(signal_mask);
     let result = match begun {
@@ -1150,8 +1154,14 @@ fn be_daemon<T, S>(
             }
             // It may not have been reached above.
             signal_mask.restore();
+            let is_told = failure.kind != ErrorKind::LauncherGone;
             let path = pending.and_then(Pending::absolute_path);
-            Err(describe(failure, &options, path))
+            let error = describe(failure, &options, path);
+            Err(if is_told {
+                error.told_to_launcher()
+            } else {
+                error
+            })
         }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tester::config::{
-    AnotherStart, Bytes, Config, Deferral, Disposition, Entry, Foreground, Life, ReadinessUse,
-    Step, Stream, SupplementaryGroups,
+    AnotherStart, Bytes, Config, Deferral, Disposition, Entry, Foreground, Life, PanicHook,
+    ReadinessUse, Step, Stream, SupplementaryGroups,
 };
 use tester::control::{Command, Frame, Message};
 use tester::report::StartError;
@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         case!(a_socket_that_the_action_opened_is_closed_when_the_launcher_returns),
         case!(captures_are_dropped_by_start_in_the_daemon_only),
         case!(captures_are_dropped_by_execute_in_both),
+        case!(a_failure_is_printed_once_though_both_processes_print_it),
         case!(a_failed_process_writes_nothing_and_runs_no_exit_handler),
         case!(a_start_within_a_closure_is_refused),
         case!(a_start_before_ready_is_refused_where_the_launcher_would_exit),
@@ -988,6 +989,38 @@ fn a_start_after_the_start_is_not_refused() {
 }
 
 // --- What is left ---
+
+/// As `Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => eprintln!(..)`
+/// does.
+fn a_failure_is_printed_once_though_both_processes_print_it() {
+    let cases = [
+        (scenario!().working_directory("missing"), "ChangeDirectory"),
+        (scenario!().pid_file("missing/daemon.pid"), "OpenPidfile"),
+        (with_action([Step::Panic("panic".to_owned())]), "Panicked"),
+        (with_action([]).chroot("missing"), "Chroot"),
+    ];
+    let keep = |scenario: Scenario| {
+        let mut scenario = scenario.stderr(Stream::Keep);
+        scenario.config.end_failed_daemon = true;
+        // What Rust prints of a panic is the program's own.
+        let silent = Some(PanicHook::Silent);
+        scenario.from_state(|state| state.panic_hook = silent)
+    };
+    for (scenario, kind) in cases {
+        for (mut scenario, told) in [(scenario.clone(), 1), (keep(scenario), 0)] {
+            scenario.config.failed_daemon_prints = true;
+            for entry in [Entry::Execute, Entry::ExecuteChecked] {
+                let run = scenario.clone().entry(entry).launch();
+                let error = run.launcher_error();
+                assert_eq!(error.kind_name(), kind);
+                run.wait_until_all_ended();
+                assert_eq!(daemon_errors(&run), told);
+                let line = format!("tester: {}\n", error.text);
+                run.launcher().assert().stderr(line);
+            }
+        }
+    }
+}
 
 fn a_failed_process_writes_nothing_and_runs_no_exit_handler() {
     for scenario in [

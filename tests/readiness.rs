@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tester::config::{
     Deferral, Disposition, Entry, ErrorText, Fallible, Life, PanicHook, ReadinessUse, Step, Stream,
 };
-use tester::control::Message;
+use tester::control::{Frame, Message};
 use tester::report::{Place, StartError};
 use tester::sys::ProcessHandle;
 use tester::{Run, Scenario, case, scenario, suite};
@@ -21,6 +21,9 @@ fn main() -> ExitCode {
         case!(ready_may_be_reported_from_another_thread),
         case!(a_start_without_deferral_waits_for_the_closures),
         case!(a_failure_to_get_ready_reaches_the_launcher),
+        case!(a_failure_may_be_returned_so_that_destructors_run),
+        case!(what_a_server_returns_before_it_is_ready_reaches_the_launcher),
+        case!(a_panic_of_a_server_reaches_the_launcher),
         case!(a_readiness_dropped_unused_fails_the_start),
         case!(a_daemon_that_goes_on_after_the_drop_is_ended),
         case!(a_daemon_that_ends_after_the_drop_is_not_signalled),
@@ -184,6 +187,77 @@ fn a_failure_to_get_ready_reaches_the_launcher() {
                 .all(|frame| frame.sender != daemon || frame.message != Message::AtExit),
             "{}",
             run.account()
+        );
+    }
+}
+
+fn at_exit_was_run_by(run: &Run, process: u32) -> bool {
+    let frames = run.messages();
+    let by = |frame: &Frame| frame.sender == process && frame.message == Message::AtExit;
+    frames.iter().any(by)
+}
+
+/// By a daemon that then ends by itself.
+fn a_failure_may_be_returned_so_that_destructors_run() {
+    let text = "the daemon is not ready: no port is free";
+    for entry in ENTRIES {
+        let usage = ReadinessUse::FailAndReturn("no port is free".into());
+        let scenario = deferring([], usage).entry(entry).life(Life::Exit(0));
+        let scenario = scenario.from_state(|state| {
+            state.at_exit_handler = true;
+            let disposition = (libc::SIGTERM, Disposition::TellAndExit);
+            state.dispositions.push(disposition);
+        });
+        let run = scenario.launch();
+        assert_error(&run.launcher_error(), "NotReady", text);
+        run.assert_nothing_left();
+        let (daemon, error) = run.message("the error", |frame| match &frame.message {
+            Message::NotAcknowledged(error) => Some((frame.sender, error.clone())),
+            _ => None,
+        });
+        assert_error(&error, "NotReady", text);
+        assert!(at_exit_was_run_by(&run, daemon), "{}", run.account());
+        assert!(!has_said(&run, &Message::Signalled(libc::SIGTERM)));
+    }
+}
+
+fn what_a_server_returns_before_it_is_ready_reaches_the_launcher() {
+    let causes = ["no server", "cannot read app.toml"].map(str::to_owned);
+    let server = Fallible::from(ErrorText::Chain(causes.to_vec()));
+    for in_thread in [false, true] {
+        let mut deferral = Deferral::new([], ReadinessUse::Serve(server.clone()));
+        deferral.in_thread = in_thread;
+        let scenario = scenario!().pid_file("daemon.pid").life(Life::Exit(0));
+        let run = scenario.deferred_readiness(deferral).launch();
+        let error = run.launcher_error();
+        run.assert_nothing_left();
+        let text = "no server: cannot read app.toml";
+        assert_error(
+            &error,
+            "NotReady",
+            &format!("the daemon is not ready: {text}"),
+        );
+        await_message(&run, &Message::Served(Err(text.to_owned())));
+    }
+    // One that is ready before it returns.
+    let run = deferring([], ReadinessUse::Serve(Fallible::default())).start();
+    await_message(&run, &Message::Acknowledged);
+    await_message(&run, &Message::Served(Ok(())));
+}
+
+fn a_panic_of_a_server_reaches_the_launcher() {
+    for steps in [
+        vec![Step::Panic("out of luck".to_owned())],
+        vec![
+            Step::SetPanicHook(PanicHook::Silent),
+            Step::Panic("out of luck".to_owned()),
+        ],
+    ] {
+        let usage = ReadinessUse::Serve(Fallible::from(steps));
+        assert_error(
+            &deferring([], usage).fail(),
+            "NotReady",
+            "the daemon is not ready: panic: out of luck",
         );
     }
 }

@@ -1119,6 +1119,8 @@ impl Stage<'_> {
             deferred_readiness: self.deferral(),
             guard_pid_file: combination.guard == Guard::Taken,
             witness_capture: combination.capture == Capture::Witnessed,
+            failed_daemon_prints: false,
+            end_failed_daemon: false,
             report_afterwards: true,
             start_again: false,
             // Else a daemon is ended by the harness, once it has been seen.

@@ -88,6 +88,11 @@ pub struct Config {
     /// [`crate::control::Command::Proceed`], then starts another daemon, before
     /// it reports so.
     pub start_again: bool,
+    /// Whether a daemon whose start failed under `execute` prints why, as the
+    /// launcher does.
+    pub failed_daemon_prints: bool,
+    /// Whether `Outcome::end_failed_daemon` is called.
+    pub end_failed_daemon: bool,
     /// How the daemon goes on once it has been returned to.
     pub life: Life,
 }
@@ -379,6 +384,13 @@ pub enum ReadinessUse {
     Ready,
     /// `fail`.
     Fail(ErrorText),
+    /// `fail_and_return`; what it returns is told by
+    /// [`crate::control::Message::NotAcknowledged`]. Then the daemon goes on.
+    FailAndReturn(ErrorText),
+    /// `serve`, by a server that does this, and reports that it is ready unless it
+    /// returns an error; [`crate::control::Message::Served`] tells what `serve`
+    /// returns. Then the daemon goes on.
+    Serve(Fallible),
     /// Dropped; then the daemon goes on.
     Drop,
     /// Dropped by a panic with this text, which is caught; then the daemon

@@ -100,6 +100,8 @@ pub enum Message {
     Result(Vec<String>),
     /// `Readiness::ready` has returned success in the sender.
     Acknowledged,
+    /// `Readiness::serve` has returned, and what: an error as its text.
+    Served(Result<(), String>),
     /// `Readiness::ready` has returned an error in the sender.
     NotAcknowledged(StartError),
     /// The library has refused a start that the sender made within another

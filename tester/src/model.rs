@@ -739,9 +739,12 @@ impl Start<'_> {
             false => Some(0o027),
         };
         self.process.umask = self.options.umask.or(default);
-        self.change_directory()?;
-        self.open_pid_file()?;
-        self.redirect();
+        let first_steps = self.change_directory().and_then(|()| self.open_pid_file());
+        // A daemon has its streams set also after a failure of the intermediate's.
+        if first_steps.is_ok() || !self.is_foreground() {
+            self.redirect();
+        }
+        first_steps?;
         self.give_pid_file_away()?;
         self.restore_signal_mask();
         self.act()?;
@@ -1625,6 +1628,9 @@ impl Start<'_> {
             ReadinessUse::Fail(text) => {
                 self.ends_at_once = true;
                 failed(&text_of(text))
+            }
+            ReadinessUse::FailAndReturn(_) | ReadinessUse::Serve(_) => {
+                panic!("the oracle knows nothing of {:?}", deferral.usage)
             }
             ReadinessUse::Drop => failed("its readiness was dropped unused"),
             ReadinessUse::DropByPanic(text) => {

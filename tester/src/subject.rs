@@ -329,7 +329,9 @@ fn enter<T, S>(daemonize: Daemonize<T, S>, config: &Config) -> Returned<T> {
     } else {
         Mark::Return
     };
-    within(end, || enter_library(daemonize, config.entry))
+    within(end, || {
+        enter_library(daemonize, config.entry, config.end_failed_daemon)
+    })
 }
 
 /// What the library does, and whether it was the last that it had to do.
@@ -340,7 +342,17 @@ fn within<T>(end: Mark, call: impl FnOnce() -> T) -> T {
     result
 }
 
-fn enter_library<T, S>(daemonize: Daemonize<T, S>, entry: Entry) -> Returned<T> {
+fn enter_library<T, S>(
+    daemonize: Daemonize<T, S>,
+    entry: Entry,
+    ends_failed_daemon: bool,
+) -> Returned<T> {
+    let split = |outcome: Outcome<T>| {
+        split(match ends_failed_daemon {
+            true => outcome.end_failed_daemon(),
+            false => outcome,
+        })
+    };
     let started = match entry {
         Entry::Start => sys::start(daemonize),
         Entry::StartChecked => daemonize.start_checked(),
@@ -378,7 +390,11 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
         // else does is made visible as what it is.
         Returned::StartFailed(error) if here == launcher => launcher_failed(&error, config),
         Returned::StartFailed(error) | Returned::Daemon(Err(error)) => {
-            tell(Message::DaemonFailed(describe(&error)));
+            let description = describe(&error);
+            if config.failed_daemon_prints {
+                eprintln!("tester: {}", description.text);
+            }
+            tell(Message::DaemonFailed(description));
             report_afterwards(config);
             if config.life == Life::UntilToldEvenIfFailed {
                 obey(None);
@@ -468,6 +484,22 @@ fn use_as_told(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> 
             None
         }
         ReadinessUse::Fail(text) => within(Mark::Return, || readiness.fail(text)),
+        ReadinessUse::FailAndReturn(text) => {
+            let error = within(Mark::Return, || readiness.fail_and_return(text));
+            tell(Message::NotAcknowledged(describe(&error)));
+            None
+        }
+        ReadinessUse::Serve(server) => {
+            let served = readiness.serve(|readiness| {
+                let _product = server.apply_to(Product::default())?;
+                use_as_told(readiness, &ReadinessUse::Ready);
+                Ok(())
+            });
+            tell(Message::Served(
+                served.map_err(|error: ErrorText| format!("{error:#}")),
+            ));
+            None
+        }
         ReadinessUse::Drop => {
             within(Mark::Return, || drop(readiness));
             None
@@ -859,7 +891,7 @@ impl Product {
                 let another = Daemonize::new().foreground(*foreground == Foreground::Yes);
                 if let Returned::Launcher(Err(error))
                 | Returned::Daemon(Err(error))
-                | Returned::StartFailed(error) = enter_library(another, *entry)
+                | Returned::StartFailed(error) = enter_library(another, *entry, false)
                 {
                     tell(Message::StartRefused(describe(&error)));
                 }
