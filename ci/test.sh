@@ -251,7 +251,7 @@ cargo test --no-run --locked --message-format=json-render-diagnostics >"$work/bu
 # Cargo's order of the members is fixed; paths with quotes or tabs are not
 # worth a JSON parser, which the base systems of CI lack.
 sed -n 's/^{"reason":"compiler-artifact",.*"manifest_path":"\([^"]*\)\/Cargo\.toml","target":{"kind":\["\([^"]*\)".*,"name":"\([^"]*\)",.*"overflow_checks":[a-z]*,"test":true}.*"executable":"\([^"]*\)".*/\2 \3	\1	\4/p' \
-    "$work/build.json" | sort >"$work/binaries"
+    "$work/build.json" | grep -v '^test misuse	' | sort >"$work/binaries"
 [ -s "$work/binaries" ] || die "cargo named no test binary"
 
 target=$(sed -n 's/.*	\(.*\)\/deps\/[^/]*$/\1/p' "$work/binaries" | head -n 1)
@@ -391,10 +391,12 @@ for identity in $passes; do
             export TESTER_RACE_SECONDS
             run_pass "$work/$identity"
         )
-        # Needs cargo and rustdoc, which may be in root's home: so only by whom
-        # the build was done. What is skipped here is in no list, so must not be.
+        # These need cargo, rustdoc and rustc, which may be in root's home: so only
+        # by whom the build was done. What is skipped here is in no list, so must
+        # not be.
         pass=$work/$identity
         before=$(cat "$pass/skipped")
+        suite "test misuse" cargo test --locked --package tester --test misuse
         suite "documentation" cargo test --doc --locked
         if [ "$(cat "$pass/skipped")" != "$before" ]; then
             say "examples in the documentation are ignored; let them compile (no_run) or fail (compile_fail)"

@@ -99,7 +99,8 @@
 //! - [`start`], [`execute`]: the same without the check that the process has a
 //!   single thread, and therefore unsafe. For platforms that cannot count.
 //! - With [`initialize`], what can fail late fails the start.
-//! - With [`deferred_readiness`], the daemon itself says when it is ready.
+//! - With [`deferred_readiness`], the daemon itself says when it is ready, or why not
+//!   ([`Readiness::serve`]).
 //! - With [`foreground`]`(`[`supervised()`](supervised)`)`, the same program
 //!   runs under a service manager too.
 //!

@@ -1,4 +1,7 @@
 //! Misuse that the compiler can see is refused by it, in words that help.
+//!
+//! `ci/test.sh` runs this as whoever has built it: another user may not be able to
+//! reach the compiler.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
