@@ -23,7 +23,7 @@ pub const CASES: &[Case] = &[
         missing_working_directory,
     ),
     (
-        "failures::a_panic_is_told_with_its_text_on_one_line",
+        "failures::a_panic_is_told_with_its_text",
         action_panics,
     ),
     (
