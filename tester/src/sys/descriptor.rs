@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_int};
 use std::fs::File;
 use std::io;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -109,9 +109,7 @@ pub fn reserve_number(used: OwnedFd) -> io::Result<()> {
     let number = used.into_raw_fd();
     let placeholder = OwnedFd::from(File::open("/dev/null")?);
     // Never closed: the next case replaces it.
-    move_descriptor(placeholder, number, true).map(|reserved| {
-        reserved.into_raw_fd();
-    })
+    move_descriptor(placeholder, number, true).map(mem::forget)
 }
 
 /// Makes the program that `command` starts inherit `fd` as `number`.
