@@ -65,9 +65,11 @@ impl Events {
     pub(super) fn hold(&mut self, frame: &Frame, reaper: u32) {
         let mut pids = vec![frame.sender];
         match &frame.message {
-            // The launcher's parent is the test, but a closure's is of the
-            // case.
-            Message::Observed(report) | Message::Holding(report) if report.ppid != reaper => {
+            // The launcher's parent is the test, as is that of a closure in the
+            // foreground; any other closure's is of the case.
+            Message::Observed(report) | Message::Holding(report)
+                if ![reaper, std::process::id()].contains(&report.ppid) =>
+            {
                 pids.push(report.ppid);
             }
             Message::LauncherReturned(result) => pids.push(result.daemon_pid),
