@@ -388,7 +388,7 @@ impl OpenPidFile {
     /// Whether the descriptor is still the pid file: a caller's code may have
     /// closed it, and opened another file by that number.
     pub(crate) fn is_still_open(&self) -> bool {
-        sys::is_open_as(self.lock.as_raw_fd(), self.id)
+        !sys::is_replaced(self.lock.as_raw_fd(), self.id)
     }
 
     /// Makes this process the one that the kernel names as the holder, where the

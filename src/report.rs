@@ -626,7 +626,7 @@ impl DaemonEnd {
     }
 
     pub(crate) fn is_still_open(&self) -> bool {
-        sys::is_open_as(self.socket().as_raw_fd(), self.1)
+        !sys::is_replaced(self.socket().as_raw_fd(), self.1)
     }
 
     /// # Errors

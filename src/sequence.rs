@@ -428,6 +428,12 @@ fn be_launcher(
             await_last_word(&mut ends, &mut started, deadline);
             reaped
         }
+        LastWord::Failed(_) if started.is_none() => {
+            let reaped = reap(intermediate, deadline);
+            // The same, where it could not be received.
+            await_last_word(&mut ends, &mut started, deadline);
+            reaped
+        }
         _ => reap(intermediate, deadline),
     };
 

@@ -1,12 +1,14 @@
 //! The example `service` does what its documentation says.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::assert::OutputAssertExt as _;
+use daemonize2::PidFile;
 use tempfile::TempDir;
 use tester::suite::service_example;
 use tester::sys::ProcessHandle;
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
         case!(a_service_runs_in_the_foreground, needs ServiceExample),
         case!(a_supervised_service_stays_in_the_foreground, needs ServiceExample),
         case!(an_unknown_command_is_refused, needs ServiceExample),
+        case!(a_service_in_another_pid_namespace_is_stopped_by_the_number_it_has_here, needs ServiceExample, Root, Linux, Mounting),
     ])
 }
 
@@ -98,6 +101,44 @@ fn answer(address: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.read_to_string(&mut text).unwrap();
     text
+}
+
+/// As the host of a container sees the service that runs in it.
+fn a_service_in_another_pid_namespace_is_stopped_by_the_number_it_has_here() {
+    let service = Service::new();
+    let start = service.command("start");
+    let mut namespace = Command::new("unshare");
+    // The shell is the first process of the namespace, which ends with it.
+    namespace
+        .args(["--pid", "--fork", "sh", "-c", "\"$0\" start && read line"])
+        .arg(start.get_program())
+        .envs(
+            start
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut namespace = namespace.spawn().unwrap();
+    let [mut line, mut second] = [const { String::new() }; 2];
+    let mut stdout = BufReader::new(namespace.stdout.as_mut().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    stdout.read_line(&mut second).unwrap();
+    let (_, inside) = line
+        .trim()
+        .split_once(", pid ")
+        .expect("an address and a pid");
+    let (_, home) = second.trim().split_once(" are in ").expect("a directory");
+    let path = Path::new(home).join("service.pid");
+    let content = fs::read_to_string(&path).unwrap();
+    assert_eq!(content.trim(), inside);
+    let pid_file = PidFile::at(&path);
+    let outside = pid_file.running().unwrap().expect("it runs");
+    assert_ne!(outside.to_string(), inside);
+    assert!(pid_file.stop(Duration::from_secs(20)).unwrap());
+    assert_eq!(pid_file.running().unwrap(), None);
+    drop(namespace.stdin.take());
+    namespace.wait().unwrap();
 }
 
 #[track_caller]

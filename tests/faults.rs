@@ -279,6 +279,8 @@ enum Becomes {
     FailsOr(&'static str),
     /// It fails with exactly this.
     FailsAs(&'static str),
+    /// The same, unless it has failed before: that is the cause.
+    FailsAsOr(&'static str),
     /// It ends as if nothing had been, and this is why.
     Whole(&'static str),
     /// There is a daemon, but of all that is seen of it just these are not as
@@ -309,7 +311,7 @@ enum Aspect {
     Capabilities,
 }
 
-use Becomes::{Believed, Fails, FailsAs, FailsOr, Whole};
+use Becomes::{Believed, Fails, FailsAs, FailsAsOr, FailsOr, Whole};
 
 fn launcher(call: &str) -> Row {
     Row::new(Victim::Launcher, call)
@@ -525,7 +527,13 @@ fn all_rows() -> Vec<Row> {
             .up_to(2)
             .errnos(&SOCKETS, Fails("Channel")),
         launcher("fstat(pair 2)").errnos(&EXAMINING, Fails("Channel")),
-        launcher("fstat(work/run/daemon.pid)").errnos(&EXAMINING, Whole(CAN_DO_WITHOUT)),
+        launcher("fstat(work/run/daemon.pid)")
+            .nth(0)
+            .errnos(&EXAMINING, Whole(CAN_DO_WITHOUT)),
+        launcher("fstat(work/run/daemon.pid)")
+            .from(1)
+            .errnos(&EXAMINING, Whole(CLEARS))
+            .made_if(BY_TIMING),
         launcher("fcntl(closed, F_GETFD)").never_fails("that it fails is what is asked"),
         launcher("fcntl(/proc, F_GETFD)").never_fails(NO_ERRORS),
         launcher("sigprocmask").never_fails(NO_ERRORS),
@@ -865,11 +873,15 @@ fn all_rows() -> Vec<Row> {
     ];
 
     // Where a failure or a death is cleaned up after.
-    for process in [Victim::Launcher, Victim::Intermediate, Victim::Daemon] {
+    for (process, condition) in [
+        (Victim::Launcher, BY_TIMING),
+        (Victim::Intermediate, FAILED),
+        (Victim::Daemon, FAILED),
+    ] {
         rows.push(
             Row::new(process, "pread(work/run/daemon.pid)")
                 .errnos(&[EIO], Whole(CLEARS))
-                .made_if(FAILED),
+                .made_if(condition),
         );
     }
     for call in [
@@ -1004,6 +1016,48 @@ fn all_rows() -> Vec<Row> {
             last_word(Whole(CAUSE)),
         ]
         .map(|row| row.scene(Scene::Failing)),
+    );
+    // An end of file that comes before the intermediate has ended would leave the
+    // launcher without what it clears the pid file of a jailed daemon with. No kernel
+    // makes one up.
+    rows.push(
+        launcher("recvmsg(pair 1)")
+            .from(2)
+            .by_timing_from(3)
+            .errnos(&RECEIVING, Fails("Channel"))
+            .retried()
+            .short(Whole("the rest is read next"))
+            .of_root(),
+    );
+    // The file is another start's by then, and left alone.
+    rows.extend(
+        [
+            Scene::Failing,
+            Scene::Panicking,
+            Scene::Dying,
+            Scene::Refusing,
+            Scene::Forgetful,
+        ]
+        .map(|scene| {
+            intermediate("flock(work/run/daemon.pid, LOCK_EX)")
+                .from(1)
+                .errnos(&[ENOLCK, EAGAIN], Whole(CAUSE))
+                .lie(Whole(CAUSE))
+                .retried()
+                .scene(scene)
+        }),
+    );
+    // The panic may have been reported before.
+    rows.push(
+        launcher("recv(pair 2)")
+            .from(2)
+            .by_timing_from(2)
+            .errnos(&RECEIVING, FailsOr("Channel"))
+            .errnos(&[ECONNRESET], FailsAsOr("DaemonExited"))
+            .lie(FailsAsOr("DaemonExited"))
+            .retried()
+            .short(Whole("the rest is read next"))
+            .scene(Scene::Panicking),
     );
     // Who has failed or died may be gone by then.
     for scene in [Scene::Failing, Scene::Dying] {
@@ -1161,6 +1215,22 @@ fn all_rows() -> Vec<Row> {
             intermediate("flock(work/run/daemon.pid, LOCK_SH)")
                 .errnos(&[ENOLCK], Fails("LockPidfile"))
                 .retried(),
+            intermediate("open(work/run/daemon.pid)")
+                .nth(0)
+                .errnos(&OPENING[1..], Fails("OpenPidfile"))
+                .errnos(&[EACCES], Whole("a file that is locked is not replaced"))
+                .retried(),
+            intermediate("open(work/run/daemon.pid)")
+                .from(1)
+                .errnos(&OPENING[1..], Fails("OpenPidfile"))
+                .errnos(&[EACCES], Whole("the owner gets the permission to read it"))
+                .retried(),
+            // So that what it prints does not reach the terminal.
+            daemon("open(/dev/null)").errnos(&OPENING, Whole(CAUSE)),
+            daemon("fstat(/dev/null)").errnos(&EXAMINING, Whole(CAUSE)),
+            daemon("dup2(/dev/null, 0)").errnos(&[EMFILE, EPERM], Whole(CAUSE)),
+            daemon("dup2(log, 1)").errnos(&[EMFILE, EPERM], Whole(CAUSE)),
+            daemon("close(/dev/null)").errnos(&[EIO, EINTR], Whole(CAUSE)),
             launcher("pread(work/run/daemon.pid)")
                 .errnos(&[EIO], Whole(NAMELESS))
                 .retried()
@@ -2048,7 +2118,9 @@ impl Attempt {
         match (self.trial.becomes, self.trial.how.0) {
             (Whole(_) | Believed(_), _) => None,
             (Fails(kind) | FailsOr(kind), How::Errno(errno)) => Some(format!("{kind}({errno})")),
-            (Fails(kind) | FailsOr(kind) | FailsAs(kind), _) => Some(kind.to_owned()),
+            (Fails(kind) | FailsOr(kind) | FailsAs(kind) | FailsAsOr(kind), _) => {
+                Some(kind.to_owned())
+            }
         }
     }
 
@@ -2087,7 +2159,7 @@ impl Attempt {
             return false;
         }
         match (self.kind(), self.trial.becomes) {
-            (Some(kind), FailsOr(_)) if run.launcher_error().kind != kind => {
+            (Some(kind), FailsOr(_) | FailsAsOr(_)) if run.launcher_error().kind != kind => {
                 start.assert_as_ever(&run);
             }
             (Some(kind), _) => {
@@ -2412,7 +2484,7 @@ const NOBODYS_ID: u32 = 4_000_000;
 fn every_kind_of_error_is_provoked() {
     let told = rows().iter().flat_map(|row| &row.trials);
     let told = told.filter_map(|trial| match trial.becomes {
-        Fails(kind) | FailsOr(kind) | FailsAs(kind) => Some(kind.to_owned()),
+        Fails(kind) | FailsOr(kind) | FailsAs(kind) | FailsAsOr(kind) => Some(kind.to_owned()),
         Whole(_) | Believed(_) => None,
     });
     let scenes = Scene::ALL.iter().filter_map(|scene| scene.fails_with());

@@ -239,6 +239,15 @@ pub(crate) fn is_open_as(descriptor: RawFd, file: FileId) -> bool {
     attributes_of_number(descriptor).is_ok_and(|found| found.id == file)
 }
 
+/// Whether a number that was of this file is closed, or another file's by now.
+/// Async-signal-safe.
+pub(crate) fn is_replaced(descriptor: RawFd, file: FileId) -> bool {
+    match attributes_of_number(descriptor) {
+        Ok(found) => found.id != file,
+        Err(errno) => errno == libc::EBADF,
+    }
+}
+
 /// fstat(2). Async-signal-safe.
 pub(crate) fn attributes(descriptor: BorrowedFd<'_>) -> Result<Attributes, Errno> {
     attributes_of_number(descriptor.as_raw_fd())
