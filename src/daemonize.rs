@@ -356,8 +356,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// neither root, nor the caller, nor
     /// [`chown_pid_file_user`](Self::chown_pid_file_user). Where it cannot be removed,
     /// the permission of group and others to write is taken away (a process that has
-    /// opened the file before can still write to it), and a file of another user is
-    /// refused. When run as root, the start also refuses a directory that belongs to
+    /// opened the file before can still write to it). A file of another user is refused
+    /// there, and in a directory that others can write to, also with the sticky bit. When run as root, the start also refuses a directory that belongs to
     /// anyone but root, `chown_pid_file_user` or [`user`](Self::user), and one that
     /// others can write to unless it has the sticky bit.
     ///

@@ -166,7 +166,9 @@ impl PidFilePlan {
             }
             // A process that has opened it before can write to it still: a new one
             // is made, if this one can be removed.
-            if Instant::now() < patience_ends && sys::unlink_at(directory, name).is_ok() {
+            let is_to_go = !is_strangers || self.directory_is_private();
+            let is_in_time = Instant::now() < patience_ends;
+            if is_to_go && is_in_time && sys::unlink_at(directory, name).is_ok() {
                 return Ok(None);
             }
             if is_strangers {
@@ -192,12 +194,24 @@ impl PidFilePlan {
     ) -> Result<Option<OpenPidFile>, Failure> {
         let denied = |_| failure(ErrorKind::OpenPidfile(errno::EACCES));
         let left_over = sys::open_at(directory, name, Open::ReadOnly).map_err(denied)?;
-        let id = self.examine(left_over.as_fd())?.id;
+        let found = self.examine(left_over.as_fd())?;
+        if !self.may_belong_to(found.owner) && !self.directory_is_private() {
+            return Err(denied(errno::EACCES));
+        }
         lock_patiently(left_over.as_fd(), patience_ends).map_err(lock_failed)?;
-        if sys::attributes_at(directory, name).is_ok_and(|there| there.id == id) {
+        if sys::attributes_at(directory, name).is_ok_and(|there| there.id == found.id) {
             sys::unlink_at(directory, name).map_err(denied)?;
         }
         Ok(None)
+    }
+
+    /// Whether no other user can change what is in the directory. In one with the
+    /// sticky bit the owner of a file may remove it at any instant, so that the name
+    /// may be another start's file by the time that it is unlinked.
+    fn directory_is_private(&self) -> bool {
+        // The path ends in a slash, or is the working directory.
+        sys::attributes_at(Directory::Working, &self.folder)
+            .is_ok_and(|directory| directory.mode & WRITABLE_BY_OTHERS == 0)
     }
 
     fn may_belong_to(&self, owner: Uid) -> bool {

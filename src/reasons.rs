@@ -149,8 +149,7 @@ pub(crate) fn with_pid_file(failure: Failure, path: &Path) -> Failure {
         ),
         (pid_lock::FILE_OF_ANOTHER, _, _) => match fs::symlink_metadata(path) {
             Ok(found) => format!(
-                "{}, uid {}, and may not be removed; it may be that of root, of the caller or \
-                 of `chown_pid_file_user`",
+                "{}, uid {}; it may be that of root, of the caller or of `chown_pid_file_user`",
                 pid_lock::FILE_OF_ANOTHER,
                 found.uid()
             ),

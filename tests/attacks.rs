@@ -315,10 +315,11 @@ fn a_stranger_in_a_sticky_folder_makes_no_second_daemon() {
         .leaving(Leaving::Removing)
         .meddler(Meddling::Plants, Some(UID))
         .meddler(Meddling::Plants, Some(UID));
-    let met = [libc::ELOOP, libc::EISDIR];
+    let met = [libc::EPERM, libc::ELOOP, libc::EISDIR];
     let errors = compete(&contest, &path, false, &met);
     let expected = [
         REPLACED,
+        (libc::EPERM, ": it belongs to another user"),
         (libc::ELOOP, ": it is a symbolic link"),
         (libc::EISDIR, ""),
     ];

@@ -1144,14 +1144,18 @@ impl Start<'_> {
                     ));
                 }
                 let is_to_go = !may_write || is_strangers || is_writable;
-                let is_replaced = is_to_go && self.may_remove(file.uid(), folder);
+                let is_private =
+                    (folder.found.as_ref()).is_ok_and(|found| found.mode() & 0o022 == 0);
+                let is_replaced = is_to_go
+                    && (!is_strangers || is_private)
+                    && self.may_remove(file.uid(), folder);
                 if !may_write && !is_replaced {
                     return Err(refused(libc::EACCES));
                 }
                 if is_strangers && !is_replaced {
                     let reason = format!(
-                        "it belongs to another user, uid {}, and may not be removed; it may be \
-                         that of root, of the caller or of `chown_pid_file_user`",
+                        "it belongs to another user, uid {}; it may be that of root, of the \
+                         caller or of `chown_pid_file_user`",
                         file.uid()
                     );
                     return Err(refused_as(libc::EPERM, &reason));
