@@ -397,6 +397,13 @@ mod manager {
             tester::sys::receive_with_sender(self.0.as_fd(), deadline).unwrap()
         }
     }
+
+    /// Whoever another case has forked may hold a copy until its execve(2).
+    impl Drop for Manager {
+        fn drop(&mut self) {
+            tester::sys::shut_down(self.0.as_fd());
+        }
+    }
 }
 
 /// What is not on Linux is not called.

@@ -135,6 +135,20 @@ pub fn session(pid: u32) -> io::Result<u32> {
     check(unsafe { libc::getsid(signed(pid)) }).map(unsigned)
 }
 
+/// Whether a sandbox forbids unshare(2) with `CLONE_VM`, which changes nothing:
+/// it succeeds for a lone thread, and fails with `EINVAL` beside others. False
+/// elsewhere than on Linux.
+pub fn is_unshare_forbidden() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: with CLONE_VM alone, unshare changes nothing.
+        let result = check(unsafe { libc::unshare(libc::CLONE_VM) });
+        result.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
+    }
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
 /// setsid(2).
 ///
 /// # Errors
