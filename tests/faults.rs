@@ -281,6 +281,9 @@ enum Becomes {
     FailsAs(&'static str),
     /// The same, unless it has failed before: that is the cause.
     FailsAsOr(&'static str),
+    /// As `FailsAs`, unless the machine forbids unshare(2) to every process, as a
+    /// container does: its answer is not believed there, whichever it is.
+    FailsUnlessForbidden(&'static str),
     /// It ends as if nothing had been, and this is why.
     Whole(&'static str),
     /// There is a daemon, but of all that is seen of it just these are not as
@@ -311,7 +314,7 @@ enum Aspect {
     Capabilities,
 }
 
-use Becomes::{Believed, Fails, FailsAs, FailsAsOr, FailsOr, Whole};
+use Becomes::{Believed, Fails, FailsAs, FailsAsOr, FailsOr, FailsUnlessForbidden, Whole};
 
 fn launcher(call: &str) -> Row {
     Row::new(Victim::Launcher, call)
@@ -482,13 +485,6 @@ fn all_rows() -> Vec<Row> {
     const EXAMINING: [i32; 2] = [EIO, ENOMEM];
     const FORKING: [i32; 2] = [EAGAIN, ENOMEM];
 
-    // A container forbids unshare(2) to every process, so that its answer is not
-    // believed there, whichever it is.
-    let forbids_unshare = sys::is_unshare_forbidden();
-    let if_threads_are_seen = |kind| match forbids_unshare {
-        true => Whole("/proc counts the threads"),
-        false => FailsAs(kind),
-    };
     // Of the intermediate, once it has introduced the daemon.
     let last_word = |becomes| {
         intermediate("sendmsg(pair 1)")
@@ -523,7 +519,7 @@ fn all_rows() -> Vec<Row> {
                 &[EINVAL],
                 Whole("they are counted again, since one may just have ended"),
             )
-            .always(&[EINVAL], if_threads_are_seen("MultiThreaded")),
+            .always(&[EINVAL], FailsUnlessForbidden("MultiThreaded")),
         launcher("unshare").from(1).errnos(
             &[EPERM, EINVAL],
             Whole("streams are not flushed where other threads may hold them"),
@@ -781,7 +777,7 @@ fn all_rows() -> Vec<Row> {
                 &[EINVAL],
                 Whole("they are counted again, since one may just have ended"),
             )
-            .always(&[EINVAL], if_threads_are_seen("SetNoNewPrivileges(1)")),
+            .always(&[EINVAL], FailsUnlessForbidden("SetNoNewPrivileges(1)")),
         daemon("getcwd")
             .of_root()
             .nth(0)
@@ -1154,7 +1150,7 @@ fn all_rows() -> Vec<Row> {
                     &[EINVAL],
                     Whole("they are counted again, since one may just have ended"),
                 )
-                .always(&[EINVAL], if_threads_are_seen("SetNoNewPrivileges(1)")),
+                .always(&[EINVAL], FailsUnlessForbidden("SetNoNewPrivileges(1)")),
             launcher("fstat(work/run/daemon.pid)")
                 .nth(0)
                 .errnos(&EXAMINING, Fails("OpenPidfile")),
@@ -2095,6 +2091,9 @@ impl Attempt {
     fn kind(&self) -> Option<String> {
         match (self.trial.becomes, self.trial.how.0) {
             (Whole(_) | Believed(_), _) => None,
+            (FailsUnlessForbidden(kind), _) => {
+                (!sys::is_unshare_forbidden()).then(|| kind.to_owned())
+            }
             (Fails(kind) | FailsOr(kind), How::Errno(errno)) => Some(format!("{kind}({errno})")),
             (Fails(kind) | FailsOr(kind) | FailsAs(kind) | FailsAsOr(kind), _) => {
                 Some(kind.to_owned())
@@ -2462,7 +2461,11 @@ const NOBODYS_ID: u32 = 4_000_000;
 fn every_kind_of_error_is_provoked() {
     let told = rows().iter().flat_map(|row| &row.trials);
     let told = told.filter_map(|trial| match trial.becomes {
-        Fails(kind) | FailsOr(kind) | FailsAs(kind) | FailsAsOr(kind) => Some(kind.to_owned()),
+        Fails(kind)
+        | FailsOr(kind)
+        | FailsAs(kind)
+        | FailsAsOr(kind)
+        | FailsUnlessForbidden(kind) => Some(kind.to_owned()),
         Whole(_) | Believed(_) => None,
     });
     let scenes = Scene::ALL.iter().filter_map(|scene| scene.fails_with());
