@@ -21,7 +21,7 @@ enum Source {
 impl Stdio {
     /// `/dev/null`: reads find the end of file, writes are discarded.
     ///
-    /// The start fails with [`ErrorKind::OpenDevnull`](crate::ErrorKind::OpenDevnull)
+    /// The start fails with [`ErrorKind::OpenDevnull`]
     /// where that is not the null device, but for example a regular file.
     #[must_use]
     pub fn devnull() -> Self {

@@ -22,10 +22,7 @@ pub const CASES: &[Case] = &[
         "failures::a_missing_working_directory_is_told",
         missing_working_directory,
     ),
-    (
-        "failures::a_panic_is_told_with_its_text",
-        action_panics,
-    ),
+    ("failures::a_panic_is_told_with_its_text", action_panics),
     (
         "failures::an_action_that_exits_is_told_with_its_status",
         action_exits,

@@ -22,7 +22,10 @@ pub const CASES: &[Case] = &[
         "attacks::a_device_that_is_always_full_is_refused",
         full_device,
     ),
-    ("pid_file::another_users_left_over_file_is_replaced", others_file),
+    (
+        "pid_file::another_users_left_over_file_is_replaced",
+        others_file,
+    ),
     (
         "pid_file::a_folder_that_others_can_write_to_is_refused",
         others_folder,
