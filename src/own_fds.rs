@@ -6,8 +6,8 @@
 //! values that own them. Such a value is forgotten there, never dropped: the
 //! caller may have closed the copy, and its number may be another file's by
 //! then. A daemon that this process starts, or that such a copy of it starts,
-//! closes the copies and empties the registry: what has one of the numbers later
-//! is not the library's.
+//! closes the copies and empties the registry. A file that gets one of the numbers
+//! later does not belong to the library.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};

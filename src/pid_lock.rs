@@ -144,15 +144,15 @@ impl PidFilePlan {
             }
             Err(errno) => return Err(open_failed(errno)),
         };
-        // Before the lock, which is nobody's business on what is refused; and
-        // after it, when nobody is to change it any more.
+        // The file is examined before it is locked, since a file that is refused is
+        // not to be locked; and again after it, since it may have changed meanwhile.
         let id = self.examine(writable.as_fd())?.id;
         let Some(lock) = open_again_to_read(directory, name, writable.as_fd(), id)? else {
             return Ok(None);
         };
         let locked = lock_patiently(lock.as_fd(), patience_ends);
         let attributes = self.examine(writable.as_fd())?;
-        // A lock on a file that somebody has replaced meanwhile guards nothing.
+        // If another process has replaced the file, the lock guards nothing.
         match sys::attributes_at(directory, name) {
             Ok(at_path) if at_path.id == id => {}
             Ok(_) | Err(errno::ENOENT) => return Ok(None),
