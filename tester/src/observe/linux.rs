@@ -109,7 +109,7 @@ pub fn processes_of(token: &str) -> io::Result<Vec<Process>> {
             continue;
         }
         match entry.stat() {
-            Ok(stat) if !stat.process.is_zombie() => found.push(stat.process),
+            Ok(stat) if !stat.is_exiting && !stat.process.is_zombie() => found.push(stat.process),
             _ => {}
         }
     }
@@ -155,7 +155,14 @@ struct Stat {
     process: Process,
     session: u32,
     terminal: u64,
+    /// Whether the process has entered `do_exit`: it runs no code of its own any
+    /// more, but has the state R or D until the kernel has closed its files and made
+    /// it a zombie.
+    is_exiting: bool,
 }
+
+/// `PF_EXITING` of include/linux/sched.h.
+const EXITING: i64 = 0x4;
 
 impl Stat {
     /// The name in parentheses may itself contain any character, so the rest
@@ -172,9 +179,11 @@ impl Stat {
             let state = fields.next()?.chars().next()?;
             let mut number = || fields.next()?.parse::<i64>().ok();
             let numbers = [number()?, number()?, number()?, number()?];
-            Some((pid.parse().ok()?, name, state, numbers))
+            let _foreground_group = number()?;
+            let flags = number()?;
+            Some((pid.parse().ok()?, name, state, numbers, flags))
         };
-        let stat = |(pid, name, state, numbers): (u32, &str, char, [i64; 4])| {
+        let stat = |(pid, name, state, numbers, flags): (u32, &str, char, [i64; 4], i64)| {
             let [ppid, pgid, session, terminal] = numbers;
             Some(Self {
                 process: Process {
@@ -187,10 +196,11 @@ impl Stat {
                 session: session.try_into().ok()?,
                 // The kernel prints the device number as a signed int.
                 terminal: (terminal & i64::from(u32::MAX)).try_into().ok()?,
+                is_exiting: flags & EXITING != 0,
             })
         };
         match fields() {
-            Some((.., [_, -1, -1, _])) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            Some((.., [_, -1, -1, _], _)) => Err(io::Error::from_raw_os_error(libc::ESRCH)),
             fields => fields
                 .and_then(stat)
                 .ok_or_else(|| unexpected("stat", text)),
@@ -432,6 +442,17 @@ mod tests {
             let text = format!("2770 (tester) {state} 0 -1 -1 0 -1 4228172 85");
             let error = Stat::parse(&text).err().expect("an error");
             assert!(is_gone(&error), "{error}");
+        }
+    }
+
+    /// The launcher sees the end of a daemon's connection before the daemon is a
+    /// zombie.
+    #[test]
+    fn a_process_in_its_exit_is_known_by_its_flags() {
+        for (flags, is_exiting) in [(4_228_172, true), (4_228_168, false)] {
+            let text = format!("2770 (tester) R 1 2769 2769 0 -1 {flags} 85");
+            let stat = Stat::parse(&text).expect("a process");
+            assert_eq!((stat.process.state, stat.is_exiting), ('R', is_exiting));
         }
     }
 
