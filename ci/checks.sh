@@ -27,8 +27,7 @@ wrong() {
 }
 
 check_fmt() {
-    cargo fmt --all --check &&
-        cargo fmt --manifest-path ci/predecessor/Cargo.toml --check
+    cargo fmt --all --check
 }
 
 check_clippy() {
@@ -120,14 +119,11 @@ check_unsafe() {
     [ ! -s "$work/unsafe" ] || wrong "unsafe code outside of src/sys:" "$(cat "$work/unsafe")"
 }
 
-# The cases that the documents name are there, and so are those after which the
-# cases of ci/predecessor are named.
+# The cases that the documents name are there.
 check_cases() {
     # shellcheck disable=SC2016 # Markdown's
-    {
-        grep -h -o -E '`[a-z_]+::[a-z0-9_*]+`' docs/*.md SECURITY.md README.md
-        grep -h -o -E '"[a-z_]+::[a-z0-9_]+"' ci/predecessor/src/*.rs
-    } | tr -d '`"' | sort -u |
+    grep -h -o -E '`[a-z_]+::[a-z0-9_*]+`' docs/*.md SECURITY.md README.md |
+        tr -d '`' | sort -u |
         while IFS= read -r case; do
             suite=tests/${case%%::*}.rs
             name=$(printf '%s' "${case#*::}" | sed 's/\*/[a-z0-9_]*/g')

@@ -1,5 +1,4 @@
-//! What is done to a daemon's files by whoever means it harm: shared with
-//! ci/predecessor, which includes this file, so that both meet the same.
+//! What an attacker does to a daemon's files.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
