@@ -12,7 +12,7 @@ use crate::nesting::WithinClosure;
 use crate::panics;
 use crate::readiness::{Pending, Readiness};
 use crate::report::{Failure, LONGEST_TEXT};
-use crate::sys::{self, Process};
+use crate::sys::{self, ForkIdentity};
 
 /// What runs before privileges are dropped.
 pub(crate) type Actions<T> = Box<dyn FnOnce() -> Result<Initialization<T>, Failure>>;
@@ -110,13 +110,13 @@ fn run_fallible<N, E: Display + 'static>(
 
 /// Runs a closure of the caller's. A panic becomes a failure with its text.
 pub(crate) fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
-    let daemon = Process::current();
+    let daemon = ForkIdentity::current();
     let _within = WithinClosure::enter();
     let result = panic::catch_unwind(AssertUnwindSafe(closure));
-    if Process::current() != daemon {
+    if ForkIdentity::current() != daemon {
         // The closure has forked and let the copy return too. There is one
         // daemon, and this is not it.
-        sys::exit_now(1);
+        sys::_exit(1);
     }
     result.map_err(|payload| {
         let text = panics::text_of(&*payload);

@@ -104,7 +104,7 @@ impl<T> Outcome<T> {
     pub fn end_failed_daemon(self) -> Self {
         if let Self::Child(Err(error)) = &self {
             if error.is_launchers_to_tell() {
-                sys::exit_now(1);
+                sys::_exit(1);
             }
         }
         self

@@ -155,9 +155,7 @@ impl User {
             NameOrId::Id(uid) => {
                 self.unless_unchanged(*uid, ErrorKind::SetUser)?;
                 let entry = match wants_entry {
-                    true => {
-                        sys::user_by_id(Uid(*uid)).map_err(|errno| self.look_up_failed(errno))?
-                    }
+                    true => sys::getpwuid(Uid(*uid)).map_err(|errno| self.look_up_failed(errno))?,
                     false => None,
                 };
                 Ok(ResolvedUser {
@@ -178,7 +176,7 @@ impl User {
 
     fn entry_of(&self, name: &str) -> Result<UserEntry, Error> {
         let name = CString::new(name).map_err(|_| self.error(ErrorKind::UserContainsNul))?;
-        sys::user_by_name(&name)
+        sys::getpwnam(&name)
             .map_err(|errno| self.look_up_failed(errno))?
             .ok_or_else(|| self.error(ErrorKind::UserNotFound))
     }
@@ -216,7 +214,7 @@ impl Group {
             NameOrId::Name(name) => {
                 let name =
                     CString::new(name.as_str()).map_err(|_| error(ErrorKind::GroupContainsNul))?;
-                sys::group_by_name(&name)
+                sys::getgrnam(&name)
                     .map_err(|errno| error(ErrorKind::LookUpGroup(errno)))?
                     .ok_or_else(|| error(ErrorKind::GroupNotFound))?
             }
@@ -383,12 +381,12 @@ impl Identity {
         // Where the effective gid is kept as the first of the groups, changing
         // that takes the place of what was there.
         let keeps_place = !sys::FIRST_GROUP_IS_EFFECTIVE_GID || present.first() == wanted.first();
-        let are_all = !sys::HAS_UNLISTED_GROUPS || sys::effective_user() != Uid::ROOT;
+        let are_all = !sys::HAS_UNLISTED_GROUPS || sys::geteuid() != Uid::ROOT;
         if same_set(present, wanted) && keeps_place && are_all {
             return Ok(());
         }
         let primary = self.group.unwrap_or_else(|| sys::group_ids().effective);
-        match sys::set_supplementary_groups(wanted) {
+        match sys::setgroups(wanted) {
             // An ordinary user who asks for itself: whether the primary group
             // is also listed among the others makes no difference.
             Err(errno::EPERM) if same_rights(present, wanted, primary) => Ok(()),
@@ -405,7 +403,7 @@ impl Identity {
 /// system does not let a process have so many.
 fn groups_of(user: &User, name: &CStr, primary: Gid) -> Result<Vec<Gid>, Error> {
     let failed = |errno| user.error(ErrorKind::SetSupplementaryGroups(errno));
-    let listed = sys::groups_of(name, primary);
+    let listed = sys::getgrouplist(name, primary);
     // Whichever it was: not every C library fails where it cannot read.
     sys::probe_groups().map_err(|errno| user.error(ErrorKind::LookUpGroup(errno)))?;
     let listed = listed.map_err(failed)?;
@@ -446,7 +444,7 @@ fn refuse_more_than_allowed(
     groups: &[Gid],
     refusal: impl FnOnce(Errno) -> Error,
 ) -> Result<(), Error> {
-    let most = sys::most_supplementary_groups();
+    let most = sys::max_supplementary_groups();
     if groups.len() <= most {
         return Ok(());
     }
@@ -483,7 +481,7 @@ impl Held {
         Ok(Self {
             user_ids: sys::user_ids(),
             group_ids: sys::group_ids(),
-            groups: sys::supplementary_groups()?,
+            groups: sys::getgroups()?,
         })
     }
 

@@ -10,13 +10,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::own_fds;
-use crate::sys::{self, Life, Pid, Process};
+use crate::sys::{self, ChildState, ForkIdentity, Pid};
 
 static LEFT: Mutex<Vec<Left>> = Mutex::new(Vec::new());
 
 struct Left {
     which: Which,
-    launcher: Process,
+    launcher: ForkIdentity,
 }
 
 enum Which {
@@ -39,7 +39,7 @@ impl Which {
                 }
                 has_ended
             }
-            Self::Child(pid) => !matches!(sys::try_wait(*pid), Ok(Life::Running)),
+            Self::Child(pid) => !matches!(sys::try_waitpid(*pid), Ok(ChildState::Running)),
         }
     }
 }
@@ -59,7 +59,7 @@ pub(crate) fn remember(process: OwnedFd) {
 }
 
 fn push(which: Which) {
-    let launcher = Process::current();
+    let launcher = ForkIdentity::current();
     let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
     left.push(Left { which, launcher });
 }
@@ -69,7 +69,7 @@ fn push(which: Which) {
 pub(crate) fn reap() {
     let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
     for one in std::mem::take(&mut *left) {
-        if one.launcher != Process::current() {
+        if one.launcher != ForkIdentity::current() {
             // A copy, whose number may be another file's.
             std::mem::forget(one);
         } else if !one.which.reap() {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, ErrorKind};
 use crate::readiness::OnFailure;
-use crate::sys::Process;
+use crate::sys::ForkIdentity;
 
 thread_local! {
     /// How many closures of a start this thread is in.
@@ -41,7 +41,7 @@ static UNREADY: AtomicU32 = AtomicU32::new(0);
 static PROCESS: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
 
 fn is_of_this_process() -> bool {
-    let present = Process::current().numbers();
+    let present = ForkIdentity::current().numbers();
     PROCESS
         .each_ref()
         .map(|number| number.load(Ordering::Relaxed))
@@ -54,7 +54,7 @@ pub(crate) struct Unready(());
 impl Unready {
     pub(crate) fn begin() -> Self {
         if !is_of_this_process() {
-            for (number, present) in PROCESS.iter().zip(Process::current().numbers()) {
+            for (number, present) in PROCESS.iter().zip(ForkIdentity::current().numbers()) {
                 number.store(present, Ordering::Relaxed);
             }
             UNREADY.store(0, Ordering::Relaxed);

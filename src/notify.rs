@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use crate::sys::{self, CARRIED, Errno, Pid};
+use crate::sys::{self, Errno, MAX_PASSED_FDS, Pid};
 
 const SOCKET: &str = "NOTIFY_SOCKET";
 const EXEC_PID: &str = "SYSTEMD_EXEC_PID";
@@ -130,7 +130,7 @@ impl NotifySocket {
 
     /// True if it was sent.
     fn notify(&self, message: &[u8]) -> bool {
-        match self.send(message, [None; CARRIED]) {
+        match self.send(message, [None; MAX_PASSED_FDS]) {
             Ok(_) => true,
             Err(errno) => {
                 report_failure(&self.address, &io::Error::from_raw_os_error(errno));
@@ -151,18 +151,18 @@ impl NotifySocket {
     fn send(
         &self,
         message: &[u8],
-        carried: [Option<BorrowedFd<'_>>; CARRIED],
+        carried: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
     ) -> Result<usize, Errno> {
         let time_is_up = Instant::now() + TIMEOUT;
         let goes_on = || Instant::now() < time_is_up;
-        sys::send_while(goes_on, self.socket.as_fd(), message, carried)
+        sys::sendmsg_while(goes_on, self.socket.as_fd(), message, carried)
     }
 
     /// Returns when what was sent so far has been read, as sd_notify_barrier(3)
     /// does: systemd looks up whom a message is from only then, and drops that
     /// of a process that is gone by that time. The launcher is about to go.
     fn await_taken(&self) {
-        let Ok((ours, theirs)) = sys::socket_pair() else {
+        let Ok((ours, theirs)) = sys::socketpair() else {
             return;
         };
         let carried = [Some(theirs.as_fd()), None, None];

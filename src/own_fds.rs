@@ -13,7 +13,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crate::sys::{self, Directory, FileId, Process};
+use crate::sys::{self, Directory, FileId, ForkIdentity};
 
 static OWN_FDS: Mutex<Vec<OwnFd>> = Mutex::new(Vec::new());
 
@@ -23,7 +23,7 @@ struct OwnFd {
     /// Tells a copy from another file that has the number by now. Unknown where
     /// fstat(2) has failed.
     file: Option<FileId>,
-    process: Process,
+    process: ForkIdentity,
     purpose: Purpose,
 }
 
@@ -51,7 +51,7 @@ enum Removal {
 }
 
 impl OwnFd {
-    fn is_of(&self, descriptor: BorrowedFd<'_>, process: Process) -> bool {
+    fn is_of(&self, descriptor: BorrowedFd<'_>, process: ForkIdentity) -> bool {
         self.number == descriptor.as_raw_fd() && self.process == process
     }
 
@@ -77,7 +77,7 @@ impl LockedForFork {
     pub(crate) fn close_copies(&mut self) {
         for own in &*self.0 {
             if let Some(file) = own.file {
-                sys::close_if_of(own.number, file);
+                sys::close_if_same_file(own.number, file);
             }
         }
         // The entries are plain data, so that nothing is freed.
@@ -98,7 +98,7 @@ pub(crate) fn lock_for_fork() -> LockedForFork {
 
 /// Registers a channel, or a descriptor that names a process.
 pub(crate) fn register(descriptor: BorrowedFd<'_>) {
-    let file = sys::attributes(descriptor).map(|attributes| attributes.id);
+    let file = sys::fstat(descriptor).map(|attributes| attributes.id);
     add(descriptor, file.ok(), Purpose::Channel);
 }
 
@@ -108,7 +108,7 @@ pub(crate) fn register_pid_file(descriptor: BorrowedFd<'_>, file: FileId) {
 }
 
 fn add(descriptor: BorrowedFd<'_>, file: Option<FileId>, purpose: Purpose) {
-    let process = Process::current();
+    let process = ForkIdentity::current();
     let mut own_fds = own_fds();
     own_fds.retain(|own| !own.is_of(descriptor, process));
     own_fds.push(OwnFd {
@@ -121,13 +121,13 @@ fn add(descriptor: BorrowedFd<'_>, file: Option<FileId>, purpose: Purpose) {
 
 /// Forgets a descriptor that this process is about to close.
 pub(crate) fn unregister(descriptor: BorrowedFd<'_>) {
-    let process = Process::current();
+    let process = ForkIdentity::current();
     own_fds().retain(|own| !own.is_of(descriptor, process));
 }
 
 /// The numbers of this process's own.
 pub(crate) fn numbers() -> Vec<RawFd> {
-    let process = Process::current();
+    let process = ForkIdentity::current();
     let own_fds = own_fds();
     let own = own_fds.iter().filter(|own| own.process == process);
     own.map(|own| own.number).collect()
@@ -135,7 +135,7 @@ pub(crate) fn numbers() -> Vec<RawFd> {
 
 /// The pid files that this process has locked.
 pub(crate) fn pid_files() -> Vec<FileId> {
-    let process = Process::current();
+    let process = ForkIdentity::current();
     let own_fds = own_fds();
     let own = own_fds.iter().filter(|own| own.process == process);
     own.filter(|own| own.is_pid_file())
@@ -146,7 +146,7 @@ pub(crate) fn pid_files() -> Vec<FileId> {
 /// Whether this process is the daemon of this pid file; false while it is
 /// starting. `None` where the file is not its own.
 pub(crate) fn is_daemon_of(pid_file: FileId) -> Option<bool> {
-    let process = Process::current();
+    let process = ForkIdentity::current();
     let own_fds = own_fds();
     let own = (own_fds.iter())
         .find(|own| own.process == process && own.is_pid_file() && own.file == Some(pid_file))?;
@@ -171,12 +171,12 @@ pub(crate) fn guard_pid_file() -> Option<RawFd> {
 pub(crate) fn remove_pid_file_at_exit(number: RawFd) {
     let is_it = |candidate| candidate == number;
     if set_removal(Removal::Guarded, Removal::AtExit, is_it).is_some() {
-        sys::run_at_exit(remove_pid_files);
+        sys::atexit(remove_pid_files);
     }
 }
 
 fn set_removal(from: Removal, to: Removal, is_it: impl Fn(RawFd) -> bool) -> Option<RawFd> {
-    let process = Process::current();
+    let process = ForkIdentity::current();
     let mut own_fds = own_fds();
     let mut newest_first = own_fds.iter_mut().rev();
     newest_first.find_map(|own| match &mut own.purpose {
@@ -199,14 +199,14 @@ extern "C" fn remove_pid_files() {
         // Another thread has it, and may be stopped for good.
         Err(TryLockError::WouldBlock) => return,
     };
-    let process = Process::current();
+    let process = ForkIdentity::current();
     for own in own_fds.iter().filter(|own| own.process == process) {
         if let (Purpose::PidFile { path, removal }, Some(file)) = (own.purpose, own.file) {
             if let (Removal::AtExit, Some(path)) = (removal, path) {
-                let is_at_path = sys::attributes_at(Directory::Working, path)
+                let is_at_path = sys::fstatat(Directory::Working, path)
                     .is_ok_and(|attributes| attributes.id == file);
-                if is_at_path && sys::is_open_as(own.number, file) {
-                    let _ = sys::unlink_at(Directory::Working, path);
+                if is_at_path && sys::is_same_file(own.number, file) {
+                    let _ = sys::unlinkat(Directory::Working, path);
                 }
             }
         }

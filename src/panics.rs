@@ -22,7 +22,7 @@ use std::{mem, thread};
 
 use crate::error::ErrorKind;
 use crate::report::{DaemonEnd, Failure, Message};
-use crate::sys::Process;
+use crate::sys::ForkIdentity;
 
 thread_local! {
     /// The text of this thread's last panic.
@@ -44,7 +44,7 @@ struct State {
 struct Expected {
     /// None in the foreground.
     launcher: Option<DaemonEnd>,
-    process: Process,
+    process: ForkIdentity,
     failure: Failure,
 }
 
@@ -63,7 +63,7 @@ pub(crate) fn freeze() -> impl Sized {
 pub(crate) fn expect(launcher: Option<DaemonEnd>, failure: Failure) {
     replace(Some(Expected {
         launcher,
-        process: Process::current(),
+        process: ForkIdentity::current(),
         failure,
     }));
     set_hook();
@@ -77,7 +77,7 @@ pub(crate) fn settle() {
 fn replace(expected: Option<Expected>) {
     let before = mem::replace(&mut state().expected, expected);
     if let Some(before) = before {
-        if before.process != Process::current() {
+        if before.process != ForkIdentity::current() {
             // Its descriptor may be another file by now.
             mem::forget(before);
         }
@@ -87,7 +87,7 @@ fn replace(expected: Option<Expected>) {
 fn is_expected() -> bool {
     let state = state();
     let expected = state.expected.as_ref();
-    expected.is_some_and(|expected| expected.process == Process::current())
+    expected.is_some_and(|expected| expected.process == ForkIdentity::current())
 }
 
 /// The text of a panic, where it has one.
@@ -182,8 +182,8 @@ fn launcher_to_tell(text: &str) -> Option<DaemonEnd> {
     let (launcher, failure) = {
         let mut state = state();
         state.latest = Some(text.to_owned());
-        let expected =
-            (state.expected.as_mut()).filter(|expected| expected.process == Process::current())?;
+        let expected = (state.expected.as_mut())
+            .filter(|expected| expected.process == ForkIdentity::current())?;
         let (kept, launcher) = expected.launcher.take()?.shared();
         expected.launcher = Some(kept);
         (launcher, expected.failure.clone())

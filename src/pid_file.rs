@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::own_fds;
 use crate::pid_lock::{self, parse_pid};
 use crate::sys::{
-    self, Attributes, Directory, Errno, FileKind, Lock, Open, Pid, Process, Signal, Uid, errno,
+    self, Attributes, Directory, Errno, FileKind, ForkIdentity, Lock, Open, Pid, Signal, Uid, errno,
 };
 
 /// The pid file of a daemon that may be running, as
@@ -182,7 +182,7 @@ impl PidFile {
                 None => return Ok(false),
                 Some(Found::Itself { .. }) => return Err(self.itself()),
                 Some(Found::Running(holder)) => break holder,
-                Some(Found::Starting(_)) if Instant::now() < deadline => sys::pause(PAUSE),
+                Some(Found::Starting(_)) if Instant::now() < deadline => sys::sleep(PAUSE),
                 // The file does not confirm what the lock says, so that the process
                 // has to have it open.
                 Some(Found::Starting(Some(holder))) if holder.has_open == Some(true) => {
@@ -213,7 +213,7 @@ impl PidFile {
                 let text = "the daemon has ended, but another process holds its lock";
                 return Err(self.error(io::ErrorKind::TimedOut, text));
             }
-            sys::pause(PAUSE);
+            sys::sleep(PAUSE);
         }
         Ok(true)
     }
@@ -228,7 +228,7 @@ impl PidFile {
                 Err(error)
                     if error.kind() == io::ErrorKind::InvalidData && Instant::now() < deadline =>
                 {
-                    sys::pause(PAUSE);
+                    sys::sleep(PAUSE);
                 }
                 found => return found,
             }
@@ -241,13 +241,13 @@ impl PidFile {
         if let Some(is_ready) = self.is_own(&path) {
             return Ok(Some(Found::Itself { is_ready }));
         }
-        let pid_file = match sys::open_at(Directory::Working, &path, Open::ReadOnly) {
+        let pid_file = match sys::openat(Directory::Working, &path, Open::ReadOnly) {
             Ok(descriptor) => descriptor,
             Err(errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(self.failed("cannot open", errno)),
         };
         let attributes =
-            sys::attributes(pid_file.as_fd()).map_err(|errno| self.failed("cannot stat", errno))?;
+            sys::fstat(pid_file.as_fd()).map_err(|errno| self.failed("cannot stat", errno))?;
         if attributes.kind != FileKind::Regular {
             return Err(self.error(io::ErrorKind::InvalidData, "not a regular file"));
         }
@@ -255,7 +255,7 @@ impl PidFile {
             return Ok(None);
         }
         let mut content = [0; 32];
-        let length = sys::read_at_start(pid_file.as_fd(), &mut content)
+        let length = sys::pread(pid_file.as_fd(), &mut content)
             .map_err(|errno| self.failed("cannot read", errno))?;
         let content = &content[..length];
         let written = parse_pid(content);
@@ -299,7 +299,7 @@ impl PidFile {
     /// Whether this process is the daemon, and ready. Never opened then: closing a
     /// descriptor of the file would lose the lock that names this process.
     fn is_own(&self, path: &CStr) -> Option<bool> {
-        let attributes = sys::attributes_at(Directory::Working, path).ok()?;
+        let attributes = sys::fstatat(Directory::Working, path).ok()?;
         own_fds::is_daemon_of(attributes.id)
     }
 
@@ -338,7 +338,7 @@ impl PidFile {
     /// False where the daemon has ended meanwhile; or where the folder is gone, so
     /// that by this path no daemon is running any more.
     fn may_be_signalled(&self, holder: &Holder) -> io::Result<bool> {
-        if sys::effective_user() != Uid::ROOT {
+        if sys::geteuid() != Uid::ROOT {
             return Ok(true);
         }
         let (folder_descriptor, folder) = match self.folder() {
@@ -378,8 +378,8 @@ impl PidFile {
             _ => Path::new("."),
         };
         let folder = CString::new(folder.as_os_str().as_bytes()).map_err(|_| errno::EINVAL)?;
-        let opened = sys::open_at(Directory::Working, &folder, Open::Directory)?;
-        let attributes = sys::attributes(opened.as_fd())?;
+        let opened = sys::openat(Directory::Working, &folder, Open::Directory)?;
+        let attributes = sys::fstat(opened.as_fd())?;
         Ok((opened, attributes))
     }
 
@@ -387,7 +387,7 @@ impl PidFile {
     fn send(&self, holder: &Holder, signal: Signal) -> io::Result<bool> {
         let sent = match &holder.process {
             Some(process) => sys::signal_process(process.as_fd(), signal),
-            None => sys::signal_pid(holder.pid, signal),
+            None => sys::kill(holder.pid, signal),
         };
         match sent {
             Ok(()) => Ok(true),
@@ -400,9 +400,9 @@ impl PidFile {
     }
 
     fn is_unlocked(&self, pid_file: &OwnedFd) -> io::Result<bool> {
-        match sys::lock(pid_file.as_fd(), Lock::Shared) {
+        match sys::flock(pid_file.as_fd(), Lock::Shared) {
             Ok(()) => {
-                let _ = sys::lock(pid_file.as_fd(), Lock::None);
+                let _ = sys::flock(pid_file.as_fd(), Lock::None);
                 Ok(true)
             }
             Err(errno::EWOULDBLOCK) => Ok(false),
@@ -446,7 +446,7 @@ impl Holder {
             if left().is_zero() {
                 return false;
             }
-            sys::pause(PAUSE);
+            sys::sleep(PAUSE);
         }
         true
     }
@@ -498,7 +498,7 @@ pub(crate) fn describe_holder(error: Error, path: &Path) -> Error {
 pub struct PidFileGuard {
     /// The number of the pid file's descriptor.
     number: RawFd,
-    process: Process,
+    process: ForkIdentity,
 }
 
 impl PidFileGuard {
@@ -511,7 +511,7 @@ impl PidFileGuard {
     pub fn take() -> Option<Self> {
         own_fds::guard_pid_file().map(|number| Self {
             number,
-            process: Process::current(),
+            process: ForkIdentity::current(),
         })
     }
 }
@@ -519,7 +519,7 @@ impl PidFileGuard {
 impl Drop for PidFileGuard {
     fn drop(&mut self) {
         // A copy made by fork(2) is not the daemon.
-        if self.process == Process::current() {
+        if self.process == ForkIdentity::current() {
             own_fds::remove_pid_file_at_exit(self.number);
         }
     }

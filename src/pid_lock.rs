@@ -117,7 +117,7 @@ impl PidFilePlan {
                 return Err(failure(ErrorKind::OpenPidfile(errno::EAGAIN))
                     .because("it is replaced again and again"));
             }
-            sys::pause(PAUSE);
+            sys::sleep(PAUSE);
         }
     }
 
@@ -130,7 +130,7 @@ impl PidFilePlan {
     ) -> Result<Option<OpenPidFile>, Failure> {
         let open_failed = |errno| failure(ErrorKind::OpenPidfile(errno));
         if !self.own.is_empty() {
-            let there = sys::attributes_at(directory, name);
+            let there = sys::fstatat(directory, name);
             if there.is_ok_and(|there| self.own.contains(&there.id)) {
                 return Err(failure(ErrorKind::LockPidfile(errno::EWOULDBLOCK)));
             }
@@ -153,7 +153,7 @@ impl PidFilePlan {
         let locked = lock_patiently(lock.as_fd(), patience_ends);
         let attributes = self.examine(writable.as_fd())?;
         // If another process has replaced the file, the lock guards nothing.
-        match sys::attributes_at(directory, name) {
+        match sys::fstatat(directory, name) {
             Ok(at_path) if at_path.id == id => {}
             Ok(_) | Err(errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(open_failed(errno)),
@@ -168,14 +168,14 @@ impl PidFilePlan {
             // is made, if this one can be removed.
             let is_to_go = !is_strangers || self.directory_is_private();
             let is_in_time = Instant::now() < patience_ends;
-            if is_to_go && is_in_time && sys::unlink_at(directory, name).is_ok() {
+            if is_to_go && is_in_time && sys::unlinkat(directory, name).is_ok() {
                 return Ok(None);
             }
             if is_strangers {
                 return Err(open_failed(errno::EPERM).because(FILE_OF_ANOTHER));
             }
         }
-        sys::truncate(writable.as_fd())
+        sys::ftruncate(writable.as_fd())
             .map_err(|errno| failure(ErrorKind::TruncatePidfile(errno)))?;
         Ok(Some(OpenPidFile {
             lock,
@@ -193,14 +193,14 @@ impl PidFilePlan {
         patience_ends: Instant,
     ) -> Result<Option<OpenPidFile>, Failure> {
         let denied = |_| failure(ErrorKind::OpenPidfile(errno::EACCES));
-        let left_over = sys::open_at(directory, name, Open::ReadOnly).map_err(denied)?;
+        let left_over = sys::openat(directory, name, Open::ReadOnly).map_err(denied)?;
         let found = self.examine(left_over.as_fd())?;
         if !self.may_belong_to(found.owner) && !self.directory_is_private() {
             return Err(denied(errno::EACCES));
         }
         lock_patiently(left_over.as_fd(), patience_ends).map_err(lock_failed)?;
-        if sys::attributes_at(directory, name).is_ok_and(|there| there.id == found.id) {
-            sys::unlink_at(directory, name).map_err(denied)?;
+        if sys::fstatat(directory, name).is_ok_and(|there| there.id == found.id) {
+            sys::unlinkat(directory, name).map_err(denied)?;
         }
         Ok(None)
     }
@@ -210,24 +210,24 @@ impl PidFilePlan {
     /// may be another start's file by the time that it is unlinked.
     fn directory_is_private(&self) -> bool {
         // The path ends in a slash, or is the working directory.
-        sys::attributes_at(Directory::Working, &self.folder)
+        sys::fstatat(Directory::Working, &self.folder)
             .is_ok_and(|directory| directory.mode & WRITABLE_BY_OTHERS == 0)
     }
 
     fn may_belong_to(&self, owner: Uid) -> bool {
-        [Some(Uid::ROOT), Some(sys::effective_user()), self.new_owner].contains(&Some(owner))
+        [Some(Uid::ROOT), Some(sys::geteuid()), self.new_owner].contains(&Some(owner))
     }
 
     /// Root looks at the folder first: who may write to it, may put anything
     /// there at any time.
     fn trusted_folder(&self) -> Result<Option<OwnedFd>, Failure> {
-        if sys::effective_user() != Uid::ROOT {
+        if sys::geteuid() != Uid::ROOT {
             return Ok(None);
         }
         let failed = |errno| failure(ErrorKind::OpenPidfile(errno));
         let folder =
-            sys::open_at(Directory::Working, &self.folder, Open::Directory).map_err(failed)?;
-        let attributes = sys::attributes(folder.as_fd()).map_err(failed)?;
+            sys::openat(Directory::Working, &self.folder, Open::Directory).map_err(failed)?;
+        let attributes = sys::fstat(folder.as_fd()).map_err(failed)?;
         let refused = |text| Err(failed(errno::EPERM).because(text));
         let owners = [Some(Uid::ROOT), self.new_owner, self.daemon_user];
         // In a user namespace the owner of /run or /tmp may have no number.
@@ -243,7 +243,7 @@ impl PidFilePlan {
     /// Refuses what is no pid file of ours.
     fn examine(&self, descriptor: BorrowedFd<'_>) -> Result<Attributes, Failure> {
         let attributes =
-            sys::attributes(descriptor).map_err(|errno| failure(ErrorKind::OpenPidfile(errno)))?;
+            sys::fstat(descriptor).map_err(|errno| failure(ErrorKind::OpenPidfile(errno)))?;
         let refused = |errno, text| Err(failure(ErrorKind::OpenPidfile(errno)).because(text));
         match attributes.kind {
             FileKind::Regular => {}
@@ -298,8 +298,8 @@ fn folder_and_name(path: &CStr) -> (CString, CString) {
 /// sticky directory (fs.protected_regular), and the daemon's user may well own the
 /// old one.
 fn open(directory: Directory<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
-    match sys::open_at(directory, name, Open::Existing) {
-        Err(errno::ENOENT) => sys::open_at(directory, name, Open::New { mode: MODE }),
+    match sys::openat(directory, name, Open::Existing) {
+        Err(errno::ENOENT) => sys::openat(directory, name, Open::New { mode: MODE }),
         other => other,
     }
 }
@@ -313,18 +313,18 @@ fn open_again_to_read(
     id: FileId,
 ) -> Result<Option<OwnedFd>, Failure> {
     let open_failed = |errno| failure(ErrorKind::OpenPidfile(errno));
-    let mut opened = sys::open_at(directory, name, Open::ReadOnly);
+    let mut opened = sys::openat(directory, name, Open::ReadOnly);
     if matches!(opened, Err(errno::EACCES)) {
         // The umask may have taken this permission.
-        let mode = sys::attributes(writable).map_err(open_failed)?.mode;
-        sys::change_mode(writable, mode | READABLE_BY_OWNER).map_err(open_failed)?;
-        opened = sys::open_at(directory, name, Open::ReadOnly);
+        let mode = sys::fstat(writable).map_err(open_failed)?.mode;
+        sys::fchmod(writable, mode | READABLE_BY_OWNER).map_err(open_failed)?;
+        opened = sys::openat(directory, name, Open::ReadOnly);
     }
     let opened = match opened {
         Err(errno::ENOENT | errno::ELOOP) => return Ok(None),
         opened => opened.map_err(open_failed)?,
     };
-    let is_same = sys::attributes(opened.as_fd()).map_err(open_failed)?.id == id;
+    let is_same = sys::fstat(opened.as_fd()).map_err(open_failed)?.id == id;
     Ok(is_same.then_some(opened))
 }
 
@@ -332,14 +332,14 @@ fn open_again_to_read(
 /// probers', tries again.
 fn lock_patiently(descriptor: BorrowedFd<'_>, patience_ends: Instant) -> Result<(), Errno> {
     loop {
-        match sys::lock(descriptor, Lock::Exclusive) {
+        match sys::flock(descriptor, Lock::Exclusive) {
             Err(errno::EWOULDBLOCK) if Instant::now() < patience_ends => {}
             other => return other,
         }
         // Had only if nobody holds the exclusive one.
-        sys::lock(descriptor, Lock::Shared)?;
-        sys::lock(descriptor, Lock::None)?;
-        sys::pause(PAUSE);
+        sys::flock(descriptor, Lock::Shared)?;
+        sys::flock(descriptor, Lock::None)?;
+        sys::sleep(PAUSE);
     }
 }
 
@@ -348,8 +348,8 @@ fn make_unwritable_by_others(
     attributes: &Attributes,
 ) -> Result<(), Failure> {
     // Read back: file systems that have no modes of their own may ignore it.
-    sys::change_mode(descriptor, attributes.mode & !WRITABLE_BY_OTHERS)
-        .and_then(|()| sys::attributes(descriptor))
+    sys::fchmod(descriptor, attributes.mode & !WRITABLE_BY_OTHERS)
+        .and_then(|()| sys::fstat(descriptor))
         .and_then(|now| match now.mode & WRITABLE_BY_OTHERS {
             0 => Ok(()),
             _ => Err(errno::EPERM),
@@ -378,7 +378,7 @@ fn lock_failed(errno: Errno) -> Failure {
 impl OpenPidFile {
     /// The file as the launcher has received it.
     pub(crate) fn received(lock: OwnedFd, writable: OwnedFd) -> Option<Self> {
-        let id = sys::attributes(lock.as_fd()).ok()?.id;
+        let id = sys::fstat(lock.as_fd()).ok()?.id;
         Some(Self {
             lock,
             writable: Some(writable),
@@ -427,8 +427,8 @@ impl OpenPidFile {
             return Ok(());
         }
         // Read back: file systems that have no owners of their own may ignore it.
-        sys::change_owner(self.lock(), plan.new_owner, plan.new_group)
-            .and_then(|()| sys::attributes(self.lock()))
+        sys::fchown(self.lock(), plan.new_owner, plan.new_group)
+            .and_then(|()| sys::fstat(self.lock()))
             .and_then(|now| {
                 if plan.is_owned(&now) {
                     Ok(())
@@ -442,7 +442,7 @@ impl OpenPidFile {
     /// Whether the lock is still this start's. A daemon that has failed unlocks the
     /// file, which may be another start's from then on. Async-signal-safe.
     pub(crate) fn is_still_locked(&self) -> bool {
-        sys::lock(self.lock(), Lock::Exclusive) != Err(errno::EWOULDBLOCK)
+        sys::flock(self.lock(), Lock::Exclusive) != Err(errno::EWOULDBLOCK)
     }
 
     /// Writes the pid of the daemon, in one go. Async-signal-safe.
@@ -452,7 +452,7 @@ impl OpenPidFile {
         };
         let mut line = [0; LONGEST_LINE];
         let line = pid_line(daemon, &mut line);
-        match sys::write_at_start(writable, line) {
+        match sys::pwrite(writable, line) {
             Ok(written) if written == line.len() => Ok(()),
             Ok(_) => Err(failure(ErrorKind::WritePidUnspecifiedError)),
             Err(errno) => Err(failure(ErrorKind::WritePid(errno))),
@@ -470,23 +470,23 @@ impl OpenPidFile {
         if !self.is_still_open() || !self.is_still_locked() {
             return;
         }
-        let is_empty = sys::read_at_start(self.lock(), &mut [0]) == Ok(0);
+        let is_empty = sys::pread(self.lock(), &mut [0]) == Ok(0);
         if !is_empty {
             match (&self.writable, path) {
                 (Some(writable), _) => {
-                    let _ = sys::truncate(writable.as_fd());
+                    let _ = sys::ftruncate(writable.as_fd());
                 }
                 (None, Some(path)) => self.truncate_at(path),
                 (None, None) => {}
             }
         }
-        let _ = sys::lock(self.lock(), Lock::None);
+        let _ = sys::flock(self.lock(), Lock::None);
     }
 
     fn truncate_at(&self, path: &CStr) {
-        if let Ok(found) = sys::open_at(Directory::Working, path, Open::WriteOnly) {
-            if sys::is_open_as(found.as_raw_fd(), self.id) {
-                let _ = sys::truncate(found.as_fd());
+        if let Ok(found) = sys::openat(Directory::Working, path, Open::WriteOnly) {
+            if sys::is_same_file(found.as_raw_fd(), self.id) {
+                let _ = sys::ftruncate(found.as_fd());
             }
         }
     }
@@ -572,7 +572,7 @@ mod tests {
 
     #[test]
     fn it_is_owned_only_as_a_whole() {
-        let attributes = sys::attributes(root_folder().as_fd()).expect("look at the root");
+        let attributes = sys::fstat(root_folder().as_fd()).expect("look at the root");
         let is_owned = |owner, group| {
             PidFilePlan::new(c"d.pid".to_owned(), None, owner, group, None).is_owned(&attributes)
         };

@@ -19,7 +19,7 @@ use crate::own_fds;
 use crate::panics;
 use crate::pid_lock::OpenPidFile;
 use crate::report::{DaemonEnd, Failure, Message};
-use crate::sys::{self, Pid, Process};
+use crate::sys::{self, ForkIdentity, Pid};
 
 /// Who is to hear that the daemon is ready.
 pub(crate) enum Listener {
@@ -48,7 +48,7 @@ pub(crate) struct Pending {
     pub(crate) pid_file: Option<OpenPidFile>,
     /// To remove it by.
     pub(crate) pid_file_path: Option<CString>,
-    pub(crate) daemon: Process,
+    pub(crate) daemon: ForkIdentity,
     pub(crate) on_failure: OnFailure,
 }
 
@@ -107,7 +107,7 @@ impl Pending {
                     // to end this process. Once it is gone, clearing the file is up to
                     // this process.
                     if let Some(intermediate) = self.intermediate {
-                        sys::await_other_parent(intermediate, INTERMEDIATE_END);
+                        sys::await_reparenting(intermediate, INTERMEDIATE_END);
                     }
                     return Err(ErrorKind::LauncherGone.into());
                 }
@@ -157,7 +157,7 @@ impl Drop for Pending {
     /// Forgets what it must not close: a copy made by fork(2), and a number that is
     /// another file's by now.
     fn drop(&mut self) {
-        let is_own = self.daemon == Process::current();
+        let is_own = self.daemon == ForkIdentity::current();
         if is_own {
             self.channel().map(own_fds::unregister);
             let pid_file = self.pid_file.as_ref().map(OpenPidFile::lock);
@@ -247,7 +247,7 @@ impl Readiness {
             Err(failure) => {
                 pending.fail(&failure);
                 if pending.on_failure == OnFailure::End {
-                    sys::exit_now(1);
+                    sys::_exit(1);
                 }
                 Err(failure.kind.into())
             }
@@ -333,7 +333,7 @@ impl Readiness {
         if let Ok((pending, _unready)) = self.take() {
             pending.fail_unready_and_say_so(text_of(&reason));
         }
-        sys::exit_now(1)
+        sys::_exit(1)
     }
 
     /// Fails the start with this reason, and returns it as an error of the kind
@@ -378,7 +378,7 @@ impl Readiness {
     fn take(&mut self) -> Result<(Pending, Unready), Error> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = match pending.take() {
-            Some(taken) if taken.0.daemon == Process::current() => return Ok(taken),
+            Some(taken) if taken.0.daemon == ForkIdentity::current() => return Ok(taken),
             Some(_of_another) => "only the process that was started can report",
             None => "its server has failed",
         };

@@ -80,7 +80,7 @@ pub(crate) fn with_rights(failure: Failure, options: &Options) -> Failure {
     if !failure.text.is_empty() {
         return failure;
     }
-    let text = lacks_rights(sys::effective_user(), &deed, capabilities);
+    let text = lacks_rights(sys::geteuid(), &deed, capabilities);
     failure.because(text)
 }
 
@@ -133,7 +133,7 @@ pub(crate) fn with_pid_file(failure: Failure, path: &Path) -> Failure {
         }
         ("", errno::EACCES, Ok(found)) => format!(
             "{reason}: this process runs as uid {}; its directory {shown} belongs to {}",
-            sys::effective_user().0,
+            sys::geteuid().0,
             owner_and_mode(&found)
         ),
         (pid_lock::DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::ErrorKind;
 use crate::panics;
-use crate::sys::{self, CARRIED, Errno, FileId, Pid, Wait, errno};
+use crate::sys::{self, Errno, FileId, MAX_PASSED_FDS, Pid, Wait, errno};
 
 /// The option that a failure is about. The launcher knows its value, so that
 /// no path has to travel.
@@ -288,14 +288,14 @@ impl Message {
 fn send(
     socket: &OwnedFd,
     message: &Message,
-    mut descriptors: [Option<BorrowedFd<'_>>; CARRIED],
+    mut descriptors: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
 ) -> Result<(), Errno> {
     let frame = message.encode();
     let mut rest = &frame.bytes[..frame.length];
     while !rest.is_empty() {
-        let sent = sys::send(socket.as_fd(), rest, descriptors)?;
+        let sent = sys::sendmsg(socket.as_fd(), rest, descriptors)?;
         rest = &rest[sent..];
-        descriptors = [None; CARRIED];
+        descriptors = [None; MAX_PASSED_FDS];
     }
     Ok(())
 }
@@ -321,7 +321,7 @@ struct Inbox {
     filled: usize,
     /// What came along, where descriptors are taken in: from the intermediate, never
     /// from a daemon, which may have been broken into.
-    descriptors: Option<[Option<OwnedFd>; CARRIED]>,
+    descriptors: Option<[Option<OwnedFd>; MAX_PASSED_FDS]>,
     open: bool,
 }
 
@@ -346,7 +346,7 @@ impl Inbox {
     }
 
     fn taking_descriptors(self) -> Self {
-        let descriptors = Some([const { None }; CARRIED]);
+        let descriptors = Some([const { None }; MAX_PASSED_FDS]);
         Self {
             descriptors,
             ..self
@@ -357,8 +357,8 @@ impl Inbox {
         let room = &mut self.bytes[self.filled..];
         let socket = self.socket.as_fd();
         match &mut self.descriptors {
-            Some(descriptors) => sys::receive_with_descriptors(socket, room, descriptors, Wait::No),
-            None => sys::receive(socket, room, Wait::No),
+            Some(descriptors) => sys::recvmsg(socket, room, descriptors, Wait::No),
+            None => sys::recv(socket, room, Wait::No),
         }
     }
 
@@ -391,7 +391,7 @@ impl Inbox {
     }
 
     fn answer(&self, byte: u8) -> Result<(), Errno> {
-        sys::send(self.socket.as_fd(), &[byte], [None; CARRIED]).map(drop)
+        sys::sendmsg(self.socket.as_fd(), &[byte], [None; MAX_PASSED_FDS]).map(drop)
     }
 }
 
@@ -458,9 +458,9 @@ impl LauncherEnds {
     }
 
     /// The descriptors that came with [`Message::Started`], in order.
-    pub(crate) fn take_descriptors(&mut self) -> [Option<OwnedFd>; CARRIED] {
+    pub(crate) fn take_descriptors(&mut self) -> [Option<OwnedFd>; MAX_PASSED_FDS] {
         let descriptors = &mut self.intermediate.descriptors;
-        let taken = descriptors.replace([const { None }; CARRIED]);
+        let taken = descriptors.replace([const { None }; MAX_PASSED_FDS]);
         taken.unwrap_or_default()
     }
 
@@ -500,12 +500,12 @@ impl LauncherEnds {
     /// Ends the talk with an intermediate that has ended it. One that is there
     /// all the same takes it for the launcher's end.
     pub(crate) fn leave_intermediate(&self) {
-        sys::end_writing(self.intermediate.socket.as_fd());
+        sys::shutdown(self.intermediate.socket.as_fd());
     }
 
     /// Tells a daemon that nobody watches over that the start is off.
     pub(crate) fn turn_away(&self) {
-        sys::end_writing(self.daemon.socket.as_fd());
+        sys::shutdown(self.daemon.socket.as_fd());
     }
 
     /// Waits for the daemon to be gone. False if the time was up first.
@@ -558,7 +558,7 @@ impl IntermediateEnd {
     /// Tells the launcher. One that is gone is noticed at the next order.
     /// Async-signal-safe.
     pub(crate) fn tell(&self, message: &Message) {
-        let _ = self.tell_with(message, [None; CARRIED]);
+        let _ = self.tell_with(message, [None; MAX_PASSED_FDS]);
     }
 
     /// Tells the launcher, and hands it descriptors: which fails while too many
@@ -566,7 +566,7 @@ impl IntermediateEnd {
     pub(crate) fn tell_with(
         &self,
         message: &Message,
-        descriptors: [Option<BorrowedFd<'_>>; CARRIED],
+        descriptors: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
     ) -> Result<(), Errno> {
         send(&self.0, message, descriptors)
     }
@@ -574,7 +574,7 @@ impl IntermediateEnd {
     /// Async-signal-safe.
     pub(crate) fn order(&self) -> Order {
         let mut byte = [0];
-        match sys::receive(self.0.as_fd(), &mut byte, Wait::No) {
+        match sys::recv(self.0.as_fd(), &mut byte, Wait::No) {
             Ok(1..) => match byte {
                 [COMMIT] => Order::Commit,
                 [RELEASE] => Order::Release,
@@ -637,7 +637,7 @@ impl DaemonEnd {
         if !self.is_still_open() {
             return Err(ErrorKind::LauncherGone);
         }
-        send(self.socket(), message, [None; CARRIED]).map_err(|errno| {
+        send(self.socket(), message, [None; MAX_PASSED_FDS]).map_err(|errno| {
             if is_gone(errno) {
                 ErrorKind::LauncherGone
             } else {
@@ -651,10 +651,10 @@ impl DaemonEnd {
     pub(crate) fn await_acknowledgement(&self) -> bool {
         let mut byte = [0];
         loop {
-            match sys::receive(self.descriptor(), &mut byte, Wait::Yes) {
+            match sys::recv(self.descriptor(), &mut byte, Wait::Yes) {
                 // A lack of memory, which passes. To give up for it would be
                 // wrong: the launcher may have committed the start.
-                Err(errno::ENOMEM | errno::ENOBUFS) => sys::pause(PAUSE),
+                Err(errno::ENOMEM | errno::ENOBUFS) => sys::sleep(PAUSE),
                 received => return matches!(received, Ok(1..)),
             }
         }
@@ -665,9 +665,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Makes both channels.
 pub(crate) fn channels() -> Result<(LauncherEnds, IntermediateEnd, DaemonEnd), Errno> {
-    let (launcher_to_intermediate, intermediate) = sys::socket_pair()?;
-    let (launcher_to_daemon, daemon) = sys::socket_pair()?;
-    let id = sys::attributes(daemon.as_fd())?.id;
+    let (launcher_to_intermediate, intermediate) = sys::socketpair()?;
+    let (launcher_to_daemon, daemon) = sys::socketpair()?;
+    let id = sys::fstat(daemon.as_fd())?.id;
     Ok((
         LauncherEnds {
             daemon: Inbox::new(launcher_to_daemon),

@@ -23,21 +23,21 @@ pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
 
     // A directory that cannot be named or seen is not gone back to.
     let before = here().ok();
-    sys::change_directory(root).map_err(failed)?;
+    sys::chdir(root).map_err(failed)?;
     let new_root = here().map_err(failed)?;
-    sys::change_root_to_working_directory().map_err(failed)?;
+    sys::chroot_to_working_directory().map_err(failed)?;
 
-    sys::change_directory(c"/").map_err(failed)?;
+    sys::chdir(c"/").map_err(failed)?;
     if sys::working_directory_id().map_err(failed)? != new_root.id {
         return Err(Failure::new(ErrorKind::PrivilegesRetained, About::Root)
             .because("the root directory is not the one that was set"));
     }
     if let Some(before) = before {
         if let Some(inside) = path_inside(&before.path, &new_root.path) {
-            let is_back = sys::change_directory(&inside).is_ok()
-                && sys::working_directory_id() == Ok(before.id);
+            let is_back =
+                sys::chdir(&inside).is_ok() && sys::working_directory_id() == Ok(before.id);
             if !is_back {
-                sys::change_directory(c"/").map_err(failed)?;
+                sys::chdir(c"/").map_err(failed)?;
             }
         }
     }
@@ -52,7 +52,7 @@ struct Here {
 
 fn here() -> Result<Here, Errno> {
     Ok(Here {
-        path: sys::working_directory()?,
+        path: sys::getcwd()?,
         id: sys::working_directory_id()?,
     })
 }

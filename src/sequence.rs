@@ -51,7 +51,7 @@ use crate::report::{
 };
 use crate::streams::Stdio;
 use crate::sys::{
-    self, ChildWatch, Fork, Life, NotSingleThreaded, OtherThreads, Pid, Process, Signal,
+    self, ChildState, ChildWatch, Fork, ForkIdentity, NotSingleThreaded, OtherThreads, Pid, Signal,
     SignalMask, SingleThreaded, Uid,
 };
 use crate::{left, nesting, panics, reasons, root, streams};
@@ -66,7 +66,7 @@ pub(crate) enum Threads {
 pub(crate) fn start<T, S>(daemonize: Daemonize<T, S>, threads: Threads) -> Result<T, Error> {
     match launch(daemonize, threads, OnFailure::End) {
         // Nothing is dropped here: what the closures hold is the daemon's.
-        Side::Launcher(Ok(_), _unused) => sys::exit_now(0),
+        Side::Launcher(Ok(_), _unused) => sys::_exit(0),
         Side::Launcher(Err(error), _unused) => Err(error),
         Side::Daemon(result) => result,
     }
@@ -90,7 +90,7 @@ enum Side<T, S> {
 }
 
 fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFailure) -> Side<T, S> {
-    Process::count_forks();
+    ForkIdentity::count_forks();
     let nested = nesting::check(daemonize.options.foreground, on_failure);
     let plan = nested.and_then(|()| Plan::resolve(&daemonize.options));
     // Nothing forks there, so that it does not matter what fork(2) would do.
@@ -116,7 +116,7 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
     let deadline =
         (daemonize.options.startup_timeout).and_then(|timeout| Instant::now().checked_add(timeout));
     // Another thread may hold the lock of a stream for as long as it likes.
-    if !sys::other_threads_run() {
+    if !sys::has_other_threads() {
         if let Err(error) = flush_streams(deadline) {
             return Side::Launcher(Err(error), daemonize);
         }
@@ -729,7 +729,7 @@ fn reap(intermediate: Pid, deadline: Option<Instant>) -> Result<Reaped, sys::Err
         Some(process) if !sys::await_readable(process.as_fd(), Some(TO_END_DAEMON)) => {
             end_intermediate(intermediate)
         }
-        _ => sys::wait(intermediate).map(Reaped::Ended),
+        _ => sys::waitpid(intermediate).map(Reaped::Ended),
     }
 }
 
@@ -740,14 +740,14 @@ fn end_intermediate(intermediate: Pid) -> Result<Reaped, sys::Errno> {
     let mut life = sys::kill_child(intermediate)?;
     loop {
         match life {
-            Life::Ended(status) => return Ok(Reaped::Ended(status)),
-            Life::Running if time_until(patience_ends).is_zero() => {
+            ChildState::Ended(status) => return Ok(Reaped::Ended(status)),
+            ChildState::Running if time_until(patience_ends).is_zero() => {
                 left::remember_child(intermediate);
                 return Ok(Reaped::Left);
             }
-            Life::Running => sys::pause(Duration::from_millis(2)),
+            ChildState::Running => sys::sleep(Duration::from_millis(2)),
         }
-        life = sys::try_wait(intermediate)?;
+        life = sys::try_waitpid(intermediate)?;
     }
 }
 
@@ -818,12 +818,12 @@ fn be_intermediate(
 ) -> Inherited {
     // A handler of pthread_atfork(3) may have armed it.
     sys::disarm_parent_death_signal();
-    if sys::is_parent_elsewhere() {
+    if sys::is_parent_in_other_pid_namespace() {
         fail(&launcher, in_other_pid_namespace());
     }
     // Away from the terminal. The daemon will be in this session, but not its
     // leader, so that it cannot acquire another terminal.
-    if let Err(errno) = sys::create_session() {
+    if let Err(errno) = sys::setsid() {
         fail(&launcher, ErrorKind::DetachSession(errno));
     }
     // Before the watch, which has a handler of its own.
@@ -874,7 +874,7 @@ fn be_intermediate(
 
 fn fail(launcher: &IntermediateEnd, message: impl Into<Message>) -> ! {
     launcher.tell(&message.into());
-    sys::exit_now(1)
+    sys::_exit(1)
 }
 
 /// The caller has made its children members of another pid namespace, by unshare(2) or
@@ -914,11 +914,11 @@ fn take_steps_before_pid_file(plan: &mut Plan) -> Result<(), Failure> {
         kept.close_others()?;
     }
     if let Some(mask) = plan.umask {
-        sys::set_umask(mask);
+        sys::umask(mask);
     }
     plan.progress.reach(Step::ChangeDirectory);
     match &plan.working_directory {
-        Some(directory) => sys::change_directory(directory).map_err(|errno| {
+        Some(directory) => sys::chdir(directory).map_err(|errno| {
             Failure::new(ErrorKind::ChangeDirectory(errno), About::WorkingDirectory)
         }),
         None => Ok(()),
@@ -1006,7 +1006,7 @@ impl Supervisor {
 
     fn release(&self) -> ! {
         self.launcher.tell(&Message::StoodDown(self.daemon));
-        sys::exit_now(0)
+        sys::_exit(0)
     }
 
     /// Hands the launcher what it takes to clean up after both.
@@ -1041,7 +1041,7 @@ impl Supervisor {
             Message::Failed(Failure::from(otherwise).because("it could not be ended"))
         });
         self.launcher.tell(&message);
-        sys::exit_now(1)
+        sys::_exit(1)
     }
 
     /// Ends the daemon, first asking it to: its status, or `None` where it cannot
@@ -1057,12 +1057,12 @@ impl Supervisor {
     /// Who may change ids need not have the right to signal others (CAP_KILL),
     /// but their own user has.
     fn signal(&self, signal: Signal) {
-        if sys::signal_pid(self.daemon, signal) != Err(sys::errno::EPERM) {
+        if sys::kill(self.daemon, signal) != Err(sys::errno::EPERM) {
             return;
         }
         if let Some(user) = self.daemon_user {
             if sys::set_user_ids(user).is_ok() {
-                let _ = sys::signal_pid(self.daemon, signal);
+                let _ = sys::kill(self.daemon, signal);
             }
         }
     }
@@ -1081,9 +1081,9 @@ impl Supervisor {
     }
 
     fn daemon_has_ended(&self) -> Option<Option<ExitStatus>> {
-        match sys::try_wait(self.daemon) {
-            Ok(Life::Ended(status)) => Some(status),
-            Ok(Life::Running) | Err(_) => None,
+        match sys::try_waitpid(self.daemon) {
+            Ok(ChildState::Ended(status)) => Some(status),
+            Ok(ChildState::Running) | Err(_) => None,
         }
     }
 }
@@ -1111,7 +1111,7 @@ fn be_daemon<T, S>(
         intermediate: Some(inherited.intermediate),
         pid_file,
         pid_file_path: plan.take_pid_file_path(),
-        daemon: Process::current(),
+        daemon: ForkIdentity::current(),
         on_failure,
     });
     let Daemonize {
@@ -1156,7 +1156,7 @@ fn be_daemon<T, S>(
                 pending.fail(&failure);
             }
             if on_failure == OnFailure::End || failure.kind == ErrorKind::PrivilegesRetained {
-                sys::exit_now(1);
+                sys::_exit(1);
             }
             // It may not have been reached above.
             signal_mask.restore();
@@ -1189,7 +1189,7 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
         intermediate: None,
         pid_file,
         pid_file_path: plan.take_pid_file_path(),
-        daemon: Process::current(),
+        daemon: ForkIdentity::current(),
         on_failure: OnFailure::Return,
     });
     let result = first_steps.and_then(|()| {
@@ -1215,7 +1215,7 @@ fn be_foreground<T, S>(daemonize: Daemonize<T, S>, mut plan: Plan) -> Result<T, 
         let error = describe(failure, &options, path);
         if kind == ErrorKind::PrivilegesRetained {
             error.to_standard_error();
-            sys::exit_now(1);
+            sys::_exit(1);
         }
         error
     })
@@ -1271,7 +1271,7 @@ fn take_steps<T>(
 fn take_steps_between(plan: &Plan, pending: &mut Option<Pending>) -> Result<(), Failure> {
     // Before /proc is out of sight.
     let changes_rights = plan.identity.is_some() || plan.has_no_new_privileges;
-    let others = changes_rights.then(OtherThreads::look);
+    let others = changes_rights.then(OtherThreads::find);
     if let Some(root) = &plan.root {
         root::change(root)?;
     }

@@ -113,8 +113,8 @@ pub(crate) fn redirect(streams: &mut Streams, unset: fn() -> Stdio) -> Result<()
             Replacement::Descriptor(source) => Some(source),
         };
         match source {
-            Some(source) => sys::replace_stream(source.as_fd(), NUMBERS[index]),
-            None => sys::keep_across_exec(NUMBERS[index]),
+            Some(source) => sys::dup2(source.as_fd(), NUMBERS[index]),
+            None => sys::clear_cloexec(NUMBERS[index]),
         }
         .map_err(|errno| failed(index, errno))?;
     }
@@ -133,15 +133,15 @@ fn out_of_the_way(source: OwnedFd) -> Result<OwnedFd, sys::Errno> {
     if source.as_raw_fd() > 2 {
         return Ok(source);
     }
-    sys::duplicate_above_streams(source.into_raw_fd())
+    sys::dup_above_streams(source.into_raw_fd())
 }
 
 /// Like daemon(3), refuses another file of that name: in a broken image or root
 /// directory it may be a regular one, which the output of the daemon would fill.
 fn open_null_device() -> Result<OwnedFd, Failure> {
     let failed = |errno| Failure::new(ErrorKind::OpenDevnull(errno), About::NullDevice);
-    let opened = sys::open_at(Directory::Working, c"/dev/null", Open::Plain).map_err(failed)?;
-    let attributes = sys::attributes(opened.as_fd()).map_err(failed)?;
+    let opened = sys::openat(Directory::Working, c"/dev/null", Open::Plain).map_err(failed)?;
+    let attributes = sys::fstat(opened.as_fd()).map_err(failed)?;
     if sys::is_null_device(&attributes) {
         Ok(opened)
     } else {

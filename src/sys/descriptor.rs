@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 // Where glibc has two, the other one knows no inode of more than 32 bits.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-use libc::{fstat, fstatat, stat};
+use libc::{fstat as c_fstat, fstatat as c_fstatat, stat};
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-use libc::{fstat64 as fstat, fstatat64 as fstatat, stat64 as stat};
+use libc::{fstat64 as c_fstat, fstatat64 as c_fstatat, stat64 as stat};
 
-use super::{Errno, Gid, Uid, check, uninterrupted};
+use super::{Errno, Gid, Uid, cvt, retry_on_eintr};
 
 const FIRST_AFTER_STREAMS: RawFd = 3;
 
@@ -90,7 +90,7 @@ impl Directory<'_> {
     }
 }
 
-/// How [`open_at`] opens.
+/// How [`openat`] opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Open {
     /// To read and write, not through a symbolic link, without waiting for
@@ -109,7 +109,7 @@ pub(crate) enum Open {
 }
 
 /// openat(2). Async-signal-safe.
-pub(crate) fn open_at(directory: Directory<'_>, path: &CStr, how: Open) -> Result<OwnedFd, Errno> {
+pub(crate) fn openat(directory: Directory<'_>, path: &CStr, how: Open) -> Result<OwnedFd, Errno> {
     const CAREFUL: libc::c_int =
         libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
     let (flags, mode) = match how {
@@ -120,7 +120,7 @@ pub(crate) fn open_at(directory: Directory<'_>, path: &CStr, how: Open) -> Resul
         Open::Directory => (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC, 0),
         Open::Plain => (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC, 0),
     };
-    let opened = uninterrupted(|| {
+    let opened = retry_on_eintr(|| {
         // SAFETY: `path` is a C string that outlives the call; the mode is
         // passed as the int-sized variadic argument that open expects.
         unsafe { libc::openat(directory.raw(), path.as_ptr(), flags, mode as libc::c_uint) }
@@ -146,27 +146,26 @@ pub(super) fn above_streams(descriptor: OwnedFd) -> Result<OwnedFd, Errno> {
     if descriptor.as_raw_fd() >= FIRST_AFTER_STREAMS {
         Ok(descriptor)
     } else {
-        duplicate_above_streams(descriptor.as_raw_fd())
+        dup_above_streams(descriptor.as_raw_fd())
     }
 }
 
 /// fcntl(2) F_DUPFD_CLOEXEC: a second descriptor for the same open file,
 /// numbered 3 or higher. Async-signal-safe.
-pub(crate) fn duplicate_above_streams(descriptor: RawFd) -> Result<OwnedFd, Errno> {
+pub(crate) fn dup_above_streams(descriptor: RawFd) -> Result<OwnedFd, Errno> {
     // SAFETY: fcntl checks the number; F_DUPFD_CLOEXEC takes an int.
-    let copy =
-        check(unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, FIRST_AFTER_STREAMS) })?;
+    let copy = cvt(unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, FIRST_AFTER_STREAMS) })?;
     // SAFETY: fcntl just made it, so that nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// dup2(2) onto a standard stream, which is left open across exec.
 /// Async-signal-safe.
-pub(crate) fn replace_stream(source: BorrowedFd<'_>, stream: RawFd) -> Result<(), Errno> {
+pub(crate) fn dup2(source: BorrowedFd<'_>, stream: RawFd) -> Result<(), Errno> {
     loop {
         // SAFETY: `source` is open; the target is one of the numbers that
         // belong to the process and not to a value in it.
-        match uninterrupted(|| unsafe { libc::dup2(source.as_raw_fd(), stream) }) {
+        match retry_on_eintr(|| unsafe { libc::dup2(source.as_raw_fd(), stream) }) {
             // Linux: another descriptor is being opened under this number.
             Err(libc::EBUSY) => {}
             other => return other.map(drop),
@@ -181,12 +180,12 @@ pub(crate) fn is_open(descriptor: RawFd) -> bool {
 }
 
 /// Leaves an open descriptor open across exec. Async-signal-safe.
-pub(crate) fn keep_across_exec(descriptor: RawFd) -> Result<(), Errno> {
+pub(crate) fn clear_cloexec(descriptor: RawFd) -> Result<(), Errno> {
     // SAFETY: F_GETFD takes nothing more and only reads.
-    let flags = check(unsafe { libc::fcntl(descriptor, libc::F_GETFD) })?;
+    let flags = cvt(unsafe { libc::fcntl(descriptor, libc::F_GETFD) })?;
     if flags & libc::FD_CLOEXEC != 0 {
         // SAFETY: F_SETFD takes an int, and changes nothing but the flag.
-        check(unsafe { libc::fcntl(descriptor, libc::F_SETFD, flags & !libc::FD_CLOEXEC) })?;
+        cvt(unsafe { libc::fcntl(descriptor, libc::F_SETFD, flags & !libc::FD_CLOEXEC) })?;
     }
     Ok(())
 }
@@ -195,7 +194,7 @@ pub(crate) fn keep_across_exec(descriptor: RawFd) -> Result<(), Errno> {
 pub(crate) fn close(descriptor: OwnedFd) -> Result<(), Errno> {
     // SAFETY: the descriptor is owned, and given up here. It is closed even
     // when close fails, so that it is never closed twice.
-    match check(unsafe { libc::close(descriptor.into_raw_fd()) }) {
+    match cvt(unsafe { libc::close(descriptor.into_raw_fd()) }) {
         Err(libc::EINTR) | Ok(_) => Ok(()),
         Err(errno) => Err(errno),
     }
@@ -218,57 +217,57 @@ pub(super) fn ranges_between(kept: &[RawFd]) -> impl Iterator<Item = (RawFd, Opt
 
 /// close(2), of a number that no value in the process will use or close any
 /// more: whether it was open. Async-signal-safe.
-pub(crate) fn close_number(descriptor: RawFd) -> bool {
+pub(crate) fn close_raw(descriptor: RawFd) -> bool {
     // SAFETY: it is either of a copy that is forgotten (see own_fds.rs), or one
     // of which the caller of `close_inherited_fds` has promised it.
-    let closed = check(unsafe { libc::close(descriptor) });
+    let closed = cvt(unsafe { libc::close(descriptor) });
     // Linux closes it also where close is interrupted, or cannot write.
     closed != Err(libc::EBADF)
 }
 
 /// Closes a number if it is still of this file, so that it is not another value's
 /// by now. Async-signal-safe.
-pub(crate) fn close_if_of(descriptor: RawFd, file: FileId) {
-    if is_open_as(descriptor, file) {
-        close_number(descriptor);
+pub(crate) fn close_if_same_file(descriptor: RawFd, file: FileId) {
+    if is_same_file(descriptor, file) {
+        close_raw(descriptor);
     }
 }
 
 /// Whether a number is open, and of this file. Async-signal-safe.
-pub(crate) fn is_open_as(descriptor: RawFd, file: FileId) -> bool {
-    attributes_of_number(descriptor).is_ok_and(|found| found.id == file)
+pub(crate) fn is_same_file(descriptor: RawFd, file: FileId) -> bool {
+    fstat_raw(descriptor).is_ok_and(|found| found.id == file)
 }
 
 /// Whether a number that was of this file is closed, or another file's by now.
 /// Async-signal-safe.
 pub(crate) fn is_replaced(descriptor: RawFd, file: FileId) -> bool {
-    match attributes_of_number(descriptor) {
+    match fstat_raw(descriptor) {
         Ok(found) => found.id != file,
         Err(errno) => errno == libc::EBADF,
     }
 }
 
 /// fstat(2). Async-signal-safe.
-pub(crate) fn attributes(descriptor: BorrowedFd<'_>) -> Result<Attributes, Errno> {
-    attributes_of_number(descriptor.as_raw_fd())
+pub(crate) fn fstat(descriptor: BorrowedFd<'_>) -> Result<Attributes, Errno> {
+    fstat_raw(descriptor.as_raw_fd())
 }
 
-fn attributes_of_number(descriptor: RawFd) -> Result<Attributes, Errno> {
+fn fstat_raw(descriptor: RawFd) -> Result<Attributes, Errno> {
     let mut stat = MaybeUninit::zeroed();
     // SAFETY: `stat` is valid for writes of its size; a number that is not open
     // fails.
-    check(unsafe { fstat(descriptor, stat.as_mut_ptr()) })?;
+    cvt(unsafe { c_fstat(descriptor, stat.as_mut_ptr()) })?;
     // SAFETY: fstat succeeded, and has filled it in.
     Ok(Attributes::of(unsafe { stat.assume_init_ref() }))
 }
 
 /// fstatat(2), of a symbolic link itself. Async-signal-safe.
-pub(crate) fn attributes_at(directory: Directory<'_>, path: &CStr) -> Result<Attributes, Errno> {
+pub(crate) fn fstatat(directory: Directory<'_>, path: &CStr) -> Result<Attributes, Errno> {
     let mut stat = MaybeUninit::zeroed();
     // SAFETY: `path` is a C string that outlives the call, and `stat` is
     // valid for writes of its size.
-    check(unsafe {
-        fstatat(
+    cvt(unsafe {
+        c_fstatat(
             directory.raw(),
             path.as_ptr(),
             stat.as_mut_ptr(),
@@ -280,27 +279,27 @@ pub(crate) fn attributes_at(directory: Directory<'_>, path: &CStr) -> Result<Att
 }
 
 /// unlinkat(2). Async-signal-safe.
-pub(crate) fn unlink_at(directory: Directory<'_>, path: &CStr) -> Result<(), Errno> {
+pub(crate) fn unlinkat(directory: Directory<'_>, path: &CStr) -> Result<(), Errno> {
     // SAFETY: `path` is a C string that outlives the call.
-    check(unsafe { libc::unlinkat(directory.raw(), path.as_ptr(), 0) }).map(drop)
+    cvt(unsafe { libc::unlinkat(directory.raw(), path.as_ptr(), 0) }).map(drop)
 }
 
 /// fchmod(2). Async-signal-safe.
-pub(crate) fn change_mode(descriptor: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
+pub(crate) fn fchmod(descriptor: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
     // SAFETY: the descriptor is open, and a mode is a plain number.
-    uninterrupted(|| unsafe { libc::fchmod(descriptor.as_raw_fd(), mode as libc::mode_t) })
+    retry_on_eintr(|| unsafe { libc::fchmod(descriptor.as_raw_fd(), mode as libc::mode_t) })
         .map(drop)
 }
 
 /// fchown(2), where `None` leaves an id as it is. Async-signal-safe.
-pub(crate) fn change_owner(
+pub(crate) fn fchown(
     descriptor: BorrowedFd<'_>,
     owner: Option<Uid>,
     group: Option<Gid>,
 ) -> Result<(), Errno> {
     const UNCHANGED: u32 = u32::MAX;
     // SAFETY: the descriptor is open, and ids are plain numbers.
-    uninterrupted(|| unsafe {
+    retry_on_eintr(|| unsafe {
         libc::fchown(
             descriptor.as_raw_fd(),
             owner.map_or(UNCHANGED, |uid| uid.0),
@@ -320,25 +319,25 @@ pub(crate) enum Lock {
 
 /// flock(2), which does not wait: `EWOULDBLOCK` where another holds it.
 /// Async-signal-safe.
-pub(crate) fn lock(descriptor: BorrowedFd<'_>, lock: Lock) -> Result<(), Errno> {
+pub(crate) fn flock(descriptor: BorrowedFd<'_>, lock: Lock) -> Result<(), Errno> {
     let operation = match lock {
         Lock::Exclusive => libc::LOCK_EX | libc::LOCK_NB,
         Lock::Shared => libc::LOCK_SH | libc::LOCK_NB,
         Lock::None => libc::LOCK_UN,
     };
     // SAFETY: the descriptor is open.
-    uninterrupted(|| unsafe { libc::flock(descriptor.as_raw_fd(), operation) }).map(drop)
+    retry_on_eintr(|| unsafe { libc::flock(descriptor.as_raw_fd(), operation) }).map(drop)
 }
 
 /// ftruncate(2) to nothing. Async-signal-safe.
-pub(crate) fn truncate(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(crate) fn ftruncate(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: the descriptor is open.
-    uninterrupted(|| unsafe { libc::ftruncate(descriptor.as_raw_fd(), 0) }).map(drop)
+    retry_on_eintr(|| unsafe { libc::ftruncate(descriptor.as_raw_fd(), 0) }).map(drop)
 }
 
 /// pwrite(2) at the beginning: how much was written. Async-signal-safe.
-pub(crate) fn write_at_start(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    uninterrupted(|| {
+pub(crate) fn pwrite(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    retry_on_eintr(|| {
         // SAFETY: `bytes` is valid for reads of its length.
         unsafe {
             libc::pwrite(
@@ -353,8 +352,8 @@ pub(crate) fn write_at_start(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result
 }
 
 /// pread(2) from the beginning: how much was read. Async-signal-safe.
-pub(crate) fn read_at_start(descriptor: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
-    uninterrupted(|| {
+pub(crate) fn pread(descriptor: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    retry_on_eintr(|| {
         // SAFETY: `buffer` is valid for writes of its length.
         unsafe {
             libc::pread(
@@ -370,7 +369,7 @@ pub(crate) fn read_at_start(descriptor: BorrowedFd<'_>, buffer: &mut [u8]) -> Re
 
 /// socketpair(2): two connected ends of a byte stream that nobody else can
 /// find, and that raise no SIGPIPE.
-pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+pub(crate) fn socketpair() -> Result<(OwnedFd, OwnedFd), Errno> {
     #[cfg(target_vendor = "apple")]
     const KIND: libc::c_int = libc::SOCK_STREAM;
     #[cfg(not(target_vendor = "apple"))]
@@ -378,7 +377,7 @@ pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 
     let mut ends = [-1; 2];
     // SAFETY: `ends` is valid for writes of two descriptors.
-    check(unsafe { libc::socketpair(libc::AF_UNIX, KIND, 0, ends.as_mut_ptr()) })?;
+    cvt(unsafe { libc::socketpair(libc::AF_UNIX, KIND, 0, ends.as_mut_ptr()) })?;
     // SAFETY: socketpair just made it, so that nobody else owns it.
     let one = unsafe { OwnedFd::from_raw_fd(ends[0]) };
     // SAFETY: as above.
@@ -396,9 +395,9 @@ pub(crate) fn socket_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 fn prepare_socket(socket: RawFd) -> Result<(), Errno> {
     let on: libc::c_int = 1;
     // SAFETY: F_SETFD takes an int.
-    check(unsafe { libc::fcntl(socket, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    cvt(unsafe { libc::fcntl(socket, libc::F_SETFD, libc::FD_CLOEXEC) })?;
     // SAFETY: `on` is valid for reads of the size that is named.
-    check(unsafe {
+    cvt(unsafe {
         libc::setsockopt(
             socket,
             libc::SOL_SOCKET,
@@ -421,9 +420,9 @@ const CLOSE_ON_EXEC: libc::c_int = 0;
 const CLOSE_ON_EXEC: libc::c_int = libc::MSG_CMSG_CLOEXEC;
 
 /// How many descriptors one message carries at the most.
-pub(crate) const CARRIED: usize = 3;
+pub(crate) const MAX_PASSED_FDS: usize = 3;
 
-const CARRIED_SIZE: u32 = (CARRIED * size_of::<RawFd>()) as u32;
+const CARRIED_SIZE: u32 = (MAX_PASSED_FDS * size_of::<RawFd>()) as u32;
 
 /// Room for the control message that carries descriptors, aligned for its
 /// header.
@@ -444,21 +443,21 @@ impl Control {
 
 /// sendmsg(2): how many bytes went out, the descriptors with the first of
 /// them. Async-signal-safe.
-pub(crate) fn send(
+pub(crate) fn sendmsg(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
-    descriptors: [Option<BorrowedFd<'_>>; CARRIED],
+    descriptors: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
 ) -> Result<usize, Errno> {
-    send_while(|| true, socket, bytes, descriptors)
+    sendmsg_while(|| true, socket, bytes, descriptors)
 }
 
 /// The same, but given up with `EINTR` if a signal interrupts it when it is to be:
 /// a time limit of the socket's counts from the beginning each time.
-pub(crate) fn send_while(
+pub(crate) fn sendmsg_while(
     mut goes_on: impl FnMut() -> bool,
     socket: BorrowedFd<'_>,
     bytes: &[u8],
-    descriptors: [Option<BorrowedFd<'_>>; CARRIED],
+    descriptors: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
 ) -> Result<usize, Errno> {
     let mut part = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -489,7 +488,7 @@ pub(crate) fn send_while(
         for (index, descriptor) in descriptors.iter().flatten().enumerate() {
             // SAFETY: CMSG_DATA is arithmetic on a valid header.
             let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
-            // SAFETY: `control` has room for `CARRIED` numbers there.
+            // SAFETY: `control` has room for `MAX_PASSED_FDS` numbers there.
             let slot = unsafe { data.add(index) };
             // SAFETY: as above; the data need not be aligned.
             unsafe { slot.write_unaligned(descriptor.as_raw_fd()) };
@@ -498,7 +497,7 @@ pub(crate) fn send_while(
     loop {
         // SAFETY: the message points to `part`, `bytes` and `control`, which
         // outlive the call.
-        match check(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, NO_SIGPIPE) }) {
+        match cvt(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, NO_SIGPIPE) }) {
             Err(libc::EINTR) if goes_on() => {}
             // To try again could go on for ever.
             Ok(0) => return Err(libc::EIO),
@@ -508,12 +507,12 @@ pub(crate) fn send_while(
 }
 
 /// shutdown(2): the other end reads an end of file, but can still write.
-pub(crate) fn end_writing(socket: BorrowedFd<'_>) {
+pub(crate) fn shutdown(socket: BorrowedFd<'_>) {
     // SAFETY: the descriptor is open.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
 }
 
-/// Whether [`receive`] waits for bytes, or fails with `EWOULDBLOCK`.
+/// Whether [`recv`] waits for bytes, or fails with `EWOULDBLOCK`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wait {
     Yes,
@@ -531,12 +530,8 @@ impl Wait {
 
 /// recv(2): how many bytes came in; 0 is end of file. The kernel discards
 /// descriptors that came along. Async-signal-safe.
-pub(crate) fn receive(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-    wait: Wait,
-) -> Result<usize, Errno> {
-    uninterrupted(|| {
+pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: Wait) -> Result<usize, Errno> {
+    retry_on_eintr(|| {
         // SAFETY: `buffer` is valid for writes of its length.
         unsafe {
             libc::recv(
@@ -550,12 +545,12 @@ pub(crate) fn receive(
     .map(|received| received as usize)
 }
 
-/// recvmsg(2): as [`receive`], but descriptors that came along fill up
+/// recvmsg(2): as [`recv`], but descriptors that came along fill up
 /// `descriptors`, all or none of them. Async-signal-safe.
-pub(crate) fn receive_with_descriptors(
+pub(crate) fn recvmsg(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
-    descriptors: &mut [Option<OwnedFd>; CARRIED],
+    descriptors: &mut [Option<OwnedFd>; MAX_PASSED_FDS],
     wait: Wait,
 ) -> Result<usize, Errno> {
     let mut part = libc::iovec {
@@ -571,7 +566,7 @@ pub(crate) fn receive_with_descriptors(
     // SAFETY: CMSG_SPACE is arithmetic.
     message.msg_controllen = unsafe { libc::CMSG_SPACE(CARRIED_SIZE) } as _;
     let flags = CLOSE_ON_EXEC | wait.flag();
-    let received = uninterrupted(|| {
+    let received = retry_on_eintr(|| {
         // SAFETY: the message points to `part`, `buffer` and `control`, which
         // outlive the call.
         unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) }
@@ -585,11 +580,11 @@ pub(crate) fn receive_with_descriptors(
             let empty = unsafe { libc::CMSG_LEN(0) } as usize;
             let count = (fields.cmsg_len as usize).saturating_sub(empty) / size_of::<RawFd>();
             let mut is_whole = message.msg_flags & libc::MSG_CTRUNC == 0;
-            for index in 0..count.min(CARRIED) {
+            for index in 0..count.min(MAX_PASSED_FDS) {
                 // SAFETY: CMSG_DATA is arithmetic on a valid header.
                 let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
                 // SAFETY: the header says that there are `count` numbers, and
-                // there is room for no more than `CARRIED`.
+                // there is room for no more than `MAX_PASSED_FDS`.
                 let slot = unsafe { data.add(index) };
                 // SAFETY: as above; the data need not be aligned.
                 let descriptor = unsafe { slot.read_unaligned() };
@@ -599,7 +594,7 @@ pub(crate) fn receive_with_descriptors(
             }
             if !is_whole {
                 // Which is which can only be told when all are there.
-                *descriptors = [const { None }; CARRIED];
+                *descriptors = [const { None }; MAX_PASSED_FDS];
             }
         }
     }
@@ -608,7 +603,7 @@ pub(crate) fn receive_with_descriptors(
 
 /// Finds a place for a descriptor that came in a message. False where it could
 /// not be moved above the streams, and was closed.
-fn take_in(descriptor: OwnedFd, places: &mut [Option<OwnedFd>; CARRIED]) -> bool {
+fn take_in(descriptor: OwnedFd, places: &mut [Option<OwnedFd>; MAX_PASSED_FDS]) -> bool {
     let Ok(descriptor) = above_streams(descriptor) else {
         return false;
     };
@@ -634,7 +629,7 @@ pub(crate) fn await_writable(descriptor: RawFd, deadline: Instant) -> bool {
             revents: 0,
         };
         // SAFETY: `waited` is valid for reads and writes of its one element.
-        match check(unsafe { libc::poll(&raw mut waited, 1, to_milliseconds(left)) }) {
+        match cvt(unsafe { libc::poll(&raw mut waited, 1, to_milliseconds(left)) }) {
             // Nothing that could be waited for.
             Err(errno) if errno != libc::EINTR => return true,
             Ok(1..) => return true,

@@ -10,7 +10,7 @@ use std::os::fd::{BorrowedFd, RawFd};
     target_os = "illumos",
     target_os = "solaris"
 ))]
-use super::descriptor::{close_number, ranges_between};
+use super::descriptor::{close_raw, ranges_between};
 use super::{Errno, FileId, Gid, Pid, Uid};
 
 pub(crate) use super::lacking::{
@@ -20,7 +20,7 @@ pub(crate) use super::lacking::{
 };
 
 /// Nothing portable counts threads.
-pub(super) fn lone_thread() -> Option<bool> {
+pub(super) fn is_single_threaded() -> Option<bool> {
     None
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn close_all_but(kept: &[RawFd], _: &mut [u64]) -> Result<(), Errno> 
     for (first, last) in ranges_between(kept) {
         match last {
             Some(last) => (first..=last).for_each(|descriptor| {
-                close_number(descriptor);
+                close_raw(descriptor);
             }),
             None => {
                 // SAFETY: a plain number; the caller of `close_inherited_fds`

@@ -8,7 +8,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::{mem, ptr};
 
 use super::descriptor::ranges_between;
-use super::{Errno, FileId, Gid, Pid, Uid, check};
+use super::{Errno, FileId, Gid, Pid, Uid, cvt};
 
 pub(crate) use super::lacking::{
     HAS_CAPABILITIES, OtherThreads, clear_capabilities, find_shared_event_queue, is_also_numbered,
@@ -19,7 +19,7 @@ pub(crate) use super::lacking::{
 /// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. It
 /// does not see another process in the same memory, which only rfork(2) and
 /// vfork(2) make.
-pub(super) fn lone_thread() -> Option<bool> {
+pub(super) fn is_single_threaded() -> Option<bool> {
     let process = process(Pid::current()).ok()?;
     Some(process.ki_numthreads == 1)
 }
@@ -137,7 +137,7 @@ fn kernel_process(
     let name = [libc::CTL_KERN, libc::KERN_PROC, what, pid.raw()];
     // SAFETY: the name has the length given; the callers pass a buffer of
     // `size` bytes, or null to ask for the size.
-    check(unsafe {
+    cvt(unsafe {
         libc::sysctl(
             name.as_ptr(),
             name.len() as libc::c_uint,
@@ -173,7 +173,7 @@ pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
 fn control_itself(command: libc::c_int, state: &mut libc::c_int) -> Result<(), Errno> {
     // SAFETY: the id 0 is the calling process; both commands take an int,
     // valid for reads and writes.
-    check(unsafe { libc::procctl(libc::P_PID, 0, command, ptr::from_mut(state).cast()) }).map(drop)
+    cvt(unsafe { libc::procctl(libc::P_PID, 0, command, ptr::from_mut(state).cast()) }).map(drop)
 }
 
 /// close_range(2), since FreeBSD 12.2. Async-signal-safe.
@@ -182,7 +182,7 @@ pub(crate) fn close_all_but(kept: &[RawFd], _: &mut [u64]) -> Result<(), Errno> 
         let last = last.map_or(libc::c_uint::MAX, |last| last as libc::c_uint);
         // SAFETY: plain numbers; the caller of `close_inherited_fds` has
         // promised that no value uses or closes a descriptor that is not kept.
-        check(unsafe { libc::close_range(first as libc::c_uint, last, 0) })?;
+        cvt(unsafe { libc::close_range(first as libc::c_uint, last, 0) })?;
     }
     Ok(())
 }

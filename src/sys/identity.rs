@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use super::{Errno, check};
+use super::{Errno, cvt};
 
 /// A user id. "Unchanged" is an `Option`, never the number that the kernel
 /// takes for it.
@@ -53,7 +53,7 @@ impl<Id: Copy + PartialEq> Ids<Id> {
 }
 
 /// The effective uid. Async-signal-safe.
-pub(crate) fn effective_user() -> Uid {
+pub(crate) fn geteuid() -> Uid {
     // SAFETY: geteuid takes nothing and cannot fail.
     Uid(unsafe { libc::geteuid() })
 }
@@ -118,28 +118,28 @@ pub(crate) const EFFECTIVE_GID_SWAPS: bool = cfg!(target_vendor = "apple");
 pub(crate) const HAS_UNLISTED_GROUPS: bool = cfg!(target_vendor = "apple");
 
 /// getgroups(2).
-pub(crate) fn supplementary_groups() -> Result<Vec<Gid>, Errno> {
+pub(crate) fn getgroups() -> Result<Vec<Gid>, Errno> {
     // SAFETY: a size of 0 asks for the count and writes nothing.
-    let count = check(unsafe { libc::getgroups(0, ptr::null_mut()) })?;
+    let count = cvt(unsafe { libc::getgroups(0, ptr::null_mut()) })?;
     let mut groups = vec![0; count as usize];
     // SAFETY: `groups` is valid for writes of `count` ids.
-    let count = check(unsafe { libc::getgroups(count, groups.as_mut_ptr()) })?;
+    let count = cvt(unsafe { libc::getgroups(count, groups.as_mut_ptr()) })?;
     groups.truncate(count as usize);
     Ok(groups.into_iter().map(Gid).collect())
 }
 
 /// setgroups(2).
-pub(crate) fn set_supplementary_groups(groups: &[Gid]) -> Result<(), Errno> {
+pub(crate) fn setgroups(groups: &[Gid]) -> Result<(), Errno> {
     let groups: Vec<libc::gid_t> = groups.iter().map(|gid| gid.0).collect();
     // SAFETY: `groups` is valid for reads of its length.
-    check(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) }).map(drop)
+    cvt(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) }).map(drop)
 }
 
 /// How many supplementary groups a process may have: sysconf(3)
 /// `_SC_NGROUPS_MAX`. On macOS that is 16, which setgroups(2) holds to. On Linux
 /// it is for the kernel to say, `NGROUPS_MAX` of <linux/limits.h> since 2.6.4:
 /// musl's sysconf(3) has 32, by which its own setgroups(2) is not bound.
-pub(crate) fn most_supplementary_groups() -> usize {
+pub(crate) fn max_supplementary_groups() -> usize {
     if cfg!(any(target_os = "linux", target_os = "android")) {
         return 65536;
     }
@@ -172,7 +172,7 @@ fn probe(database: &str) -> Result<(), Errno> {
     }
 }
 
-/// Whether what [`groups_of`] has said is all that there is.
+/// Whether what [`getgrouplist`] has said is all that there is.
 pub(crate) fn probe_groups() -> Result<(), Errno> {
     probe(GROUPS)
 }
@@ -186,7 +186,7 @@ pub(crate) struct UserEntry {
 }
 
 /// getpwnam_r(3). `None`: the database has no such user.
-pub(crate) fn user_by_name(name: &CStr) -> Result<Option<UserEntry>, Errno> {
+pub(crate) fn getpwnam(name: &CStr) -> Result<Option<UserEntry>, Errno> {
     look_up(
         USERS,
         |entry, buffer, found| {
@@ -207,7 +207,7 @@ pub(crate) fn user_by_name(name: &CStr) -> Result<Option<UserEntry>, Errno> {
 }
 
 /// getpwuid_r(3). `None`: there is no such user, or no database.
-pub(crate) fn user_by_id(Uid(uid): Uid) -> Result<Option<UserEntry>, Errno> {
+pub(crate) fn getpwuid(Uid(uid): Uid) -> Result<Option<UserEntry>, Errno> {
     let found = look_up(
         USERS,
         |entry, buffer, found| {
@@ -224,7 +224,7 @@ pub(crate) fn user_by_id(Uid(uid): Uid) -> Result<Option<UserEntry>, Errno> {
 }
 
 /// getgrnam_r(3). `None`: the database has no such group.
-pub(crate) fn group_by_name(name: &CStr) -> Result<Option<Gid>, Errno> {
+pub(crate) fn getgrnam(name: &CStr) -> Result<Option<Gid>, Errno> {
     look_up(
         GROUPS,
         |entry, buffer, found| {
@@ -279,7 +279,7 @@ fn look_up<Entry, Found>(
 }
 
 /// getgrouplist(3): `primary` and the groups that name the user as a member.
-pub(crate) fn groups_of(user: &CStr, primary: Gid) -> Result<Vec<Gid>, Errno> {
+pub(crate) fn getgrouplist(user: &CStr, primary: Gid) -> Result<Vec<Gid>, Errno> {
     #[cfg(target_vendor = "apple")]
     type ListedGroup = libc::c_int;
     #[cfg(not(target_vendor = "apple"))]

@@ -22,7 +22,7 @@ pub(crate) fn clear_capabilities(_: &OtherThreads) -> Result<bool, Errno> {
 pub(crate) struct OtherThreads;
 
 impl OtherThreads {
-    pub(crate) fn look() -> Self {
+    pub(crate) fn find() -> Self {
         Self
     }
 

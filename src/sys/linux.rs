@@ -14,10 +14,10 @@ use std::process::ExitStatus;
 use std::ptr;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::descriptor::{close_number, ranges_between};
+use super::descriptor::{close_raw, ranges_between};
 use super::{
     Attributes, Directory, Errno, EventQueue, FileId, Gid, Open, Pid, Signal, SingleThreaded, Uid,
-    check, open_at, signal_pid, uninterrupted,
+    cvt, kill, openat, retry_on_eintr,
 };
 
 /// unshare(2) with `CLONE_VM` does nothing where the caller is the only user
@@ -28,7 +28,7 @@ use super::{
 ///
 /// Some kernels answer `EINVAL` to every process: see [`Answer`]. There /proc
 /// counts the threads, too.
-pub(super) fn lone_thread() -> Option<bool> {
+pub(super) fn is_single_threaded() -> Option<bool> {
     match unshare_memory() {
         Ok(()) => Some(true),
         Err(libc::EINVAL) => match Answer::to_a_lone_thread() {
@@ -50,7 +50,7 @@ pub(super) fn lone_thread() -> Option<bool> {
 /// Async-signal-safe.
 fn unshare_memory() -> Result<(), Errno> {
     // SAFETY: with CLONE_VM alone, unshare changes nothing.
-    check(unsafe { libc::unshare(libc::CLONE_VM) }).map(drop)
+    cvt(unsafe { libc::unshare(libc::CLONE_VM) }).map(drop)
 }
 
 /// What unshare(2) with `CLONE_VM` answers to a process that certainly has one
@@ -108,11 +108,11 @@ fn ask_by_child() -> Option<ExitStatus> {
             Ok(()) => 0,
             Err(_) => count_tasks().map_or(Answer::CANNOT_LIST, |threads| threads.max(1)),
         };
-        super::exit_now(status);
+        super::_exit(status);
     }
     let mut status = 0;
     // SAFETY: `status` is valid for writes during the call.
-    uninterrupted(|| unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) }).ok()?;
+    retry_on_eintr(|| unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) }).ok()?;
     Some(ExitStatus::from_raw(status))
 }
 
@@ -129,13 +129,13 @@ fn clone(flags: libc::c_int) -> Result<libc::pid_t, Errno> {
     // SAFETY: the child has a copy of this memory, and makes system calls alone
     // before it exits.
     let made = unsafe { libc::syscall(libc::SYS_clone, first, second, NONE, NONE, NONE) };
-    check(made as libc::pid_t)
+    cvt(made as libc::pid_t)
 }
 
 /// How many threads proc(5) lists of this process in /proc/self/task, up to 254.
 /// Async-signal-safe.
 fn count_tasks() -> Result<u8, Errno> {
-    let tasks = open_at(Directory::Working, c"/proc/self/task", Open::Directory)?;
+    let tasks = openat(Directory::Working, c"/proc/self/task", Open::Directory)?;
     let mut records = [0_u64; 512];
     let mut count = 0;
     while let Some(filled) = list(&tasks, &mut records)? {
@@ -150,8 +150,10 @@ fn count_tasks() -> Result<u8, Errno> {
 pub(crate) fn take_record_lock(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
     let lock = whole_file(libc::F_RDLCK);
     // SAFETY: `lock` is valid for reads during the call.
-    uninterrupted(|| unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETLK, &raw const lock) })
-        .map(drop)
+    retry_on_eintr(|| unsafe {
+        libc::fcntl(descriptor.as_raw_fd(), libc::F_SETLK, &raw const lock)
+    })
+    .map(drop)
 }
 
 /// fcntl(2) `F_GETLK`: the process that would be in the way of a write lock. It
@@ -164,7 +166,9 @@ pub(crate) fn record_lock_holder(
 ) -> Result<Option<Pid>, Errno> {
     let mut lock = whole_file(libc::F_WRLCK);
     // SAFETY: `lock` is valid for reads and writes during the call.
-    uninterrupted(|| unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_GETLK, &raw mut lock) })?;
+    retry_on_eintr(|| unsafe {
+        libc::fcntl(descriptor.as_raw_fd(), libc::F_GETLK, &raw mut lock)
+    })?;
     if lock.l_type == libc::F_UNLCK as libc::c_short {
         return Ok(None);
     }
@@ -174,7 +178,7 @@ pub(crate) fn record_lock_holder(
     if named == expected && named.is_some() {
         return Ok(named);
     }
-    let file = super::attributes(descriptor)?.id;
+    let file = super::fstat(descriptor)?.id;
     match expected.filter(|&pid| has_record_lock(pid, file)) {
         None => named.map(Some).ok_or(libc::ESRCH),
         expected => Ok(expected),
@@ -290,7 +294,7 @@ fn file_behind(link: &Path) -> io::Result<FileId> {
     let mut status = Statx::default();
     // SAFETY: `path` is a C string that outlives the call, and `status` is
     // valid for writes of its size, which is that of the kernel's.
-    let returned = uninterrupted(|| unsafe {
+    let returned = retry_on_eintr(|| unsafe {
         libc::syscall(
             libc::SYS_statx,
             libc::AT_FDCWD,
@@ -321,7 +325,7 @@ fn file_behind(link: &Path) -> io::Result<FileId> {
 ///
 /// Without /proc nothing tells: all that is no file looks the same to fstat(2).
 pub(crate) fn find_shared_event_queue() -> Result<Option<EventQueue>, Errno> {
-    let descriptors = open_at(Directory::Working, c"/proc/self/fd", Open::Directory)?;
+    let descriptors = openat(Directory::Working, c"/proc/self/fd", Open::Directory)?;
     let mut records = [0_u64; 512];
     while let Some(filled) = list(&descriptors, &mut records)? {
         for descriptor in listed(&records, filled) {
@@ -373,8 +377,8 @@ pub(crate) fn is_unmapped(Uid(uid): Uid) -> bool {
 
 /// What is in a file, as far as it fits. Async-signal-safe.
 fn text_of<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a str> {
-    let file = open_at(Directory::Working, path, Open::ReadOnly).ok()?;
-    let length = super::read_at_start(file.as_fd(), buffer).ok()?;
+    let file = openat(Directory::Working, path, Open::ReadOnly).ok()?;
+    let length = super::pread(file.as_fd(), buffer).ok()?;
     std::str::from_utf8(&buffer[..length]).ok()
 }
 
@@ -421,7 +425,7 @@ pub(crate) fn has_access_list(descriptor: BorrowedFd<'_>) -> bool {
     };
     // No such attribute, or a file system without them, is no list; all else
     // may be one.
-    !matches!(check(size), Err(libc::ENODATA | libc::EOPNOTSUPP))
+    !matches!(cvt(size), Err(libc::ENODATA | libc::EOPNOTSUPP))
 }
 
 /// A process loses its memory before its descriptors, and both before it is
@@ -440,7 +444,7 @@ fn is_gone(error: &io::Error, pid: Pid) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
         && fs::exists("/proc/self").unwrap_or(false)
         // Whether one could be sent, without sending any.
-        && signal_pid(pid, Signal(0)) != Err(libc::EPERM)
+        && kill(pid, Signal(0)) != Err(libc::EPERM)
 }
 
 /// capset(2) to nothing in the effective, permitted and inheritable sets,
@@ -473,7 +477,7 @@ pub(crate) fn clear_capabilities(others: &OtherThreads) -> Result<bool, Errno> {
 
 fn clear_ambient_capabilities() -> Result<(), Errno> {
     // SAFETY: prctl takes plain numbers here.
-    let cleared = check(unsafe {
+    let cleared = cvt(unsafe {
         libc::prctl(
             libc::PR_CAP_AMBIENT,
             libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong,
@@ -521,7 +525,7 @@ impl Capabilities {
         let mut held = Self([[u32::MAX; 3]; 2]);
         // SAFETY: the header and two halves are what version 3 reads and
         // writes.
-        check(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut held) } as i32)?;
+        cvt(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut held) } as i32)?;
         Ok(held)
     }
 
@@ -529,7 +533,7 @@ impl Capabilities {
     fn set(&self) -> Result<(), Errno> {
         let mut header = CapabilityHeader::of(0);
         // SAFETY: the header and two halves are what version 3 reads.
-        check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, &raw const *self) } as i32)
+        cvt(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, &raw const *self) } as i32)
             .map(drop)
     }
 }
@@ -545,10 +549,10 @@ pub(crate) enum OtherThreads {
 
 impl OtherThreads {
     /// A thread that has just ended may take a moment to be gone.
-    pub(crate) fn look() -> Self {
+    pub(crate) fn find() -> Self {
         match SingleThreaded::verify() {
             Ok(_) => Self::None,
-            Err(_) => open_at(Directory::Working, c"/proc/self/task", Open::Directory)
+            Err(_) => openat(Directory::Working, c"/proc/self/task", Open::Directory)
                 .map_or(Self::Unlisted, Self::Listed),
         }
     }
@@ -587,10 +591,10 @@ pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
     const ON: libc::c_ulong = 1;
     const UNUSED: libc::c_ulong = 0;
     // SAFETY: prctl takes plain numbers here.
-    check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, ON, UNUSED, UNUSED, UNUSED) })?;
+    cvt(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, ON, UNUSED, UNUSED, UNUSED) })?;
     // SAFETY: as above.
     let read = unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, UNUSED, UNUSED, UNUSED, UNUSED) };
-    check(read).map(|read| read == 1)
+    cvt(read).map(|read| read == 1)
 }
 
 /// close_range(2), at a cost that goes with what is open. Before Linux 5.9,
@@ -614,20 +618,20 @@ fn close_range(first: RawFd, last: Option<RawFd>) -> Result<(), Errno> {
     let last = last.map_or(libc::c_uint::MAX, |last| last as libc::c_uint);
     // SAFETY: plain numbers; the caller of `close_inherited_fds` has promised
     // that no value uses or closes a descriptor that is not kept.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, last, 0) } as i32)
+    cvt(unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, last, 0) } as i32)
         .map(drop)
 }
 
 /// getdents64(2) of /proc/self/fd, as opendir(3) allocates. The list goes by
 /// number, so that closing what was read disturbs nothing.
 fn close_listed_but(kept: &[RawFd], scratch: &mut [u64]) -> Result<(), Errno> {
-    let open_list = || open_at(Directory::Working, c"/proc/self/fd", Open::Directory);
+    let open_list = || openat(Directory::Working, c"/proc/self/fd", Open::Directory);
     let descriptors = match open_list() {
         // Every number that a new descriptor could have is taken: then so is
         // the first that may go.
         Err(libc::EMFILE) => {
             if let Some((first, _)) = ranges_between(kept).next() {
-                close_number(first);
+                close_raw(first);
             }
             open_list()?
         }
@@ -637,7 +641,7 @@ fn close_listed_but(kept: &[RawFd], scratch: &mut [u64]) -> Result<(), Errno> {
         for descriptor in listed(scratch, filled) {
             let is_kept = descriptor <= 2 || kept.binary_search(&descriptor).is_ok();
             if !is_kept && descriptor != descriptors.as_raw_fd() {
-                close_number(descriptor);
+                close_raw(descriptor);
             }
         }
     }
@@ -648,7 +652,7 @@ fn close_listed_but(kept: &[RawFd], scratch: &mut [u64]) -> Result<(), Errno> {
 /// Async-signal-safe.
 fn list(directory: &OwnedFd, records: &mut [u64]) -> Result<Option<usize>, Errno> {
     // SAFETY: `records` is valid for writes of its size.
-    let filled = check(unsafe {
+    let filled = cvt(unsafe {
         libc::syscall(
             libc::SYS_getdents64,
             directory.as_raw_fd(),
@@ -699,7 +703,7 @@ fn listed(records: &[u64], filled: usize) -> impl Iterator<Item = RawFd> + '_ {
 pub(crate) fn open_process(child: Pid) -> Option<OwnedFd> {
     // SAFETY: pidfd_open takes plain numbers.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, child.raw(), 0) };
-    let descriptor = check(descriptor as i32).ok()?;
+    let descriptor = cvt(descriptor as i32).ok()?;
     // SAFETY: pidfd_open just made it, so that nobody else owns it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
     super::descriptor::above_streams(descriptor).ok()
@@ -736,11 +740,11 @@ pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<
             0,
         )
     };
-    match check(returned as i32) {
+    match cvt(returned as i32) {
         // EPERM is also what a process gets that may not signal the other: as it
         // will from kill(2).
         Err(refusal @ (libc::ENOSYS | libc::EPERM | libc::EACCES)) => match number_of(process) {
-            Some(pid) => signal_pid(pid, signal),
+            Some(pid) => kill(pid, signal),
             None => Err(refusal),
         },
         other => other.map(drop),

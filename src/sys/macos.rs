@@ -7,7 +7,7 @@
 use std::os::fd::{BorrowedFd, RawFd};
 
 #[cfg(target_os = "macos")]
-use super::descriptor::close_number;
+use super::descriptor::close_raw;
 use super::{Errno, FileId, Gid, Pid, Uid, last_errno};
 
 pub(crate) use super::lacking::{
@@ -20,7 +20,7 @@ pub(crate) use super::lacking::{
 /// process. Known limits: a translated process (Rosetta) has one more than
 /// its own, and is refused; and libdispatch makes threads when it likes, so
 /// that a program that has touched a framework may be refused now and then.
-pub(super) fn lone_thread() -> Option<bool> {
+pub(super) fn is_single_threaded() -> Option<bool> {
     number_of_threads().map(|number| number == 1)
 }
 
@@ -217,7 +217,7 @@ pub(crate) fn close_all_but(kept: &[RawFd], scratch: &mut [u64]) -> Result<(), E
             let [a, b, c, d, ..] = record.to_ne_bytes();
             let descriptor = RawFd::from_ne_bytes([a, b, c, d]);
             let is_kept = descriptor <= 2 || kept.binary_search(&descriptor).is_ok();
-            has_closed |= !is_kept && close_number(descriptor);
+            has_closed |= !is_kept && close_raw(descriptor);
         }
         // What did not fit is in the next list.
         if !has_closed {

@@ -11,11 +11,11 @@
 //!
 //! | function | contract | may lack it |
 //! |---|---|---|
-//! | `lone_thread` | whether the calling thread is the only user of its memory | `None`: nothing can tell |
+//! | `is_single_threaded` | whether the calling thread is the only user of its memory | `None`: nothing can tell |
 //! | `thread_names` | one entry per thread of the process, with its name where that can be read; for people | `None`: nothing can tell |
-//! | `WHY_THREADS_ARE_UNKNOWN` | why `lone_thread` may not know, and what to do; for people | |
+//! | `WHY_THREADS_ARE_UNKNOWN` | why `is_single_threaded` may not know, and what to do; for people | |
 //! | `HAS_CAPABILITIES` | whether a process that is not root may have some of root's rights | `false` |
-//! | `find_shared_event_queue` | an open descriptor by which a child of fork(2) would take part in a queue of events of this process | `Ok(None)`, where fork(2) passes none on, or `lone_thread` cannot tell |
+//! | `find_shared_event_queue` | an open descriptor by which a child of fork(2) would take part in a queue of events of this process | `Ok(None)`, where fork(2) passes none on, or `is_single_threaded` cannot tell |
 //! | `disarm_parent_death_signal` | the end of the parent sends the calling thread no signal; async-signal-safe | nothing to do |
 //! | `is_null_device` | whether an open file is the null device; async-signal-safe | any character device |
 //! | `is_unmapped` | whether a uid stands for all users whom this user namespace has no number for; async-signal-safe | `false`, where there are no user namespaces |
@@ -118,7 +118,7 @@ fn last_errno() -> Errno {
 }
 
 /// Turns the -1 of a failed call into its errno.
-fn check<N: PartialOrd + From<i8>>(returned: N) -> Result<N, Errno> {
+fn cvt<N: PartialOrd + From<i8>>(returned: N) -> Result<N, Errno> {
     if returned < N::from(0) {
         Err(last_errno())
     } else {
@@ -127,9 +127,9 @@ fn check<N: PartialOrd + From<i8>>(returned: N) -> Result<N, Errno> {
 }
 
 /// Makes the call again for as long as a signal handler interrupts it.
-fn uninterrupted<N: PartialOrd + From<i8>>(mut call: impl FnMut() -> N) -> Result<N, Errno> {
+fn retry_on_eintr<N: PartialOrd + From<i8>>(mut call: impl FnMut() -> N) -> Result<N, Errno> {
     loop {
-        match check(call()) {
+        match cvt(call()) {
             Err(libc::EINTR) => {}
             other => return other,
         }

@@ -8,7 +8,7 @@ use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Errno, FileId, check, platform, uninterrupted};
+use super::{Errno, FileId, cvt, platform, retry_on_eintr};
 
 /// The id of a process that exists or has existed: never 0 or negative, which
 /// kill(2) takes for groups of processes.
@@ -46,7 +46,7 @@ impl Pid {
 
 /// Whether the parent is in another pid namespace than this process: getppid(2)
 /// then has no number for it. Async-signal-safe.
-pub(crate) fn is_parent_elsewhere() -> bool {
+pub(crate) fn is_parent_in_other_pid_namespace() -> bool {
     // SAFETY: getppid takes nothing and cannot fail.
     unsafe { libc::getppid() == 0 }
 }
@@ -54,7 +54,7 @@ pub(crate) fn is_parent_elsewhere() -> bool {
 /// This process, as opposed to a copy of it that fork(2) has made: the pid alone
 /// does not tell, as one in a pid namespace of its own may well have the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Process {
+pub(crate) struct ForkIdentity {
     pid: Pid,
     forks: u32,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Process {
 /// How many forks this process is away from the first.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-impl Process {
+impl ForkIdentity {
     /// Async-signal-safe.
     pub(crate) fn current() -> Self {
         Self {
@@ -120,13 +120,13 @@ impl SingleThreaded {
     pub(crate) fn verify() -> Result<Self, NotSingleThreaded> {
         let patience_ends = Instant::now() + Self::PATIENCE;
         loop {
-            match platform::lone_thread() {
+            match platform::is_single_threaded() {
                 Some(true) => return Ok(Self(())),
                 None => return Err(NotSingleThreaded::Unknown),
                 Some(false) if Instant::now() >= patience_ends => {
                     return Err(NotSingleThreaded::OthersRun);
                 }
-                Some(false) => pause(Duration::from_millis(1)),
+                Some(false) => sleep(Duration::from_millis(1)),
             }
         }
     }
@@ -143,8 +143,8 @@ impl SingleThreaded {
 }
 
 /// Whether the process is known to have other threads.
-pub(crate) fn other_threads_run() -> bool {
-    platform::lone_thread() == Some(false)
+pub(crate) fn has_other_threads() -> bool {
+    platform::is_single_threaded() == Some(false)
 }
 
 /// Which side of [`fork`] this is.
@@ -157,7 +157,7 @@ pub(crate) enum Fork {
 pub(crate) fn fork(_: &SingleThreaded) -> Result<Fork, Errno> {
     // SAFETY: the proof says that no other thread holds a lock, or that the
     // caller of the library keeps to async-signal-safe calls in the child.
-    match check(unsafe { libc::fork() })? {
+    match cvt(unsafe { libc::fork() })? {
         0 => Ok(Fork::Child),
         child => Ok(Fork::Parent(Pid(child))),
     }
@@ -165,14 +165,14 @@ pub(crate) fn fork(_: &SingleThreaded) -> Result<Fork, Errno> {
 
 /// atexit(3): has this called when the process exits, unless it is killed or ends
 /// by `_exit`. Without memory for it, it is not.
-pub(crate) fn run_at_exit(function: extern "C" fn()) {
+pub(crate) fn atexit(function: extern "C" fn()) {
     // SAFETY: the function lives as long as this code, and does not unwind.
     unsafe { libc::atexit(function) };
 }
 
 /// _exit(2): ends the process without atexit handlers, destructors, or the
 /// flushing of buffers that its parent owns too. Async-signal-safe.
-pub(crate) fn exit_now(status: u8) -> ! {
+pub(crate) fn _exit(status: u8) -> ! {
     // SAFETY: _exit may be called at any time and does not return.
     unsafe { libc::_exit(libc::c_int::from(status)) }
 }
@@ -186,14 +186,14 @@ pub(crate) fn flush_streams() {
 }
 
 /// setsid(2). Async-signal-safe.
-pub(crate) fn create_session() -> Result<(), Errno> {
+pub(crate) fn setsid() -> Result<(), Errno> {
     // SAFETY: setsid takes nothing.
-    check(unsafe { libc::setsid() }).map(drop)
+    cvt(unsafe { libc::setsid() }).map(drop)
 }
 
 /// How a child is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Life {
+pub(crate) enum ChildState {
     Running,
     /// Reaped. Without a status where somebody else reaped it: a handler of
     /// the caller's, or the kernel where SIGCHLD is ignored.
@@ -202,26 +202,26 @@ pub(crate) enum Life {
 
 /// waitpid(2): waits for the end of a child and reaps it. `None` where it was
 /// reaped by somebody else.
-pub(crate) fn wait(child: Pid) -> Result<Option<ExitStatus>, Errno> {
+pub(crate) fn waitpid(child: Pid) -> Result<Option<ExitStatus>, Errno> {
     match wait_with(child, 0)? {
-        Life::Ended(status) => Ok(status),
-        Life::Running => Ok(None),
+        ChildState::Ended(status) => Ok(status),
+        ChildState::Running => Ok(None),
     }
 }
 
 /// waitpid(2) that does not wait: reaps a child that has ended.
 /// Async-signal-safe.
-pub(crate) fn try_wait(child: Pid) -> Result<Life, Errno> {
+pub(crate) fn try_waitpid(child: Pid) -> Result<ChildState, Errno> {
     wait_with(child, libc::WNOHANG)
 }
 
-fn wait_with(child: Pid, options: libc::c_int) -> Result<Life, Errno> {
+fn wait_with(child: Pid, options: libc::c_int) -> Result<ChildState, Errno> {
     let mut status = 0;
     // SAFETY: `status` is valid for writes during the call.
-    match uninterrupted(|| unsafe { libc::waitpid(child.0, &raw mut status, options) }) {
-        Ok(0) => Ok(Life::Running),
-        Ok(_) => Ok(Life::Ended(Some(ExitStatus::from_raw(status)))),
-        Err(libc::ECHILD) => Ok(Life::Ended(None)),
+    match retry_on_eintr(|| unsafe { libc::waitpid(child.0, &raw mut status, options) }) {
+        Ok(0) => Ok(ChildState::Running),
+        Ok(_) => Ok(ChildState::Ended(Some(ExitStatus::from_raw(status)))),
+        Err(libc::ECHILD) => Ok(ChildState::Ended(None)),
         Err(errno) => Err(errno),
     }
 }
@@ -237,21 +237,21 @@ impl Signal {
 
 /// kill(2). A child that was not reaped is sure to get it; any other pid may
 /// have become somebody else's. Async-signal-safe.
-pub(crate) fn signal_pid(pid: Pid, signal: Signal) -> Result<(), Errno> {
+pub(crate) fn kill(pid: Pid, signal: Signal) -> Result<(), Errno> {
     // SAFETY: kill takes plain numbers; a Pid is positive, so that it names
     // one process and not a group.
-    check(unsafe { libc::kill(pid.raw(), signal.0) }).map(drop)
+    cvt(unsafe { libc::kill(pid.raw(), signal.0) }).map(drop)
 }
 
 /// Kills a child, unless it has ended, or was reaped meanwhile: a handler of the
 /// caller's may do so at any time, and its pid be another's then.
-pub(crate) fn kill_child(child: Pid) -> Result<Life, Errno> {
-    if let ended @ Life::Ended(_) = try_wait(child)? {
+pub(crate) fn kill_child(child: Pid) -> Result<ChildState, Errno> {
+    if let ended @ ChildState::Ended(_) = try_waitpid(child)? {
         return Ok(ended);
     }
     // Opened between two looks, it names the child.
     let process = platform::open_process(child);
-    if let ended @ Life::Ended(_) = try_wait(child)? {
+    if let ended @ ChildState::Ended(_) = try_waitpid(child)? {
         return Ok(ended);
     }
     let is_signalled = process.is_some_and(|process| {
@@ -260,31 +260,31 @@ pub(crate) fn kill_child(child: Pid) -> Result<Life, Errno> {
         matches!(signalled, Ok(()) | Err(libc::ESRCH))
     });
     if !is_signalled {
-        let _ = signal_pid(child, Signal::KILL);
+        let _ = kill(child, Signal::KILL);
     }
-    try_wait(child)
+    try_waitpid(child)
 }
 
 /// umask(2). Async-signal-safe.
-pub(crate) fn set_umask(mask: u32) {
+pub(crate) fn umask(mask: u32) {
     // SAFETY: umask takes a plain number and cannot fail.
     unsafe { libc::umask(mask as libc::mode_t) };
 }
 
 /// chdir(2). Async-signal-safe.
-pub(crate) fn change_directory(path: &CStr) -> Result<(), Errno> {
+pub(crate) fn chdir(path: &CStr) -> Result<(), Errno> {
     // SAFETY: `path` is a C string that outlives the call.
-    uninterrupted(|| unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+    retry_on_eintr(|| unsafe { libc::chdir(path.as_ptr()) }).map(drop)
 }
 
 /// chroot(2) to the working directory.
-pub(crate) fn change_root_to_working_directory() -> Result<(), Errno> {
+pub(crate) fn chroot_to_working_directory() -> Result<(), Errno> {
     // SAFETY: a C string literal lives for ever.
-    check(unsafe { libc::chroot(c".".as_ptr()) }).map(drop)
+    cvt(unsafe { libc::chroot(c".".as_ptr()) }).map(drop)
 }
 
 /// getcwd(3): an absolute path without links.
-pub(crate) fn working_directory() -> Result<CString, Errno> {
+pub(crate) fn getcwd() -> Result<CString, Errno> {
     let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
     // SAFETY: `buffer` is valid for writes of its length.
     let path = unsafe { libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()) };
@@ -299,24 +299,24 @@ pub(crate) fn working_directory() -> Result<CString, Errno> {
 
 /// Waits until the parent of this process, which was `parent`, is gone. False if
 /// the time was up first. Async-signal-safe.
-pub(crate) fn await_other_parent(parent: Pid, patience: Duration) -> bool {
+pub(crate) fn await_reparenting(parent: Pid, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     // SAFETY: getppid takes nothing and cannot fail.
     while unsafe { libc::getppid() } == parent.raw() {
         if Instant::now() >= deadline {
             return false;
         }
-        pause(Duration::from_millis(1));
+        sleep(Duration::from_millis(1));
     }
     true
 }
 
 /// The working directory by device and inode.
 pub(crate) fn working_directory_id() -> Result<FileId, Errno> {
-    super::attributes_at(super::Directory::Working, c".").map(|attributes| attributes.id)
+    super::fstatat(super::Directory::Working, c".").map(|attributes| attributes.id)
 }
 
 /// Waits. Async-signal-safe, unlike nanosleep(2): POSIX lists poll(2).
-pub(crate) fn pause(duration: Duration) {
+pub(crate) fn sleep(duration: Duration) {
     super::wait_readable([None, None], Some(duration));
 }

@@ -2,7 +2,7 @@
 //! child of fork(2), where there are no other threads to be told: POSIX lists
 //! setuid(2).
 
-use super::{Errno, Gid, Ids, Uid, check};
+use super::{Errno, Gid, Ids, Uid, cvt};
 
 pub(crate) fn user_ids() -> Ids<Uid> {
     let [mut real, mut effective, mut saved] = [0; 3];
@@ -28,10 +28,10 @@ pub(crate) fn group_ids() -> Ids<Gid> {
 
 pub(crate) fn set_user_ids(Uid(uid): Uid) -> Result<(), Errno> {
     // SAFETY: setresuid takes plain numbers.
-    check(unsafe { libc::setresuid(uid, uid, uid) }).map(drop)
+    cvt(unsafe { libc::setresuid(uid, uid, uid) }).map(drop)
 }
 
 pub(crate) fn set_group_ids(Gid(gid): Gid) -> Result<(), Errno> {
     // SAFETY: setresgid takes plain numbers.
-    check(unsafe { libc::setresgid(gid, gid, gid) }).map(drop)
+    cvt(unsafe { libc::setresgid(gid, gid, gid) }).map(drop)
 }

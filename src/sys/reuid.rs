@@ -9,13 +9,13 @@
 //! called. That it worked is what the attempt to go back shows. Async-signal-safe:
 //! POSIX lists setuid(2) and setgid(2).
 
-use super::{Errno, Gid, Ids, Uid, check};
+use super::{Errno, Gid, Ids, Uid, cvt};
 
 pub(crate) fn user_ids() -> Ids<Uid> {
     Ids {
         // SAFETY: getuid takes nothing and cannot fail.
         real: Uid(unsafe { libc::getuid() }),
-        effective: super::effective_user(),
+        effective: super::geteuid(),
         saved: None,
     }
 }
@@ -32,14 +32,14 @@ pub(crate) fn group_ids() -> Ids<Gid> {
 
 pub(crate) fn set_user_ids(Uid(uid): Uid) -> Result<(), Errno> {
     // SAFETY: setreuid takes plain numbers.
-    check(unsafe { libc::setreuid(uid, uid) })?;
+    cvt(unsafe { libc::setreuid(uid, uid) })?;
     // SAFETY: setuid takes a plain number.
-    check(unsafe { libc::setuid(uid) }).map(drop)
+    cvt(unsafe { libc::setuid(uid) }).map(drop)
 }
 
 pub(crate) fn set_group_ids(Gid(gid): Gid) -> Result<(), Errno> {
     // SAFETY: setregid takes plain numbers.
-    check(unsafe { libc::setregid(gid, gid) })?;
+    cvt(unsafe { libc::setregid(gid, gid) })?;
     // SAFETY: setgid takes a plain number.
-    check(unsafe { libc::setgid(gid) }).map(drop)
+    cvt(unsafe { libc::setgid(gid) }).map(drop)
 }

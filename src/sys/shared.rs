@@ -3,7 +3,7 @@
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::check;
+use super::cvt;
 
 /// A byte that this process and those that it forks afterwards all see.
 ///
@@ -54,6 +54,6 @@ impl Drop for SharedByte {
     /// In this process alone.
     fn drop(&mut self) {
         // SAFETY: it was mapped with this length, and no reference to it is left.
-        let _ = check(unsafe { libc::munmap(self.0.as_ptr().cast(), Self::LENGTH) });
+        let _ = cvt(unsafe { libc::munmap(self.0.as_ptr().cast(), Self::LENGTH) });
     }
 }

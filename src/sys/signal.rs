@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use super::{Errno, Wait, check, receive, socket_pair, wait_readable};
+use super::{Errno, Wait, cvt, recv, socketpair, wait_readable};
 
 /// A signal mask as it was.
 #[derive(Clone, Copy)]
@@ -58,10 +58,10 @@ pub(crate) fn reset_dispositions() -> Result<(), Errno> {
         // SAFETY: without a new action nothing changes; `present` is valid
         // for writes of its size.
         let known = unsafe { libc::sigaction(signal, ptr::null(), present.as_mut_ptr()) };
-        match check(known) {
+        match cvt(known) {
             Ok(_) => {
                 // SAFETY: the action is valid for the call, and runs nothing.
-                check(unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) })?;
+                cvt(unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) })?;
             }
             Err(libc::EINVAL) => {}
             Err(errno) => return Err(errno),
@@ -147,7 +147,7 @@ impl ChildWatch {
     /// Starts before the child is made, with all signals blocked.
     /// Async-signal-safe.
     pub(crate) fn begin() -> Result<Self, Errno> {
-        let (readable, written) = socket_pair()?;
+        let (readable, written) = socketpair()?;
         CHILD_ENDED.store(written.as_raw_fd(), Ordering::Relaxed);
 
         let mut only_child = MaybeUninit::zeroed();
@@ -167,9 +167,7 @@ impl ChildWatch {
         let mut before = MaybeUninit::zeroed();
         // SAFETY: both actions are valid for the call; the handler calls
         // nothing but send.
-        check(unsafe {
-            libc::sigaction(libc::SIGCHLD, ptr::from_ref(action), before.as_mut_ptr())
-        })?;
+        cvt(unsafe { libc::sigaction(libc::SIGCHLD, ptr::from_ref(action), before.as_mut_ptr()) })?;
         Ok(Self {
             readable,
             written,
@@ -205,6 +203,6 @@ impl ChildWatch {
         change_mask(libc::SIG_BLOCK, &self.only_child);
         let mut told = [0; 16];
         // Emptied, or the next wait would return at once.
-        let _ = receive(self.readable.as_fd(), &mut told, Wait::No);
+        let _ = recv(self.readable.as_fd(), &mut told, Wait::No);
     }
 }
