@@ -507,11 +507,11 @@ impl Held {
     /// has to end.
     fn can_be_had_again_by(&self, after: &Self) -> Option<&'static str> {
         let mut users = self.user_ids.each().chain([Uid::ROOT]);
-        if users.any(|user| !after.user_ids.has(user) && sys::can_become_user(user)) {
+        if users.any(|user| !after.user_ids.has(user) && sys::try_regain_uid(user)) {
             return Some("a former user id can be had again");
         }
         let mut groups = self.group_ids.each().chain([Gid::ROOT]);
-        if groups.any(|group| !after.group_ids.has(group) && sys::can_become_group(group)) {
+        if groups.any(|group| !after.group_ids.has(group) && sys::try_regain_gid(group)) {
             return Some("a former group id can be had again");
         }
         None

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::own_fds;
 use crate::pid_lock::{self, parse_pid};
 use crate::sys::{
-    self, Attributes, Directory, Errno, FileKind, ForkIdentity, Lock, Open, Pid, Signal, Uid, errno,
+    self, Directory, Errno, FileKind, FileStatus, ForkIdentity, Lock, Open, Pid, Signal, Uid, errno,
 };
 
 /// The pid file of a daemon that may be running, as
@@ -84,7 +84,7 @@ struct Holder {
     /// Opened before the kernel was asked for the last time.
     process: Option<OwnedFd>,
     pid_file: OwnedFd,
-    attributes: Attributes,
+    attributes: FileStatus,
     /// Whether it was seen to have the file open, too. `None` where this process
     /// may not look.
     has_open: Option<bool>,
@@ -372,7 +372,7 @@ impl PidFile {
         Ok(true)
     }
 
-    fn folder(&self) -> Result<(OwnedFd, Attributes), Errno> {
+    fn folder(&self) -> Result<(OwnedFd, FileStatus), Errno> {
         let folder = match self.path.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),

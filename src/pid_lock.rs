@@ -13,7 +13,7 @@ use crate::error::ErrorKind;
 use crate::own_fds;
 use crate::report::{About, Failure};
 use crate::sys::{
-    self, Attributes, Directory, Errno, FileId, FileKind, Gid, Lock, Open, Pid, Uid, errno,
+    self, Directory, Errno, FileId, FileKind, FileStatus, Gid, Lock, Open, Pid, Uid, errno,
 };
 
 /// Where the pid file is to be and whom it may belong to: all that has to be
@@ -90,7 +90,7 @@ impl PidFilePlan {
         self.own = own;
     }
 
-    fn is_owned(&self, attributes: &Attributes) -> bool {
+    fn is_owned(&self, attributes: &FileStatus) -> bool {
         self.new_owner.is_none_or(|owner| attributes.owner == owner)
             && self.new_group.is_none_or(|group| attributes.group == group)
     }
@@ -241,7 +241,7 @@ impl PidFilePlan {
     }
 
     /// Refuses what is no pid file of ours.
-    fn examine(&self, descriptor: BorrowedFd<'_>) -> Result<Attributes, Failure> {
+    fn examine(&self, descriptor: BorrowedFd<'_>) -> Result<FileStatus, Failure> {
         let attributes =
             sys::fstat(descriptor).map_err(|errno| failure(ErrorKind::OpenPidfile(errno)))?;
         let refused = |errno, text| Err(failure(ErrorKind::OpenPidfile(errno)).because(text));
@@ -260,7 +260,7 @@ impl PidFilePlan {
 
 /// Whether users other than root and the owner can write to an open file. The
 /// members of a group of the system's own are as good as root.
-pub(crate) fn others_can_write(descriptor: BorrowedFd<'_>, attributes: &Attributes) -> bool {
+pub(crate) fn others_can_write(descriptor: BorrowedFd<'_>, attributes: &FileStatus) -> bool {
     let mut others = WRITABLE_BY_OTHERS;
     if sys::SYSTEM_GROUPS.contains(&attributes.group) {
         others &= !GROUP;
@@ -274,7 +274,7 @@ pub(crate) fn others_can_write(descriptor: BorrowedFd<'_>, attributes: &Attribut
 
 /// Whether they can replace a file in an open directory. The sticky bit keeps
 /// them from it.
-pub(crate) fn others_can_replace_in(folder: BorrowedFd<'_>, attributes: &Attributes) -> bool {
+pub(crate) fn others_can_replace_in(folder: BorrowedFd<'_>, attributes: &FileStatus) -> bool {
     others_can_write(folder, attributes) && attributes.mode & STICKY == 0
 }
 
@@ -345,7 +345,7 @@ fn lock_patiently(descriptor: BorrowedFd<'_>, patience_ends: Instant) -> Result<
 
 fn make_unwritable_by_others(
     descriptor: BorrowedFd<'_>,
-    attributes: &Attributes,
+    attributes: &FileStatus,
 ) -> Result<(), Failure> {
     // Read back: file systems that have no modes of their own may ignore it.
     sys::fchmod(descriptor, attributes.mode & !WRITABLE_BY_OTHERS)

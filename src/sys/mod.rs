@@ -1,42 +1,48 @@
-//! The operating system: the only unsafe code and the only libc calls of the
-//! crate.
+//! The operating system: the only unsafe code and the only libc calls of the crate.
 //!
-//! Everything in here is a thin, safe function over one system call or one
-//! libc function, and reports failure as the errno of that very call. What
-//! the calls *mean* for a daemon is decided elsewhere.
+//! A function here is a safe wrapper of one system call or one function of libc, bears
+//! its name, and returns its errno. What the call means for a daemon is decided outside.
 //!
 //! # What a platform supplies
 //!
-//! What POSIX leaves open is in one file per platform. Each supplies:
+//! Each platform has one file, or one directory, for what POSIX leaves open. It supplies:
 //!
-//! | function | contract | may lack it |
+//! | item | contract | without it |
 //! |---|---|---|
-//! | `is_single_threaded` | whether the calling thread is the only user of its memory | `None`: nothing can tell |
-//! | `thread_names` | one entry per thread of the process, with its name where that can be read; for people | `None`: nothing can tell |
-//! | `WHY_THREADS_ARE_UNKNOWN` | why `is_single_threaded` may not know, and what to do; for people | |
-//! | `HAS_CAPABILITIES` | whether a process that is not root may have some of root's rights | `false` |
-//! | `find_shared_event_queue` | an open descriptor by which a child of fork(2) would take part in a queue of events of this process | `Ok(None)`, where fork(2) passes none on, or `is_single_threaded` cannot tell |
-//! | `disarm_parent_death_signal` | the end of the parent sends the calling thread no signal; async-signal-safe | nothing to do |
+//! | `is_single_threaded` | whether the calling thread is the only user of its memory | `None`: unknown |
+//! | `thread_names` | an entry per thread of the process, with its name if that is known; for people | `None`: unknown |
+//! | `WHY_THREADS_ARE_UNKNOWN` | why `is_single_threaded` may not know, and a remedy; for people | |
+//! | `HAS_CAPABILITIES` | whether a process other than root's may have some of root's privileges | `false` |
+//! | `find_shared_event_queue` | an open descriptor by which a child of fork(2) would share an event queue with this process | `Ok(None)`: fork(2) shares none, or `is_single_threaded` does not know |
+//! | `disarm_parent_death_signal` | the calling thread gets no signal when its parent ends; async-signal-safe | does nothing |
 //! | `is_null_device` | whether an open file is the null device; async-signal-safe | any character device |
-//! | `is_unmapped` | whether a uid stands for all users whom this user namespace has no number for; async-signal-safe | `false`, where there are no user namespaces |
-//! | `take_record_lock`, `record_lock_holder` | a lock of fcntl(2), beside that of flock(2), by which the kernel names the process that holds a pid file to whoever may open it: the expected one, if that is one of several; async-signal-safe the former | nothing is taken, and `ENOSYS`: where the two kinds of locks exclude each other |
+//! | `is_unmapped` | whether a uid stands for all users without a number in this user namespace; async-signal-safe | `false`: there are no user namespaces |
+//! | `take_record_lock` | a lock of fcntl(2) in addition to that of flock(2); async-signal-safe | does nothing: the two kinds of locks exclude each other |
+//! | `record_lock_holder` | the process that the kernel names as the holder of a record lock; the expected process if it is one of several | `ENOSYS` |
 //! | `is_also_numbered` | whether a process has this pid in another pid namespace | `false` |
-//! | `has_open` | whether a process has a file open, by device and inode, and locked, where that can be told; a process that does not exist has not | `ENOSYS`: nothing can tell |
-//! | `users_of` | the real, effective and saved uid of a process, and whatever others it has | `ENOSYS` |
-//! | `OtherThreads` | what it takes to know what other threads may do; made while names can be looked up, before the root directory changes | a unit struct, where rights belong to processes |
-//! | `clear_capabilities` | empties every capability set of the calling thread; false where one is left, or another thread has or may have one | `Ok(true)` where there are none |
-//! | `open_process`, `signal_process`, `reap` | a descriptor that names one process for good; a signal through it; the reaping of one that has ended, should it be a child | `None` |
-//! | `close_all_but` | closes the descriptors from 3 on but those given, at a cost that no limit enters into; async-signal-safe | `ENOSYS` |
-//! | `SYSTEM_GROUPS` | the groups whose members are taken to be as good as root, and that system folders are writable for | group 0 alone |
-//! | `has_access_list` | whether the group bits of an open file's mode are the mask of a list of further users and groups; async-signal-safe | `false`: not looked for |
-//! | `has_raised_privileges` | whether the program runs with privileges that its caller lacks (set-user-id and its like), so that its environment is not to be trusted | whether real and effective ids differ |
-//! | `HAS_NO_NEW_PRIVILEGES`, `set_no_new_privileges` | execve(2) grants the calling thread, and those it makes, nothing any more; reads it back | `false` |
+//! | `has_open` | whether a process has a file open, and locked if that is known; false if the process does not exist | `ENOSYS`: unknown |
+//! | `users_of` | at least the real, effective and saved uid of a process | `ENOSYS` |
+//! | `OtherThreads` | what is needed to learn the privileges of the other threads | a unit struct: privileges belong to processes |
+//! | `clear_capabilities` | empties every capability set of the calling thread; false if one is left, or another thread has or may have one | `Ok(true)` |
+//! | `open_process`, `signal_process`, `reap` | a descriptor that always names the same process; sends it a signal; reaps it if it is a child that has ended | `None` |
+//! | `close_all_but` | closes the descriptors from 3 on except those given, at a cost that does not depend on a limit; async-signal-safe | `ENOSYS` |
+//! | `SYSTEM_GROUPS` | the groups whose members are trusted like root, and can write to system directories | group 0 |
+//! | `has_access_list` | whether the group bits of an open file's mode are the mask of a list of more users and groups; async-signal-safe | `false` |
+//! | `has_raised_privileges` | whether the program has privileges that its caller lacks (set-user-id and the like), so that its environment is not trusted | whether real and effective ids differ |
+//! | `HAS_NO_NEW_PRIVILEGES`, `set_no_new_privileges` | execve(2) grants no privileges to the calling thread and those that it makes | `false` |
+//! | `user_ids`, `group_ids`, `set_user_ids`, `set_group_ids` | real, effective and saved ids | the saved ids cannot be read, and are set by implication |
+//! | `FIRST_GROUP_IS_EFFECTIVE_GID` | whether the first supplementary group is the effective gid | `false` |
+//! | `EFFECTIVE_GID_SWAPS` | whether a supplementary group that becomes the effective gid changes places with it | `false` |
+//! | `HAS_UNLISTED_GROUPS` | whether a process has groups that getgroups(2) does not list | `false` |
+//! | `max_supplementary_groups` | how many supplementary groups a process may have | sysconf(3) |
+//! | `ListedGroup`, `GROUP_LIST_ROOM`, `IS_GROUP_LIST_CUT_SILENTLY` | of getgrouplist(3): the type of its groups, the size of the first list, whether it succeeds with a list that is cut | |
+//! | `abi` | the constants and types of the C headers that differ; a file of its own, since the functions above use the wrappers that need it | |
 //!
 //! # Async-signal-safety
 //!
-//! Functions that are called between fork(2) and the first closure of the
-//! caller are marked *async-signal-safe* in their documentation: they make
-//! system calls on memory they are handed, and neither allocate nor lock.
+//! Functions that are called between fork(2) and the first closure of the caller are
+//! marked *async-signal-safe*: they make system calls on memory that they are given, and
+//! neither allocate nor lock.
 
 #![allow(unsafe_code)]
 // The C types differ in width and sign between platforms, so that a cast that
@@ -51,46 +57,70 @@
 
 use std::os::fd::RawFd;
 
-mod descriptor;
-mod identity;
+mod child;
+mod fd;
+mod file;
+mod ids;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod lacking;
+mod not_linux;
+mod poll;
 mod process;
-mod shared;
+mod shared_byte;
 mod signal;
+mod socket;
+mod thread;
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+mod unsupported;
+mod user_database;
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[path = "linux.rs"]
-mod platform;
-#[cfg(target_os = "freebsd")]
-#[path = "freebsd.rs"]
-mod platform;
-#[cfg(target_vendor = "apple")]
-#[path = "macos.rs"]
-mod platform;
-#[cfg(not(any(
-    target_os = "linux",
-    target_os = "android",
-    target_os = "freebsd",
-    target_vendor = "apple"
-)))]
-#[path = "elsewhere.rs"]
+#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "linux/mod.rs")]
+#[cfg_attr(target_os = "freebsd", path = "freebsd/mod.rs")]
+#[cfg_attr(target_vendor = "apple", path = "macos/mod.rs")]
+#[cfg_attr(
+    not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_vendor = "apple"
+    )),
+    path = "other/mod.rs"
+)]
 mod platform;
 
-pub(crate) use descriptor::*;
-pub(crate) use identity::*;
+#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "linux/abi.rs")]
+#[cfg_attr(target_os = "freebsd", path = "freebsd/abi.rs")]
+#[cfg_attr(target_vendor = "apple", path = "macos/abi.rs")]
+#[cfg_attr(
+    not(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "freebsd",
+        target_vendor = "apple"
+    )),
+    path = "other/abi.rs"
+)]
+mod abi;
+
+pub(crate) use child::*;
+pub(crate) use fd::*;
+pub(crate) use file::*;
+pub(crate) use ids::*;
+pub(crate) use poll::*;
 pub(crate) use process::*;
-pub(crate) use shared::*;
+pub(crate) use shared_byte::*;
 pub(crate) use signal::*;
+pub(crate) use socket::*;
+pub(crate) use thread::*;
+pub(crate) use user_database::*;
 
-#[allow(unused_imports, reason = "for those who are about to use them")]
-pub(crate) use platform::is_unmapped;
 pub(crate) use platform::{
-    HAS_CAPABILITIES, HAS_NO_NEW_PRIVILEGES, OtherThreads, SYSTEM_GROUPS, WHY_THREADS_ARE_UNKNOWN,
-    clear_capabilities, close_all_but, disarm_parent_death_signal, find_shared_event_queue,
-    has_access_list, has_open, has_raised_privileges, is_also_numbered, is_null_device,
-    open_process, reap, record_lock_holder, set_no_new_privileges, signal_process,
-    take_record_lock, thread_names, users_of,
+    EFFECTIVE_GID_SWAPS, FIRST_GROUP_IS_EFFECTIVE_GID, HAS_CAPABILITIES, HAS_NO_NEW_PRIVILEGES,
+    HAS_UNLISTED_GROUPS, OtherThreads, SYSTEM_GROUPS, WHY_THREADS_ARE_UNKNOWN, clear_capabilities,
+    close_all_but, disarm_parent_death_signal, find_shared_event_queue, group_ids, has_access_list,
+    has_open, has_raised_privileges, is_also_numbered, is_null_device, is_unmapped,
+    max_supplementary_groups, open_process, reap, record_lock_holder, set_group_ids,
+    set_no_new_privileges, set_user_ids, signal_process, take_record_lock, thread_names, user_ids,
+    users_of,
 };
 
 /// What [`find_shared_event_queue`] finds.
@@ -103,7 +133,7 @@ pub(crate) struct EventQueue {
 /// The error number of a failed call, as in errno(3).
 pub(crate) type Errno = libc::c_int;
 
-/// The error numbers that the crate itself decides on or returns.
+/// The error numbers that the crate itself compares or returns.
 pub(crate) mod errno {
     pub(crate) use libc::{
         EACCES, EAGAIN, EBADF, ECONNRESET, EEXIST, EINVAL, ELOOP, EMLINK, ENOBUFS, ENODEV, ENOENT,
@@ -111,13 +141,13 @@ pub(crate) mod errno {
     };
 }
 
-/// The errno of the call just made.
+/// The errno of the last call.
 fn last_errno() -> Errno {
-    // An io::Error made of an errno is a plain number: nothing is allocated.
+    // An io::Error of an errno is a plain number, so that nothing is allocated.
     std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
-/// Turns the -1 of a failed call into its errno.
+/// Converts the -1 of a failed call into its errno.
 fn cvt<N: PartialOrd + From<i8>>(returned: N) -> Result<N, Errno> {
     if returned < N::from(0) {
         Err(last_errno())
@@ -126,7 +156,7 @@ fn cvt<N: PartialOrd + From<i8>>(returned: N) -> Result<N, Errno> {
     }
 }
 
-/// Makes the call again for as long as a signal handler interrupts it.
+/// Repeats a call that a signal handler interrupts.
 fn retry_on_eintr<N: PartialOrd + From<i8>>(mut call: impl FnMut() -> N) -> Result<N, Errno> {
     loop {
         match cvt(call()) {

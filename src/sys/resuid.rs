@@ -1,12 +1,13 @@
-//! setresuid(2) and setresgid(2), which name the saved ids. Async-signal-safe in a
-//! child of fork(2), where there are no other threads to be told: POSIX lists
-//! setuid(2).
+//! setresuid(2) and setresgid(2), which also set the saved ids.
+//!
+//! Async-signal-safe in a child of fork(2), which has no other threads to change: POSIX
+//! lists setuid(2).
 
-use super::{Errno, Gid, Ids, Uid, cvt};
+use crate::sys::{Errno, Gid, Ids, Uid, cvt};
 
 pub(crate) fn user_ids() -> Ids<Uid> {
     let [mut real, mut effective, mut saved] = [0; 3];
-    // SAFETY: all three are valid for writes; it cannot fail otherwise.
+    // SAFETY: all three are valid for writes; it has no other error.
     unsafe { libc::getresuid(&raw mut real, &raw mut effective, &raw mut saved) };
     Ids {
         real: Uid(real),
@@ -17,7 +18,7 @@ pub(crate) fn user_ids() -> Ids<Uid> {
 
 pub(crate) fn group_ids() -> Ids<Gid> {
     let [mut real, mut effective, mut saved] = [0; 3];
-    // SAFETY: all three are valid for writes; it cannot fail otherwise.
+    // SAFETY: all three are valid for writes; it has no other error.
     unsafe { libc::getresgid(&raw mut real, &raw mut effective, &raw mut saved) };
     Ids {
         real: Gid(real),

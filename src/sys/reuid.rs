@@ -1,21 +1,23 @@
-//! setreuid(2) and setregid(2), where the saved ids cannot be named. With both
-//! ids they set the saved one too, as POSIX says of it ("if the real user ID is
-//! being set ... the saved set-user-ID ... shall be set equal to the new
-//! effective user ID"). NetBSD does so only where the real id changes
-//! (`sys_setreuid` of sys/kern/kern_prot.c); setuid(2) and setgid(2), which set
-//! all three there also without privileges once the real id is the one asked
-//! for, do the rest. Elsewhere they change no id; on macOS, the groups that the
-//! directory service adds become those of the new user, unless setgroups(2) was
-//! called. That it worked is what the attempt to go back shows. Async-signal-safe:
-//! POSIX lists setuid(2) and setgid(2).
+//! setreuid(2) and setregid(2), for platforms whose calls cannot name the saved ids.
+//!
+//! If both ids are given, these calls set the saved one, too. POSIX: "if the real user ID
+//! is being set ... the saved set-user-ID ... shall be set equal to the new effective
+//! user ID". NetBSD does so only if the real id changes (`sys_setreuid` of
+//! sys/kern/kern_prot.c). There setuid(2) and setgid(2) follow: once the real id is the
+//! one given, they set all three ids, also without privileges. On other platforms these
+//! two calls change no id; on macOS, unless setgroups(2) was called, they replace the
+//! groups that the directory service adds by those of the new user. The attempt to regain
+//! the former ids verifies the result.
+//!
+//! Async-signal-safe: POSIX lists setuid(2) and setgid(2).
 
-use super::{Errno, Gid, Ids, Uid, cvt};
+use crate::sys::{Errno, Gid, Ids, Uid, cvt};
 
 pub(crate) fn user_ids() -> Ids<Uid> {
     Ids {
         // SAFETY: getuid takes nothing and cannot fail.
         real: Uid(unsafe { libc::getuid() }),
-        effective: super::geteuid(),
+        effective: crate::sys::geteuid(),
         saved: None,
     }
 }

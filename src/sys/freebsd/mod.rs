@@ -1,30 +1,43 @@
 //! FreeBSD.
-//!
-//! setgroups(2): before FreeBSD 15 the first element is the effective gid;
-//! from 15 on it is a supplementary group like the others. The list that the
-//! library sets begins with the target gid, which is right for both.
 
-use std::os::fd::{BorrowedFd, RawFd};
+#[path = "../resuid.rs"]
+mod ids;
+
+use std::os::fd::RawFd;
 use std::{mem, ptr};
 
-use super::descriptor::ranges_between;
-use super::{Errno, FileId, Gid, Pid, Uid, cvt};
+use super::fd::ranges_between;
+use super::{Errno, FileId, Gid, Pid, Uid, cvt, sysconf_ngroups_max};
 
-pub(crate) use super::lacking::{
-    HAS_CAPABILITIES, OtherThreads, clear_capabilities, find_shared_event_queue, is_also_numbered,
-    is_null_device, is_unmapped, open_process, reap, record_lock_holder, signal_process,
-    take_record_lock,
-};
+pub(crate) use super::not_linux::*;
+pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
 
-/// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. It
-/// does not see another process in the same memory, which only rfork(2) and
-/// vfork(2) make.
-pub(super) fn is_single_threaded() -> Option<bool> {
+/// setgroups(2): before FreeBSD 15 the first element is the effective gid; from 15 on it
+/// is a supplementary group like the others. A list that begins with the gid that becomes
+/// the effective one is right for both.
+pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = true;
+pub(crate) const EFFECTIVE_GID_SWAPS: bool = false;
+pub(crate) const HAS_UNLISTED_GROUPS: bool = false;
+
+pub(super) type ListedGroup = libc::gid_t;
+pub(super) const GROUP_LIST_ROOM: usize = 64;
+pub(super) const IS_GROUP_LIST_CUT_SILENTLY: bool = false;
+
+/// Before FreeBSD 15, the limit does not count the effective gid in the first place
+/// (`sys_setgroups` of sys/kern/kern_prot.c). From 15 on, the kernel refuses a list with
+/// one group too many.
+pub(crate) fn max_supplementary_groups() -> usize {
+    sysconf_ngroups_max().saturating_add(1)
+}
+
+/// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. Another process
+/// in the same memory, which only rfork(2) and vfork(2) make, is not seen.
+pub(crate) fn is_single_threaded() -> Option<bool> {
     let process = process(Pid::current()).ok()?;
     Some(process.ki_numthreads == 1)
 }
 
-/// Their number alone.
+/// The number of threads is known, their names are not.
 pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
     let process = process(Pid::current()).ok()?;
     Some(vec![None; usize::try_from(process.ki_numthreads).ok()?])
@@ -32,17 +45,11 @@ pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
 
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "sysctl(3) does not tell: allow `kern.proc.pid`";
 
-/// procctl(2) `PROC_PDEATHSIG_CTL`, of the process. FreeBSD 11.2 brought it: before,
-/// there is nothing to disarm. Async-signal-safe.
+/// procctl(2) `PROC_PDEATHSIG_CTL`, of the process. Before FreeBSD 11.2 there is no such
+/// signal. Async-signal-safe.
 pub(crate) fn disarm_parent_death_signal() {
     let mut none: libc::c_int = 0;
     let _ = control_itself(libc::PROC_PDEATHSIG_CTL, &mut none);
-}
-
-/// issetugid(2).
-pub(crate) fn has_raised_privileges() -> bool {
-    // SAFETY: issetugid takes nothing and cannot fail.
-    unsafe { libc::issetugid() != 0 }
 }
 
 /// sysctl(3) `kern.proc.pid`: real, effective and saved uid.
@@ -60,7 +67,7 @@ fn process(pid: Pid) -> Result<libc::kinfo_proc, Errno> {
     let mut process: libc::kinfo_proc = unsafe { mem::zeroed() };
     let size = size_of::<libc::kinfo_proc>();
     let filled = kernel_process(libc::KERN_PROC_PID, pid, (&raw mut process).cast(), size)?;
-    // Nothing is filled in for a process that is gone.
+    // The kernel writes nothing for a process that does not exist.
     if filled == size && process.ki_structsize as usize == size {
         Ok(process)
     } else {
@@ -68,18 +75,18 @@ fn process(pid: Pid) -> Result<libc::kinfo_proc, Errno> {
     }
 }
 
-/// sysctl(3) `kern.proc.filedesc`, as far as it has a lock: records of variable size, as
-/// `struct kinfo_file` in sys/user.h has them since FreeBSD 12.
+/// sysctl(3) `kern.proc.filedesc`: records of variable size, `struct kinfo_file` of
+/// sys/user.h since FreeBSD 12. Files without a lock are ignored.
 pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
-    // Where the fields lie in a record: libc leaves the union closed.
+    // Offsets of fields: libc does not declare the union.
     const NUMBER: usize = mem::offset_of!(libc::kinfo_file, kf_fd);
     const TYPE: usize = mem::offset_of!(libc::kinfo_file, kf_type);
     const FLAGS: usize = mem::offset_of!(libc::kinfo_file, kf_flags);
     const UNION: usize = mem::offset_of!(libc::kinfo_file, kf_offset) + 8;
     // Of sys/user.h: the open file has, or has had, a lock of flock(2).
     const HAS_LOCK: i32 = 0x80;
-    // After an int, three spare ints and thirty spare 64-bit numbers: the
-    // device, the device of a device file, and the inode.
+    // The device, the device of a device file, and the inode follow an int, three spare
+    // ints and thirty spare 64-bit numbers.
     const DEVICE: usize = UNION + 16 + 30 * 8;
     const INODE: usize = DEVICE + 16;
 
@@ -87,12 +94,11 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
         record.get(at..at + N)?.try_into().ok()
     }
 
-    /// The length of the first record, and the file it is of.
+    /// The length of the first record, and its file.
     fn first_record(records: &[u8]) -> Option<(usize, Option<FileId>)> {
         let length = usize::try_from(i32::from_ne_bytes(field(records, 0)?)).ok()?;
         let record = records.get(..length).filter(|record| !record.is_empty())?;
-        // Those with a negative number are no descriptors, but the program that
-        // runs, the working directory, and their like.
+        // Negative numbers stand for the executable, the working directory and others.
         let is_file = i32::from_ne_bytes(field(record, TYPE)?) == libc::KF_TYPE_VNODE
             && i32::from_ne_bytes(field(record, NUMBER)?) >= 0
             && i32::from_ne_bytes(field(record, FLAGS)?) & HAS_LOCK != 0;
@@ -108,7 +114,7 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
         Err(libc::ESRCH) => return Ok(false),
         Err(errno) => return Err(errno),
     };
-    // More may have been opened since it was asked.
+    // The process may open more files in between.
     size += size / 4 + 4096;
     let mut records = vec![0_u8; size];
     let buffer = records.as_mut_ptr().cast();
@@ -127,7 +133,7 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     Ok(false)
 }
 
-/// sysctl(3) `kern.proc.<what>.<pid>`: how many bytes it has, or has filled.
+/// sysctl(3) `kern.proc.<what>.<pid>`: the number of bytes that there are, or are written.
 fn kernel_process(
     what: libc::c_int,
     pid: Pid,
@@ -135,7 +141,7 @@ fn kernel_process(
     mut size: usize,
 ) -> Result<usize, Errno> {
     let name = [libc::CTL_KERN, libc::KERN_PROC, what, pid.raw()];
-    // SAFETY: the name has the length given; the callers pass a buffer of
+    // SAFETY: the name has the length that is passed; the callers pass a buffer of
     // `size` bytes, or null to ask for the size.
     cvt(unsafe {
         libc::sysctl(
@@ -150,16 +156,10 @@ fn kernel_process(
     Ok(size)
 }
 
-/// "wheel", to whose members su(1) gives root's rights.
+/// "wheel": su(1) lets its members become root.
 pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
 
-/// Access lists are not looked for.
-pub(crate) fn has_access_list(_: BorrowedFd<'_>) -> bool {
-    false
-}
-
-/// procctl(2) `PROC_NO_NEW_PRIVS_CTL`, which FreeBSD 14 brought: `EINVAL`
-/// before.
+/// procctl(2) `PROC_NO_NEW_PRIVS_CTL`: `EINVAL` before FreeBSD 14.
 pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = true;
 
 pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
@@ -176,7 +176,7 @@ fn control_itself(command: libc::c_int, state: &mut libc::c_int) -> Result<(), E
     cvt(unsafe { libc::procctl(libc::P_PID, 0, command, ptr::from_mut(state).cast()) }).map(drop)
 }
 
-/// close_range(2), since FreeBSD 12.2. Async-signal-safe.
+/// close_range(2), which exists since FreeBSD 12.2. Async-signal-safe.
 pub(crate) fn close_all_but(kept: &[RawFd], _: &mut [u64]) -> Result<(), Errno> {
     for (first, last) in ranges_between(kept) {
         let last = last.map_or(libc::c_uint::MAX, |last| last as libc::c_uint);

@@ -1,23 +1,21 @@
-//! Memory that a process and those that it forks have in common.
+//! Memory that a process shares with the processes that it forks.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::cvt;
-
-/// A byte that this process and those that it forks afterwards all see.
+/// A byte that this process and all that it forks afterwards can read and write.
 ///
-/// To write it wakes nobody, and to read it asks nobody.
+/// A write wakes no process.
 pub(crate) struct SharedByte(NonNull<AtomicU8>);
 
 impl SharedByte {
-    /// The least that can be mapped: the kernel makes whole pages of it.
+    /// The kernel rounds this up to a page.
     const LENGTH: usize = size_of::<AtomicU8>();
 
-    /// mmap(2) of anonymous memory: a byte that is 0. `None` where there is none.
+    /// mmap(2) of anonymous memory: a byte that is 0. `None` if there is no memory.
     pub(crate) fn new() -> Option<Self> {
-        // SAFETY: the kernel chooses the place, where nothing else is.
-        let place = unsafe {
+        // SAFETY: the kernel chooses an unused address.
+        let address = unsafe {
             libc::mmap(
                 ptr::null_mut(),
                 Self::LENGTH,
@@ -27,10 +25,10 @@ impl SharedByte {
                 0,
             )
         };
-        if place == libc::MAP_FAILED {
+        if address == libc::MAP_FAILED {
             return None;
         }
-        NonNull::new(place.cast()).map(Self)
+        NonNull::new(address.cast()).map(Self)
     }
 
     /// Async-signal-safe.
@@ -44,16 +42,16 @@ impl SharedByte {
     }
 
     fn get_ref(&self) -> &AtomicU8 {
-        // SAFETY: it is mapped, filled with zeroes, until this is dropped; whoever
-        // shares it accesses it atomically, too.
+        // SAFETY: the memory is mapped and zeroed until this value is dropped; every
+        // process that shares it uses atomic accesses.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl Drop for SharedByte {
-    /// In this process alone.
+    /// Unmaps the memory in this process only.
     fn drop(&mut self) {
         // SAFETY: it was mapped with this length, and no reference to it is left.
-        let _ = cvt(unsafe { libc::munmap(self.0.as_ptr().cast(), Self::LENGTH) });
+        unsafe { libc::munmap(self.0.as_ptr().cast(), Self::LENGTH) };
     }
 }

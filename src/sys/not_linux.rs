@@ -1,15 +1,15 @@
-//! What only Linux has, as all others lack it: rights of a thread's own, and
-//! descriptors that name a process. (FreeBSD has process descriptors by pdfork(2)
-//! alone, which kill when they are closed; and its Capsicum's capabilities belong
-//! to descriptors.)
+//! Stubs for what only Linux has: privileges that belong to threads, descriptors that
+//! name processes, record locks beside those of flock(2).
+//!
+//! FreeBSD makes process descriptors only by pdfork(2), and kills the process when they
+//! are closed. The capabilities of its Capsicum belong to descriptors.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use super::{Attributes, Errno, EventQueue, Pid, Signal, Uid};
+use super::{Errno, EventQueue, FileStatus, Pid, Signal, Uid};
 
 pub(crate) const HAS_CAPABILITIES: bool = false;
 
-/// There are none.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "the contract of the platform layer"
@@ -18,15 +18,16 @@ pub(crate) fn clear_capabilities(_: &OtherThreads) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// Rights belong to the process.
+/// Privileges belong to the process, so that other threads do not matter.
 pub(crate) struct OtherThreads;
 
 impl OtherThreads {
-    pub(crate) fn find() -> Self {
+    pub(super) const NONE: Self = Self;
+
+    pub(super) fn list() -> Self {
         Self
     }
 
-    /// None that would have to give up anything by itself.
     pub(crate) fn run(&self) -> bool {
         false
     }
@@ -44,8 +45,7 @@ pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> 
     Err(libc::ENOSYS)
 }
 
-/// flock(2) and record locks exclude each other here, so that who has one cannot
-/// have the other beside it.
+/// A process that has one of the two kinds of locks cannot get the other.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "the contract of the platform layer"
@@ -54,20 +54,19 @@ pub(crate) fn take_record_lock(_: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// None is taken.
 pub(crate) fn record_lock_holder(_: BorrowedFd<'_>, _: Option<Pid>) -> Result<Option<Pid>, Errno> {
     Err(libc::ENOSYS)
 }
 
-/// A jail has the numbers of its host.
+/// In a jail, processes have the pids of the host.
 pub(crate) fn is_also_numbered(_: Pid, _: Pid) -> bool {
     false
 }
 
 /// kqueue(2) of FreeBSD, macOS, NetBSD, OpenBSD and DragonFly: "The queue is not
-/// inherited by a child created with fork(2)". illumos has event ports, which a
-/// child inherits, and epoll; there the checked entry points refuse in any case,
-/// since nothing counts threads.
+/// inherited by a child created with fork(2)". On illumos a child inherits event ports
+/// and epoll descriptors; but there the checked entry points always refuse, since threads
+/// cannot be counted.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "the contract of the platform layer"
@@ -76,13 +75,23 @@ pub(crate) fn find_shared_event_queue() -> Result<Option<EventQueue>, Errno> {
     Ok(None)
 }
 
-/// The device numbers are not fixed, as they are on Linux: daemon(3) asks for a
-/// character device.
-pub(crate) fn is_null_device(device: &Attributes) -> bool {
-    device.character_device.is_some()
+/// Only Linux has a fixed number for the device. daemon(3) asks for a character device.
+pub(crate) fn is_null_device(status: &FileStatus) -> bool {
+    status.character_device.is_some()
 }
 
-/// There are no user namespaces.
 pub(crate) fn is_unmapped(_: Uid) -> bool {
     false
+}
+
+/// Access control lists are not looked for.
+pub(crate) fn has_access_list(_: BorrowedFd<'_>) -> bool {
+    false
+}
+
+/// issetugid(2).
+#[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
+pub(crate) fn has_raised_privileges() -> bool {
+    // SAFETY: issetugid takes nothing and cannot fail.
+    unsafe { libc::issetugid() != 0 }
 }

@@ -1,0 +1,256 @@
+//! Files: open, status, owner, mode, lock, content.
+
+use std::ffi::CStr;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+
+use super::abi::{self, stat};
+use super::fd::{close_raw, move_above_streams};
+use super::{Errno, Gid, Uid, cvt, retry_on_eintr};
+
+/// The identity of a file: a path may lead to another file at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Regular,
+    Fifo,
+    Device,
+    Other,
+}
+
+/// The status of a file, as stat(2) returns it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileStatus {
+    pub(crate) id: FileId,
+    pub(crate) kind: FileKind,
+    /// The device number, if the file is a character device.
+    pub(crate) character_device: Option<u64>,
+    pub(crate) links: u64,
+    pub(crate) owner: Uid,
+    pub(crate) group: Gid,
+    /// Permission bits, with set-id and sticky bits.
+    pub(crate) mode: u32,
+}
+
+impl FileStatus {
+    fn of(stat: &stat) -> Self {
+        Self {
+            id: FileId {
+                device: stat.st_dev as u64,
+                inode: stat.st_ino as u64,
+            },
+            kind: match stat.st_mode & libc::S_IFMT {
+                libc::S_IFREG => FileKind::Regular,
+                libc::S_IFIFO => FileKind::Fifo,
+                libc::S_IFCHR | libc::S_IFBLK => FileKind::Device,
+                _ => FileKind::Other,
+            },
+            character_device: (stat.st_mode & libc::S_IFMT == libc::S_IFCHR)
+                .then_some(stat.st_rdev as u64),
+            links: stat.st_nlink as u64,
+            owner: Uid(stat.st_uid),
+            group: Gid(stat.st_gid),
+            mode: stat.st_mode as u32 & 0o7777,
+        }
+    }
+}
+
+/// The directory at which a relative path starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Directory<'a> {
+    Working,
+    Open(BorrowedFd<'a>),
+}
+
+impl Directory<'_> {
+    fn raw(self) -> RawFd {
+        match self {
+            Self::Working => libc::AT_FDCWD,
+            Self::Open(descriptor) => descriptor.as_raw_fd(),
+        }
+    }
+}
+
+/// How [`openat`] opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// For reading and writing. A symbolic link is refused, a FIFO is opened
+    /// without a wait for its other end, and a terminal does not become the
+    /// controlling one.
+    Existing,
+    /// As `Existing`, but fails with `EEXIST` unless it creates the file.
+    New { mode: u32 },
+    /// As `Existing`, but only for reading.
+    ReadOnly,
+    /// As `Existing`, but only for writing.
+    WriteOnly,
+    /// A directory, to look up names in.
+    Directory,
+    /// For reading and writing, also through a symbolic link.
+    Plain,
+}
+
+/// openat(2). Async-signal-safe.
+pub(crate) fn openat(directory: Directory<'_>, path: &CStr, how: Open) -> Result<OwnedFd, Errno> {
+    const UNTRUSTED: libc::c_int =
+        libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let (flags, mode) = match how {
+        Open::Existing => (libc::O_RDWR | UNTRUSTED, 0),
+        Open::New { mode } => (
+            libc::O_RDWR | UNTRUSTED | libc::O_CREAT | libc::O_EXCL,
+            mode,
+        ),
+        Open::ReadOnly => (libc::O_RDONLY | UNTRUSTED, 0),
+        Open::WriteOnly => (libc::O_WRONLY | UNTRUSTED, 0),
+        Open::Directory => (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC, 0),
+        Open::Plain => (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC, 0),
+    };
+    let opened = retry_on_eintr(|| {
+        // SAFETY: `path` is a C string that outlives the call; the mode is
+        // passed as the int-sized variadic argument that open expects.
+        unsafe { libc::openat(directory.raw(), path.as_ptr(), flags, mode as libc::c_uint) }
+    });
+    match opened {
+        Ok(descriptor) => {
+            // SAFETY: openat has just made the descriptor, so that nothing else owns it.
+            move_above_streams(unsafe { OwnedFd::from_raw_fd(descriptor) })
+        }
+        Err(abi::O_NOFOLLOW_ERRNO) if flags & libc::O_NOFOLLOW != 0 => Err(libc::ELOOP),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Closes a number if it still refers to this file. Otherwise the number may belong to
+/// another value. Async-signal-safe.
+pub(crate) fn close_if_same_file(descriptor: RawFd, file: FileId) {
+    if is_same_file(descriptor, file) {
+        close_raw(descriptor);
+    }
+}
+
+/// Whether a number is open and refers to this file. Async-signal-safe.
+pub(crate) fn is_same_file(descriptor: RawFd, file: FileId) -> bool {
+    fstat_raw(descriptor).is_ok_and(|found| found.id == file)
+}
+
+/// Whether a number that referred to this file is closed, or refers to another file.
+/// Async-signal-safe.
+pub(crate) fn is_replaced(descriptor: RawFd, file: FileId) -> bool {
+    match fstat_raw(descriptor) {
+        Ok(found) => found.id != file,
+        Err(errno) => errno == libc::EBADF,
+    }
+}
+
+/// fstat(2). Async-signal-safe.
+pub(crate) fn fstat(descriptor: BorrowedFd<'_>) -> Result<FileStatus, Errno> {
+    fstat_raw(descriptor.as_raw_fd())
+}
+
+fn fstat_raw(descriptor: RawFd) -> Result<FileStatus, Errno> {
+    let mut stat = MaybeUninit::zeroed();
+    // SAFETY: `stat` is valid for writes of its size; fstat checks the number.
+    cvt(unsafe { abi::fstat(descriptor, stat.as_mut_ptr()) })?;
+    // SAFETY: fstat succeeded, and has filled it in.
+    Ok(FileStatus::of(unsafe { stat.assume_init_ref() }))
+}
+
+/// fstatat(2), which does not follow a symbolic link. Async-signal-safe.
+pub(crate) fn fstatat(directory: Directory<'_>, path: &CStr) -> Result<FileStatus, Errno> {
+    let mut stat = MaybeUninit::zeroed();
+    // SAFETY: `path` is a C string that outlives the call, and `stat` is
+    // valid for writes of its size.
+    cvt(unsafe {
+        abi::fstatat(
+            directory.raw(),
+            path.as_ptr(),
+            stat.as_mut_ptr(),
+            libc::AT_SYMLINK_NOFOLLOW,
+        )
+    })?;
+    // SAFETY: fstatat succeeded, and has filled it in.
+    Ok(FileStatus::of(unsafe { stat.assume_init_ref() }))
+}
+
+/// unlinkat(2). Async-signal-safe.
+pub(crate) fn unlinkat(directory: Directory<'_>, path: &CStr) -> Result<(), Errno> {
+    // SAFETY: `path` is a C string that outlives the call.
+    cvt(unsafe { libc::unlinkat(directory.raw(), path.as_ptr(), 0) }).map(drop)
+}
+
+/// fchmod(2). Async-signal-safe.
+pub(crate) fn fchmod(descriptor: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open, and a mode is a plain number.
+    retry_on_eintr(|| unsafe { libc::fchmod(descriptor.as_raw_fd(), mode as libc::mode_t) })
+        .map(drop)
+}
+
+/// fchown(2). `None` leaves an id as it is. Async-signal-safe.
+pub(crate) fn fchown(
+    descriptor: BorrowedFd<'_>,
+    owner: Option<Uid>,
+    group: Option<Gid>,
+) -> Result<(), Errno> {
+    const UNCHANGED: u32 = u32::MAX;
+    // SAFETY: the descriptor is open, and ids are plain numbers.
+    retry_on_eintr(|| unsafe {
+        libc::fchown(
+            descriptor.as_raw_fd(),
+            owner.map_or(UNCHANGED, |uid| uid.0),
+            group.map_or(UNCHANGED, |gid| gid.0),
+        )
+    })
+    .map(drop)
+}
+
+/// The operation of [`flock`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    Exclusive,
+    Shared,
+    None,
+}
+
+/// flock(2) without a wait: `EWOULDBLOCK` if another open file has the lock.
+/// Async-signal-safe.
+pub(crate) fn flock(descriptor: BorrowedFd<'_>, lock: Lock) -> Result<(), Errno> {
+    let operation = match lock {
+        Lock::Exclusive => libc::LOCK_EX | libc::LOCK_NB,
+        Lock::Shared => libc::LOCK_SH | libc::LOCK_NB,
+        Lock::None => libc::LOCK_UN,
+    };
+    // SAFETY: the descriptor is open.
+    retry_on_eintr(|| unsafe { libc::flock(descriptor.as_raw_fd(), operation) }).map(drop)
+}
+
+/// ftruncate(2) to length 0. Async-signal-safe.
+pub(crate) fn ftruncate(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open.
+    retry_on_eintr(|| unsafe { libc::ftruncate(descriptor.as_raw_fd(), 0) }).map(drop)
+}
+
+/// pwrite(2) at offset 0: how many bytes are written. Async-signal-safe.
+pub(crate) fn pwrite(descriptor: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    let start = bytes.as_ptr().cast();
+    // SAFETY: `bytes` is valid for reads of its length.
+    retry_on_eintr(|| unsafe { libc::pwrite(descriptor.as_raw_fd(), start, bytes.len(), 0) })
+        .map(|written| written as usize)
+}
+
+/// pread(2) at offset 0: how many bytes are read. Async-signal-safe.
+pub(crate) fn pread(descriptor: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let start = buffer.as_mut_ptr().cast();
+    // SAFETY: `buffer` is valid for writes of its length.
+    retry_on_eintr(|| unsafe { libc::pread(descriptor.as_raw_fd(), start, buffer.len(), 0) })
+        .map(|read| read as usize)
+}
+
+/// The working directory as a file.
+pub(crate) fn working_directory_id() -> Result<FileId, Errno> {
+    fstatat(Directory::Working, c".").map(|status| status.id)
+}

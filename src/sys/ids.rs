@@ -1,0 +1,100 @@
+//! User and group ids, and those of the process.
+
+use std::ptr;
+
+use super::{Errno, cvt};
+
+/// A user id. "Unchanged" is an `Option`, never the number that stands for it in the
+/// kernel's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Uid(pub(crate) u32);
+
+/// A group id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Gid(pub(crate) u32);
+
+impl Uid {
+    pub(crate) const ROOT: Self = Self(0);
+}
+
+impl Gid {
+    pub(crate) const ROOT: Self = Self(0);
+}
+
+/// The three ids of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ids<Id> {
+    pub(crate) real: Id,
+    pub(crate) effective: Id,
+    /// `None` if the platform does not tell.
+    pub(crate) saved: Option<Id>,
+}
+
+impl<Id: Copy + PartialEq> Ids<Id> {
+    /// Whether every known id is this one.
+    pub(crate) fn are_all(&self, id: Id) -> bool {
+        self.each().all(|known| known == id)
+    }
+
+    /// Whether one of the known ids is this one.
+    pub(crate) fn has(&self, id: Id) -> bool {
+        self.each().any(|known| known == id)
+    }
+
+    pub(crate) fn each(&self) -> impl Iterator<Item = Id> + use<Id> {
+        [Some(self.real), Some(self.effective), self.saved]
+            .into_iter()
+            .flatten()
+    }
+}
+
+/// geteuid(2). Async-signal-safe.
+pub(crate) fn geteuid() -> Uid {
+    // SAFETY: geteuid takes nothing and cannot fail.
+    Uid(unsafe { libc::geteuid() })
+}
+
+/// Tries to regain a uid, in each way that there is.
+pub(crate) fn try_regain_uid(Uid(uid): Uid) -> bool {
+    // SAFETY: seteuid takes a plain number.
+    let effective = unsafe { libc::seteuid(uid) } == 0;
+    // SAFETY: setuid takes a plain number.
+    let all = unsafe { libc::setuid(uid) } == 0;
+    effective || all
+}
+
+/// Tries to regain a gid, in each way that there is.
+pub(crate) fn try_regain_gid(Gid(gid): Gid) -> bool {
+    // SAFETY: setegid takes a plain number.
+    let effective = unsafe { libc::setegid(gid) } == 0;
+    // SAFETY: setgid takes a plain number.
+    let all = unsafe { libc::setgid(gid) } == 0;
+    effective || all
+}
+
+/// getgroups(2).
+pub(crate) fn getgroups() -> Result<Vec<Gid>, Errno> {
+    // SAFETY: with a size of 0, getgroups only returns the count.
+    let count = cvt(unsafe { libc::getgroups(0, ptr::null_mut()) })?;
+    let mut groups = vec![0; count as usize];
+    // SAFETY: `groups` is valid for writes of `count` ids.
+    let count = cvt(unsafe { libc::getgroups(count, groups.as_mut_ptr()) })?;
+    groups.truncate(count as usize);
+    Ok(groups.into_iter().map(Gid).collect())
+}
+
+/// setgroups(2).
+pub(crate) fn setgroups(groups: &[Gid]) -> Result<(), Errno> {
+    let groups: Vec<libc::gid_t> = groups.iter().map(|gid| gid.0).collect();
+    // SAFETY: `groups` is valid for reads of its length.
+    cvt(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) }).map(drop)
+}
+
+/// sysconf(3) `_SC_NGROUPS_MAX`: how many supplementary groups a process may have.
+/// POSIX: at least 8, and -1 without a limit.
+#[allow(dead_code, reason = "Linux has a constant")]
+pub(super) fn sysconf_ngroups_max() -> usize {
+    // SAFETY: sysconf takes a plain number.
+    let most = unsafe { libc::sysconf(libc::_SC_NGROUPS_MAX) };
+    usize::try_from(most).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,166 @@
+//! How many threads share the memory of this process.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use super::directory::{find_number, open_directory};
+use crate::sys::{_exit, Errno, cvt, retry_on_eintr};
+
+pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
+    "unshare(2) is forbidden, and /proc/self/status cannot be read: mount /proc";
+
+/// unshare(2) with `CLONE_VM` succeeds without effect if the caller is the only user of
+/// its memory, and otherwise fails with `EINVAL`: "specifying any one of these flags has
+/// no effect if the process is single threaded". The call sees threads as well as
+/// processes made with `CLONE_VM`. If a sandbox forbids the call, /proc counts the
+/// threads.
+///
+/// Some kernels answer `EINVAL` to every process: see [`Answer`]. There, too, /proc counts
+/// the threads.
+pub(crate) fn is_single_threaded() -> Option<bool> {
+    match unshare_memory() {
+        Ok(()) => Some(true),
+        Err(libc::EINVAL) => match Answer::to_a_lone_thread() {
+            Some(Answer::Success) => Some(false),
+            Some(Answer::Invalid { threads }) => Some(count_tasks().ok()? == threads),
+            // A process with one thread may still share its memory with another process.
+            None => (count_tasks().ok()? > 1).then_some(false),
+        },
+        Err(_) => {
+            let status = fs::read_to_string("/proc/self/status").ok()?;
+            let threads = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Threads:"))?;
+            Some(threads.trim().parse::<u32>().ok()? == 1)
+        }
+    }
+}
+
+/// Async-signal-safe.
+fn unshare_memory() -> Result<(), Errno> {
+    // SAFETY: with CLONE_VM alone, unshare changes nothing.
+    cvt(unsafe { libc::unshare(libc::CLONE_VM) }).map(drop)
+}
+
+/// What unshare(2) with `CLONE_VM` answers to a process that certainly has one thread and
+/// memory of its own.
+///
+/// gVisor does not count the users of a memory, and answers `EINVAL` to every process
+/// (`Task.Unshare` of pkg/sentry/kernel/task_clone.go). qemu-user does so, too: it adds a
+/// thread of its own to each process (`rcu_init_complete` of util/rcu.c), which the
+/// kernel counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Success,
+    Invalid {
+        /// How many threads /proc lists of that process.
+        threads: u8,
+    },
+}
+
+impl Answer {
+    const CANNOT_LIST: u8 = u8::MAX;
+
+    /// Asks once, since the kernel always gives the same answer. `None` if no child can
+    /// be made to ask.
+    fn to_a_lone_thread() -> Option<Self> {
+        const UNKNOWN: u16 = u16::MAX;
+        static KNOWN: AtomicU16 = AtomicU16::new(UNKNOWN);
+
+        let status = match KNOWN.load(Ordering::Relaxed) {
+            UNKNOWN => {
+                let status = u8::try_from(ask_in_child()?.code()?).ok()?;
+                KNOWN.store(u16::from(status), Ordering::Relaxed);
+                status
+            }
+            known => known as u8,
+        };
+        match status {
+            0 => Some(Self::Success),
+            Self::CANNOT_LIST => None,
+            threads => Some(Self::Invalid { threads }),
+        }
+    }
+}
+
+/// The exit status of a child that asks for [`Answer`]: 0, or the number of its threads.
+///
+/// The child makes only system calls. Its end raises no signal, so that no handler or
+/// disposition of SIGCHLD reaps it, and a tracer does not follow it. qemu-user refuses to
+/// make such a child, and gets a child that raises SIGCHLD.
+fn ask_in_child() -> Option<ExitStatus> {
+    let flags = [libc::CLONE_UNTRACED, libc::SIGCHLD];
+    let child = flags.into_iter().find_map(|flags| clone(flags).ok())?;
+    if child == 0 {
+        let status = match unshare_memory() {
+            Ok(()) => 0,
+            Err(_) => count_tasks().map_or(Answer::CANNOT_LIST, |threads| threads.max(1)),
+        };
+        _exit(status);
+    }
+    let mut status = 0;
+    // SAFETY: `status` is valid for writes during the call.
+    retry_on_eintr(|| unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) }).ok()?;
+    Some(ExitStatus::from_raw(status))
+}
+
+/// clone(2) on the stack of the caller: fork(2) without libc's own handlers.
+fn clone(flags: libc::c_int) -> Result<libc::pid_t, Errno> {
+    let flags = libc::c_long::from(flags);
+    const NONE: libc::c_long = 0;
+    #[cfg(not(target_arch = "s390x"))]
+    let (first, second) = (flags, NONE);
+    // `CONFIG_CLONE_BACKWARDS2`.
+    #[cfg(target_arch = "s390x")]
+    let (first, second) = (NONE, flags);
+    // SAFETY: the child has a copy of this memory, and makes only system calls before it
+    // exits.
+    let made = unsafe { libc::syscall(libc::SYS_clone, first, second, NONE, NONE, NONE) };
+    cvt(made as libc::pid_t)
+}
+
+/// How many threads proc(5) lists in /proc/self/task, up to 254. Async-signal-safe.
+fn count_tasks() -> Result<u8, Errno> {
+    let mut count = 0_usize;
+    find_number(&open_directory(c"/proc/self/task")?, &mut [0; 512], |_| {
+        count += 1;
+        Ok(None::<()>)
+    })?;
+    Ok(u8::try_from(count).map_or(254, |count| count.min(254)))
+}
+
+/// proc(5), /proc/self/task/tid/comm. A thread may end meanwhile.
+pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
+    let threads = fs::read_dir("/proc/self/task").ok()?;
+    let name = |thread: fs::DirEntry| fs::read(thread.path().join("comm")).ok();
+    let threads = threads.filter_map(Result::ok).map(|thread| {
+        let name = name(thread)?;
+        Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+    });
+    Some(threads.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sandbox that forbids the call forbids it to a lone thread, too.
+    #[test]
+    fn the_kernel_answers_a_lone_thread_as_such() {
+        let expected = match unshare_memory() {
+            Err(libc::EPERM) => Answer::Invalid { threads: 1 },
+            _ => Answer::Success,
+        };
+        assert_eq!(Answer::to_a_lone_thread(), Some(expected));
+    }
+
+    #[test]
+    fn threads_are_listed_by_name() {
+        let names = thread_names().expect("/proc");
+        let mine = std::thread::current().name().map(str::to_owned);
+        let mine = mine.map(|name| name.chars().take(15).collect());
+        assert!(names.contains(&mine), "{names:?} {mine:?}");
+    }
+}

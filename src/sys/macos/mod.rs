@@ -1,0 +1,45 @@
+//! macOS, and the other systems of its family. libproc exists only on macOS.
+
+#[path = "../reuid.rs"]
+mod ids;
+#[cfg(target_os = "macos")]
+mod libproc;
+
+use super::Gid;
+
+pub(crate) use super::not_linux::*;
+pub(crate) use super::unsupported::*;
+pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
+#[cfg(target_os = "macos")]
+pub(crate) use libproc::{close_all_but, has_open, is_single_threaded, thread_names, users_of};
+
+/// XNU keeps the effective gid in the first place (bsd/sys/ucred.h, `cr_gid`), and takes an
+/// empty list for group 0 (`setgroups_internal` of bsd/kern/kern_prot.c).
+pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = true;
+/// XNU, bsd/kern/kern_credential.c, `kauth_cred_change_egid`.
+pub(crate) const EFFECTIVE_GID_SWAPS: bool = true;
+/// XNU, `cr_gmuid`: the directory service adds groups until setgroups(2) is called.
+pub(crate) const HAS_UNLISTED_GROUPS: bool = true;
+
+pub(super) type ListedGroup = libc::c_int;
+/// For 16 groups or more, getgrouplist(3) first asks the directory service in a thread of
+/// its own, which stays for seconds (Libinfo, lookup.subproj/libinfo.c,
+/// `_check_groups`). The process would then not be single-threaded any more.
+pub(super) const GROUP_LIST_ROOM: usize = 15;
+/// An older macOS returns 0 for a list that is cut.
+pub(super) const IS_GROUP_LIST_CUT_SILENTLY: bool = true;
+
+/// 16, which setgroups(2) enforces.
+pub(crate) fn max_supplementary_groups() -> usize {
+    super::sysconf_ngroups_max()
+}
+
+pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
+    "proc_pidinfo does not tell: make sure that there is one thread, and use `start` or `execute`";
+
+/// Does nothing: there is no such signal. Async-signal-safe.
+pub(crate) fn disarm_parent_death_signal() {}
+
+/// "wheel" and "daemon", whose only member is root. /var/run belongs to "daemon", and has
+/// had mode 0775.
+pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT, Gid(1)];

@@ -1,0 +1,111 @@
+//! The other Unixes, with what POSIX has. What no call can tell is reported as unknown,
+//! never guessed.
+
+#[cfg_attr(
+    any(target_os = "dragonfly", target_os = "openbsd"),
+    path = "../resuid.rs"
+)]
+#[cfg_attr(
+    not(any(target_os = "dragonfly", target_os = "openbsd")),
+    path = "../reuid.rs"
+)]
+mod ids;
+
+#[cfg(any(
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+    target_os = "illumos",
+    target_os = "solaris"
+))]
+use std::os::fd::RawFd;
+
+#[cfg(any(
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+    target_os = "illumos",
+    target_os = "solaris"
+))]
+use super::fd::{close_raw, ranges_between};
+use super::{Gid, sysconf_ngroups_max};
+
+pub(crate) use super::not_linux::*;
+pub(crate) use super::unsupported::*;
+pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
+
+/// getgroups(2) of DragonFly.
+pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = cfg!(target_os = "dragonfly");
+pub(crate) const EFFECTIVE_GID_SWAPS: bool = false;
+pub(crate) const HAS_UNLISTED_GROUPS: bool = false;
+
+pub(super) type ListedGroup = libc::gid_t;
+pub(super) const GROUP_LIST_ROOM: usize = 64;
+pub(super) const IS_GROUP_LIST_CUT_SILENTLY: bool = false;
+
+pub(crate) fn max_supplementary_groups() -> usize {
+    sysconf_ngroups_max()
+}
+
+pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "nothing on this platform can count them: make \
+    sure that there is one thread, and use `start` or `execute`";
+
+/// procctl(2) `PROC_PDEATHSIG_CTL` of DragonFly, of the process. Async-signal-safe.
+pub(crate) fn disarm_parent_death_signal() {
+    #[cfg(target_os = "dragonfly")]
+    {
+        let mut none: libc::c_int = 0;
+        // SAFETY: the command takes an int, valid for reads.
+        unsafe {
+            libc::procctl(
+                libc::P_PID,
+                super::Pid::current().raw() as libc::id_t,
+                libc::PROC_PDEATHSIG_CTL,
+                (&raw mut none).cast(),
+            )
+        };
+    }
+}
+
+/// libc lacks issetugid(2) for illumos. A program that has dropped the privileges it has
+/// gained goes unnoticed there.
+#[cfg(any(target_os = "illumos", target_os = "solaris"))]
+pub(crate) fn has_raised_privileges() -> bool {
+    user_ids().real != user_ids().effective || group_ids().real != group_ids().effective
+}
+
+/// closefrom(2) of NetBSD, OpenBSD, DragonFly and illumos above the last descriptor that is
+/// kept, close(2) of each number below. Async-signal-safe, except on illumos, where
+/// closefrom(2) reads /proc.
+#[cfg(any(
+    target_os = "netbsd",
+    target_os = "openbsd",
+    target_os = "dragonfly",
+    target_os = "illumos",
+    target_os = "solaris"
+))]
+pub(crate) fn close_all_but(kept: &[RawFd], _: &mut [u64]) -> Result<(), super::Errno> {
+    #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
+    use libc::closefrom;
+    #[cfg(any(target_os = "illumos", target_os = "solaris"))]
+    unsafe extern "C" {
+        fn closefrom(first: libc::c_int);
+    }
+
+    for (first, last) in ranges_between(kept) {
+        match last {
+            Some(last) => (first..=last).for_each(|descriptor| {
+                close_raw(descriptor);
+            }),
+            None => {
+                // SAFETY: a plain number; the caller of `close_inherited_fds`
+                // has promised that no value uses or closes a descriptor that
+                // is not kept. It fails if none is open, which is ignored.
+                unsafe { closefrom(first) };
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
