@@ -358,13 +358,9 @@ impl Identity {
             }
             Err(_) => return Err(self.retained("the capabilities cannot be cleared")),
         }
-        if let Some(text) = before.can_be_had_again_by(&after) {
-            return Err(self.retained(text));
-        }
-        if self.held_now()? == after {
-            Ok(())
-        } else {
-            Err(self.retained("the ids read back are not the ones set"))
+        match before.can_be_had_again_by(&after) {
+            Some(text) => Err(self.retained(text)),
+            None => Ok(()),
         }
     }
 
@@ -460,12 +456,7 @@ pub(crate) fn set_no_new_privileges(others: &OtherThreads) -> Result<(), Failure
         let failure = Failure::from(ErrorKind::SetNoNewPrivileges(errno::EPERM));
         return Err(failure.because("other threads exist, and would not get no_new_privs"));
     }
-    match sys::set_no_new_privileges() {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Failure::from(ErrorKind::PrivilegesRetained)
-            .because("no_new_privs is not set after it was")),
-        Err(errno) => Err(ErrorKind::SetNoNewPrivileges(errno).into()),
-    }
+    sys::set_no_new_privileges().map_err(|errno| ErrorKind::SetNoNewPrivileges(errno).into())
 }
 
 /// Everything that a change of identity changes.

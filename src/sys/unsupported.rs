@@ -8,7 +8,7 @@ use super::{Errno, FileId, Pid, Uid};
 
 pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = false;
 
-pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
+pub(crate) fn set_no_new_privileges() -> Result<(), Errno> {
     Err(libc::ENOSYS)
 }
 

@@ -48,8 +48,7 @@ pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "sysctl(3) does not tell: allow
 /// procctl(2) `PROC_PDEATHSIG_CTL`, of the process. Before FreeBSD 11.2 there is no such
 /// signal. Async-signal-safe.
 pub(crate) fn disarm_parent_death_signal() {
-    let mut none: libc::c_int = 0;
-    let _ = control_itself(libc::PROC_PDEATHSIG_CTL, &mut none);
+    let _ = control_itself(libc::PROC_PDEATHSIG_CTL, 0);
 }
 
 /// sysctl(3) `kern.proc.pid`: real, effective and saved uid.
@@ -162,18 +161,15 @@ pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
 /// procctl(2) `PROC_NO_NEW_PRIVS_CTL`: `EINVAL` before FreeBSD 14.
 pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = true;
 
-pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
-    let mut state = libc::PROC_NO_NEW_PRIVS_ENABLE;
-    control_itself(libc::PROC_NO_NEW_PRIVS_CTL, &mut state)?;
-    state = 0;
-    control_itself(libc::PROC_NO_NEW_PRIVS_STATUS, &mut state)?;
-    Ok(state == libc::PROC_NO_NEW_PRIVS_ENABLE)
+pub(crate) fn set_no_new_privileges() -> Result<(), Errno> {
+    control_itself(libc::PROC_NO_NEW_PRIVS_CTL, libc::PROC_NO_NEW_PRIVS_ENABLE)
 }
 
-fn control_itself(command: libc::c_int, state: &mut libc::c_int) -> Result<(), Errno> {
-    // SAFETY: the id 0 is the calling process; both commands take an int,
+/// procctl(2) for the calling process.
+fn control_itself(command: libc::c_int, mut value: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: the id 0 is the calling process; the callers' commands take an int,
     // valid for reads and writes.
-    cvt(unsafe { libc::procctl(libc::P_PID, 0, command, ptr::from_mut(state).cast()) }).map(drop)
+    cvt(unsafe { libc::procctl(libc::P_PID, 0, command, (&raw mut value).cast()) }).map(drop)
 }
 
 /// close_range(2), which exists since FreeBSD 12.2. Async-signal-safe.

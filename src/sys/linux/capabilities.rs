@@ -17,13 +17,10 @@ pub(crate) fn has_raised_privileges() -> bool {
 }
 
 /// prctl(2) `PR_SET_NO_NEW_PRIVS`, of the calling thread.
-pub(crate) fn set_no_new_privileges() -> Result<bool, Errno> {
+pub(crate) fn set_no_new_privileges() -> Result<(), Errno> {
     const ON: libc::c_ulong = 1;
     // SAFETY: prctl takes plain numbers here.
-    cvt(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, ON, UNUSED, UNUSED, UNUSED) })?;
-    // SAFETY: as above.
-    let read = unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, UNUSED, UNUSED, UNUSED, UNUSED) };
-    cvt(read).map(|read| read == 1)
+    cvt(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, ON, UNUSED, UNUSED, UNUSED) }).map(drop)
 }
 
 /// capset(2) to nothing in the effective, permitted and inheritable sets, and prctl(2) for
