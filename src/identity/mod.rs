@@ -1,0 +1,116 @@
+//! Users and groups: the identity of the daemon.
+
+mod assume;
+mod resolve;
+
+use crate::error::Subject;
+
+pub(crate) use assume::set_no_new_privileges;
+pub(crate) use resolve::Identity;
+
+use resolve::NameOrId;
+
+macro_rules! names {
+    ($( $(#[$documentation:meta])* $type:ident )*) => { $(
+        $(#[$documentation])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub struct $type(NameOrId);
+
+        impl From<&str> for $type {
+            fn from(name: &str) -> Self {
+                Self(NameOrId::Name(name.to_owned()))
+            }
+        }
+
+        impl From<String> for $type {
+            fn from(name: String) -> Self {
+                Self(NameOrId::Name(name))
+            }
+        }
+
+        impl From<&String> for $type {
+            fn from(name: &String) -> Self {
+                Self(NameOrId::Name(name.clone()))
+            }
+        }
+
+        impl From<u32> for $type {
+            fn from(id: u32) -> Self {
+                Self(NameOrId::Id(id))
+            }
+        }
+
+        impl $type {
+            pub(crate) fn subject(&self) -> Subject {
+                Subject::Name(self.0.to_string())
+            }
+
+            pub(crate) fn contains_nul(&self) -> bool {
+                self.0.contains_nul()
+            }
+        }
+    )* };
+}
+
+names! {
+    /// A user by name or by id. A name is looked up when the start begins.
+    User
+    /// A group by name or by id. A name is looked up when the start begins.
+    Group
+}
+
+impl User {
+    /// The user's primary group, whose name is not known.
+    pub(crate) fn group_subject(&self) -> Subject {
+        Subject::Name(format!("of user {}", self.0))
+    }
+}
+
+/// The supplementary groups of the daemon: see
+/// [`Daemonize::supplementary_groups`](crate::Daemonize::supplementary_groups).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SupplementaryGroups {
+    /// With a [user](crate::Daemonize::user), the groups that
+    /// [getgrouplist(3)](https://man7.org/linux/man-pages/man3/getgrouplist.3.html)
+    /// lists for that user. With only a [group](crate::Daemonize::group), that group.
+    /// With neither, the groups stay as they are.
+    #[default]
+    FromDatabase,
+    /// The groups stay as they are, whatever user the daemon becomes.
+    ///
+    /// # Security
+    ///
+    /// The daemon can access what root's groups can access. Use this if the process has
+    /// set its groups itself, or may not set them: in a user namespace that denies
+    /// setgroups(2).
+    Keep,
+    /// These groups, and no others. `Only(Vec::new())` drops all groups. On FreeBSD,
+    /// DragonFly and macOS the list always contains the group id.
+    Only(Vec<Group>),
+}
+
+impl SupplementaryGroups {
+    /// The groups that the caller has named.
+    pub(crate) fn named(&self) -> &[Group] {
+        match self {
+            Self::FromDatabase | Self::Keep => &[],
+            Self::Only(groups) => groups,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A configuration file holds owned names.
+    #[test]
+    fn an_owned_name_is_a_user_or_a_group() {
+        let name = String::from("nobody");
+        assert_eq!(User::from(&name), User::from("nobody"));
+        assert_eq!(Group::from(&name), Group::from("nobody"));
+        assert_eq!(User::from(name.clone()), User::from("nobody"));
+        assert_eq!(Group::from(name), Group::from("nobody"));
+    }
+}

@@ -1,0 +1,281 @@
+//! The look-up of users and groups, before any fork.
+
+use std::ffi::{CStr, CString, NulError};
+use std::fmt;
+
+use super::{Group, SupplementaryGroups, User};
+use crate::error::{Error, ErrorKind, Subject};
+use crate::sys::{self, Errno, Gid, Uid, UserEntry, errno};
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum NameOrId {
+    Name(String),
+    Id(u32),
+}
+
+impl fmt::Display for NameOrId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Id(id) => id.fmt(f),
+        }
+    }
+}
+
+/// A database that resolves names, and the errors of a look-up.
+struct Database<T> {
+    by_name: fn(&CStr) -> Result<Option<T>, Errno>,
+    by_id: fn(u32) -> T,
+    name_contains_nul: ErrorKind,
+    not_found: ErrorKind,
+    look_up_failed: fn(Errno) -> ErrorKind,
+}
+
+/// A user with its entry, if it was looked up and exists.
+struct ResolvedUser {
+    uid: Uid,
+    entry: Option<UserEntry>,
+}
+
+const USERS: Database<ResolvedUser> = Database {
+    by_name: |name| {
+        let entry = sys::getpwnam(name)?;
+        Ok(entry.map(|entry| ResolvedUser {
+            uid: entry.uid,
+            entry: Some(entry),
+        }))
+    },
+    by_id: |uid| ResolvedUser {
+        uid: Uid(uid),
+        entry: None,
+    },
+    name_contains_nul: ErrorKind::UserContainsNul,
+    not_found: ErrorKind::UserNotFound,
+    look_up_failed: ErrorKind::LookUpUser,
+};
+
+const GROUPS: Database<Gid> = Database {
+    by_name: sys::getgrnam,
+    by_id: Gid,
+    name_contains_nul: ErrorKind::GroupContainsNul,
+    not_found: ErrorKind::GroupNotFound,
+    look_up_failed: ErrorKind::LookUpGroup,
+};
+
+impl NameOrId {
+    /// The name for a look-up, or the id.
+    fn name(&self) -> Result<Result<CString, u32>, NulError> {
+        match self {
+            Self::Name(name) => CString::new(name.as_str()).map(Ok),
+            Self::Id(id) => Ok(Err(*id)),
+        }
+    }
+
+    pub(super) fn contains_nul(&self) -> bool {
+        self.name().is_err()
+    }
+
+    fn resolve<T>(&self, database: &Database<T>) -> Result<T, Error> {
+        let name = self.name();
+        match name.map_err(|_| self.error(database.name_contains_nul))? {
+            Ok(name) => (database.by_name)(&name)
+                .map_err(|errno| self.error((database.look_up_failed)(errno)))?
+                .ok_or_else(|| self.error(database.not_found)),
+            Err(id) => Ok((database.by_id)(id)),
+        }
+    }
+
+    /// Refuses the id that means "unchanged" to the kernel. A database may contain it, too.
+    fn reject_sentinel(&self, id: u32, refusal: fn(Errno) -> ErrorKind) -> Result<(), Error> {
+        match id {
+            u32::MAX => Err(self
+                .error(refusal(errno::EINVAL))
+                .because("this id means 'unchanged' to the kernel")),
+            _ => Ok(()),
+        }
+    }
+
+    fn error(&self, kind: ErrorKind) -> Error {
+        Error::from(kind).about(Some(Subject::Name(self.to_string())))
+    }
+}
+
+impl User {
+    /// The uid of the owner of a pid file.
+    pub(crate) fn resolve_uid(&self) -> Result<Uid, Error> {
+        let user = self.0.resolve(&USERS)?;
+        self.0
+            .reject_sentinel(user.uid.0, ErrorKind::ChownPidfile)?;
+        Ok(user.uid)
+    }
+
+    /// An id is only looked up if its entry is wanted.
+    fn resolve(&self, wants_entry: bool) -> Result<ResolvedUser, Error> {
+        let mut user = self.0.resolve(&USERS)?;
+        self.0.reject_sentinel(user.uid.0, ErrorKind::SetUser)?;
+        if wants_entry && user.entry.is_none() {
+            user.entry = sys::getpwuid(user.uid)
+                .map_err(|errno| self.0.error(ErrorKind::LookUpUser(errno)))?;
+        }
+        Ok(user)
+    }
+
+    /// The primary group and the groups that the group database lists for the user.
+    fn groups_from_database(&self, name: &CStr, primary: Gid) -> Result<Vec<Gid>, Error> {
+        let failed = |errno| self.0.error(ErrorKind::SetSupplementaryGroups(errno));
+        let listed = sys::getgrouplist(name, primary);
+        // Probed after a success, too: some C libraries leave out what they cannot read.
+        sys::probe_groups().map_err(|errno| self.0.error(ErrorKind::LookUpGroup(errno)))?;
+        let listed = listed.map_err(failed)?;
+        for gid in &listed {
+            self.0
+                .reject_sentinel(gid.0, ErrorKind::SetSupplementaryGroups)?;
+        }
+        let groups = with_first(primary, sorted_dedup(listed));
+        reject_too_many(&groups, failed)?;
+        Ok(groups)
+    }
+}
+
+impl Group {
+    /// The gid. `refusal` makes the kind of the error for an invalid id.
+    pub(crate) fn resolve(&self, refusal: fn(Errno) -> ErrorKind) -> Result<Gid, Error> {
+        let gid = self.0.resolve(&GROUPS)?;
+        self.0.reject_sentinel(gid.0, refusal)?;
+        Ok(gid)
+    }
+}
+
+/// The resolved identity of the daemon: numbers only.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// `None` leaves the user ids as they are.
+    pub(super) user: Option<Uid>,
+    /// `None` leaves the group ids as they are.
+    pub(super) group: Option<Gid>,
+    /// The whole set of supplementary groups; `None` leaves them as they are.
+    pub(super) groups: Option<Vec<Gid>>,
+}
+
+impl Identity {
+    /// Resolves all names. `None` if nothing changes.
+    pub(crate) fn resolve(
+        user: Option<&User>,
+        group: Option<&Group>,
+        supplementary: &SupplementaryGroups,
+    ) -> Result<Option<Self>, Error> {
+        // The entry has the primary group, and the name by which the groups are listed.
+        let wants_entry = group.is_none() || *supplementary == SupplementaryGroups::FromDatabase;
+        let user = user
+            .map(|user| user.resolve(wants_entry).map(|resolved| (user, resolved)))
+            .transpose()?;
+        let group = match (group, &user) {
+            (Some(group), _) => Some(group.resolve(ErrorKind::SetGroup)?),
+            (None, Some((user, resolved))) => {
+                let entry = resolved.entry.as_ref();
+                let primary = entry
+                    .map(|entry| entry.primary_group)
+                    .ok_or_else(|| user.0.error(ErrorKind::PrimaryGroupUnknown))?;
+                user.0.reject_sentinel(primary.0, ErrorKind::SetGroup)?;
+                Some(primary)
+            }
+            (None, None) => None,
+        };
+        let groups = match (supplementary, &user, group) {
+            (SupplementaryGroups::Keep, ..) => None,
+            (SupplementaryGroups::Only(groups), ..) => {
+                let primary = group.unwrap_or_else(|| sys::group_ids().effective);
+                Some(resolve_listed(groups, primary)?)
+            }
+            (
+                SupplementaryGroups::FromDatabase,
+                Some((
+                    user,
+                    ResolvedUser {
+                        entry: Some(entry), ..
+                    },
+                )),
+                Some(primary),
+            ) => Some(user.groups_from_database(&entry.name, primary)?),
+            (SupplementaryGroups::FromDatabase, ..) => group.map(|group| vec![group]),
+        };
+        let user = user.map(|(_, resolved)| resolved.uid);
+        let changes_something = user.is_some() || group.is_some() || groups.is_some();
+        Ok(changes_something.then_some(Self {
+            user,
+            group,
+            groups,
+        }))
+    }
+
+    pub(crate) fn user(&self) -> Option<Uid> {
+        self.user
+    }
+}
+
+/// The gids of the groups that the caller has named.
+fn resolve_listed(groups: &[Group], primary: Gid) -> Result<Vec<Gid>, Error> {
+    let resolved: Result<Vec<Gid>, Error> = groups
+        .iter()
+        .map(|group| group.resolve(ErrorKind::SetSupplementaryGroups))
+        .collect();
+    let mut groups = sorted_dedup(resolved?);
+    if sys::FIRST_GROUP_IS_EFFECTIVE_GID {
+        groups = with_first(primary, groups);
+    }
+    reject_too_many(&groups, |errno| {
+        ErrorKind::SetSupplementaryGroups(errno).into()
+    })?;
+    Ok(groups)
+}
+
+pub(super) fn sorted_dedup(mut groups: Vec<Gid>) -> Vec<Gid> {
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+fn with_first(first: Gid, mut groups: Vec<Gid>) -> Vec<Gid> {
+    groups.retain(|&gid| gid != first);
+    groups.insert(0, first);
+    groups
+}
+
+fn reject_too_many(groups: &[Gid], refusal: impl FnOnce(Errno) -> Error) -> Result<(), Error> {
+    let most = sys::max_supplementary_groups();
+    if groups.len() <= most {
+        return Ok(());
+    }
+    Err(refusal(errno::EINVAL).because(format!(
+        "{} groups, where this system allows {most}",
+        groups.len()
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(user: Option<&User>, group: Option<&Group>) -> Result<Option<Identity>, Error> {
+        Identity::resolve(user, group, &SupplementaryGroups::FromDatabase)
+    }
+
+    #[test]
+    fn an_id_that_means_unchanged_is_refused() {
+        let error = resolve(Some(&User::from(u32::MAX)), None).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::SetUser(errno::EINVAL));
+        let error = resolve(None, Some(&Group::from(u32::MAX))).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::SetGroup(errno::EINVAL));
+    }
+
+    #[test]
+    fn a_user_without_an_entry_needs_a_group() {
+        let nobody_at_all = User::from(4_000_000_001);
+        let error = resolve(Some(&nobody_at_all), None).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::PrimaryGroupUnknown);
+        let identity = resolve(Some(&nobody_at_all), Some(&Group::from(5)))
+            .expect("resolved")
+            .expect("an identity");
+        assert_eq!(identity.groups, Some(vec![Gid(5)]));
+    }
+}
