@@ -204,7 +204,6 @@ mod notify;
 mod own_fds;
 mod panics;
 mod pid_file;
-mod pid_lock;
 mod progress;
 mod readiness;
 mod reasons;

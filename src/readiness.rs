@@ -17,7 +17,7 @@ use crate::nesting::Unready;
 use crate::notify::NotifySocket;
 use crate::own_fds;
 use crate::panics;
-use crate::pid_lock::OpenPidFile;
+use crate::pid_file::OpenPidFile;
 use crate::report::{DaemonEnd, Failure, Message};
 use crate::sys::{self, ForkIdentity, Pid};
 

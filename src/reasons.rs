@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::daemonize::Options;
 use crate::error::{ErrorKind, Subject};
-use crate::pid_lock;
+use crate::pid_file;
 use crate::progress::Step;
 use crate::report::Failure;
 use crate::streams::Stdio;
@@ -136,21 +136,21 @@ pub(crate) fn with_pid_file(failure: Failure, path: &Path) -> Failure {
             sys::geteuid().0,
             owner_and_mode(&found)
         ),
-        (pid_lock::DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
+        (pid_file::DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
             "{}: {shown} belongs to {}; to root, it may be that of root, of `user` or of \
              `chown_pid_file_user`",
-            pid_lock::DIRECTORY_OF_ANOTHER,
+            pid_file::DIRECTORY_OF_ANOTHER,
             owner_and_mode(&found)
         ),
-        (pid_lock::DIRECTORY_WRITABLE, _, Ok(found)) => format!(
+        (pid_file::DIRECTORY_WRITABLE, _, Ok(found)) => format!(
             "{}: {shown} belongs to {}; take that permission away, or set the sticky bit",
-            pid_lock::DIRECTORY_WRITABLE,
+            pid_file::DIRECTORY_WRITABLE,
             owner_and_mode(&found)
         ),
-        (pid_lock::FILE_OF_ANOTHER, _, _) => match fs::symlink_metadata(path) {
+        (pid_file::FILE_OF_ANOTHER, _, _) => match fs::symlink_metadata(path) {
             Ok(found) => format!(
                 "{}, uid {}; it may be that of root, of the caller or of `chown_pid_file_user`",
-                pid_lock::FILE_OF_ANOTHER,
+                pid_file::FILE_OF_ANOTHER,
                 found.uid()
             ),
             Err(_) => return failure,

@@ -42,7 +42,7 @@ use crate::inherited::{self, KeptDescriptors};
 use crate::notify::NotifySocket;
 use crate::own_fds;
 use crate::pid_file::describe_holder;
-use crate::pid_lock::{OpenPidFile, PidFilePlan};
+use crate::pid_file::{OpenPidFile, PidFilePlan};
 use crate::progress::{Progress, Step};
 use crate::readiness::{Listener, OnFailure, Pending};
 use crate::reasons::{DaemonFate, Late};

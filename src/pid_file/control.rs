@@ -1,0 +1,277 @@
+//! The control of a running daemon by its pid file.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::holder::{Found, Holder};
+use super::{
+    DIRECTORY_WRITABLE, HAS_LINKS, PAUSE, directory_and_name, others_can_replace_in,
+    others_can_write,
+};
+use crate::sys::{self, Directory, Errno, Open, Pid, Signal, Uid, errno};
+
+/// The pid file of a daemon that may be running, as
+/// [`Daemonize::pid_file`](crate::Daemonize::pid_file) makes it.
+///
+/// A daemon is running if the file is locked. The file alone proves nothing: a daemon that
+/// was killed leaves a file without a lock. A number in the file proves nothing either, nor
+/// does an open descriptor. A process is the daemon only if the kernel names it as the
+/// holder of the lock.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use daemonize2::PidFile;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let pid_file = PidFile::at("/run/clockd.pid");
+/// match pid_file.running()? {
+///     Some(pid) => println!("running as {pid}"),
+///     None => println!("not running"),
+/// }
+/// if pid_file.stop(Duration::from_secs(10))? {
+///     println!("stopped");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Permissions
+///
+/// Any process that may open the file for reading can find the daemon. On Linux the process
+/// needs nothing else: neither permission to trace the daemon nor /proc. The kernel names
+/// neither a daemon that another library has started, nor a worker that has inherited the
+/// lock of a daemon that has ended. In these cases an error says so.
+///
+/// # Platform notes
+///
+/// On Linux the daemon holds a lock of
+/// [fcntl(2)](https://man7.org/linux/man-pages/man2/F_SETLK.2const.html) in addition to
+/// that of flock(2). The kernel names the holder of that lock, with its pid in the pid
+/// namespace of the process that asks. A signal is sent through a pidfd that is opened
+/// between two such questions, so that it reaches no other process.
+///
+/// On FreeBSD and macOS the two kinds of locks exclude each other. There the process whose
+/// pid the file contains is the daemon if it has this file open; on FreeBSD, with a lock.
+/// The pid may become that of another process in the instants between. A daemon that is
+/// starting cannot be named. FreeBSD can forbid ordinary users to look at processes,
+/// including their own (`security.bsd.unprivileged_proc_debug`). On the other platforms
+/// no call can name a process: methods that need it fail with
+/// [`Unsupported`](io::ErrorKind::Unsupported).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PidFile {
+    pub(super) path: PathBuf,
+}
+
+/// How long a daemon that is starting gets to end after SIGTERM, once the time is up.
+const SIGTERM_GRACE: Duration = Duration::from_secs(1);
+/// How long a process may take to be gone after SIGKILL.
+const SIGKILL_WAIT: Duration = Duration::from_secs(5);
+/// How long the lock of a process that has ended may last.
+const UNLOCK_WAIT: Duration = Duration::from_secs(1);
+
+impl PidFile {
+    /// The pid file at this path. Nothing is opened yet.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The pid of the running daemon. `None` if the file does not exist or is not locked.
+    ///
+    /// This takes a shared lock for an instant; a start waits until it is released. The
+    /// daemon itself may ask, too.
+    ///
+    /// # Errors
+    ///
+    /// Every error names the path.
+    ///
+    /// - [`WouldBlock`](io::ErrorKind::WouldBlock) while a daemon is starting: from
+    ///   the moment it locks the file until it is ready.
+    /// - [`InvalidData`](io::ErrorKind::InvalidData) if the file is locked, but its content
+    ///   is not a pid, or the kernel names no process, or another process.
+    /// - [`PermissionDenied`](io::ErrorKind::PermissionDenied) on FreeBSD and macOS
+    ///   if this process may not look at the daemon.
+    /// - The errors of open(2).
+    pub fn running(&self) -> io::Result<Option<u32>> {
+        match self.find()? {
+            None => Ok(None),
+            Some(Found::Running(holder)) => Ok(Some(holder.pid.number())),
+            Some(Found::Itself { is_ready: true }) => Ok(Some(Pid::current().number())),
+            Some(Found::Starting(holder)) => Err(self.starting(holder.map(|holder| holder.pid))),
+            Some(Found::Itself { is_ready: false }) => Err(self.starting(Some(Pid::current()))),
+        }
+    }
+
+    /// Sends a signal to the running daemon. False if no daemon is running.
+    ///
+    /// # Errors
+    ///
+    /// As for [`running`](Self::running), and the errors of kill(2);
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the calling process is the daemon,
+    /// which is never signalled.
+    ///
+    /// # Security
+    ///
+    /// When called by root, this refuses with
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied): a file that other users can
+    /// write to; a directory that other users can write to, unless it has the sticky bit;
+    /// and a file with other hard links. If the file or the directory belongs to another
+    /// user, this also refuses a process that does not run with that user's ids only: a user
+    /// who can create a pid file can make any of its own processes the holder.
+    pub fn signal(&self, signal: i32) -> io::Result<bool> {
+        match self.find()? {
+            None => Ok(false),
+            Some(Found::Starting(holder)) => Err(self.starting(holder.map(|holder| holder.pid))),
+            Some(Found::Itself { .. }) => Err(self.itself()),
+            Some(Found::Running(holder)) => {
+                Ok(self.may_be_signalled(&holder)? && self.send(&holder, Signal(signal))?)
+            }
+        }
+    }
+
+    /// Terminates the running daemon: by SIGTERM, and by SIGKILL if it has not ended when
+    /// the time is up. Returns when the process is gone and the lock is free;
+    /// false if no daemon was running.
+    ///
+    /// If a daemon is starting, this waits until it is ready. If it is still starting when
+    /// the time is up, it is terminated if the kernel names it; SIGKILL then follows
+    /// SIGTERM after one second.
+    ///
+    /// # Errors
+    ///
+    /// As for [`signal`](Self::signal);
+    /// [`TimedOut`](io::ErrorKind::TimedOut) if the process has ended, but another process
+    /// that has inherited the lock still holds it when the time is up, or if not even
+    /// SIGKILL ends the process.
+    pub fn stop(&self, patience: Duration) -> io::Result<bool> {
+        let mut deadline = Instant::now()
+            .checked_add(patience)
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(u32::MAX.into()));
+        let holder = loop {
+            match self.find()? {
+                None => return Ok(false),
+                Some(Found::Itself { .. }) => return Err(self.itself()),
+                Some(Found::Running(holder)) => break holder,
+                Some(Found::Starting(_)) if Instant::now() < deadline => sys::sleep(PAUSE),
+                // The file does not contain the pid yet, so that the process must have it
+                // open.
+                Some(Found::Starting(Some(holder))) if holder.has_open == Some(true) => {
+                    deadline = Instant::now() + SIGTERM_GRACE;
+                    break holder;
+                }
+                Some(Found::Starting(holder)) => {
+                    return Err(self.starting(holder.map(|holder| holder.pid)));
+                }
+            }
+        };
+        // Checked once for both signals: after SIGTERM, a daemon may remove its directory
+        // long before it ends.
+        if !self.may_be_signalled(&holder)? {
+            return Ok(false);
+        }
+        self.send(&holder, Signal::TERMINATE)?;
+        if !holder.ends_by(deadline) {
+            self.send(&holder, Signal::KILL)?;
+            if !holder.ends_by(Instant::now() + SIGKILL_WAIT) {
+                return Err(self.error(io::ErrorKind::TimedOut, "SIGKILL has not ended the daemon"));
+            }
+        }
+        // The lock of a process that has ended may last for an instant more.
+        let lock_deadline = deadline.max(Instant::now() + UNLOCK_WAIT);
+        while !self.is_unlocked(&holder.pid_file)? {
+            if Instant::now() >= lock_deadline {
+                let text = "the daemon has ended, but another process holds its lock";
+                return Err(self.error(io::ErrorKind::TimedOut, text));
+            }
+            sys::sleep(PAUSE);
+        }
+        Ok(true)
+    }
+
+    /// False if the daemon has ended meanwhile, or the directory does not exist any more,
+    /// so that no daemon of this path is running.
+    fn may_be_signalled(&self, holder: &Holder) -> io::Result<bool> {
+        if sys::geteuid() != Uid::ROOT {
+            return Ok(true);
+        }
+        let directory_failed = |errno| self.failed("cannot open the directory of", errno);
+        let (directory, _) = directory_and_name(&self.c_path()?);
+        let directory = match sys::openat(Directory::Working, &directory, Open::Directory) {
+            Err(errno::ENOENT) => return Ok(false),
+            opened => opened.map_err(directory_failed)?,
+        };
+        let directory_status = sys::fstat(directory.as_fd()).map_err(directory_failed)?;
+        let denied = |text: &'static str| Err(self.error(io::ErrorKind::PermissionDenied, text));
+        let file = &holder.status;
+        if others_can_write(holder.pid_file.as_fd(), file) {
+            return denied("other users can write to it");
+        }
+        if others_can_replace_in(directory.as_fd(), &directory_status) {
+            return denied(DIRECTORY_WRITABLE);
+        }
+        // A user who can make links can give the pid file of another daemon this name.
+        if file.links > 1 {
+            return denied(HAS_LINKS);
+        }
+        let owners = [file.owner, directory_status.owner];
+        for owner in owners.into_iter().filter(|owner| *owner != Uid::ROOT) {
+            let users = match sys::users_of(holder.pid) {
+                Ok(users) => users,
+                Err(errno::ESRCH) => return Ok(false),
+                Err(errno) => return Err(self.failed("cannot tell whose the daemon is of", errno)),
+            };
+            if users.iter().any(|user| *user != owner) {
+                return denied("another user can write to it, and the process is not that user's");
+            }
+        }
+        Ok(true)
+    }
+
+    /// False if the daemon has ended meanwhile.
+    fn send(&self, holder: &Holder, signal: Signal) -> io::Result<bool> {
+        let sent = match &holder.process {
+            Some(process) => sys::signal_process(process.as_fd(), signal),
+            None => sys::kill(holder.pid, signal),
+        };
+        match sent {
+            Ok(()) => Ok(true),
+            Err(errno::ESRCH) => Ok(false),
+            Err(errno) => {
+                let what = format!("cannot signal process {}, the daemon", holder.pid.number());
+                Err(self.failed(&what, errno))
+            }
+        }
+    }
+
+    pub(super) fn c_path(&self) -> io::Result<CString> {
+        CString::new(self.path.as_os_str().as_bytes())
+            .map_err(|_| self.error(io::ErrorKind::InvalidInput, "NUL byte in path"))
+    }
+
+    fn starting(&self, holder: Option<Pid>) -> io::Error {
+        let text = match holder {
+            Some(pid) => format!("daemon {} is starting", pid.number()),
+            None => String::from("a daemon is starting"),
+        };
+        self.error(io::ErrorKind::WouldBlock, text)
+    }
+
+    fn itself(&self) -> io::Error {
+        let text = "the daemon is this process, which does not signal itself";
+        self.error(io::ErrorKind::InvalidInput, text)
+    }
+
+    pub(super) fn failed(&self, what: &str, errno: Errno) -> io::Error {
+        let cause = io::Error::from_raw_os_error(errno);
+        let text = format!("{what} pid file {}: {cause}", self.path.display());
+        io::Error::new(cause.kind(), text)
+    }
+
+    pub(super) fn error(&self, kind: io::ErrorKind, text: impl AsRef<str>) -> io::Error {
+        let text = format!("pid file {}: {}", self.path.display(), text.as_ref());
+        io::Error::new(kind, text)
+    }
+}

@@ -1,0 +1,202 @@
+//! The process that holds a pid file.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{PAUSE, PidFile, parse_pid};
+use crate::error::Error;
+use crate::own_fds;
+use crate::sys::{self, Directory, FileKind, FileStatus, Lock, Open, Pid, errno};
+
+/// What a locked pid file means.
+pub(super) enum Found {
+    Running(Holder),
+    /// The file is empty. The holder is unknown if the kernel of the platform does not name
+    /// it, and before the daemon is forked.
+    Starting(Option<Holder>),
+    /// This process is the daemon. It has reported that it is ready, or not yet.
+    Itself {
+        is_ready: bool,
+    },
+}
+
+/// The process that the kernel names.
+pub(super) struct Holder {
+    pub(super) pid: Pid,
+    /// Opened before the kernel names the process for the last time.
+    pub(super) process: Option<OwnedFd>,
+    pub(super) pid_file: OwnedFd,
+    pub(super) status: FileStatus,
+    /// Whether the process also has the file open. `None` if this process may not look.
+    pub(super) has_open: Option<bool>,
+}
+
+/// How long a pid file may contradict its lock. On a busy machine an instant may be long.
+const SETTLING_TIME: Duration = Duration::from_secs(1);
+
+impl PidFile {
+    /// Looks again for a while if the file contradicts its lock. A daemon that starts has
+    /// the lock an instant before the file is empty. A daemon that ends loses its
+    /// descriptors an instant before the lock.
+    pub(super) fn find(&self) -> io::Result<Option<Found>> {
+        let deadline = Instant::now() + SETTLING_TIME;
+        loop {
+            match self.look() {
+                Err(error)
+                    if error.kind() == io::ErrorKind::InvalidData && Instant::now() < deadline =>
+                {
+                    sys::sleep(PAUSE);
+                }
+                found => return found,
+            }
+        }
+    }
+
+    fn look(&self) -> io::Result<Option<Found>> {
+        let path = self.c_path()?;
+        if let Some(is_ready) = self.is_own(&path) {
+            return Ok(Some(Found::Itself { is_ready }));
+        }
+        let pid_file = match sys::openat(Directory::Working, &path, Open::ReadOnly) {
+            Ok(descriptor) => descriptor,
+            Err(errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(self.failed("cannot open", errno)),
+        };
+        let status =
+            sys::fstat(pid_file.as_fd()).map_err(|errno| self.failed("cannot stat", errno))?;
+        if status.kind != FileKind::Regular {
+            return Err(self.error(io::ErrorKind::InvalidData, "not a regular file"));
+        }
+        if self.is_unlocked(&pid_file)? {
+            return Ok(None);
+        }
+        let mut content = [0; 32];
+        let length = sys::pread(pid_file.as_fd(), &mut content)
+            .map_err(|errno| self.failed("cannot read", errno))?;
+        let content = &content[..length];
+        let written = parse_pid(content);
+        if written.is_none() && !content.is_empty() {
+            return Err(self.error(io::ErrorKind::InvalidData, "locked, but contains no pid"));
+        }
+        let Some(pid) = self.named(&pid_file, written)? else {
+            // The daemon is not forked yet.
+            return Ok(Some(Found::Starting(None)));
+        };
+        let process = sys::open_process(pid);
+        let has_open = match sys::has_open(pid, status.id) {
+            Ok(has_open) => Some(has_open),
+            Err(_) if self.kernel_names_holders(&pid_file) => None,
+            Err(errno) => {
+                return Err(self.failed(&format!("cannot look at process {}", pid.number()), errno));
+            }
+        };
+        // The kernel is asked again, since the pid may have been that of another process
+        // when the process was opened.
+        if has_open == Some(false) || self.named(&pid_file, written)? != Some(pid) {
+            if self.is_unlocked(&pid_file)? {
+                return Ok(None);
+            }
+            let text = format!("locked, but not by process {}", pid.number());
+            return Err(self.error(io::ErrorKind::InvalidData, text));
+        }
+        let holder = Holder {
+            pid,
+            process,
+            pid_file,
+            status,
+            has_open,
+        };
+        Ok(Some(match written {
+            Some(_) => Found::Running(holder),
+            None => Found::Starting(Some(holder)),
+        }))
+    }
+
+    /// Whether this process is ready, if it is the daemon. The file is not opened: the
+    /// process would lose its record lock when it closes the descriptor.
+    fn is_own(&self, path: &CStr) -> Option<bool> {
+        let status = sys::fstatat(Directory::Working, path).ok()?;
+        own_fds::is_daemon_of(status.id)
+    }
+
+    fn kernel_names_holders(&self, pid_file: &OwnedFd) -> bool {
+        sys::record_lock_holder(pid_file.as_fd(), None) != Err(errno::ENOSYS)
+    }
+
+    /// The process that the kernel names as the holder. If the file contains a pid, the
+    /// holder must have that pid. On a platform whose kernel does not name holders, the
+    /// process of that pid counts as the holder.
+    fn named(&self, pid_file: &OwnedFd, written: Option<Pid>) -> io::Result<Option<Pid>> {
+        let nobody = "locked, but the kernel names no process: it was locked by a program that \
+                      does not use this library, or by a worker of a daemon that has ended, \
+                      or the daemon has closed the file (fuser(1) lists the processes that \
+                      have it open)";
+        match (sys::record_lock_holder(pid_file.as_fd(), written), written) {
+            (Err(errno::ENOSYS), _) => Ok(written),
+            (Err(errno::ESRCH), _) => {
+                let text = "locked by a process of another pid namespace, which has no number here";
+                Err(self.error(io::ErrorKind::InvalidData, text))
+            }
+            (Err(errno), _) => Err(self.failed("cannot ask for the holder of", errno)),
+            (Ok(None), None) => Ok(None),
+            (Ok(None), Some(_)) => Err(self.error(io::ErrorKind::InvalidData, nobody)),
+            (Ok(Some(named)), Some(written))
+                if named != written && !sys::is_also_numbered(named, written) =>
+            {
+                let (named, written) = (named.number(), written.number());
+                let text = format!("locked by process {named}, but contains {written}");
+                Err(self.error(io::ErrorKind::InvalidData, text))
+            }
+            (Ok(Some(named)), _) => Ok(Some(named)),
+        }
+    }
+
+    pub(super) fn is_unlocked(&self, pid_file: &OwnedFd) -> io::Result<bool> {
+        match sys::flock(pid_file.as_fd(), Lock::Shared) {
+            Ok(()) => {
+                let _ = sys::flock(pid_file.as_fd(), Lock::None);
+                Ok(true)
+            }
+            Err(errno::EWOULDBLOCK) => Ok(false),
+            Err(errno) => Err(self.failed("cannot lock", errno)),
+        }
+    }
+}
+
+impl Holder {
+    /// Waits for the end of the process. False if the deadline passes first.
+    pub(super) fn ends_by(&self, deadline: Instant) -> bool {
+        let left = || deadline.saturating_duration_since(Instant::now());
+        if let Some(process) = &self.process {
+            return sys::await_readable(process.as_fd(), Some(left()));
+        }
+        while sys::has_open(self.pid, self.status.id) == Ok(true) {
+            if left().is_zero() {
+                return false;
+            }
+            sys::sleep(PAUSE);
+        }
+        true
+    }
+}
+
+/// Adds the holder of the lock to the error of a start that could not get the lock.
+pub(crate) fn describe_holder(error: Error, path: &Path) -> Error {
+    let running = |pid: Pid| error.clone().held_by(pid.number());
+    match PidFile::at(path).look() {
+        Ok(Some(Found::Running(holder))) => running(holder.pid),
+        Ok(Some(Found::Itself { is_ready: true })) => running(Pid::current()),
+        Ok(Some(Found::Itself { is_ready: false })) => {
+            error.because("held by this process, which is starting")
+        }
+        Ok(Some(Found::Starting(Some(holder)))) => error.because(format!(
+            "held by daemon {}, which is starting",
+            holder.pid.number()
+        )),
+        Ok(Some(Found::Starting(None))) => error.because("held by a daemon that is starting"),
+        Ok(None) | Err(_) => error.because("held by another process"),
+    }
+}

@@ -1,0 +1,325 @@
+//! Opens, locks and truncates the pid file of a start.
+//!
+//! Whatever other users have put there, no start follows it, waits for it or writes to it.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use super::{
+    DIRECTORY_OF_ANOTHER, DIRECTORY_WRITABLE, FILE_OF_ANOTHER, HAS_LINKS, OpenPidFile, PAUSE,
+    WRITABLE_BY_OTHERS, directory_and_name, failure, others_can_replace_in,
+};
+use crate::error::ErrorKind;
+use crate::report::Failure;
+use crate::sys::{
+    self, Directory, Errno, FileId, FileKind, FileStatus, Gid, Lock, Open, Uid, errno,
+};
+
+/// The resolved path and owners of a pid file.
+#[derive(Debug)]
+pub(crate) struct PidFilePlan {
+    path: CString,
+    /// For the removal, when the working directory may have changed.
+    absolute_path: Option<CString>,
+    directory: CString,
+    /// The name in the directory.
+    name: CString,
+    pub(super) new_owner: Option<Uid>,
+    pub(super) new_group: Option<Gid>,
+    /// The user that the daemon becomes, who may own the directory.
+    daemon_user: Option<Uid>,
+    /// The pid files that this process has locked, if it becomes the daemon itself.
+    own: Vec<FileId>,
+}
+
+/// A prober releases its lock in an instant; a daemon does not.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+const MODE: u32 = 0o644;
+/// The permission that the owner needs to open the file again.
+const READABLE_BY_OWNER: u32 = 0o400;
+
+impl PidFilePlan {
+    pub(crate) fn new(
+        path: CString,
+        absolute_path: Option<CString>,
+        new_owner: Option<Uid>,
+        new_group: Option<Gid>,
+        daemon_user: Option<Uid>,
+    ) -> Self {
+        let (directory, name) = directory_and_name(&path);
+        Self {
+            path,
+            absolute_path,
+            directory,
+            name,
+            new_owner,
+            new_group,
+            daemon_user,
+            own: Vec::new(),
+        }
+    }
+
+    /// Refuses the files that this process has already locked. Otherwise it would lose the
+    /// lock when it closes the descriptor that it opens in vain.
+    pub(crate) fn refuse(&mut self, own: Vec<FileId>) {
+        self.own = own;
+    }
+
+    pub(super) fn changes_owner(&self) -> bool {
+        self.new_owner.is_some() || self.new_group.is_some()
+    }
+
+    pub(super) fn is_owned(&self, status: &FileStatus) -> bool {
+        self.new_owner.is_none_or(|owner| status.owner == owner)
+            && self.new_group.is_none_or(|group| status.group == group)
+    }
+
+    /// Moves the path out, since nothing may be allocated after the fork.
+    pub(crate) fn take_absolute_path(&mut self) -> Option<CString> {
+        self.absolute_path.take()
+    }
+
+    /// Opens, locks and truncates the file. A file that is locked and empty means that a
+    /// daemon is starting. Async-signal-safe.
+    pub(crate) fn acquire(&self) -> Result<OpenPidFile, Failure> {
+        let trusted = self.open_trusted_directory()?;
+        let (directory, name) = match &trusted {
+            Some(directory) => (Directory::Open(directory.as_fd()), &*self.name),
+            None => (Directory::Working, &*self.path),
+        };
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            if let Some(pid_file) = self.try_acquire(directory, name, deadline)? {
+                return Ok(pid_file);
+            }
+            if Instant::now() >= deadline {
+                return Err(open_failed(errno::EAGAIN).because("it is replaced again and again"));
+            }
+            sys::sleep(PAUSE);
+        }
+    }
+
+    /// `None` if the file was replaced meanwhile, by another process or by this one.
+    fn try_acquire(
+        &self,
+        directory: Directory<'_>,
+        name: &CStr,
+        deadline: Instant,
+    ) -> Result<Option<OpenPidFile>, Failure> {
+        if !self.own.is_empty() {
+            let there = sys::fstatat(directory, name);
+            if there.is_ok_and(|there| self.own.contains(&there.id)) {
+                return Err(failure(ErrorKind::LockPidfile(errno::EWOULDBLOCK)));
+            }
+        }
+        let writable = match open_or_create(directory, name) {
+            Ok(writable) => writable,
+            Err(errno::EEXIST) => return Ok(None),
+            Err(errno::EACCES) => return self.remove_unwritable(directory, name, deadline),
+            Err(errno::ELOOP) => {
+                return Err(open_failed(errno::ELOOP).because("it is a symbolic link"));
+            }
+            Err(errno) => return Err(open_failed(errno)),
+        };
+        // A file that is refused must not be locked, and a file may change until it is
+        // locked. It is therefore checked before and after.
+        let id = check_regular(writable.as_fd())?.id;
+        let Some(lock) = open_again_to_read(directory, name, writable.as_fd(), id)? else {
+            return Ok(None);
+        };
+        let locked = lock_exclusively(lock.as_fd(), deadline);
+        let status = check_regular(writable.as_fd())?;
+        // If another process has replaced the file, the lock protects nothing.
+        match sys::fstatat(directory, name) {
+            Ok(at_path) if at_path.id == id => {}
+            Ok(_) | Err(errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(open_failed(errno)),
+        }
+        locked.map_err(lock_failed)?;
+        let is_foreign = !self.may_belong_to(status.owner);
+        if is_foreign || status.mode & WRITABLE_BY_OTHERS != 0 {
+            if !is_foreign {
+                make_unwritable_by_others(writable.as_fd(), &status)?;
+            }
+            // A process that has the file open can still write to it. The file is
+            // therefore replaced by a new one, if it can be removed.
+            let is_removable = !is_foreign || self.is_directory_private();
+            let is_in_time = Instant::now() < deadline;
+            if is_removable && is_in_time && sys::unlinkat(directory, name).is_ok() {
+                return Ok(None);
+            }
+            if is_foreign {
+                return Err(open_failed(errno::EPERM).because(FILE_OF_ANOTHER));
+            }
+        }
+        sys::ftruncate(writable.as_fd())
+            .map_err(|errno| failure(ErrorKind::TruncatePidfile(errno)))?;
+        Ok(Some(OpenPidFile::new(lock, writable, id)))
+    }
+
+    /// Removes a left-over file that this process may not write to: the user of a service
+    /// may have changed.
+    fn remove_unwritable(
+        &self,
+        directory: Directory<'_>,
+        name: &CStr,
+        deadline: Instant,
+    ) -> Result<Option<OpenPidFile>, Failure> {
+        let denied = |_| open_failed(errno::EACCES);
+        let left_over = sys::openat(directory, name, Open::ReadOnly).map_err(denied)?;
+        let found = check_regular(left_over.as_fd())?;
+        if !self.may_belong_to(found.owner) && !self.is_directory_private() {
+            return Err(denied(errno::EACCES));
+        }
+        lock_exclusively(left_over.as_fd(), deadline).map_err(lock_failed)?;
+        if sys::fstatat(directory, name).is_ok_and(|there| there.id == found.id) {
+            sys::unlinkat(directory, name).map_err(denied)?;
+        }
+        Ok(None)
+    }
+
+    /// Whether no other user can change the entries of the directory. In a directory with
+    /// the sticky bit, the owner of a file may remove it at any time, so that unlinkat(2)
+    /// might remove the file of another start.
+    fn is_directory_private(&self) -> bool {
+        // fstatat(2) follows no link here: the path ends in a slash, or is ".".
+        sys::fstatat(Directory::Working, &self.directory)
+            .is_ok_and(|directory| directory.mode & WRITABLE_BY_OTHERS == 0)
+    }
+
+    fn may_belong_to(&self, owner: Uid) -> bool {
+        [Some(Uid::ROOT), Some(sys::geteuid()), self.new_owner].contains(&Some(owner))
+    }
+
+    /// Root uses only a directory in which no other user can create or replace files.
+    fn open_trusted_directory(&self) -> Result<Option<OwnedFd>, Failure> {
+        if sys::geteuid() != Uid::ROOT {
+            return Ok(None);
+        }
+        let directory = sys::openat(Directory::Working, &self.directory, Open::Directory)
+            .map_err(open_failed)?;
+        let status = sys::fstat(directory.as_fd()).map_err(open_failed)?;
+        let refused = |text| Err(open_failed(errno::EPERM).because(text));
+        let owners = [Some(Uid::ROOT), self.new_owner, self.daemon_user];
+        // In a user namespace the owner of /run or /tmp may have no number.
+        if !owners.contains(&Some(status.owner)) && !sys::is_unmapped(status.owner) {
+            return refused(DIRECTORY_OF_ANOTHER);
+        }
+        if others_can_replace_in(directory.as_fd(), &status) {
+            return refused(DIRECTORY_WRITABLE);
+        }
+        Ok(Some(directory))
+    }
+}
+
+/// Refuses everything but a regular file with one link.
+fn check_regular(descriptor: BorrowedFd<'_>) -> Result<FileStatus, Failure> {
+    let status = sys::fstat(descriptor).map_err(open_failed)?;
+    let refused = |errno, text| Err(open_failed(errno).because(text));
+    match status.kind {
+        FileKind::Regular if status.links > 1 => refused(errno::EMLINK, HAS_LINKS),
+        FileKind::Regular => Ok(status),
+        FileKind::Fifo => refused(errno::EINVAL, "it is a FIFO"),
+        FileKind::Device => refused(errno::EINVAL, "it is a device"),
+        FileKind::Other => refused(errno::EINVAL, "it is no regular file"),
+    }
+}
+
+/// Opens the file, or creates it: `EEXIST` if another process is faster. `O_CREAT` alone
+/// does not do: in a sticky directory, Linux does not even let root open the existing file
+/// of another user that way (fs.protected_regular), and the daemon's user may own the file.
+fn open_or_create(directory: Directory<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    match sys::openat(directory, name, Open::Existing) {
+        Err(errno::ENOENT) => sys::openat(directory, name, Open::New { mode: MODE }),
+        other => other,
+    }
+}
+
+/// Opens the file once more, only for reading. `None` if the path now leads to another
+/// file.
+fn open_again_to_read(
+    directory: Directory<'_>,
+    name: &CStr,
+    writable: BorrowedFd<'_>,
+    id: FileId,
+) -> Result<Option<OwnedFd>, Failure> {
+    let mut opened = sys::openat(directory, name, Open::ReadOnly);
+    if matches!(opened, Err(errno::EACCES)) {
+        // The umask may have removed this permission.
+        let mode = sys::fstat(writable).map_err(open_failed)?.mode;
+        sys::fchmod(writable, mode | READABLE_BY_OWNER).map_err(open_failed)?;
+        opened = sys::openat(directory, name, Open::ReadOnly);
+    }
+    let opened = match opened {
+        Err(errno::ENOENT | errno::ELOOP) => return Ok(None),
+        opened => opened.map_err(open_failed)?,
+    };
+    let is_same = sys::fstat(opened.as_fd()).map_err(open_failed)?.id == id;
+    Ok(is_same.then_some(opened))
+}
+
+/// Takes the exclusive lock. Tries again while there are only shared locks, which are
+/// those of probers.
+fn lock_exclusively(descriptor: BorrowedFd<'_>, deadline: Instant) -> Result<(), Errno> {
+    loop {
+        match sys::flock(descriptor, Lock::Exclusive) {
+            Err(errno::EWOULDBLOCK) if Instant::now() < deadline => {}
+            other => return other,
+        }
+        // This fails if another process has the exclusive lock.
+        sys::flock(descriptor, Lock::Shared)?;
+        sys::flock(descriptor, Lock::None)?;
+        sys::sleep(PAUSE);
+    }
+}
+
+fn make_unwritable_by_others(
+    descriptor: BorrowedFd<'_>,
+    status: &FileStatus,
+) -> Result<(), Failure> {
+    // Read back, since a file system without modes may ignore the change.
+    sys::fchmod(descriptor, status.mode & !WRITABLE_BY_OTHERS)
+        .and_then(|()| sys::fstat(descriptor))
+        .and_then(|now| match now.mode & WRITABLE_BY_OTHERS {
+            0 => Ok(()),
+            _ => Err(errno::EPERM),
+        })
+        .map_err(|errno| {
+            open_failed(errno).because("other users can write to it, and that cannot be changed")
+        })
+}
+
+fn open_failed(errno: Errno) -> Failure {
+    failure(ErrorKind::OpenPidfile(errno))
+}
+
+fn lock_failed(errno: Errno) -> Failure {
+    let failure = failure(ErrorKind::LockPidfile(errno));
+    match errno {
+        // NFS, which emulates flock(2) by a record lock.
+        errno::EBADF | errno::ENOLCK => failure.because(
+            "its file system cannot lock a file that is open for reading; use a local one",
+        ),
+        _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_owned_only_as_a_whole() {
+        let root = OwnedFd::from(std::fs::File::open("/").expect("open the root"));
+        let status = sys::fstat(root.as_fd()).expect("look at the root");
+        let is_owned = |owner, group| {
+            PidFilePlan::new(c"d.pid".to_owned(), None, owner, group, None).is_owned(&status)
+        };
+        let (owner, group) = (Some(status.owner), Some(status.group));
+        let others = (Some(Uid(u32::MAX - 7)), Some(Gid(u32::MAX - 7)));
+        assert!(is_owned(None, None) && is_owned(owner, None) && is_owned(owner, group));
+        assert!(!is_owned(others.0, group) && !is_owned(owner, others.1));
+    }
+}
