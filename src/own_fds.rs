@@ -1,13 +1,11 @@
-//! The registry of the descriptors that the library keeps open while the
-//! caller's code runs: pid files, and the channel of a start that is not
-//! committed.
+//! The registry of the descriptors that the library keeps open while the caller's code runs:
+//! pid files, and the channel of a start that is not committed.
 //!
-//! A process that the caller forks has copies of these descriptors, and of the
-//! values that own them. Such a value is forgotten there, never dropped: the
-//! caller may have closed the copy, and its number may be another file's by
-//! then. A daemon that this process starts, or that such a copy of it starts,
-//! closes the copies and empties the registry. A file that gets one of the numbers
-//! later does not belong to the library.
+//! A process that the caller forks has copies of these descriptors, and of the values that
+//! own them. Such a value is forgotten there, never dropped: the caller may have closed the
+//! copy, and another file may have its number. If this process or such a copy of it starts a
+//! daemon, the daemon closes the copies and empties the registry. A file that gets one of
+//! the numbers later does not belong to the library.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
@@ -20,8 +18,8 @@ static OWN_FDS: Mutex<Vec<OwnFd>> = Mutex::new(Vec::new());
 #[derive(Clone, Copy)]
 struct OwnFd {
     number: RawFd,
-    /// Tells a copy from another file that has the number by now. Unknown where
-    /// fstat(2) has failed.
+    /// Tells a copy from another file that has got the number. Unknown if fstat(2) has
+    /// failed.
     file: Option<FileId>,
     process: ForkIdentity,
     purpose: Purpose,
@@ -32,16 +30,16 @@ enum Purpose {
     Channel,
     /// The pid file of a start that is not committed.
     StartingPidFile,
-    /// The pid file of this daemon. It stays open for as long as the process
-    /// lives, since closing it unlocks the file.
+    /// The pid file of this daemon. It stays open while the process lives, since closing it
+    /// unlocks the file.
     PidFile {
-        /// The absolute path, where it is known.
+        /// The absolute path, if it is known.
         path: Option<&'static CStr>,
         removal: Removal,
     },
 }
 
-/// What becomes of the pid file when the process exits.
+/// Whether the pid file is removed when the process exits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Removal {
     None,
@@ -67,8 +65,8 @@ fn own_fds() -> MutexGuard<'static, Vec<OwnFd>> {
     OWN_FDS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While this lives no other thread changes the registry: the child of fork(2)
-/// would find it locked for ever.
+/// While this lives, no other thread changes the registry. Otherwise it could stay locked
+/// in the child of fork(2) for ever.
 pub(crate) struct LockedForFork(MutexGuard<'static, Vec<OwnFd>>);
 
 impl LockedForFork {
@@ -85,14 +83,11 @@ impl LockedForFork {
     }
 }
 
-/// To be called before fork(2). Makes room for the entries of one start, since
-/// nothing may be allocated after it.
+/// Locks the registry before fork(2). Reserves the memory for the pid file and the channel
+/// of one start, since nothing may be allocated after the fork.
 pub(crate) fn lock_for_fork() -> LockedForFork {
-    /// A pid file and a channel.
-    const OF_ONE_START: usize = 2;
-
     let mut own_fds = own_fds();
-    own_fds.reserve(OF_ONE_START);
+    own_fds.reserve(2);
     LockedForFork(own_fds)
 }
 
@@ -125,49 +120,46 @@ pub(crate) fn unregister(descriptor: BorrowedFd<'_>) {
     own_fds().retain(|own| !own.is_of(descriptor, process));
 }
 
-/// The numbers of this process's own.
-pub(crate) fn numbers() -> Vec<RawFd> {
+/// The entries of this process for which `select` returns a value.
+fn select<T>(select: impl Fn(&OwnFd) -> Option<T>) -> Vec<T> {
     let process = ForkIdentity::current();
     let own_fds = own_fds();
     let own = own_fds.iter().filter(|own| own.process == process);
-    own.map(|own| own.number).collect()
+    own.filter_map(select).collect()
+}
+
+/// The descriptors of this process.
+pub(crate) fn numbers() -> Vec<RawFd> {
+    select(|own| Some(own.number))
 }
 
 /// The pid files that this process has locked.
 pub(crate) fn pid_files() -> Vec<FileId> {
-    let process = ForkIdentity::current();
-    let own_fds = own_fds();
-    let own = own_fds.iter().filter(|own| own.process == process);
-    own.filter(|own| own.is_pid_file())
-        .filter_map(|own| own.file)
-        .collect()
+    select(|own| own.file.filter(|_| own.is_pid_file()))
 }
 
-/// Whether this process is the daemon of this pid file; false while it is
-/// starting. `None` where the file is not its own.
+/// Whether this process is the daemon of this pid file; false while it is starting. `None`
+/// if the process has not locked the file.
 pub(crate) fn is_daemon_of(pid_file: FileId) -> Option<bool> {
-    let process = ForkIdentity::current();
-    let own_fds = own_fds();
-    let own = (own_fds.iter())
-        .find(|own| own.process == process && own.is_pid_file() && own.file == Some(pid_file))?;
-    Some(matches!(own.purpose, Purpose::PidFile { .. }))
+    let is_it = |own: &OwnFd| own.is_pid_file() && own.file == Some(pid_file);
+    let is_daemon = |own: &OwnFd| matches!(own.purpose, Purpose::PidFile { .. });
+    select(|own| is_it(own).then(|| is_daemon(own))).pop()
 }
 
-/// Keeps a pid file open, and with it locked, for as long as this process
-/// lives.
+/// Keeps a pid file open, and therefore locked, while this process lives.
 pub(crate) fn keep_pid_file(lock: OwnedFd, file: FileId, path: Option<&'static CStr>) {
     let removal = Removal::None;
     add(lock.as_fd(), Some(file), Purpose::PidFile { path, removal });
     let _ = lock.into_raw_fd();
 }
 
-/// Hands the removal of this process's newest pid file that has no guard to
-/// one: the number of its descriptor.
+/// Lets a guard decide on the removal of this process's newest pid file without one.
+/// Returns the number of the file's descriptor.
 pub(crate) fn guard_pid_file() -> Option<RawFd> {
     set_removal(Removal::None, Removal::Guarded, |_| true)
 }
 
-/// Has a pid file that was handed to a guard removed when the process exits.
+/// Removes a guarded pid file when the process exits.
 pub(crate) fn remove_pid_file_at_exit(number: RawFd) {
     let is_it = |candidate| candidate == number;
     if set_removal(Removal::Guarded, Removal::AtExit, is_it).is_some() {
@@ -190,13 +182,13 @@ fn set_removal(from: Removal, to: Removal, is_it: impl Fn(RawFd) -> bool) -> Opt
     })
 }
 
-/// Unlinks a pid file where its descriptor and its path still are that file,
-/// and the identity may. It stays locked until the process is gone.
+/// Unlinks each pid file whose descriptor and path still refer to it, if the process has the
+/// permission. The file stays locked until the process ends.
 extern "C" fn remove_pid_files() {
     let own_fds = match OWN_FDS.try_lock() {
         Ok(own_fds) => own_fds,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-        // Another thread has it, and may be stopped for good.
+        // The thread that has locked it may never run again.
         Err(TryLockError::WouldBlock) => return,
     };
     let process = ForkIdentity::current();

@@ -114,7 +114,7 @@ impl Pending {
             }
             Listener::ServiceManager(socket) => {
                 if let Some(socket) = socket {
-                    socket.tell_ready();
+                    socket.notify_ready();
                 }
             }
         }

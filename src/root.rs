@@ -6,13 +6,12 @@ use crate::error::ErrorKind;
 use crate::report::{About, Failure};
 use crate::sys::{self, Errno};
 
-/// Changes the root directory, and never leaves the working directory
-/// outside: chroot(2) does not move it, and whoever stands outside walks out
-/// with "..".
+/// Changes the root directory, and never leaves the working directory outside of it:
+/// chroot(2) does not change the working directory, from which ".." would lead out.
 ///
-/// A working directory that lies inside the new root is entered again, by its
-/// path through the new root, and only kept if it is the same one; all else
-/// becomes the new root itself.
+/// If the working directory lies inside the new root, it is entered again by its path
+/// through the new root, and verified to be the same directory. Otherwise the working
+/// directory becomes the new root.
 ///
 /// # Errors
 ///
@@ -21,10 +20,10 @@ use crate::sys::{self, Errno};
 pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
     let failed = |errno| Failure::new(ErrorKind::Chroot(errno), About::Root);
 
-    // A directory that cannot be named or seen is not gone back to.
-    let before = here().ok();
+    // Without a path, or the permission to look at it, it is not entered again.
+    let before = working_directory().ok();
     sys::chdir(root).map_err(failed)?;
-    let new_root = here().map_err(failed)?;
+    let new_root = working_directory().map_err(failed)?;
     sys::chroot_to_working_directory().map_err(failed)?;
 
     sys::chdir(c"/").map_err(failed)?;
@@ -44,21 +43,20 @@ pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The working directory by path and by device and inode.
-struct Here {
+struct Directory {
     path: CString,
     id: sys::FileId,
 }
 
-fn here() -> Result<Here, Errno> {
-    Ok(Here {
+fn working_directory() -> Result<Directory, Errno> {
+    Ok(Directory {
         path: sys::getcwd()?,
         id: sys::working_directory_id()?,
     })
 }
 
-/// The path through the new root of a directory below it. Both are absolute
-/// and without links, as getcwd(3) has them.
+/// The path of a directory through the new root, if it lies inside. Both paths are absolute
+/// and without symbolic links, as getcwd(3) returns them.
 fn path_inside(directory: &CStr, root: &CStr) -> Option<CString> {
     let root = root.to_bytes();
     let rest = directory

@@ -447,7 +447,7 @@ fn be_launcher(
                 // Its pid file is the daemon's alone, whatever takes time here.
                 drop((ends, started));
                 if let Some(systemd) = NotifySocket::open() {
-                    systemd.tell_ready_on_behalf_of(daemon);
+                    systemd.notify_ready_for(daemon);
                 }
                 return Ok(Parent {
                     first_child_exit_status: reaped.status().unwrap_or_default(),

@@ -7,7 +7,7 @@ use crate::error::ErrorKind;
 use crate::report::{About, Failure};
 use crate::sys::{self, Directory, Open};
 
-/// What becomes of a standard stream of the daemon.
+/// What a standard stream of the daemon refers to.
 #[derive(Debug)]
 pub struct Stdio(Source);
 
@@ -19,30 +19,27 @@ enum Source {
 }
 
 impl Stdio {
-    /// `/dev/null`: reads find the end of file, writes are discarded.
+    /// `/dev/null`: reads return the end of file, writes are discarded.
     ///
-    /// The start fails with [`ErrorKind::OpenDevnull`]
-    /// where that is not the null device, but for example a regular file.
+    /// The start fails with [`ErrorKind::OpenDevnull`] if `/dev/null` is not the null
+    /// device, but for example a regular file.
     #[must_use]
     pub fn devnull() -> Self {
         Self(Source::Devnull)
     }
 
-    /// The stream of the launcher. Where that is closed, `/dev/null`: the
-    /// number of a closed stream would go to the next file that is opened.
+    /// The stream of the launcher. If that is closed, `/dev/null`: the next file that is
+    /// opened would otherwise get its number.
     #[must_use]
     pub fn keep() -> Self {
         Self(Source::Keep)
     }
-}
 
-impl Stdio {
-    /// Whether what is written to it is lost.
     pub(crate) fn is_devnull(&self) -> bool {
         matches!(self.0, Source::Devnull)
     }
 
-    /// The number of the descriptor that is to become the stream.
+    /// The number of the descriptor that becomes the stream.
     pub(crate) fn source(&self) -> Option<RawFd> {
         match &self.0 {
             Source::Descriptor(descriptor) => Some(descriptor.as_raw_fd()),
@@ -63,7 +60,7 @@ impl From<OwnedFd> for Stdio {
     }
 }
 
-/// The three streams, in the order of their numbers, as far as they are set.
+/// The three streams in the order of their numbers; `None` if the caller has not set one.
 pub(crate) type Streams = [Option<Stdio>; 3];
 
 const NUMBERS: [RawFd; 3] = [0, 1, 2];
@@ -73,29 +70,27 @@ const ABOUT: [About; 3] = [
     About::StandardError,
 ];
 
-/// What a stream is replaced by.
 enum Replacement {
     None,
     NullDevice,
     Descriptor(OwnedFd),
 }
 
-/// Makes descriptors 0, 1 and 2 what they are configured to be, or `unset`,
-/// whatever they were and whatever the sources are, and closes the sources.
-///
+/// Redirects descriptors 0, 1 and 2 as configured, or as `unset` says, and closes the
+/// sources. The descriptors may be closed before, and may be sources themselves.
 /// Async-signal-safe.
 pub(crate) fn redirect(streams: &mut Streams, unset: fn() -> Stdio) -> Result<(), Failure> {
     let failed =
         |index: usize, errno| Failure::new(ErrorKind::RedirectStreams(errno), ABOUT[index]);
 
-    // First every source is out of the way: one that is itself numbered 0 to
-    // 2 would be overwritten before its turn.
+    // First, sources numbered 0 to 2 get other numbers. Otherwise they could be overwritten
+    // before they are used.
     let mut replacements = [const { Replacement::None }; 3];
     let mut null_device = None;
     for (index, stream) in streams.iter_mut().enumerate() {
         replacements[index] = match stream.take().unwrap_or_else(unset).0 {
             Source::Descriptor(source) => Replacement::Descriptor(
-                out_of_the_way(source).map_err(|errno| failed(index, errno))?,
+                move_above_streams(source).map_err(|errno| failed(index, errno))?,
             ),
             Source::Keep if sys::is_open(NUMBERS[index]) => Replacement::None,
             Source::Keep | Source::Devnull => {
@@ -127,22 +122,22 @@ pub(crate) fn redirect(streams: &mut Streams, unset: fn() -> Stdio) -> Result<()
     }
 }
 
-/// The source as a descriptor that is no standard stream. One that was is left
-/// open under its number: that belongs to the stream now.
-fn out_of_the_way(source: OwnedFd) -> Result<OwnedFd, sys::Errno> {
+/// The source as a descriptor that is no standard stream. If it was one, its number stays
+/// open and belongs to the stream.
+fn move_above_streams(source: OwnedFd) -> Result<OwnedFd, sys::Errno> {
     if source.as_raw_fd() > 2 {
         return Ok(source);
     }
     sys::dup_above_streams(source.into_raw_fd())
 }
 
-/// Like daemon(3), refuses another file of that name: in a broken image or root
-/// directory it may be a regular one, which the output of the daemon would fill.
+/// Like daemon(3), refuses another file of that name. In a broken image or root directory it
+/// may be a regular file, which the output of the daemon would fill.
 fn open_null_device() -> Result<OwnedFd, Failure> {
     let failed = |errno| Failure::new(ErrorKind::OpenDevnull(errno), About::NullDevice);
     let opened = sys::openat(Directory::Working, c"/dev/null", Open::Plain).map_err(failed)?;
-    let attributes = sys::fstat(opened.as_fd()).map_err(failed)?;
-    if sys::is_null_device(&attributes) {
+    let status = sys::fstat(opened.as_fd()).map_err(failed)?;
+    if sys::is_null_device(&status) {
         Ok(opened)
     } else {
         Err(failed(sys::errno::ENODEV).because("it is not the null device"))
