@@ -156,24 +156,25 @@ pub(crate) fn keep_pid_file(lock: OwnedFd, file: FileId, path: Option<&'static C
 /// Lets a guard decide on the removal of this process's newest pid file without one.
 /// Returns the number of the file's descriptor.
 pub(crate) fn guard_pid_file() -> Option<RawFd> {
-    set_removal(Removal::None, Removal::Guarded, |_| true)
+    set_removal(None, Removal::None, Removal::Guarded)
 }
 
 /// Removes a guarded pid file when the process exits.
 pub(crate) fn remove_pid_file_at_exit(number: RawFd) {
-    let is_it = |candidate| candidate == number;
-    if set_removal(Removal::Guarded, Removal::AtExit, is_it).is_some() {
+    if set_removal(Some(number), Removal::Guarded, Removal::AtExit).is_some() {
         sys::atexit(remove_pid_files);
     }
 }
 
-fn set_removal(from: Removal, to: Removal, is_it: impl Fn(RawFd) -> bool) -> Option<RawFd> {
+/// Changes the newest pid file of this process, or the one with this number.
+fn set_removal(number: Option<RawFd>, from: Removal, to: Removal) -> Option<RawFd> {
     let process = ForkIdentity::current();
     let mut own_fds = own_fds();
-    let mut newest_first = own_fds.iter_mut().rev();
+    let own = own_fds.iter_mut().filter(|own| own.process == process);
+    let mut newest_first = own.rev();
     newest_first.find_map(|own| match &mut own.purpose {
         Purpose::PidFile { removal, .. }
-            if own.process == process && *removal == from && is_it(own.number) =>
+            if *removal == from && number.is_none_or(|number| own.number == number) =>
         {
             *removal = to;
             Some(own.number)
@@ -195,8 +196,8 @@ extern "C" fn remove_pid_files() {
     for own in own_fds.iter().filter(|own| own.process == process) {
         if let (Purpose::PidFile { path, removal }, Some(file)) = (own.purpose, own.file) {
             if let (Removal::AtExit, Some(path)) = (removal, path) {
-                let is_at_path = sys::fstatat(Directory::Working, path)
-                    .is_ok_and(|attributes| attributes.id == file);
+                let is_at_path =
+                    sys::fstatat(Directory::Working, path).is_ok_and(|status| status.id == file);
                 if is_at_path && sys::is_same_file(own.number, file) {
                     let _ = sys::unlinkat(Directory::Working, path);
                 }

@@ -10,33 +10,27 @@ pub(crate) use resolve::Identity;
 
 use resolve::NameOrId;
 
+macro_rules! from_names {
+    ($type:ident: $( $name:ty ),*) => { $(
+        impl From<$name> for $type {
+            fn from(name: $name) -> Self {
+                Self(NameOrId::Name(name.into()))
+            }
+        }
+    )* };
+}
+
 macro_rules! names {
-    ($( $(#[$documentation:meta])* $type:ident )*) => { $(
+    ($( $(#[$documentation:meta])* $type:ident $id:ident )*) => { $(
         $(#[$documentation])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub struct $type(NameOrId);
 
-        impl From<&str> for $type {
-            fn from(name: &str) -> Self {
-                Self(NameOrId::Name(name.to_owned()))
-            }
-        }
-
-        impl From<String> for $type {
-            fn from(name: String) -> Self {
-                Self(NameOrId::Name(name))
-            }
-        }
-
-        impl From<&String> for $type {
-            fn from(name: &String) -> Self {
-                Self(NameOrId::Name(name.clone()))
-            }
-        }
+        from_names!($type: &str, String, &String);
 
         impl From<u32> for $type {
-            fn from(id: u32) -> Self {
-                Self(NameOrId::Id(id))
+            fn from($id: u32) -> Self {
+                Self(NameOrId::Id($id))
             }
         }
 
@@ -54,9 +48,9 @@ macro_rules! names {
 
 names! {
     /// A user by name or by id. A name is looked up when the start begins.
-    User
+    User uid
     /// A group by name or by id. A name is looked up when the start begins.
-    Group
+    Group gid
 }
 
 impl User {

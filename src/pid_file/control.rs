@@ -142,10 +142,9 @@ impl PidFile {
     ///
     /// # Errors
     ///
-    /// As for [`signal`](Self::signal);
-    /// [`TimedOut`](io::ErrorKind::TimedOut) if the process has ended, but another process
-    /// that has inherited the lock still holds it when the time is up, or if not even
-    /// SIGKILL ends the process.
+    /// As for [`signal`](Self::signal); [`TimedOut`](io::ErrorKind::TimedOut) if the
+    /// process has ended, but another process that has inherited the lock still holds it
+    /// when the time is up, or if not even SIGKILL ends the process.
     pub fn stop(&self, patience: Duration) -> io::Result<bool> {
         let mut deadline = Instant::now()
             .checked_add(patience)

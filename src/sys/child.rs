@@ -111,8 +111,7 @@ pub(crate) struct ChildWatch {
 }
 
 impl ChildWatch {
-    /// Starts before the child is forked, with all signals blocked.
-    /// Async-signal-safe.
+    /// Starts before the child is forked, with all signals blocked. Async-signal-safe.
     pub(crate) fn begin() -> Result<Self, Errno> {
         let (readable, written) = socketpair()?;
         CHILD_ENDED.store(written.as_raw_fd(), Ordering::Relaxed);
@@ -150,9 +149,8 @@ impl ChildWatch {
         unsafe { libc::sigaction(libc::SIGCHLD, before, ptr::null_mut()) };
     }
 
-    /// Returns when a child has ended, `other` is readable or at its end of file, the
-    /// time is up, or early. The caller checks all three in any case.
-    /// Async-signal-safe.
+    /// Returns when a child has ended, `other` is readable or at its end of file, the time
+    /// is up, or early. The caller checks all three in any case. Async-signal-safe.
     pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, timeout: Option<Duration>) {
         let child_signal = SignalMask::of(libc::SIGCHLD);
         child_signal.unblock();

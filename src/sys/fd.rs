@@ -1,8 +1,7 @@
 //! Descriptors by number: duplicate, close, flags.
 //!
-//! Every descriptor that the library makes is close-on-exec from birth and
-//! numbered 3 or higher. It therefore never takes the place of a standard
-//! stream that is closed.
+//! Every descriptor that the library makes is close-on-exec from birth and numbered 3 or
+//! higher. It therefore never takes the place of a standard stream that is closed.
 
 use std::iter;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
@@ -30,8 +29,7 @@ pub(crate) fn dup_above_streams(descriptor: RawFd) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// dup2(2) onto a standard stream, which stays open across execve(2).
-/// Async-signal-safe.
+/// dup2(2) onto a standard stream, which stays open across execve(2). Async-signal-safe.
 pub(crate) fn dup2(source: BorrowedFd<'_>, stream: RawFd) -> Result<(), Errno> {
     loop {
         // SAFETY: `source` is open; the number of a standard stream belongs to
@@ -70,8 +68,7 @@ pub(crate) fn clear_cloexec(descriptor: RawFd) -> Result<(), Errno> {
     Ok(())
 }
 
-/// close(2), with the error that dropping the descriptor hides.
-/// Async-signal-safe.
+/// close(2), with the error that dropping the descriptor hides. Async-signal-safe.
 pub(crate) fn close(descriptor: OwnedFd) -> Result<(), Errno> {
     // SAFETY: the descriptor is owned and given up here. close(2) closes it even
     // when it fails, so that it is never closed twice.

@@ -79,9 +79,8 @@ impl Directory<'_> {
 /// How [`openat`] opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Open {
-    /// For reading and writing. A symbolic link is refused, a FIFO is opened
-    /// without a wait for its other end, and a terminal does not become the
-    /// controlling one.
+    /// For reading and writing. A symbolic link is refused, a FIFO is opened without a wait
+    /// for its other end, and a terminal does not become the controlling one.
     Existing,
     /// As `Existing`, but fails with `EEXIST` unless it creates the file.
     New { mode: u32 },

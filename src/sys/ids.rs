@@ -54,22 +54,26 @@ pub(crate) fn geteuid() -> Uid {
     Uid(unsafe { libc::geteuid() })
 }
 
-/// Tries to regain a uid, in each way that there is.
-pub(crate) fn try_regain_uid(Uid(uid): Uid) -> bool {
-    // SAFETY: seteuid takes a plain number.
-    let effective = unsafe { libc::seteuid(uid) } == 0;
-    // SAFETY: setuid takes a plain number.
-    let all = unsafe { libc::setuid(uid) } == 0;
+/// Calls that change one id, or several.
+type Setter = unsafe extern "C" fn(u32) -> libc::c_int;
+
+/// Makes both calls, and returns whether one has succeeded.
+fn try_both(set_effective: Setter, set_all: Setter, id: u32) -> bool {
+    // SAFETY: the calls take a plain number.
+    let effective = unsafe { set_effective(id) } == 0;
+    // SAFETY: as above.
+    let all = unsafe { set_all(id) } == 0;
     effective || all
 }
 
-/// Tries to regain a gid, in each way that there is.
+/// seteuid(2) and setuid(2): tries to regain a uid.
+pub(crate) fn try_regain_uid(Uid(uid): Uid) -> bool {
+    try_both(libc::seteuid, libc::setuid, uid)
+}
+
+/// setegid(2) and setgid(2): tries to regain a gid.
 pub(crate) fn try_regain_gid(Gid(gid): Gid) -> bool {
-    // SAFETY: setegid takes a plain number.
-    let effective = unsafe { libc::setegid(gid) } == 0;
-    // SAFETY: setgid takes a plain number.
-    let all = unsafe { libc::setgid(gid) } == 0;
-    effective || all
+    try_both(libc::setegid, libc::setgid, gid)
 }
 
 /// getgroups(2).

@@ -10,10 +10,6 @@ use super::{Errno, EventQueue, FileStatus, Pid, Signal, Uid};
 
 pub(crate) const HAS_CAPABILITIES: bool = false;
 
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the contract of the platform layer"
-)]
 pub(crate) fn clear_capabilities(_: &OtherThreads) -> Result<bool, Errno> {
     Ok(true)
 }
@@ -46,10 +42,6 @@ pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> 
 }
 
 /// A process that has one of the two kinds of locks cannot get the other.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the contract of the platform layer"
-)]
 pub(crate) fn take_record_lock(_: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
@@ -67,10 +59,6 @@ pub(crate) fn is_also_numbered(_: Pid, _: Pid) -> bool {
 /// inherited by a child created with fork(2)". On illumos a child inherits event ports
 /// and epoll descriptors; but there the checked entry points always refuse, since threads
 /// cannot be counted.
-#[expect(
-    clippy::unnecessary_wraps,
-    reason = "the contract of the platform layer"
-)]
 pub(crate) fn find_shared_event_queue() -> Result<Option<EventQueue>, Errno> {
     Ok(None)
 }

@@ -7,8 +7,7 @@ use super::{Errno, cvt};
 
 /// poll(2), which interrupts end early. Without a timeout it waits for ever.
 fn poll(waited: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<libc::c_int, Errno> {
-    // Rounded up: with 0 for the last fraction, a loop would spin until the
-    // deadline.
+    // Rounded up: with 0 for the last fraction, a loop would spin until the deadline.
     let milliseconds = timeout.map_or(-1, |timeout| {
         let milliseconds = timeout.as_nanos().div_ceil(1_000_000);
         libc::c_int::try_from(milliseconds).unwrap_or(libc::c_int::MAX)

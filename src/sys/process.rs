@@ -1,7 +1,9 @@
 //! Processes: identity, signal, session, exit, working and root directory.
 
+use std::env;
 use std::ffi::{CStr, CString};
 use std::io::Write as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -176,14 +178,6 @@ pub(crate) fn chroot_to_working_directory() -> Result<(), Errno> {
 
 /// getcwd(3): the absolute path of the working directory, without symbolic links.
 pub(crate) fn getcwd() -> Result<CString, Errno> {
-    let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
-    // SAFETY: `buffer` is valid for writes of its length.
-    let path = unsafe { libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()) };
-    if path.is_null() {
-        return Err(super::last_errno());
-    }
-    match CStr::from_bytes_until_nul(&buffer) {
-        Ok(path) => Ok(path.to_owned()),
-        Err(_) => Err(libc::ENAMETOOLONG),
-    }
+    let path = env::current_dir().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
+    CString::new(path.into_os_string().into_vec()).map_err(|_| libc::EINVAL)
 }

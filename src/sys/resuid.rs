@@ -5,26 +5,25 @@
 
 use crate::sys::{Errno, Gid, Ids, Uid, cvt};
 
-pub(crate) fn user_ids() -> Ids<Uid> {
+type Getter = unsafe extern "C" fn(*mut u32, *mut u32, *mut u32) -> libc::c_int;
+
+fn read<Id>(getter: Getter, id: fn(u32) -> Id) -> Ids<Id> {
     let [mut real, mut effective, mut saved] = [0; 3];
     // SAFETY: all three are valid for writes; it has no other error.
-    unsafe { libc::getresuid(&raw mut real, &raw mut effective, &raw mut saved) };
+    unsafe { getter(&raw mut real, &raw mut effective, &raw mut saved) };
     Ids {
-        real: Uid(real),
-        effective: Uid(effective),
-        saved: Some(Uid(saved)),
+        real: id(real),
+        effective: id(effective),
+        saved: Some(id(saved)),
     }
 }
 
+pub(crate) fn user_ids() -> Ids<Uid> {
+    read(libc::getresuid, Uid)
+}
+
 pub(crate) fn group_ids() -> Ids<Gid> {
-    let [mut real, mut effective, mut saved] = [0; 3];
-    // SAFETY: all three are valid for writes; it has no other error.
-    unsafe { libc::getresgid(&raw mut real, &raw mut effective, &raw mut saved) };
-    Ids {
-        real: Gid(real),
-        effective: Gid(effective),
-        saved: Some(Gid(saved)),
-    }
+    read(libc::getresgid, Gid)
 }
 
 pub(crate) fn set_user_ids(Uid(uid): Uid) -> Result<(), Errno> {

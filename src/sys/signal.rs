@@ -63,14 +63,12 @@ impl SignalMask {
     }
 }
 
-/// Blocks every signal that can be blocked. Returns the former mask.
-/// Async-signal-safe.
+/// Blocks every signal that can be blocked. Returns the former mask. Async-signal-safe.
 pub(crate) fn block_signals() -> SignalMask {
     SignalMask::new(libc::sigfillset).change(libc::SIG_SETMASK)
 }
 
-/// sigaction(2) with the default action for every signal but SIGPIPE.
-/// Async-signal-safe.
+/// sigaction(2) with the default action for every signal but SIGPIPE. Async-signal-safe.
 ///
 /// sigaction(2) itself says which numbers are signals. It rejects those that the C
 /// library keeps for itself: on Linux the first two or three of the real-time signals.

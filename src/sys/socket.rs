@@ -52,8 +52,7 @@ pub(crate) const MAX_PASSED_FDS: usize = 3;
 
 const MAX_RIGHTS_SIZE: u32 = (MAX_PASSED_FDS * size_of::<RawFd>()) as u32;
 
-/// Room for the control message that carries descriptors, aligned for its
-/// header.
+/// Room for the control message that carries descriptors, aligned for its header.
 #[repr(C)]
 union Control {
     _alignment: MaybeUninit<libc::cmsghdr>,
@@ -138,8 +137,7 @@ pub(crate) fn sendmsg_while(
     }
 }
 
-/// shutdown(2) of the writing half: the peer reads an end of file, but can still
-/// write.
+/// shutdown(2) of the writing half: the peer reads an end of file, but can still write.
 pub(crate) fn shutdown(socket: BorrowedFd<'_>) {
     // SAFETY: the descriptor is open.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
@@ -214,8 +212,7 @@ pub(crate) fn recvmsg(
                 is_whole &= store(descriptor, descriptors);
             }
             if !is_whole {
-                // Their order says what they are, so that one missing makes all
-                // useless.
+                // Their order says what they are, so that one missing makes all useless.
                 *descriptors = [const { None }; MAX_PASSED_FDS];
             }
         }

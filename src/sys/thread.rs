@@ -8,9 +8,8 @@ use super::poll::sleep;
 /// Evidence, or a promise of the caller's, that the calling thread is the only one in
 /// its process, and its process the only one in its memory.
 ///
-/// fork(2) copies only the calling thread. If another thread holds a lock, the lock
-/// stays locked in the child for ever. Only async-signal-safe functions may then be
-/// called there.
+/// fork(2) copies only the calling thread. If another thread holds a lock, the lock stays
+/// locked in the child for ever. Only async-signal-safe functions may then be called there.
 #[derive(Debug)]
 pub(crate) struct SingleThreaded(());
 

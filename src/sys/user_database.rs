@@ -46,8 +46,7 @@ pub(crate) fn getpwnam(name: &CStr) -> Result<Option<UserEntry>, Errno> {
     look_up(
         USERS,
         |entry, buffer, length, found| {
-            // SAFETY: `name` is a C string; the others are valid for writes
-            // of their sizes.
+            // SAFETY: `name` is a C string; the others are valid for writes of their sizes.
             unsafe { libc::getpwnam_r(name, entry, buffer, length, found) }
         },
         user_entry,
@@ -77,8 +76,7 @@ pub(crate) fn getgrnam(name: &CStr) -> Result<Option<Gid>, Errno> {
     look_up(
         GROUPS,
         |entry, buffer, length, found| {
-            // SAFETY: `name` is a C string; the others are valid for writes
-            // of their sizes.
+            // SAFETY: `name` is a C string; the others are valid for writes of their sizes.
             unsafe { libc::getgrnam_r(name, entry, buffer, length, found) }
         },
         |entry: &libc::group| Gid(entry.gr_gid),
@@ -128,8 +126,7 @@ pub(crate) fn getgrouplist(user: &CStr, primary: Gid) -> Result<Vec<Gid>, Errno>
     loop {
         let mut groups: Vec<ListedGroup> = vec![0; room];
         let mut count = room as libc::c_int;
-        // SAFETY: `user` is a C string, and `groups` is valid for writes of
-        // `count` ids.
+        // SAFETY: `user` is a C string, and `groups` is valid for writes of `count` ids.
         let returned = unsafe {
             libc::getgrouplist(
                 user.as_ptr(),

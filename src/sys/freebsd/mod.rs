@@ -108,19 +108,18 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
         Some((length, is_file.then_some(file)))
     }
 
-    let mut size = match kernel_process(libc::KERN_PROC_FILEDESC, pid, ptr::null_mut(), 0) {
-        Ok(size) => size,
-        Err(libc::ESRCH) => return Ok(false),
-        Err(errno) => return Err(errno),
+    let ask = |buffer, size| match kernel_process(libc::KERN_PROC_FILEDESC, pid, buffer, size) {
+        Err(libc::ESRCH) => Ok(None),
+        size => size.map(Some),
+    };
+    let Some(mut size) = ask(ptr::null_mut(), 0)? else {
+        return Ok(false);
     };
     // The process may open more files in between.
     size += size / 4 + 4096;
     let mut records = vec![0_u8; size];
-    let buffer = records.as_mut_ptr().cast();
-    let filled = match kernel_process(libc::KERN_PROC_FILEDESC, pid, buffer, size) {
-        Ok(filled) => filled,
-        Err(libc::ESRCH) => return Ok(false),
-        Err(errno) => return Err(errno),
+    let Some(filled) = ask(records.as_mut_ptr().cast(), size)? else {
+        return Ok(false);
     };
     let mut rest = &records[..filled.min(size)];
     while let Some((length, open)) = first_record(rest) {

@@ -66,21 +66,10 @@ fn clear_ambient_capabilities() -> Result<(), Errno> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Capabilities([[u32; 3]; 2]);
 
-#[repr(C)]
-struct CapabilityHeader {
-    version: u32,
-    thread: libc::c_int,
-}
-
-impl CapabilityHeader {
-    fn of(thread: libc::c_int) -> Self {
-        // _LINUX_CAPABILITY_VERSION_3
-        const VERSION: u32 = 0x2008_0522;
-        Self {
-            version: VERSION,
-            thread,
-        }
-    }
+/// `struct __user_cap_header_struct`: the version of the interface, and a thread.
+fn header_of(thread: libc::c_int) -> [u32; 2] {
+    // _LINUX_CAPABILITY_VERSION_3
+    [0x2008_0522, thread as u32]
 }
 
 impl Capabilities {
@@ -88,7 +77,7 @@ impl Capabilities {
 
     /// capget(2). Thread 0 is the calling thread.
     fn of(thread: libc::c_int) -> Result<Self, Errno> {
-        let mut header = CapabilityHeader::of(thread);
+        let mut header = header_of(thread);
         let mut sets = Self([[u32::MAX; 3]; 2]);
         // SAFETY: version 3 reads the header and writes two halves.
         cvt(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, &raw mut sets) } as i32)?;
@@ -97,7 +86,7 @@ impl Capabilities {
 
     /// capset(2), which affects only the calling thread.
     fn set(&self) -> Result<(), Errno> {
-        let mut header = CapabilityHeader::of(0);
+        let mut header = header_of(0);
         // SAFETY: version 3 reads the header and two halves.
         cvt(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, &raw const *self) } as i32)
             .map(drop)

@@ -12,9 +12,8 @@ pub(crate) fn is_null_device(status: &FileStatus) -> bool {
     status.character_device == Some(libc::makedev(1, 3) as u64)
 }
 
-/// acl(5): if a file has an access control list, the group bits of its mode are the mask
-/// of the list. fgetxattr(2) with a size of 0 returns the size of the list.
-/// Async-signal-safe.
+/// acl(5): if a file has an access control list, the group bits of its mode are the mask of
+/// the list. fgetxattr(2) with a size of 0 returns the size of the list. Async-signal-safe.
 pub(crate) fn has_access_list(descriptor: BorrowedFd<'_>) -> bool {
     // SAFETY: the name is a C string; with a size of 0 nothing is written.
     let size = unsafe {
@@ -31,9 +30,8 @@ pub(crate) fn has_access_list(descriptor: BorrowedFd<'_>) -> bool {
 }
 
 /// user_namespaces(7): whether a uid is the overflow uid, which stands for all users
-/// without a number in this user namespace. False if the namespace also has a user of
-/// that number, as outside of all namespaces, or if /proc cannot be read.
-/// Async-signal-safe.
+/// without a number in this user namespace. False if the namespace also has a user of that
+/// number, as outside of all namespaces, or if /proc cannot be read. Async-signal-safe.
 pub(crate) fn is_unmapped(Uid(uid): Uid) -> bool {
     let mut number = [0; 16];
     // user_namespaces(7): at most 340 ranges.

@@ -11,11 +11,10 @@ use crate::sys::{_exit, Errno, cvt, retry_on_eintr};
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
     "unshare(2) is forbidden, and /proc/self/status cannot be read: mount /proc";
 
-/// unshare(2) with `CLONE_VM` succeeds without effect if the caller is the only user of
-/// its memory, and otherwise fails with `EINVAL`: "specifying any one of these flags has
-/// no effect if the process is single threaded". The call sees threads as well as
-/// processes made with `CLONE_VM`. If a sandbox forbids the call, /proc counts the
-/// threads.
+/// unshare(2) with `CLONE_VM` succeeds without effect if the caller is the only user of its
+/// memory, and otherwise fails with `EINVAL`: "specifying any one of these flags has no
+/// effect if the process is single threaded". The call sees threads as well as processes
+/// made with `CLONE_VM`. If a sandbox forbids the call, /proc counts the threads.
 ///
 /// Some kernels answer `EINVAL` to every process: see [`Answer`]. There, too, /proc counts
 /// the threads.

@@ -11,23 +11,6 @@
 )]
 mod ids;
 
-#[cfg(any(
-    target_os = "netbsd",
-    target_os = "openbsd",
-    target_os = "dragonfly",
-    target_os = "illumos",
-    target_os = "solaris"
-))]
-use std::os::fd::RawFd;
-
-#[cfg(any(
-    target_os = "netbsd",
-    target_os = "openbsd",
-    target_os = "dragonfly",
-    target_os = "illumos",
-    target_os = "solaris"
-))]
-use super::fd::{close_raw, ranges_between};
 use super::{Gid, sysconf_ngroups_max};
 
 pub(crate) use super::not_linux::*;
@@ -84,7 +67,10 @@ pub(crate) fn has_raised_privileges() -> bool {
     target_os = "illumos",
     target_os = "solaris"
 ))]
-pub(crate) fn close_all_but(kept: &[RawFd], _: &mut [u64]) -> Result<(), super::Errno> {
+pub(crate) fn close_all_but(
+    kept: &[std::os::fd::RawFd],
+    _: &mut [u64],
+) -> Result<(), super::Errno> {
     #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
     use libc::closefrom;
     #[cfg(any(target_os = "illumos", target_os = "solaris"))]
@@ -92,10 +78,10 @@ pub(crate) fn close_all_but(kept: &[RawFd], _: &mut [u64]) -> Result<(), super::
         fn closefrom(first: libc::c_int);
     }
 
-    for (first, last) in ranges_between(kept) {
+    for (first, last) in super::ranges_between(kept) {
         match last {
             Some(last) => (first..=last).for_each(|descriptor| {
-                close_raw(descriptor);
+                super::close_raw(descriptor);
             }),
             None => {
                 // SAFETY: a plain number; the caller of `close_inherited_fds`
