@@ -30,9 +30,14 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 # Tests that call the library themselves, and the files for which they are
 # therefore built anew.
 callers="compatibility control"
-called="src/daemonize.rs src/error.rs src/held.rs src/identity.rs src/notify.rs
-    src/pid_file.rs src/pid_lock.rs src/streams.rs src/sys/descriptor.rs
-    src/sys/linux.rs src/sys/mod.rs"
+is_called() {
+    case $1 in
+        src/daemonize.rs | src/error.rs | src/notify.rs | src/own_fds.rs | src/streams.rs) ;;
+        src/identity/* | src/pid_file/* | src/sys/linux/*) ;;
+        src/sys/fd.rs | src/sys/file.rs | src/sys/mod.rs | src/sys/poll.rs) ;;
+        *) return 1 ;;
+    esac
+}
 
 # Tests of which some cases need an ordinary user, as whom they run once more.
 ordinary="control"
@@ -54,19 +59,21 @@ experts() {
     case $1 in
         src/actions.rs | src/panics.rs) echo failures readiness ;;
         src/daemonize.rs | src/error.rs) echo compatibility failures start ;;
-        src/held.rs) echo control ;;
-        src/identity.rs | src/sys/identity.rs) echo identity privileges ;;
+        src/own_fds.rs) echo control ;;
+        src/identity/* | src/sys/ids.rs | src/sys/resuid.rs | src/sys/user_database.rs | \
+            src/sys/linux/capabilities.rs) echo identity privileges ;;
         src/inherited.rs) echo descriptors signals ;;
         src/notify.rs) echo foreground ;;
-        src/pid_file.rs) echo control ;;
-        src/pid_lock.rs) echo pid_file control ;;
+        src/pid_file/*) echo pid_file control ;;
         src/readiness.rs) echo readiness foreground ;;
         src/report.rs | src/sequence.rs) echo start failures crashes readiness ;;
         src/root.rs) echo root ;;
         src/streams.rs) echo streams ;;
-        src/sys/descriptor.rs) echo streams start pid_file descriptors ;;
-        src/sys/linux.rs) echo control descriptors identity ;;
-        src/sys/signal.rs) echo signals attacks ;;
+        src/sys/fd.rs | src/sys/file.rs | src/sys/poll.rs | src/sys/socket.rs)
+            echo streams start pid_file descriptors
+            ;;
+        src/sys/child.rs | src/sys/signal.rs) echo signals attacks ;;
+        src/sys/linux/*) echo control descriptors identity ;;
     esac
 }
 
@@ -98,8 +105,8 @@ run_suites() {
             --regid=daemonize2-test --init-groups "$run/$name" --color never || return 1
     done
     # Nothing is changed at first.
-    case ${changed:-src/sys/linux.rs} in
-        *src/sys/linux.rs*) ;;
+    case ${changed:-src/sys/linux/descriptors.rs} in
+        *src/sys/linux/descriptors.rs* | *src/sys/linux/directory.rs*) ;;
         *) return ;;
     esac
     echo "=== descriptors, without close_range(2)"
@@ -221,10 +228,11 @@ if [ $# = 0 ]; then
     set -- "${files[@]}"
 fi
 for file; do
-    case " ${called//$'\n'/ } " in
-        *" $file "*) with_callers+=("$file") ;;
-        *) without+=("$file") ;;
-    esac
+    if is_called "$file"; then
+        with_callers+=("$file")
+    else
+        without+=("$file")
+    fi
 done
 [ -n "${MUTANTS_ITERATE-}" ] || rm -rf "$out/called" "$out/others"
 [ ${#without[@]} = 0 ] || mutate others start "${without[@]}"
