@@ -220,7 +220,9 @@ impl PidFile {
             let users = match sys::users_of(holder.pid) {
                 Ok(users) => users,
                 Err(errno::ESRCH) => return Ok(false),
-                Err(errno) => return Err(self.failed("cannot tell whose the daemon is of", errno)),
+                Err(errno) => {
+                    return Err(self.failed("cannot look up the user of the daemon of", errno));
+                }
             };
             if users.iter().any(|user| *user != owner) {
                 return denied("another user can write to it, and the process is not that user's");

@@ -55,6 +55,7 @@
     clippy::unnecessary_cast
 )]
 
+use std::io;
 use std::os::fd::RawFd;
 
 mod child;
@@ -144,7 +145,12 @@ pub(crate) mod errno {
 /// The errno of the last call.
 fn last_errno() -> Errno {
     // An io::Error of an errno is a plain number, so that nothing is allocated.
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+    io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// The errno of a call that std has made.
+fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().unwrap_or(libc::EIO)
 }
 
 /// Converts the -1 of a failed call into its errno.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::poll::sleep;
-use super::{Errno, cvt, retry_on_eintr};
+use super::{Errno, cvt, errno_of, retry_on_eintr};
 
 /// The id of a process that exists or has existed. It is never 0 or negative, which
 /// kill(2) takes for groups of processes.
@@ -178,6 +178,6 @@ pub(crate) fn chroot_to_working_directory() -> Result<(), Errno> {
 
 /// getcwd(3): the absolute path of the working directory, without symbolic links.
 pub(crate) fn getcwd() -> Result<CString, Errno> {
-    let path = env::current_dir().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO))?;
+    let path = env::current_dir().map_err(|error| errno_of(&error))?;
     CString::new(path.into_os_string().into_vec()).map_err(|_| libc::EINVAL)
 }

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::platform::{GROUP_LIST_ROOM, IS_GROUP_LIST_CUT_SILENTLY, ListedGroup};
-use super::{Errno, Gid, Uid};
+use super::{Errno, Gid, Uid, errno_of};
 
 /// Where the databases are if they are files.
 const USERS: &str = "/etc/passwd";
@@ -20,9 +20,7 @@ const GROUPS: &str = "/etc/group";
 /// out what it cannot read.
 fn probe(database: &str) -> Result<(), Errno> {
     match File::open(database).and_then(|mut file| file.read(&mut [0])) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error.raw_os_error().unwrap_or(libc::EIO))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(errno_of(&error)),
         _ => Ok(()),
     }
 }

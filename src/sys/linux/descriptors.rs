@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use super::directory::{find_number, open_directory};
 use crate::sys::fd::{close_raw, ranges_between};
-use crate::sys::{Errno, EventQueue, cvt};
+use crate::sys::{Errno, EventQueue, cvt, errno_of};
 
 fn open_list() -> Result<OwnedFd, Errno> {
     open_directory(c"/proc/self/fd")
@@ -75,7 +75,7 @@ pub(crate) fn find_shared_event_queue() -> Result<Option<EventQueue>, Errno> {
             },
             // Another thread has closed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.raw_os_error().unwrap_or(libc::EIO)),
+            Err(error) => return Err(errno_of(&error)),
         };
         Ok(Some(EventQueue { name, descriptor }))
     })

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::ptr;
 
 use crate::sys::fd::move_above_streams;
-use crate::sys::{Errno, FileId, Pid, Signal, Uid, cvt, kill, retry_on_eintr};
+use crate::sys::{Errno, FileId, Pid, Signal, Uid, cvt, errno_of, kill, retry_on_eintr};
 
 /// prctl(2) `PR_SET_PDEATHSIG`, of the calling thread. Each thread has a setting of its
 /// own, which no other thread can read or change. Async-signal-safe.
@@ -69,10 +69,6 @@ fn is_gone(error: &io::Error, pid: Pid) -> bool {
         && fs::exists("/proc/self").unwrap_or(false)
         // Signal 0 is checked, but not sent.
         && kill(pid, Signal(0)) != Err(libc::EPERM)
-}
-
-fn errno_of(error: &io::Error) -> Errno {
-    error.raw_os_error().unwrap_or(libc::EIO)
 }
 
 /// Whether a process has a file open: proc(5), /proc/pid/fd, where each link leads to the
