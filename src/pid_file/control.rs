@@ -155,8 +155,8 @@ impl PidFile {
                 Some(Found::Itself { .. }) => return Err(self.itself()),
                 Some(Found::Running(holder)) => break holder,
                 Some(Found::Starting(_)) if Instant::now() < deadline => sys::sleep(PAUSE),
-                // The file does not contain the pid yet, so that the process must have it
-                // open.
+                // An empty file does not confirm the holder, so that an open descriptor has
+                // to.
                 Some(Found::Starting(Some(holder))) if holder.has_open == Some(true) => {
                     deadline = Instant::now() + SIGTERM_GRACE;
                     break holder;
@@ -190,8 +190,8 @@ impl PidFile {
         Ok(true)
     }
 
-    /// False if the daemon has ended meanwhile, or the directory does not exist any more,
-    /// so that no daemon of this path is running.
+    /// False if the daemon has ended meanwhile. If the directory does not exist any more, no
+    /// daemon of this path is running.
     fn may_be_signalled(&self, holder: &Holder) -> io::Result<bool> {
         if sys::geteuid() != Uid::ROOT {
             return Ok(true);
