@@ -491,7 +491,6 @@ fn all_rows() -> Vec<Row> {
             .from(1)
             .errnos(&SENDING, becomes)
             .errnos(&GONE, becomes)
-            .lie(becomes)
             .retried()
     };
 
@@ -562,7 +561,6 @@ fn all_rows() -> Vec<Row> {
         launcher("sendmsg(pair 1)")
             .errnos(&SENDING, Fails("Channel"))
             .errnos(&GONE, FailsAs("DaemonExited"))
-            .lie(FailsAs("Channel(5)"))
             .retried(),
         launcher("pidfd_open").errnos(
             &[EMFILE, ENOSYS, ENOMEM, EPERM],
@@ -576,7 +574,6 @@ fn all_rows() -> Vec<Row> {
         launcher("sendmsg(pair 2)")
             .errnos(&SENDING, Fails("Channel"))
             .errnos(&GONE, FailsAs("DaemonExited"))
-            .lie(FailsAs("Channel(5)"))
             .retried(),
         launcher("socket").errnos(&SOCKETS, Whole(OPTIONAL)),
         launcher("connect(socket)")
@@ -593,8 +590,7 @@ fn all_rows() -> Vec<Row> {
             .errnos(&[ENOBUFS, ENOMEM, EAGAIN, ETOOMANYREFS], Whole(OPTIONAL))
             .errnos(&GONE, Whole(OPTIONAL))
             .retried()
-            .short(Whole(OPTIONAL))
-            .lie(Whole(OPTIONAL)),
+            .short(Whole(OPTIONAL)),
         launcher("_exit").never_fails(NO_ERRORS),
         // --- The intermediate ---
         intermediate("prctl(PR_SET_PDEATHSIG)").never_fails(NO_ERRORS),
@@ -698,7 +694,6 @@ fn all_rows() -> Vec<Row> {
             .nth(0)
             .errnos(&[ETOOMANYREFS, ENOBUFS, ENOMEM], Whole(CAN_DO_WITHOUT))
             .errnos(&GONE, Whole("that is noticed later"))
-            .lie(Whole(CAN_DO_WITHOUT))
             .retried(),
         last_word(FailsAs("IntermediateExited")).short(Whole("the rest is sent next")),
         looks_again(),
@@ -863,7 +858,6 @@ fn all_rows() -> Vec<Row> {
         daemon("sendmsg(pair 2)")
             .errnos(&SENDING, Fails("Channel"))
             .errnos(&GONE, FailsAs("LauncherGone"))
-            .lie(FailsAs("Channel(5)"))
             .retried()
             .short(Whole("the rest is sent next")),
         daemon("recv(pair 2)")
@@ -1002,13 +996,11 @@ fn all_rows() -> Vec<Row> {
             daemon("sendmsg(pair 2)")
                 .errnos(&SENDING, FailsAs("DaemonExited"))
                 .errnos(&GONE, FailsAs("DaemonExited"))
-                .lie(FailsAs("DaemonExited"))
                 .retried()
                 .short(Whole("the rest is sent next")),
             launcher("sendmsg(pair 1)")
                 .errnos(&SENDING, Whole(CAUSE))
                 .errnos(&GONE, Whole(CAUSE))
-                .lie(Whole(CAUSE))
                 .retried(),
             reaps(),
             looks_again(),
@@ -1111,7 +1103,6 @@ fn all_rows() -> Vec<Row> {
                 .from(1)
                 .errnos(&SENDING, Whole(CAUSE))
                 .errnos(&GONE, Whole(CAUSE))
-                .lie(Whole(CAUSE))
                 .retried(),
             daemon("flock(work/run/daemon.pid, LOCK_UN)")
                 .errnos(&[ENOLCK], Whole("the daemon's end unlocks it"))

@@ -130,8 +130,6 @@ pub(crate) fn sendmsg_while(
         // outlive the call.
         match cvt(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, MSG_NOSIGNAL) }) {
             Err(libc::EINTR) if goes_on() => {}
-            // Callers that send the rest would loop for ever.
-            Ok(0) => return Err(libc::EIO),
             sent => return sent.map(|sent| sent as usize),
         }
     }
