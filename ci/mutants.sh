@@ -32,7 +32,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 callers="compatibility control"
 is_called() {
     case $1 in
-        src/daemonize.rs | src/error.rs | src/notify.rs | src/own_fds.rs | src/streams.rs) ;;
+        src/builder.rs | src/error.rs | src/notify.rs | src/own_fds.rs | src/streams.rs) ;;
         src/identity/* | src/pid_file/* | src/sys/linux/*) ;;
         src/sys/fd.rs | src/sys/file.rs | src/sys/mod.rs | src/sys/poll.rs) ;;
         *) return 1 ;;
@@ -57,16 +57,16 @@ die() {
 # The suites that know most of a file.
 experts() {
     case $1 in
-        src/actions.rs | src/panics.rs) echo failures readiness ;;
-        src/daemonize.rs | src/error.rs) echo compatibility failures start ;;
+        src/start/actions.rs | src/start/panics.rs | src/start/text.rs) echo failures readiness ;;
+        src/builder.rs | src/error.rs) echo compatibility failures start ;;
         src/own_fds.rs) echo control ;;
         src/identity/* | src/sys/ids.rs | src/sys/resuid.rs | src/sys/user_database.rs | \
             src/sys/linux/capabilities.rs) echo identity privileges ;;
-        src/inherited.rs) echo descriptors signals ;;
+        src/start/inherited.rs) echo descriptors signals ;;
         src/notify.rs) echo foreground ;;
         src/pid_file/*) echo pid_file control ;;
-        src/readiness.rs) echo readiness foreground ;;
-        src/report.rs | src/sequence.rs) echo start failures crashes readiness ;;
+        src/start/readiness.rs | src/start/uncommitted.rs) echo readiness foreground ;;
+        src/start/*) echo start failures crashes readiness ;;
         src/root.rs) echo root ;;
         src/streams.rs) echo streams ;;
         src/sys/fd.rs | src/sys/file.rs | src/sys/poll.rs | src/sys/socket.rs)

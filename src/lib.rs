@@ -193,30 +193,22 @@
 
 #![cfg(unix)]
 
-mod actions;
-mod daemonize;
+mod builder;
 mod error;
+mod failure;
 mod identity;
-mod inherited;
-mod left;
-mod nesting;
 mod notify;
 mod own_fds;
-mod panics;
 mod pid_file;
-mod progress;
-mod readiness;
-mod reasons;
-mod report;
 mod root;
-mod sequence;
+mod start;
 mod streams;
 mod sys;
 
-pub use daemonize::{Child, Daemonize, Mask, Outcome, Parent, stage};
+pub use builder::{Child, Daemonize, Mask, Outcome, Parent, stage};
 pub use error::{Error, ErrorKind};
 pub use identity::{Group, SupplementaryGroups, User};
 pub use notify::supervised;
 pub use pid_file::{PidFile, PidFileGuard};
-pub use readiness::Readiness;
+pub use start::Readiness;
 pub use streams::Stdio;

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 
 use crate::error::ErrorKind;
-use crate::report::{About, Failure};
+use crate::failure::{About, Failure};
 use crate::sys::{self, Errno};
 
 /// Changes the root directory, and never leaves the working directory outside of it:

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 
 use crate::error::ErrorKind;
-use crate::report::{About, Failure};
+use crate::failure::{About, Failure};
 use crate::sys::{self, Directory, Open};
 
 /// What a standard stream of the daemon refers to.

@@ -2,7 +2,7 @@
 
 use super::resolve::{Identity, sorted_dedup};
 use crate::error::ErrorKind;
-use crate::report::{About, Failure};
+use crate::failure::{About, Failure};
 use crate::sys::{self, Errno, Gid, Ids, OtherThreads, Uid, errno};
 
 impl Identity {

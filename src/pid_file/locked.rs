@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use super::{LONGEST_LINE, PidFilePlan, failure, pid_line};
 use crate::error::ErrorKind;
+use crate::failure::Failure;
 use crate::own_fds;
-use crate::report::Failure;
 use crate::sys::{self, Directory, FileId, Lock, Open, Pid, errno};
 
 /// The open and locked pid file of a start.

@@ -22,7 +22,7 @@ pub(crate) use locked::OpenPidFile;
 pub(crate) use open::PidFilePlan;
 
 use crate::error::ErrorKind;
-use crate::report::{About, Failure};
+use crate::failure::{About, Failure};
 use crate::sys::{self, FileStatus, Pid};
 
 /// The reasons for which a file or its directory is refused. They are constants, since

@@ -11,7 +11,7 @@ use super::{
     WRITABLE_BY_OTHERS, directory_and_name, failure, others_can_replace_in,
 };
 use crate::error::ErrorKind;
-use crate::report::Failure;
+use crate::failure::Failure;
 use crate::sys::{
     self, Directory, Errno, FileId, FileKind, FileStatus, Gid, Lock, Open, Uid, errno,
 };

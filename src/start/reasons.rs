@@ -10,11 +10,11 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::daemonize::Options;
+use crate::builder::Options;
 use crate::error::{ErrorKind, Subject};
+use crate::failure::Failure;
 use crate::pid_file;
-use crate::progress::Step;
-use crate::report::Failure;
+use crate::start::progress::Step;
 use crate::streams::Stdio;
 use crate::sys::{self, Uid, errno};
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::actions::{self, Actions};
 use crate::error::{Error, Subject};
+use crate::failure::About;
 use crate::identity::{Group, SupplementaryGroups, User};
-use crate::readiness::Readiness;
-use crate::report::About;
-use crate::sequence::{self, Threads};
+use crate::start::actions::{self, Actions};
+use crate::start::readiness::Readiness;
+use crate::start::{self, Threads};
 use crate::streams::{Stdio, Streams};
 use crate::sys::{self, SingleThreaded};
 
@@ -842,7 +842,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     pub unsafe fn start(self) -> Result<T, Error> {
         // SAFETY: what is asked of our caller.
         let threads = Threads::Promised(unsafe { SingleThreaded::assume() });
-        sequence::start(self, threads)
+        start::start(self, threads)
     }
 
     /// Starts the daemon, as [`start`](Self::start) does, if the process has
@@ -868,7 +868,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// they are on FreeBSD and macOS. gVisor and qemu-user do not count who shares the
     /// memory: there a process is made that tells so, and threads are counted.
     pub fn start_checked(self) -> Result<T, Error> {
-        sequence::start(self, Threads::ToBeCounted)
+        start::start(self, Threads::ToBeCounted)
     }
 
     /// Starts the daemon, and returns in both: the launcher can go on.
@@ -891,7 +891,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     pub unsafe fn execute(self) -> Outcome<T> {
         // SAFETY: what is asked of our caller.
         let threads = Threads::Promised(unsafe { SingleThreaded::assume() });
-        sequence::execute(self, threads)
+        start::execute(self, threads)
     }
 
     /// Starts the daemon, as [`execute`](Self::execute) does, if the process
@@ -911,6 +911,6 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// The kqueue of FreeBSD, macOS and the other BSDs is not inherited by a child.
     pub fn execute_checked(self) -> Outcome<T> {
-        sequence::execute(self, Threads::ToBeCounted)
+        start::execute(self, Threads::ToBeCounted)
     }
 }

@@ -11,14 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use crate::actions::{text_of, text_with_causes};
 use crate::error::{Error, ErrorKind};
-use crate::nesting::Unready;
+use crate::failure::Failure;
 use crate::notify::NotifySocket;
 use crate::own_fds;
-use crate::panics;
 use crate::pid_file::OpenPidFile;
-use crate::report::{DaemonEnd, Failure, Message};
+use crate::start::actions::{text_of, text_with_causes};
+use crate::start::channel::DaemonEnd;
+use crate::start::nesting::Unready;
+use crate::start::panics;
+use crate::start::protocol::Message;
 use crate::sys::{self, ForkIdentity, Pid};
 
 /// Who is to hear that the daemon is ready.

@@ -8,10 +8,10 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::error::ErrorKind;
-use crate::nesting::WithinClosure;
-use crate::panics;
-use crate::readiness::{Pending, Readiness};
-use crate::report::{Failure, LONGEST_TEXT};
+use crate::failure::{Failure, LONGEST_TEXT};
+use crate::start::nesting::WithinClosure;
+use crate::start::panics;
+use crate::start::readiness::{Pending, Readiness};
 use crate::sys::{self, ForkIdentity};
 
 /// What runs before privileges are dropped.

@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, ErrorKind};
-use crate::readiness::OnFailure;
+use crate::start::readiness::OnFailure;
 use crate::sys::ForkIdentity;
 
 thread_local! {

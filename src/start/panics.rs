@@ -21,7 +21,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{mem, thread};
 
 use crate::error::ErrorKind;
-use crate::report::{DaemonEnd, Failure, Message};
+use crate::failure::Failure;
+use crate::start::channel::DaemonEnd;
+use crate::start::protocol::Message;
 use crate::sys::ForkIdentity;
 
 thread_local! {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
 use crate::error::ErrorKind;
-use crate::report::{About, Failure};
+use crate::failure::{About, Failure};
 use crate::streams::{Stdio, Streams};
 use crate::sys;
 

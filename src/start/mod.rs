@@ -26,6 +26,19 @@
 //! intermediate keeps a failure of its own first steps for the daemon to
 //! report, until the second fork has succeeded.
 
+pub(crate) mod actions;
+mod channel;
+mod inherited;
+mod nesting;
+mod panics;
+mod progress;
+mod protocol;
+pub(crate) mod readiness;
+mod reasons;
+mod unreaped;
+
+pub use readiness::Readiness;
+
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -34,27 +47,27 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::actions::{self, Actions, drop_quietly};
-use crate::daemonize::{Child, Daemonize, Options, Outcome, Parent};
+use crate::builder::{Child, Daemonize, Options, Outcome, Parent};
 use crate::error::{Error, ErrorKind, Subject};
+use crate::failure::{About, Failure};
 use crate::identity::{self, Identity, User};
-use crate::inherited::{self, KeptDescriptors};
 use crate::notify::NotifySocket;
 use crate::own_fds;
 use crate::pid_file::describe_holder;
 use crate::pid_file::{OpenPidFile, PidFilePlan};
-use crate::progress::{Progress, Step};
-use crate::readiness::{Listener, OnFailure, Pending};
-use crate::reasons::{DaemonFate, Late};
-use crate::report::{
-    About, DaemonEnd, Failure, IntermediateEnd, LauncherEnds, Message, Order, Received, channels,
-};
+use crate::start::actions::{Actions, drop_quietly};
+use crate::start::channel::{DaemonEnd, IntermediateEnd, LauncherEnds, Order, Received, channels};
+use crate::start::inherited::KeptDescriptors;
+use crate::start::progress::{Progress, Step};
+use crate::start::protocol::Message;
+use crate::start::readiness::{Listener, OnFailure, Pending};
+use crate::start::reasons::{DaemonFate, Late};
 use crate::streams::Stdio;
 use crate::sys::{
     self, ChildState, ChildWatch, Fork, ForkIdentity, NotSingleThreaded, OtherThreads, Pid, Signal,
     SignalMask, SingleThreaded, Uid,
 };
-use crate::{left, nesting, panics, reasons, root, streams};
+use crate::{root, streams};
 
 /// How it is known that fork(2) is safe.
 pub(crate) enum Threads {
@@ -112,7 +125,7 @@ fn launch<T, S>(daemonize: Daemonize<T, S>, threads: Threads, on_failure: OnFail
     // One start at a time: a daemon forked meanwhile would have copies of this
     // one's channels, and keep them open.
     let turn = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
-    left::reap();
+    unreaped::reap();
     let deadline =
         (daemonize.options.startup_timeout).and_then(|timeout| Instant::now().checked_add(timeout));
     // Another thread may hold the lock of a stream for as long as it likes.
@@ -537,7 +550,7 @@ fn give_up(
         Ok(Reaped::Ended(_)) => ErrorKind::Channel(errno).into(),
         Ok(Reaped::Left) => {
             if let Some(process) = started.and_then(|started| started.process) {
-                left::remember(process);
+                unreaped::remember(process);
             }
             ErrorKind::Channel(errno).into()
         }
@@ -742,7 +755,7 @@ fn end_intermediate(intermediate: Pid) -> Result<Reaped, sys::Errno> {
         match life {
             ChildState::Ended(status) => return Ok(Reaped::Ended(status)),
             ChildState::Running if time_until(patience_ends).is_zero() => {
-                left::remember_child(intermediate);
+                unreaped::remember_child(intermediate);
                 return Ok(Reaped::Left);
             }
             ChildState::Running => sys::sleep(Duration::from_millis(2)),
@@ -774,7 +787,7 @@ fn end_orphan(ends: LauncherEnds, started: Option<Started>, is_disconnected: boo
     };
     if fate == DaemonFate::MayBeLeft {
         if let Some(process) = process {
-            left::remember(process);
+            unreaped::remember(process);
         }
     } else if let Some(pid_file) = pid_file {
         pid_file.clear(None);
