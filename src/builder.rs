@@ -3,113 +3,18 @@
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
 use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::error::{Error, Subject};
-use crate::failure::About;
+use crate::error::Error;
 use crate::identity::{Group, SupplementaryGroups, User};
+use crate::options::{Mask, Options};
+use crate::outcome::Outcome;
+use crate::stage;
 use crate::start::actions::{self, Actions};
-use crate::start::readiness::Readiness;
-use crate::start::{self, Threads};
-use crate::streams::{Stdio, Streams};
-use crate::sys::{self, SingleThreaded};
-
-/// The permission bits that files made by the daemon are *not* to have.
-///
-/// See [umask(2)](https://pubs.opengroup.org/onlinepubs/9799919799/functions/umask.html).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Mask(pub(crate) u32);
-
-impl From<u32> for Mask {
-    fn from(bits: u32) -> Self {
-        Self(bits)
-    }
-}
-
-/// What [`Daemonize::execute`] tells the launcher of a start that succeeded.
-#[derive(Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Parent {
-    /// How the first child, the intermediate process, has ended.
-    ///
-    /// Where somebody else has reaped it, or SIGCHLD is ignored, nobody can
-    /// know; this then is the success that the daemon's report implies.
-    pub first_child_exit_status: ExitStatus,
-    /// The pid of the daemon.
-    pub daemon_pid: u32,
-}
-
-/// What [`Daemonize::execute`] tells the daemon.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub struct Child<T> {
-    /// The value of the last closure: of the last
-    /// [`initialize`](Daemonize::initialize) where there is one, else of the
-    /// [privileged action](Daemonize::privileged_action), else `()`. With
-    /// [`deferred_readiness`](Daemonize::deferred_readiness), a pair of that value
-    /// and the [`Readiness`].
-    ///
-    /// The name is that of 0.7.0, which had no other closure.
-    pub privileged_action_result: T,
-}
-
-/// What [`Daemonize::execute`] returns: twice, once in the launcher and once
-/// in the daemon.
-#[must_use = "each of the two processes has to learn which one it is, and whether the start failed"]
-#[derive(Debug, PartialEq, Eq)]
-pub enum Outcome<T> {
-    /// This is the launcher.
-    Parent(Result<Parent, Error>),
-    /// This is the daemon, or what was to become it.
-    Child(Result<Child<T>, Error>),
-}
-
-impl<T> Outcome<T> {
-    /// Whether this is the launcher.
-    #[must_use]
-    pub fn is_parent(&self) -> bool {
-        matches!(self, Self::Parent(_))
-    }
-
-    /// Whether this is the daemon, or what was to become it.
-    #[must_use]
-    pub fn is_child(&self) -> bool {
-        matches!(self, Self::Child(_))
-    }
-
-    /// Ends the daemon's process if its start has failed, with status 1 and by
-    /// `_exit(2)`: the launcher returns the same failure, and is the one to say so.
-    /// In the [foreground](Daemonize::foreground), where there is no launcher, the
-    /// failure is returned.
-    ///
-    /// So every failure is printed once, also where the daemon
-    /// [keeps](crate::Stdio::keep) the launcher's standard error:
-    ///
-    /// ```no_run
-    /// use daemonize2::{Daemonize, Outcome};
-    ///
-    /// # fn serve() {}
-    /// # #[cfg(unix)]
-    /// match Daemonize::new().execute_checked().end_failed_daemon() {
-    ///     Outcome::Parent(Ok(launcher)) => println!("started {}", launcher.daemon_pid),
-    ///     Outcome::Child(Ok(_)) => serve(),
-    ///     Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => {
-    ///         eprintln!("clockd: {error}");
-    ///         std::process::exit(1);
-    ///     }
-    /// }
-    /// ```
-    pub fn end_failed_daemon(self) -> Self {
-        if let Self::Child(Err(error)) = &self {
-            if error.is_launchers_to_tell() {
-                sys::_exit(1);
-            }
-        }
-        self
-    }
-}
+use crate::start::{self, ForkSafety, Readiness};
+use crate::streams::Stdio;
+use crate::sys::SingleThreaded;
 
 /// A daemon to be started: options, then one of four entry points.
 ///
@@ -138,145 +43,16 @@ impl<T> Outcome<T> {
 /// ```
 #[must_use = "nothing is started before one of the entry points is called"]
 pub struct Daemonize<T, Stage = stage::Actions> {
-    pub(crate) options: Options,
-    pub(crate) actions: Actions<T>,
-    pub(crate) stage: PhantomData<Stage>,
-}
-
-/// How far a [`Daemonize`] has been told what to run: the closures are given
-/// in the order in which they run, which the compiler checks.
-///
-/// ```compile_fail,E0277
-/// // After an initialization it is too late for a privileged action.
-/// let daemonize = daemonize2::Daemonize::new()
-///     .initialize(|()| Ok::<_, std::io::Error>(()))
-///     .privileged_action(|| ());
-/// ```
-///
-/// ```compile_fail,E0277
-/// // What comes after readiness has been handed over is up to the caller.
-/// let daemonize = daemonize2::Daemonize::new()
-///     .deferred_readiness()
-///     .initialize(|_| Ok::<_, std::io::Error>(()));
-/// ```
-///
-/// ```
-/// let daemonize = daemonize2::Daemonize::new()
-///     .privileged_action(|| 1)
-///     .initialize(|one| Ok::<_, std::io::Error>(one + 1))
-///     .umask(0o077)
-///     .initialize(|two| Ok::<_, std::io::Error>(two + 1))
-///     .deferred_readiness()
-///     .working_directory("/");
-/// ```
-pub mod stage {
-    /// A privileged action may be given, or an initialization.
-    #[derive(Debug)]
-    pub enum Actions {}
-
-    /// Another initialization may be given.
-    #[derive(Debug)]
-    pub enum Initialization {}
-
-    /// Readiness is the caller's to report.
-    #[derive(Debug)]
-    pub enum DeferredReadiness {}
-
-    /// The stage in which a privileged action may be given.
-    #[diagnostic::on_unimplemented(
-        message = "a privileged action goes before `initialize` and `deferred_readiness`",
-        label = "an `initialize` or a `deferred_readiness` stands before this call",
-        note = "closures are given in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
-    )]
-    pub trait BeforeInitialization: sealed::Sealed {}
-
-    impl BeforeInitialization for Actions {}
-
-    /// The stages in which an initialization may be given.
-    #[diagnostic::on_unimplemented(
-        message = "`initialize` goes before `deferred_readiness`, which is given once",
-        label = "a `deferred_readiness` stands before this call",
-        note = "closures are given in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
-    )]
-    pub trait BeforeReadiness: sealed::Sealed {}
-
-    impl BeforeReadiness for Actions {}
-    impl BeforeReadiness for Initialization {}
-
-    mod sealed {
-        pub trait Sealed {}
-        impl Sealed for super::Actions {}
-        impl Sealed for super::Initialization {}
-    }
-}
-
-/// All options that are plain data.
-#[derive(Debug)]
-pub(crate) struct Options {
-    pub(crate) working_directory: Option<PathBuf>,
-    pub(crate) pid_file: Option<PathBuf>,
-    pub(crate) chown_pid_file_user: Option<User>,
-    pub(crate) chown_pid_file_group: Option<Group>,
-    pub(crate) user: Option<User>,
-    pub(crate) group: Option<Group>,
-    pub(crate) umask: Option<Mask>,
-    pub(crate) root: Option<PathBuf>,
-    pub(crate) streams: Streams,
-    pub(crate) supplementary_groups: SupplementaryGroups,
-    pub(crate) no_new_privileges: bool,
-    /// Those that are kept when the others are closed.
-    pub(crate) inherited_fds: Option<Vec<RawFd>>,
-    pub(crate) reset_signals: bool,
-    pub(crate) startup_timeout: Option<Duration>,
-    pub(crate) foreground: bool,
-}
-
-impl Options {
-    /// The value of the option that a failure is about.
-    pub(crate) fn subject(&self, about: About) -> Option<Subject> {
-        let path = |path: &Option<PathBuf>| path.clone().map(Subject::Path);
-        let name = |name: &str| Some(Subject::Name(name.to_owned()));
-        match about {
-            About::Nothing => None,
-            About::WorkingDirectory => path(&self.working_directory),
-            About::PidFile => path(&self.pid_file),
-            About::PidFileUser => self.chown_pid_file_user.as_ref().map(User::subject),
-            About::PidFileGroup => self.chown_pid_file_group.as_ref().map(Group::subject),
-            About::Root => path(&self.root),
-            About::User => self.user.as_ref().map(User::subject),
-            About::Group => (self.group.as_ref().map(Group::subject))
-                .or_else(|| self.user.as_ref().map(User::group_subject)),
-            About::NullDevice => Some(Subject::Path(Path::new("/dev/null").to_owned())),
-            About::StandardInput => name("standard input"),
-            About::StandardOutput => name("standard output"),
-            About::StandardError => name("standard error"),
-        }
-    }
+    options: Options,
+    actions: Actions<T>,
+    stage: PhantomData<Stage>,
 }
 
 impl<T, Stage> fmt::Debug for Daemonize<T, Stage> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let options = &self.options;
-        let [stdin, stdout, stderr] = &options.streams;
         formatter
             .debug_struct("Daemonize")
-            .field("working_directory", &options.working_directory)
-            .field("pid_file", &options.pid_file)
-            .field("chown_pid_file_user", &options.chown_pid_file_user)
-            .field("chown_pid_file_group", &options.chown_pid_file_group)
-            .field("user", &options.user)
-            .field("group", &options.group)
-            .field("umask", &options.umask)
-            .field("root", &options.root)
-            .field("stdin", stdin)
-            .field("stdout", stdout)
-            .field("stderr", stderr)
-            .field("supplementary_groups", &options.supplementary_groups)
-            .field("no_new_privileges", &options.no_new_privileges)
-            .field("close_inherited_fds", &options.inherited_fds)
-            .field("reset_signals", &options.reset_signals)
-            .field("startup_timeout", &options.startup_timeout)
-            .field("foreground", &options.foreground)
+            .field("options", &self.options)
             .finish_non_exhaustive()
     }
 }
@@ -291,23 +67,7 @@ impl Daemonize<()> {
     /// A daemon with no option set.
     pub fn new() -> Self {
         Self {
-            options: Options {
-                working_directory: None,
-                pid_file: None,
-                chown_pid_file_user: None,
-                chown_pid_file_group: None,
-                user: None,
-                group: None,
-                umask: None,
-                root: None,
-                streams: [None, None, None],
-                supplementary_groups: SupplementaryGroups::FromDatabase,
-                no_new_privileges: false,
-                inherited_fds: None,
-                reset_signals: false,
-                startup_timeout: None,
-                foreground: false,
-            },
+            options: Options::default(),
             actions: actions::none(),
             stage: PhantomData,
         }
@@ -551,7 +311,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// service.
     #[expect(unsafe_code, reason = "the caller's promise is passed on, once")]
     pub unsafe fn close_inherited_fds(mut self, keep: &[RawFd]) -> Self {
-        self.options.inherited_fds = Some(keep.to_vec());
+        self.options.close_inherited_fds = Some(keep.to_vec());
         self
     }
 
@@ -588,7 +348,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// if it did before, and else is the new root. Descriptors of directories
     /// that the caller has open are the caller's to close.
     pub fn chroot<F: Into<PathBuf>>(mut self, path: F) -> Self {
-        self.options.root = Some(path.into());
+        self.options.chroot = Some(path.into());
         self
     }
 
@@ -685,7 +445,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// one.
     ///
     /// Its result is what the daemon gets from [`start`](Self::start), or in
-    /// [`Child`].
+    /// [`Child`](crate::Child).
     ///
     /// It should start no threads. On Linux, a thread alone can give up its
     /// capabilities: where the kernel leaves them when the ids change, as it does
@@ -805,7 +565,7 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     {
         Daemonize {
             options: self.options,
-            actions: actions::then_hand_over(self.actions),
+            actions: actions::then_defer_readiness(self.actions),
             stage: PhantomData,
         }
     }
@@ -841,8 +601,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     #[expect(unsafe_code, reason = "the caller's promise is passed on, once")]
     pub unsafe fn start(self) -> Result<T, Error> {
         // SAFETY: what is asked of our caller.
-        let threads = Threads::Promised(unsafe { SingleThreaded::assume() });
-        start::start(self, threads)
+        let safety = ForkSafety::Assumed(unsafe { SingleThreaded::assume() });
+        start::start(self.options, self.actions, safety)
     }
 
     /// Starts the daemon, as [`start`](Self::start) does, if the process has
@@ -868,7 +628,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// they are on FreeBSD and macOS. gVisor and qemu-user do not count who shares the
     /// memory: there a process is made that tells so, and threads are counted.
     pub fn start_checked(self) -> Result<T, Error> {
-        start::start(self, Threads::ToBeCounted)
+        start::start(self.options, self.actions, ForkSafety::Checked)
     }
 
     /// Starts the daemon, and returns in both: the launcher can go on.
@@ -890,8 +650,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     #[expect(unsafe_code, reason = "the caller's promise is passed on, once")]
     pub unsafe fn execute(self) -> Outcome<T> {
         // SAFETY: what is asked of our caller.
-        let threads = Threads::Promised(unsafe { SingleThreaded::assume() });
-        start::execute(self, threads)
+        let safety = ForkSafety::Assumed(unsafe { SingleThreaded::assume() });
+        start::execute(self.options, self.actions, safety)
     }
 
     /// Starts the daemon, as [`execute`](Self::execute) does, if the process
@@ -911,6 +671,6 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// The kqueue of FreeBSD, macOS and the other BSDs is not inherited by a child.
     pub fn execute_checked(self) -> Outcome<T> {
-        start::execute(self, Threads::ToBeCounted)
+        start::execute(self.options, self.actions, ForkSafety::Checked)
     }
 }

@@ -6,12 +6,13 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use crate::escape::{OnOneLine, WithTabs};
 use crate::sys::Errno;
 
-/// Makes [`ErrorKind`] and, for each variant, its place on the wire and its
-/// words, so that none can be added without them. Numbers are never reused.
+/// Makes [`ErrorKind`] of the table in error_kinds.rs, so that no variant lacks a number,
+/// a message or a subject. A number is never reused.
 macro_rules! error_kinds {
-    ($( $(#[$documentation:meta])* $number:literal $variant:ident $(($errno:ident))? $words:literal; )*) => {
+    ($( $(#[$documentation:meta])* $number:literal $variant:ident $(($errno:ident))? $message:literal $(, $subject:ident)?; )*) => {
         /// What has failed.
         ///
         /// A number in a variant is the errno of the call that failed, as
@@ -24,9 +25,16 @@ macro_rules! error_kinds {
         }
 
         impl ErrorKind {
-            fn words(self) -> &'static str {
+            fn message(self) -> &'static str {
                 match self {
-                    $( Self::$variant { .. } => $words, )*
+                    $( Self::$variant { .. } => $message, )*
+                }
+            }
+
+            /// What an error of this kind is about, unless its maker says otherwise.
+            pub(crate) fn subject(self) -> SubjectKind {
+                match self {
+                    $( Self::$variant { .. } => error_kinds!(@subject $($subject)?), )*
                 }
             }
 
@@ -37,7 +45,7 @@ macro_rules! error_kinds {
                 }
             }
 
-            /// The number that stands for the variant in a report.
+            /// The number of the variant in a message.
             pub(crate) fn number(self) -> u16 {
                 match self {
                     $( Self::$variant { .. } => $number, )*
@@ -52,6 +60,8 @@ macro_rules! error_kinds {
             }
         }
     };
+    (@subject $subject:ident) => { SubjectKind::$subject };
+    (@subject) => { SubjectKind::None };
     (@pattern $name:ident $variant:ident ($errno:ident)) => { Self::$variant($name) };
     (@pattern $name:ident $variant:ident) => { Self::$variant };
     (@errno $name:ident $errno:ident) => { Some($name) };
@@ -60,12 +70,12 @@ macro_rules! error_kinds {
     (@make $name:ident $variant:ident) => { Self::$variant };
 }
 
-// A file of its own, since it is read by the tests, too.
+// The tests include the table, too.
 include!("error_kinds.rs");
 
 impl Display for ErrorKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.words())?;
+        formatter.write_str(self.message())?;
         match self.errno() {
             Some(errno) => write!(formatter, ": {}", io::Error::from_raw_os_error(errno)),
             None => Ok(()),
@@ -109,8 +119,8 @@ struct Details {
     subject: Option<Subject>,
     running_pid: Option<u32>,
     daemon_exit_status: Option<ExitStatus>,
-    text: Option<Cow<'static, str>>,
-    is_launchers_to_tell: bool,
+    reason: Option<Cow<'static, str>>,
+    is_reported_by_launcher: bool,
 }
 
 /// What an error is about.
@@ -118,6 +128,46 @@ struct Details {
 pub(crate) enum Subject {
     Path(PathBuf),
     Name(String),
+}
+
+/// Where the launcher finds the [`Subject`] of a failure. The subject itself need not
+/// travel, since the launcher knows the options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum SubjectKind {
+    None,
+    WorkingDirectory,
+    PidFile,
+    Chroot,
+    User,
+    Group,
+    /// The user, or the group where no user is set.
+    Identity,
+    NullDevice,
+    StandardInput,
+    StandardOutput,
+    StandardError,
+}
+
+impl SubjectKind {
+    /// In the order of their numbers.
+    const ALL: [Self; 11] = [
+        Self::None,
+        Self::WorkingDirectory,
+        Self::PidFile,
+        Self::Chroot,
+        Self::User,
+        Self::Group,
+        Self::Identity,
+        Self::NullDevice,
+        Self::StandardInput,
+        Self::StandardOutput,
+        Self::StandardError,
+    ];
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
 }
 
 impl Error {
@@ -160,12 +210,12 @@ impl Error {
     }
 
     /// Whether this is the daemon's copy of what the launcher returns.
-    pub(crate) fn is_launchers_to_tell(&self) -> bool {
-        self.0.is_launchers_to_tell
+    pub(crate) fn is_reported_by_launcher(&self) -> bool {
+        self.0.is_reported_by_launcher
     }
 
-    pub(crate) fn told_to_launcher(mut self) -> Self {
-        self.0.is_launchers_to_tell = true;
+    pub(crate) fn reported_by_launcher(mut self) -> Self {
+        self.0.is_reported_by_launcher = true;
         self
     }
 
@@ -175,23 +225,24 @@ impl Error {
         let _ = writeln!(io::stderr(), "{self}");
     }
 
-    pub(crate) fn about(mut self, subject: Option<Subject>) -> Self {
-        self.0.subject = subject;
+    pub(crate) fn with_subject(mut self, subject: impl Into<Option<Subject>>) -> Self {
+        self.0.subject = subject.into();
         self
     }
 
-    pub(crate) fn because(mut self, text: impl Into<Cow<'static, str>>) -> Self {
-        let text = text.into();
-        self.0.text = (!text.is_empty()).then_some(text);
+    /// An empty reason is none.
+    pub(crate) fn with_reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        let reason = reason.into();
+        self.0.reason = (!reason.is_empty()).then_some(reason);
         self
     }
 
-    pub(crate) fn held_by(mut self, running_pid: u32) -> Self {
+    pub(crate) fn with_running_pid(mut self, running_pid: u32) -> Self {
         self.0.running_pid = Some(running_pid);
         self
     }
 
-    pub(crate) fn daemon_ended(mut self, status: Option<ExitStatus>) -> Self {
+    pub(crate) fn with_exit_status(mut self, status: Option<ExitStatus>) -> Self {
         self.0.daemon_exit_status = status;
         self
     }
@@ -204,8 +255,8 @@ impl From<ErrorKind> for Error {
             subject: None,
             running_pid: None,
             daemon_exit_status: None,
-            text: None,
-            is_launchers_to_tell: false,
+            reason: None,
+            is_reported_by_launcher: false,
         }))
     }
 }
@@ -213,7 +264,7 @@ impl From<ErrorKind> for Error {
 impl Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let details = &*self.0;
-        formatter.write_str(details.kind.words())?;
+        formatter.write_str(details.kind.message())?;
         let subject = match &details.subject {
             Some(Subject::Path(path)) => Some(path.to_string_lossy()),
             Some(Subject::Name(name)) => Some(Cow::Borrowed(name.as_str())),
@@ -229,17 +280,17 @@ impl Display for Error {
         }
         if let Some(pid) = details.running_pid {
             write!(formatter, ": held by running daemon {pid}")
-        } else if let (ErrorKind::DaemonExited, Some(status), Some(text)) =
-            (details.kind, details.daemon_exit_status, &details.text)
+        } else if let (ErrorKind::DaemonExited, Some(status), Some(reason)) =
+            (details.kind, details.daemon_exit_status, &details.reason)
         {
             write!(formatter, " ({status})")?;
-            if text.contains('\n') {
-                write_cause(formatter, text)
+            if reason.contains('\n') {
+                write_reason(formatter, reason)
             } else {
-                write!(formatter, "; {}", OnOneLine(text))
+                write!(formatter, "; {}", OnOneLine(reason))
             }
-        } else if let Some(text) = &details.text {
-            write_cause(formatter, text)
+        } else if let Some(reason) = &details.reason {
+            write_reason(formatter, reason)
         } else if let Some(status) = details.daemon_exit_status {
             write!(formatter, " ({status})")
         } else if let Some(errno) = details.kind.errno() {
@@ -277,7 +328,7 @@ impl From<Error> for io::Error {
 
 /// Writes a text of unknown origin after what it is the cause of. Several lines
 /// keep their places below each other.
-fn write_cause(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
+fn write_reason(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
     let text = text.trim_end();
     let is_blank = |line: &&str| line.trim().is_empty();
     let mut lines = text.lines().skip_while(is_blank);
@@ -285,70 +336,20 @@ fn write_cause(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
         return Ok(());
     };
     if lines.clone().next().is_none() {
-        return write!(out, ": {}", Harmless(first.trim_start()));
+        return write!(out, ": {}", WithTabs(first.trim_start()));
     }
     out.write_char(':')?;
     for line in std::iter::once(first).chain(lines) {
         if is_blank(&line) {
             out.write_char('\n')?;
         } else {
-            write!(out, "\n{INDENTATION}{}", Harmless(line))?;
+            write!(out, "\n{INDENTATION}{}", WithTabs(line))?;
         }
     }
     Ok(())
 }
 
 const INDENTATION: &str = "    ";
-
-/// A text of unknown origin, which stays on its line and cannot steer a terminal.
-pub(crate) struct OnOneLine<'a>(pub(crate) &'a str);
-
-impl Display for OnOneLine<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_escaped(formatter, self.0, is_steering)
-    }
-}
-
-/// The same, but tabs are kept: they may hold columns together.
-struct Harmless<'a>(&'a str);
-
-impl Display for Harmless<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_escaped(formatter, self.0, |character| {
-            character != '\t' && is_steering(character)
-        })
-    }
-}
-
-fn write_escaped(
-    out: &mut impl fmt::Write,
-    text: &str,
-    is_escaped: impl Fn(char) -> bool,
-) -> fmt::Result {
-    for character in text.chars() {
-        if is_escaped(character) {
-            write!(out, "{}", character.escape_default())?;
-        } else {
-            out.write_char(character)?;
-        }
-    }
-    Ok(())
-}
-
-/// Whether a character moves or changes more than itself: control characters,
-/// Unicode's line and paragraph separators, and those with its property
-/// Bidi_Control, which let a text be read in another order than it has.
-fn is_steering(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}'
-                | '\u{200e}'
-                | '\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}'
-        )
-}
 
 #[cfg(test)]
 mod tests {
@@ -370,26 +371,26 @@ mod tests {
     #[test]
     fn a_message_names_what_where_and_why() {
         let locked = Error::from(ErrorKind::LockPidfile(libc::EWOULDBLOCK))
-            .about(Some(Subject::Path("/run/d.pid".into())))
-            .held_by(4242);
+            .with_subject(Subject::Path("/run/d.pid".into()))
+            .with_running_pid(4242);
         assert_eq!(
             locked.to_string(),
             "cannot lock pid file /run/d.pid: held by running daemon 4242"
         );
         let missing = Error::from(ErrorKind::ChangeDirectory(libc::ENOENT))
-            .about(Some(Subject::Path("/nowhere".into())));
+            .with_subject(Subject::Path("/nowhere".into()));
         assert_eq!(
             missing.to_string(),
             "cannot change to directory /nowhere: No such file or directory (os error 2)"
         );
         let denied = Error::from(ErrorKind::ChownPidfile(libc::EPERM))
-            .about(Some(Subject::Name("nobody".into())));
+            .with_subject(Subject::Name("nobody".into()));
         assert_eq!(
             denied.to_string(),
             "cannot change owner of pid file to nobody: Operation not permitted (os error 1)"
         );
         let unknown =
-            Error::from(ErrorKind::UserNotFound).about(Some(Subject::Name("nemo".into())));
+            Error::from(ErrorKind::UserNotFound).with_subject(Subject::Name("nemo".into()));
         assert_eq!(unknown.to_string(), "unknown user nemo");
     }
 
@@ -397,12 +398,12 @@ mod tests {
     #[test]
     fn debug_shows_the_text_and_the_kind() {
         let error = Error::from(ErrorKind::LockPidfile(11))
-            .about(Some(Subject::Path("/run/d.pid".into())))
-            .held_by(4242);
+            .with_subject(Subject::Path("/run/d.pid".into()))
+            .with_running_pid(4242);
         let text = "cannot lock pid file /run/d.pid: held by running daemon 4242 (LockPidfile(11))";
         assert_eq!(format!("{error:?}"), text);
         assert_eq!(format!("{error:#?}"), text);
-        let error = Error::from(ErrorKind::Initialize).because("two\nlines");
+        let error = Error::from(ErrorKind::Initialize).with_reason("two\nlines");
         let text = "the initialization failed:\n    two\n    lines\n(Initialize)";
         assert_eq!(format!("{error:?}"), text);
     }
@@ -410,7 +411,7 @@ mod tests {
     #[test]
     fn a_name_stays_on_its_line() {
         let error = Error::from(ErrorKind::UserNotFound)
-            .about(Some(Subject::Name("two\nlines\t\u{1b}[2J\u{202e}".into())));
+            .with_subject(Subject::Name("two\nlines\t\u{1b}[2J\u{202e}".into()));
         assert_eq!(
             error.to_string(),
             "unknown user two\\nlines\\t\\u{1b}[2J\\u{202e}"
@@ -432,7 +433,7 @@ mod tests {
                 "panic: over\\rwritten\t\\u{9b}1m",
             ),
         ] {
-            let error = Error::from(ErrorKind::Panicked).because(text);
+            let error = Error::from(ErrorKind::Panicked).with_reason(text);
             assert_eq!(error.to_string(), shown);
         }
     }
@@ -455,7 +456,7 @@ mod tests {
     #[test]
     fn an_error_becomes_an_io_error_and_keeps_what_it_says() {
         let error = Error::from(ErrorKind::OpenPidfile(libc::EACCES))
-            .about(Some(Subject::Path("/run/d.pid".into())));
+            .with_subject(Subject::Path("/run/d.pid".into()));
         let text = error.to_string();
         assert_eq!(error.raw_os_error(), Some(libc::EACCES));
         let error = io::Error::from(error);

@@ -1,5 +1,6 @@
-// Every `ErrorKind`: its documentation, its number on the wire, its name, whether
-// it has an errno, and its words. For the macro of whoever includes this.
+// The table of every `ErrorKind`: its documentation, its number in a message, its name,
+// whether it has an errno, its message, and what it is about. The file that includes
+// this one defines the macro.
 
 error_kinds! {
     /// fork(2) failed: there are too many processes, or too little memory.
@@ -13,43 +14,43 @@ error_kinds! {
     /// A group name contains a NUL byte.
     5 GroupContainsNul "NUL byte in group name";
     /// The group ids could not be set.
-    6 SetGroup(Errno) "cannot change to group";
+    6 SetGroup(Errno) "cannot change to group", Group;
     /// The user database has no such user.
     7 UserNotFound "unknown user";
     /// A user name contains a NUL byte.
     8 UserContainsNul "NUL byte in user name";
     /// The user ids could not be set.
-    9 SetUser(Errno) "cannot change to user";
+    9 SetUser(Errno) "cannot change to user", User;
     /// chdir(2) to the working directory failed.
-    10 ChangeDirectory(Errno) "cannot change to directory";
+    10 ChangeDirectory(Errno) "cannot change to directory", WorkingDirectory;
     /// A path contains a NUL byte.
     11 PathContainsNul "NUL byte in path";
     /// The pid file could not be opened, or was refused because of what it
     /// is, whose it is, or where it is.
-    12 OpenPidfile(Errno) "cannot open pid file";
+    12 OpenPidfile(Errno) "cannot open pid file", PidFile;
     /// Not returned any more: the pid file is close-on-exec from birth.
-    13 GetPidfileFlags(Errno) "cannot get flags of pid file";
+    13 GetPidfileFlags(Errno) "cannot get flags of pid file", PidFile;
     /// Not returned any more: the pid file is close-on-exec from birth.
-    14 SetPidfileFlags(Errno) "cannot set flags of pid file";
+    14 SetPidfileFlags(Errno) "cannot set flags of pid file", PidFile;
     /// The pid file is locked by another process: see
     /// [`Error::running_pid`].
-    15 LockPidfile(Errno) "cannot lock pid file";
+    15 LockPidfile(Errno) "cannot lock pid file", PidFile;
     /// The owner of the pid file could not be changed.
-    16 ChownPidfile(Errno) "cannot change owner of pid file";
+    16 ChownPidfile(Errno) "cannot change owner of pid file", PidFile;
     /// `/dev/null` could not be opened.
-    17 OpenDevnull(Errno) "cannot open";
+    17 OpenDevnull(Errno) "cannot open", NullDevice;
     /// A standard stream could not be redirected.
     18 RedirectStreams(Errno) "cannot redirect";
     /// `/dev/null` could not be closed.
-    19 CloseDevnull(Errno) "cannot close";
+    19 CloseDevnull(Errno) "cannot close", NullDevice;
     /// The pid file could not be emptied.
-    20 TruncatePidfile(Errno) "cannot truncate pid file";
+    20 TruncatePidfile(Errno) "cannot truncate pid file", PidFile;
     /// The pid could not be written to the pid file.
-    21 WritePid(Errno) "cannot write pid file";
+    21 WritePid(Errno) "cannot write pid file", PidFile;
     /// The pid was written to the pid file in part only.
-    22 WritePidUnspecifiedError "cannot write the whole pid to pid file";
+    22 WritePidUnspecifiedError "cannot write the whole pid to pid file", PidFile;
     /// The root directory could not be changed.
-    23 Chroot(Errno) "cannot change root directory to";
+    23 Chroot(Errno) "cannot change root directory to", Chroot;
     /// The process has more than one thread, or shares its memory with
     /// another process. The text says which, how many threads there are, and,
     /// on Linux, what they are called.
@@ -64,7 +65,7 @@ error_kinds! {
     /// the primary group, and no group was set.
     28 PrimaryGroupUnknown "no group set, and no entry in the database for user";
     /// The supplementary groups could not be set.
-    29 SetSupplementaryGroups(Errno) "cannot set supplementary groups";
+    29 SetSupplementaryGroups(Errno) "cannot set supplementary groups", Identity;
     /// After the change of identity or root directory something of the old one
     /// was left, or could be had again.
     30 PrivilegesRetained "privileges were retained";

@@ -194,21 +194,28 @@
 #![cfg(unix)]
 
 mod builder;
+mod deadline;
 mod error;
+mod escape;
 mod failure;
 mod identity;
 mod notify;
+mod options;
+mod outcome;
 mod own_fds;
 mod pid_file;
 mod root;
+pub mod stage;
 mod start;
 mod streams;
 mod sys;
 
-pub use builder::{Child, Daemonize, Mask, Outcome, Parent, stage};
+pub use builder::Daemonize;
 pub use error::{Error, ErrorKind};
 pub use identity::{Group, SupplementaryGroups, User};
 pub use notify::supervised;
+pub use options::Mask;
+pub use outcome::{Child, Outcome, Parent};
 pub use pid_file::{PidFile, PidFileGuard};
 pub use start::Readiness;
 pub use streams::Stdio;

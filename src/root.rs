@@ -2,8 +2,8 @@
 
 use std::ffi::{CStr, CString};
 
-use crate::error::ErrorKind;
-use crate::failure::{About, Failure};
+use crate::error::{ErrorKind, SubjectKind};
+use crate::failure::Failure;
 use crate::sys::{self, Errno};
 
 /// Changes the root directory, and never leaves the working directory outside of it:
@@ -18,7 +18,7 @@ use crate::sys::{self, Errno};
 /// [`ErrorKind::Chroot`]. The working directory may then have changed. After
 /// [`ErrorKind::PrivilegesRetained`] the process must end.
 pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
-    let failed = |errno| Failure::new(ErrorKind::Chroot(errno), About::Root);
+    let failed = |errno| Failure::from(ErrorKind::Chroot(errno));
 
     // Without a path, or the permission to look at it, it is not entered again.
     let before = working_directory().ok();
@@ -28,8 +28,9 @@ pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
 
     sys::chdir(c"/").map_err(failed)?;
     if sys::working_directory_id().map_err(failed)? != new_root.id {
-        return Err(Failure::new(ErrorKind::PrivilegesRetained, About::Root)
-            .because("the root directory is not the one that was set"));
+        return Err(Failure::from(ErrorKind::PrivilegesRetained)
+            .with_subject(SubjectKind::Chroot)
+            .with_reason("the root directory is not the one that was set"));
     }
     if let Some(before) = before {
         if let Some(inside) = path_inside(&before.path, &new_root.path) {

@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 
-use crate::error::ErrorKind;
-use crate::failure::{About, Failure};
+use crate::error::{ErrorKind, SubjectKind};
+use crate::failure::Failure;
 use crate::sys::{self, Directory, Open};
 
 /// What a standard stream of the daemon refers to.
@@ -64,10 +64,10 @@ impl From<OwnedFd> for Stdio {
 pub(crate) type Streams = [Option<Stdio>; 3];
 
 const NUMBERS: [RawFd; 3] = [0, 1, 2];
-const ABOUT: [About; 3] = [
-    About::StandardInput,
-    About::StandardOutput,
-    About::StandardError,
+const SUBJECTS: [SubjectKind; 3] = [
+    SubjectKind::StandardInput,
+    SubjectKind::StandardOutput,
+    SubjectKind::StandardError,
 ];
 
 enum Replacement {
@@ -80,8 +80,9 @@ enum Replacement {
 /// sources. The descriptors may be closed before, and may be sources themselves.
 /// Async-signal-safe.
 pub(crate) fn redirect(streams: &mut Streams, unset: fn() -> Stdio) -> Result<(), Failure> {
-    let failed =
-        |index: usize, errno| Failure::new(ErrorKind::RedirectStreams(errno), ABOUT[index]);
+    let failed = |index: usize, errno| {
+        Failure::from(ErrorKind::RedirectStreams(errno)).with_subject(SUBJECTS[index])
+    };
 
     // First, sources numbered 0 to 2 get other numbers. Otherwise they could be overwritten
     // before they are used.
@@ -114,10 +115,7 @@ pub(crate) fn redirect(streams: &mut Streams, unset: fn() -> Stdio) -> Result<()
         .map_err(|errno| failed(index, errno))?;
     }
     match null_device.map(sys::close) {
-        Some(Err(errno)) => Err(Failure::new(
-            ErrorKind::CloseDevnull(errno),
-            About::NullDevice,
-        )),
+        Some(Err(errno)) => Err(Failure::from(ErrorKind::CloseDevnull(errno))),
         _ => Ok(()),
     }
 }
@@ -134,12 +132,12 @@ fn move_above_streams(source: OwnedFd) -> Result<OwnedFd, sys::Errno> {
 /// Like daemon(3), refuses another file of that name. In a broken image or root directory it
 /// may be a regular file, which the output of the daemon would fill.
 fn open_null_device() -> Result<OwnedFd, Failure> {
-    let failed = |errno| Failure::new(ErrorKind::OpenDevnull(errno), About::NullDevice);
+    let failed = |errno| Failure::from(ErrorKind::OpenDevnull(errno));
     let opened = sys::openat(Directory::Working, c"/dev/null", Open::Plain).map_err(failed)?;
     let status = sys::fstat(opened.as_fd()).map_err(failed)?;
     if sys::is_null_device(&status) {
         Ok(opened)
     } else {
-        Err(failed(sys::errno::ENODEV).because("it is not the null device"))
+        Err(failed(sys::errno::ENODEV).with_reason("it is not the null device"))
     }
 }

@@ -2360,7 +2360,7 @@ fn a_database_that_cannot_be_read_is_told() {
 /// Makes [`Kind`] of the library's own list: `ErrorKind` is not exhaustive
 /// outside of it, so that the compiler would let a new one pass.
 macro_rules! error_kinds {
-    ($( $(#[$documentation:meta])* $number:literal $kind:ident $(($errno:ident))? $words:literal; )*) => {
+    ($( $(#[$documentation:meta])* $number:literal $kind:ident $(($errno:ident))? $message:literal $(, $subject:ident)?; )*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         enum Kind {
             $( $kind, )*

@@ -1,8 +1,8 @@
 //! The change of identity, and its verification.
 
 use super::resolve::{Identity, sorted_dedup};
-use crate::error::ErrorKind;
-use crate::failure::{About, Failure};
+use crate::error::{ErrorKind, SubjectKind};
+use crate::failure::Failure;
 use crate::sys::{self, Errno, Gid, Ids, OtherThreads, Uid, errno};
 
 impl Identity {
@@ -19,12 +19,10 @@ impl Identity {
             self.set_groups(&before.groups, groups)?;
         }
         if let Some(group) = self.group {
-            sys::set_group_ids(group)
-                .map_err(|errno| Failure::new(ErrorKind::SetGroup(errno), About::Group))?;
+            sys::set_group_ids(group).map_err(|errno| Failure::from(ErrorKind::SetGroup(errno)))?;
         }
         if let Some(user) = self.user {
-            sys::set_user_ids(user)
-                .map_err(|errno| Failure::new(ErrorKind::SetUser(errno), About::User))?;
+            sys::set_user_ids(user).map_err(|errno| Failure::from(ErrorKind::SetUser(errno)))?;
         }
 
         let after = self.read_credentials()?;
@@ -70,19 +68,14 @@ impl Identity {
         has_user && has_group && has_groups
     }
 
-    fn about(&self) -> About {
-        match self.user {
-            Some(_) => About::User,
-            None => About::Group,
-        }
-    }
-
     fn groups_failed(&self, errno: Errno) -> Failure {
-        Failure::new(ErrorKind::SetSupplementaryGroups(errno), self.about())
+        Failure::from(ErrorKind::SetSupplementaryGroups(errno))
     }
 
     fn retained(&self, text: &'static str) -> Failure {
-        Failure::new(ErrorKind::PrivilegesRetained, self.about()).because(text)
+        Failure::from(ErrorKind::PrivilegesRetained)
+            .with_subject(SubjectKind::Identity)
+            .with_reason(text)
     }
 
     fn read_credentials(&self) -> Result<Credentials, Failure> {
@@ -110,7 +103,7 @@ impl Identity {
 pub(crate) fn set_no_new_privileges(others: &OtherThreads) -> Result<(), Failure> {
     if others.run() {
         let failure = Failure::from(ErrorKind::SetNoNewPrivileges(errno::EPERM));
-        return Err(failure.because("other threads exist, and would not get no_new_privs"));
+        return Err(failure.with_reason("other threads exist, and would not get no_new_privs"));
     }
     sys::set_no_new_privileges().map_err(|errno| ErrorKind::SetNoNewPrivileges(errno).into())
 }

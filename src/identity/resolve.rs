@@ -90,13 +90,13 @@ impl NameOrId {
         match id {
             u32::MAX => Err(self
                 .error(refusal(errno::EINVAL))
-                .because("this id means 'unchanged' to the kernel")),
+                .with_reason("this id means 'unchanged' to the kernel")),
             _ => Ok(()),
         }
     }
 
     fn error(&self, kind: ErrorKind) -> Error {
-        Error::from(kind).about(Some(Subject::Name(self.to_string())))
+        Error::from(kind).with_subject(Subject::Name(self.to_string()))
     }
 }
 
@@ -246,7 +246,7 @@ fn reject_too_many(groups: &[Gid], refusal: impl FnOnce(Errno) -> Error) -> Resu
     if groups.len() <= most {
         return Ok(());
     }
-    Err(refusal(errno::EINVAL).because(format!(
+    Err(refusal(errno::EINVAL).with_reason(format!(
         "{} groups, where this system allows {most}",
         groups.len()
     )))

@@ -185,18 +185,18 @@ impl Holder {
 
 /// Adds the holder of the lock to the error of a start that could not get the lock.
 pub(crate) fn describe_holder(error: Error, path: &Path) -> Error {
-    let running = |pid: Pid| error.clone().held_by(pid.number());
+    let running = |pid: Pid| error.clone().with_running_pid(pid.number());
     match PidFile::at(path).look() {
         Ok(Some(Found::Running(holder))) => running(holder.pid),
         Ok(Some(Found::Itself { is_ready: true })) => running(Pid::current()),
         Ok(Some(Found::Itself { is_ready: false })) => {
-            error.because("held by this process, which is starting")
+            error.with_reason("held by this process, which is starting")
         }
-        Ok(Some(Found::Starting(Some(holder)))) => error.because(format!(
+        Ok(Some(Found::Starting(Some(holder)))) => error.with_reason(format!(
             "held by daemon {}, which is starting",
             holder.pid.number()
         )),
-        Ok(Some(Found::Starting(None))) => error.because("held by a daemon that is starting"),
-        Ok(None) | Err(_) => error.because("held by another process"),
+        Ok(Some(Found::Starting(None))) => error.with_reason("held by a daemon that is starting"),
+        Ok(None) | Err(_) => error.with_reason("held by another process"),
     }
 }

@@ -62,7 +62,7 @@ impl OpenPidFile {
             let failure = failure(ErrorKind::LockPidfile(errno));
             match errno {
                 errno::EAGAIN | errno::EACCES => {
-                    failure.because("another process holds a record lock for writing")
+                    failure.with_reason("another process holds a record lock for writing")
                 }
                 _ => failure,
             }

@@ -22,7 +22,7 @@ pub(crate) use locked::OpenPidFile;
 pub(crate) use open::PidFilePlan;
 
 use crate::error::ErrorKind;
-use crate::failure::{About, Failure};
+use crate::failure::Failure;
 use crate::sys::{self, FileStatus, Pid};
 
 /// The reasons for which a file or its directory is refused. They are constants, since
@@ -40,7 +40,7 @@ const STICKY: u32 = 0o1000;
 const PAUSE: Duration = Duration::from_millis(2);
 
 fn failure(kind: ErrorKind) -> Failure {
-    Failure::new(kind, About::PidFile)
+    Failure::from(kind)
 }
 
 /// Whether users other than root and the owner can write to an open file. The members of a

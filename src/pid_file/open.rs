@@ -95,7 +95,9 @@ impl PidFilePlan {
                 return Ok(pid_file);
             }
             if Instant::now() >= deadline {
-                return Err(open_failed(errno::EAGAIN).because("it is replaced again and again"));
+                return Err(
+                    open_failed(errno::EAGAIN).with_reason("it is replaced again and again")
+                );
             }
             sys::sleep(PAUSE);
         }
@@ -119,7 +121,7 @@ impl PidFilePlan {
             Err(errno::EEXIST) => return Ok(None),
             Err(errno::EACCES) => return self.remove_unwritable(directory, name, deadline),
             Err(errno::ELOOP) => {
-                return Err(open_failed(errno::ELOOP).because("it is a symbolic link"));
+                return Err(open_failed(errno::ELOOP).with_reason("it is a symbolic link"));
             }
             Err(errno) => return Err(open_failed(errno)),
         };
@@ -151,7 +153,7 @@ impl PidFilePlan {
                 return Ok(None);
             }
             if is_foreign {
-                return Err(open_failed(errno::EPERM).because(FILE_OF_ANOTHER));
+                return Err(open_failed(errno::EPERM).with_reason(FILE_OF_ANOTHER));
             }
         }
         sys::ftruncate(writable.as_fd())
@@ -201,7 +203,7 @@ impl PidFilePlan {
         let directory = sys::openat(Directory::Working, &self.directory, Open::Directory)
             .map_err(open_failed)?;
         let status = sys::fstat(directory.as_fd()).map_err(open_failed)?;
-        let refused = |text| Err(open_failed(errno::EPERM).because(text));
+        let refused = |text| Err(open_failed(errno::EPERM).with_reason(text));
         let owners = [Some(Uid::ROOT), self.new_owner, self.daemon_user];
         // In a user namespace the owner of /run or /tmp may have no number.
         if !owners.contains(&Some(status.owner)) && !sys::is_unmapped(status.owner) {
@@ -217,7 +219,7 @@ impl PidFilePlan {
 /// Refuses everything but a regular file with one link.
 fn check_regular(descriptor: BorrowedFd<'_>) -> Result<FileStatus, Failure> {
     let status = sys::fstat(descriptor).map_err(open_failed)?;
-    let refused = |errno, text| Err(open_failed(errno).because(text));
+    let refused = |errno, text| Err(open_failed(errno).with_reason(text));
     match status.kind {
         FileKind::Regular if status.links > 1 => refused(errno::EMLINK, HAS_LINKS),
         FileKind::Regular => Ok(status),
@@ -287,7 +289,8 @@ fn make_unwritable_by_others(
             _ => Err(errno::EPERM),
         })
         .map_err(|errno| {
-            open_failed(errno).because("other users can write to it, and that cannot be changed")
+            open_failed(errno)
+                .with_reason("other users can write to it, and that cannot be changed")
         })
 }
 
@@ -299,7 +302,7 @@ fn lock_failed(errno: Errno) -> Failure {
     let failure = failure(ErrorKind::LockPidfile(errno));
     match errno {
         // NFS, which emulates flock(2) by a record lock.
-        errno::EBADF | errno::ENOLCK => failure.because(
+        errno::EBADF | errno::ENOLCK => failure.with_reason(
             "its file system cannot lock a file that is open for reading; use a local one",
         ),
         _ => failure,

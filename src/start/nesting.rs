@@ -1,29 +1,28 @@
-//! A start within a start.
+//! The refusal of a start within the start of another daemon.
 //!
-//! A closure that returns in a second process, as one does that starts a daemon,
-//! has that process ended: there is one daemon per start. So its start would be
-//! acknowledged, and the daemon then end. And where the launcher exits when the
-//! start has succeeded, that launcher must not be a daemon that is not ready
-//! itself: its own start would fail.
+//! A closure that starts a daemon returns in a second process. Since each start has one
+//! daemon, the library ends that process, although its own start was acknowledged. And a
+//! daemon that has not reported yet that it is ready must not be the launcher of a start
+//! after which the launcher exits: the start of that daemon would fail.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, ErrorKind};
-use crate::start::readiness::OnFailure;
+use crate::outcome::FailureMode;
 use crate::sys::ForkIdentity;
 
 thread_local! {
-    /// How many closures of a start this thread is in.
+    /// The number of closures of starts that this thread runs, one within the other.
     static CLOSURES: Cell<u32> = const { Cell::new(0) };
 }
 
-/// While this lives, a closure of a start runs in this thread, and in that of a
-/// process that is forked there.
-pub(crate) struct WithinClosure(());
+/// Exists while this thread, or a thread that it was forked from, runs a closure of a
+/// start.
+pub(super) struct WithinClosure(());
 
 impl WithinClosure {
-    pub(crate) fn enter() -> Self {
+    pub(super) fn enter() -> Self {
         CLOSURES.set(CLOSURES.get() + 1);
         Self(())
     }
@@ -35,25 +34,21 @@ impl Drop for WithinClosure {
     }
 }
 
-/// How many starts this process owes a report to, and which process that is: a
-/// copy of it owes none.
+/// The number of reports that `PROCESS` owes to launchers. A copy of the process owes none.
 static UNREADY: AtomicU32 = AtomicU32::new(0);
 static PROCESS: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
 
-fn is_of_this_process() -> bool {
-    let present = ForkIdentity::current().numbers();
-    PROCESS
-        .each_ref()
-        .map(|number| number.load(Ordering::Relaxed))
-        == present
+fn is_this_process() -> bool {
+    let numbers = PROCESS.each_ref();
+    numbers.map(|number| number.load(Ordering::Relaxed)) == ForkIdentity::current().numbers()
 }
 
-/// While this lives, the process that made it has yet to report that it is ready.
-pub(crate) struct Unready(());
+/// Exists while the process that made it owes its launcher a report.
+pub(super) struct Unready(());
 
 impl Unready {
-    pub(crate) fn begin() -> Self {
-        if !is_of_this_process() {
+    pub(super) fn begin() -> Self {
+        if !is_this_process() {
             for (number, present) in PROCESS.iter().zip(ForkIdentity::current().numbers()) {
                 number.store(present, Ordering::Relaxed);
             }
@@ -66,7 +61,7 @@ impl Unready {
 
 impl Drop for Unready {
     fn drop(&mut self) {
-        if is_of_this_process() {
+        if is_this_process() {
             UNREADY.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -75,12 +70,12 @@ impl Drop for Unready {
 /// # Errors
 ///
 /// [`ErrorKind::StartWithinStart`].
-pub(crate) fn check(foreground: bool, on_failure: OnFailure) -> Result<(), Error> {
-    let refuse = |text| Err(Error::from(ErrorKind::StartWithinStart).because(text));
-    let is_unready = UNREADY.load(Ordering::Relaxed) > 0 && is_of_this_process();
+pub(super) fn check(foreground: bool, failure_mode: FailureMode) -> Result<(), Error> {
+    let refuse = |reason| Err(Error::from(ErrorKind::StartWithinStart).with_reason(reason));
+    let is_unready = UNREADY.load(Ordering::Relaxed) > 0 && is_this_process();
     if CLOSURES.get() > 0 {
         refuse("a closure of that start is running")
-    } else if is_unready && !foreground && on_failure == OnFailure::End {
+    } else if is_unready && !foreground && failure_mode == FailureMode::Exit {
         refuse("this process has not reported yet that it is ready itself; `execute` can")
     } else {
         Ok(())
@@ -92,8 +87,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_is_refused_for_as_long_as_a_closure_runs() {
-        let kind = || check(true, OnFailure::Return).map_err(|error| error.kind());
+    fn a_start_is_refused_while_a_closure_runs() {
+        let kind = || check(true, FailureMode::Return).map_err(|error| error.kind());
         assert_eq!(kind(), Ok(()));
         let outer = WithinClosure::enter();
         drop(WithinClosure::enter());

@@ -1,19 +1,16 @@
-//! What a panic said, for the launcher.
+//! The panic hook of the library.
 //!
-//! A closure's panic is caught, and its text is in what is caught. But a panic
-//! hook of the program's may end the process before anything is caught; a panic
-//! may abort; and a thread that unwinds by itself shows its text to nobody but the
-//! panic hook. So the library has a hook, from before the first closure until the
-//! start is committed or has failed:
+//! The library catches the panic of a closure, and with it the text. Three panics it cannot
+//! catch: a panic hook of the program may end the process first, a panic may abort the
+//! process, and another thread unwinds by itself. So the library sets a hook before the
+//! first closure runs, until the start is committed or has failed:
 //!
-//! - It tells the launcher of each panic before it calls the hook that was there
-//!   before, and that it was survived, after. If the daemon ends in between, it has
-//!   ended of the panic.
-//! - A hook that the program sets meanwhile replaces the library's, whose captures
-//!   std then drops, after it has let go of its lock. That is the moment at which
-//!   the library's hook is set again, around the new one.
+//! - The hook tells the launcher of each panic, calls the hook that was set before, and
+//!   then tells the launcher that the daemon survived. If the daemon ends in between, the
+//!   panic is the cause.
+//! - If the program sets a hook meanwhile, std drops the hook of the library, after std has
+//!   released its lock. The drop sets the hook of the library again, around the new hook.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,29 +21,30 @@ use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::start::channel::DaemonEnd;
 use crate::start::protocol::Message;
+use crate::start::text;
 use crate::sys::ForkIdentity;
 
 thread_local! {
-    /// The text of this thread's last panic.
+    /// The text of the last panic of this thread.
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
     expected: None,
-    latest: None,
+    last_of_any_thread: None,
 });
 
 struct State {
     expected: Option<Expected>,
-    /// The text of the last panic in any thread.
-    latest: Option<String>,
+    last_of_any_thread: Option<String>,
 }
 
-/// Whom a panic is told to, in which process, and as what.
+/// A process whose panics the launcher is told of.
 struct Expected {
-    /// None in the foreground.
-    launcher: Option<DaemonEnd>,
     process: ForkIdentity,
+    /// Is `None` in the foreground.
+    launcher: Option<DaemonEnd>,
+    /// The failure that a panic is.
     failure: Failure,
 }
 
@@ -54,82 +52,52 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While this lives, no other thread changes what is told of a panic, so that a
-/// copy of the process does not find it locked for ever.
-pub(crate) fn freeze() -> impl Sized {
+/// Locks the state over fork(2): otherwise another thread may hold the lock, and it would
+/// stay locked in the child.
+pub(super) fn lock_for_fork() -> impl Sized {
     state()
 }
 
-/// From now on the text of a panic is known, and the launcher is told of it as of
-/// this failure, until [`settle`].
-pub(crate) fn expect(launcher: Option<DaemonEnd>, failure: Failure) {
-    replace(Some(Expected {
-        launcher,
+/// Has the launcher told of each panic, as of this failure, until [`settle`].
+pub(super) fn expect(launcher: Option<DaemonEnd>, failure: Failure) {
+    replace_expected(Some(Expected {
         process: ForkIdentity::current(),
+        launcher,
         failure,
     }));
     set_hook();
 }
 
-/// The start is committed, or has failed.
-pub(crate) fn settle() {
-    replace(None);
+/// Ends [`expect`]: the start is committed or has failed.
+pub(super) fn settle() {
+    replace_expected(None);
 }
 
-fn replace(expected: Option<Expected>) {
+fn replace_expected(expected: Option<Expected>) {
     let before = mem::replace(&mut state().expected, expected);
-    if let Some(before) = before {
-        if before.process != ForkIdentity::current() {
-            // Its descriptor may be another file by now.
-            mem::forget(before);
-        }
+    if let Some(before) = before.filter(|before| before.process != ForkIdentity::current()) {
+        // The number of the copied descriptor may be another file's by now.
+        mem::forget(before);
     }
 }
 
-fn is_expected() -> bool {
-    let state = state();
-    let expected = state.expected.as_ref();
-    expected.is_some_and(|expected| expected.process == ForkIdentity::current())
-}
-
-/// The text of a panic, where it has one.
-pub(crate) fn text_of(payload: &(dyn Any + Send)) -> String {
-    match (
-        payload.downcast_ref::<String>(),
-        payload.downcast_ref::<&str>(),
-    ) {
-        (Some(text), _) => text.clone(),
-        (_, Some(text)) => (*text).to_owned(),
-        _ => String::new(),
-    }
-}
-
-/// A text that says that it is a panic's.
-pub(crate) fn with_prefix(text: &str) -> String {
-    match text.trim_end() {
-        "" => String::from("panic"),
-        // Its lines stay below each other.
-        text if text.contains('\n') => format!("panic:\n{text}"),
-        text => format!("panic: {text}"),
-    }
-}
-
-/// What the panic that this thread unwinds from has said, as far as is known: it
-/// may be another thread's, which this one has resumed.
-pub(crate) fn describe_current() -> String {
-    let text = LAST.take().or_else(|| state().latest.take());
-    match text {
-        Some(text) => with_prefix(&text),
+/// The text of the panic from which this thread unwinds, as far as it is known. A thread may
+/// also resume the panic of another thread.
+pub(super) fn describe_current() -> String {
+    match LAST.take().or_else(|| state().last_of_any_thread.take()) {
+        Some(text) => text::with_panic_prefix(&text),
         None => String::from("panic, whose text the panic hook of the daemon has kept"),
     }
 }
 
-/// The address of the library's hook, which tells it from others.
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+
+/// The address of the hook of the library.
 static HOOK: AtomicUsize = AtomicUsize::new(0);
 
-/// Sets the library's hook around the one that is set, unless that is it.
+/// Sets the hook of the library around the present one, unless that is the library's.
 fn set_hook() {
-    // A panicking thread may not.
+    // A panicking thread must not set a hook.
     if thread::panicking() {
         return;
     }
@@ -147,73 +115,56 @@ fn set_hook() {
     panic::set_hook(hook);
 }
 
-type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
-
 fn address(hook: &Hook) -> usize {
     (&raw const **hook).cast::<()>().addr()
 }
 
-/// Captured by the library's hook, and dropped with it.
+/// A capture of the hook of the library, which is dropped with the hook.
 struct Sentinel;
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
-        if is_expected() {
+        let is_expected = match &state().expected {
+            Some(expected) => expected.process == ForkIdentity::current(),
+            None => false,
+        };
+        if is_expected {
             set_hook();
         }
     }
 }
 
 fn on_panic(panic: &PanicHookInfo<'_>, before: &Hook) {
-    let text = text_of(panic.payload());
-    let launcher = launcher_to_tell(&text);
-    // Fails in a thread that is past the end of its locals.
+    let text = text::of_panic(panic.payload());
+    let launcher = report_panic(&text);
+    // Fails in a thread whose locals are destroyed already.
     let _ = LAST.try_with(|last| last.replace(Some(text)));
-    // It may not return.
+    // The hook of the program may end the process.
     before(panic);
     if let Some(launcher) = launcher {
-        // Where panics abort, none is survived.
         if cfg!(panic = "unwind") {
-            let _ = launcher.tell(&Message::PanicSurvived);
+            let _ = launcher.send(&Message::PanicSurvived);
         }
     }
 }
 
-/// Tells the launcher of a panic, if it waits for this process.
-fn launcher_to_tell(text: &str) -> Option<DaemonEnd> {
+/// Tells the launcher of a panic, if the launcher waits for this process.
+fn report_panic(text: &str) -> Option<DaemonEnd> {
     let (launcher, failure) = {
         let mut state = state();
-        state.latest = Some(text.to_owned());
-        let expected = (state.expected.as_mut())
-            .filter(|expected| expected.process == ForkIdentity::current())?;
-        let (kept, launcher) = expected.launcher.take()?.shared();
+        state.last_of_any_thread = Some(text.to_owned());
+        let expected = state.expected.as_mut()?;
+        if expected.process != ForkIdentity::current() {
+            return None;
+        }
+        let (kept, launcher) = expected.launcher.take()?.share();
         expected.launcher = Some(kept);
         (launcher, expected.failure.clone())
     };
     let text = match failure.kind {
         ErrorKind::Panicked => text.to_owned(),
-        _ => with_prefix(text),
+        _ => text::with_panic_prefix(text),
     };
-    let _ = launcher.tell(&Message::Panicking(failure.because(text)));
+    let _ = launcher.send(&Message::Panicking(failure.with_reason(text)));
     Some(launcher)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_has_the_text_it_was_given_if_any() {
-        let said = |panic: fn()| text_of(&*panic::catch_unwind(panic).expect_err("it panics"));
-        assert_eq!(said(|| panic!("word by word")), "word by word");
-        assert_eq!(said(|| panic!("of {} pieces", 2)), "of 2 pieces");
-        assert_eq!(said(|| panic::panic_any(2)), "");
-    }
-
-    #[test]
-    fn a_text_is_said_to_be_a_panics() {
-        assert_eq!(with_prefix(""), "panic");
-        assert_eq!(with_prefix("out of luck"), "panic: out of luck");
-        assert_eq!(with_prefix("out of\nluck\n"), "panic:\nout of\nluck");
-    }
 }

@@ -1,8 +1,8 @@
-//! How far a start has come, for the text of one that takes too long.
+//! The step that a start has reached, for the error of a start that takes too long.
 
 use crate::sys::SharedByte;
 
-/// What is being done. Those of the intermediate come first.
+/// A step of the intermediate or the daemon, in the order of the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Step {
@@ -19,54 +19,61 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 10] = [
-        Self::LeaveSession,
-        Self::CloseDescriptors,
-        Self::ChangeDirectory,
-        Self::LockPidFile,
-        Self::Fork,
-        Self::RedirectStreams,
-        Self::PrivilegedAction,
-        Self::DropPrivileges,
-        Self::Initialize,
-        Self::AwaitReadiness,
+    /// In order, with the text that follows "the startup timeout ran out".
+    const ALL: [(Self, &str); 10] = [
+        (Self::LeaveSession, "before the first step"),
+        (
+            Self::CloseDescriptors,
+            "while inherited descriptors were closed",
+        ),
+        (
+            Self::ChangeDirectory,
+            "while the working directory was entered",
+        ),
+        (
+            Self::LockPidFile,
+            "while the pid file was opened and locked",
+        ),
+        (Self::Fork, "while the daemon was forked"),
+        (
+            Self::RedirectStreams,
+            "while the standard streams were redirected",
+        ),
+        (Self::PrivilegedAction, "during the privileged action"),
+        (
+            Self::DropPrivileges,
+            "while root directory and identity were changed",
+        ),
+        (Self::Initialize, "during the initialization"),
+        (
+            Self::AwaitReadiness,
+            "before the daemon used its `Readiness`",
+        ),
     ];
 
-    /// When that is, to follow "ran out".
-    pub(crate) fn words(self) -> &'static str {
-        match self {
-            Self::LeaveSession => "before the first step",
-            Self::CloseDescriptors => "while inherited descriptors were closed",
-            Self::ChangeDirectory => "while the working directory was entered",
-            Self::LockPidFile => "while the pid file was opened and locked",
-            Self::Fork => "while the daemon was forked",
-            Self::RedirectStreams => "while the standard streams were redirected",
-            Self::PrivilegedAction => "during the privileged action",
-            Self::DropPrivileges => "while root directory and identity were changed",
-            Self::Initialize => "during the initialization",
-            Self::AwaitReadiness => "before the daemon used its `Readiness`",
-        }
+    pub(crate) fn message(self) -> &'static str {
+        Self::ALL[self as usize].1
     }
 
-    /// Whether there cannot be a daemon yet.
+    /// Whether no daemon exists yet at this step.
     pub(crate) fn is_before_daemon(self) -> bool {
         self < Self::Fork
     }
 }
 
-/// The step that intermediate or daemon are at, which the launcher can look at.
+/// The present step of the intermediate or the daemon, which the launcher can read.
 ///
-/// A message would wake the launcher at each step, for what hardly any start
-/// needs.
+/// It is shared memory, since a message would wake the launcher at each step, and few
+/// starts need the step.
 pub(crate) struct Progress(Option<SharedByte>);
 
 impl Progress {
-    /// At the first step. A start can do without.
+    /// At the first step. A start does without where no memory is left.
     pub(crate) fn new() -> Self {
         Self(SharedByte::new())
     }
 
-    /// Where there is no launcher to look at it.
+    /// For the foreground, where no launcher reads the step.
     pub(crate) fn unseen() -> Self {
         Self(None)
     }
@@ -78,11 +85,11 @@ impl Progress {
         }
     }
 
-    /// The step, as far as it is known: the daemon may be anybody's by now, and
-    /// write what it likes.
+    /// Is `None` where the step is unknown, or where the daemon, which other code may control
+    /// by now, has written another number.
     pub(crate) fn step(&self) -> Option<Step> {
-        let number = self.0.as_ref()?.get();
-        Step::ALL.into_iter().find(|step| *step as u8 == number)
+        let number = usize::from(self.0.as_ref()?.get());
+        Step::ALL.get(number).map(|(step, _)| *step)
     }
 }
 
@@ -94,9 +101,10 @@ mod tests {
     fn the_step_is_the_last_one_reached() {
         let progress = Progress::new();
         assert_eq!(progress.step(), Some(Step::LeaveSession));
-        for step in Step::ALL {
+        for (step, message) in Step::ALL {
             progress.reach(step);
             assert_eq!(progress.step(), Some(step));
+            assert_eq!(step.message(), message);
         }
         if let Some(byte) = &progress.0 {
             byte.set(u8::MAX);
@@ -106,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_daemon_before_the_fork() {
-        let before = Step::ALL.map(Step::is_before_daemon);
-        assert_eq!(before.iter().filter(|&&before| before).count(), 4);
+    fn no_daemon_exists_before_the_fork() {
+        let before = Step::ALL.iter().filter(|(step, _)| step.is_before_daemon());
+        assert_eq!(before.count(), 4);
         assert!(Step::LockPidFile.is_before_daemon());
     }
 }

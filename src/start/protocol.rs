@@ -1,41 +1,65 @@
-//! Messages.
+//! The messages of a start, and the time limits that its processes agree on.
+//!
+//! ```text
+//!       DaemonHandles, Failed, DaemonEnded, DaemonTerminated, TimedOut, Released
+//! launcher <------------------------------------------ intermediate
+//!     |    ------------------------------------------>
+//!     |                 Commit, Release, TerminateDaemon
+//!     |
+//!     |             Panicking, PanicSurvived, Ready, Failed
+//!     <----------------------------------------------- daemon
+//!      ----------------------------------------------->
+//!                         acknowledgement
+//! ```
 
 use std::borrow::Cow;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::time::Duration;
 
-use crate::error::ErrorKind;
-use crate::failure::{About, Failure, LONGEST_TEXT, cut};
+use crate::error::{ErrorKind, SubjectKind};
+use crate::failure::{Failure, MAX_REASON, cut_reason};
 use crate::sys::{Errno, Pid, errno};
 
-/// What daemon and intermediate tell the launcher.
+/// The time between SIGTERM and SIGKILL.
+pub(super) const SIGTERM_GRACE: Duration = Duration::from_secs(1);
+
+/// The time for which a process may exist after SIGKILL: nothing interrupts the wait for
+/// some file servers.
+pub(super) const SIGKILL_WAIT: Duration = Duration::from_secs(2);
+
+/// The time in which the intermediate terminates a daemon and ends.
+pub(super) const INTERMEDIATE_WAIT: Duration = SIGTERM_GRACE
+    .saturating_add(SIGKILL_WAIT)
+    .saturating_add(SIGTERM_GRACE);
+
+/// A message of the intermediate or the daemon to the launcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// From the daemon: all is done, and waits for the acknowledgement.
+    /// Daemon: every step succeeded, and the daemon waits for the acknowledgement.
     Ready,
-    /// From either: the start has failed.
+    /// Intermediate or daemon: the start has failed.
     Failed(Failure),
-    /// From the daemon: it has panicked, and may end of it, in which case this is
-    /// why.
+    /// Daemon: a thread panics. If the daemon ends without another message, the panic is the
+    /// cause.
     Panicking(Failure),
-    /// From the daemon: it has not ended of a panic.
+    /// Daemon: the panic has not ended the daemon.
     PanicSurvived,
-    /// From the intermediate: there is a daemon. What comes along lets the
-    /// launcher clean up after both.
-    Started {
+    /// Intermediate: the daemon exists. The message carries descriptors.
+    DaemonHandles {
         has_process: bool,
         has_pid_file: bool,
     },
-    /// From the intermediate: the daemon has ended, and was reaped.
-    Ended(Option<ExitStatus>),
-    /// From the intermediate: the daemon did not end by itself when it was to, and
-    /// was ended. How it took that is of no interest.
-    Terminated,
-    /// From the intermediate: the time was up, and the daemon was ended.
+    /// Intermediate: the daemon has ended by itself, and the intermediate has reaped it.
+    DaemonEnded(Option<ExitStatus>),
+    /// Intermediate: the daemon did not end by itself, and the intermediate terminated it.
+    /// The exit status says nothing about the cause.
+    DaemonTerminated,
+    /// Intermediate: the time ran out, and the intermediate terminated the daemon.
     TimedOut,
-    /// From the intermediate: as told, the daemon, which this is, is left
-    /// alone. Its last. Not for the daemon to say: by then it may be anybody's.
-    StoodDown(Pid),
+    /// Intermediate: the daemon with this pid is on its own. The daemon does not send its
+    /// pid itself, since other code may control the daemon by now.
+    Released(Pid),
 }
 
 impl From<ErrorKind> for Message {
@@ -50,123 +74,150 @@ impl From<Failure> for Message {
     }
 }
 
+/// An order of the launcher to the intermediate: one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Order {
+    /// To write the pid, leave the daemon alone, and end.
+    Commit = b'c',
+    /// To leave the daemon alone, and end.
+    Release = b'r',
+    /// To terminate a daemon that does not end by itself in time.
+    TerminateDaemon = b't',
+}
+
+impl Order {
+    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+        let orders = [Self::Commit, Self::Release, Self::TerminateDaemon];
+        orders.into_iter().find(|order| *order as u8 == byte)
+    }
+}
+
+/// The byte by which the launcher acknowledges the report of the daemon.
+pub(super) const ACKNOWLEDGEMENT: u8 = b'a';
+
 const HEADER: usize = 16;
-pub(crate) const LONGEST: usize = HEADER + LONGEST_TEXT;
+pub(super) const MAX_FRAME: usize = HEADER + MAX_REASON;
 
 /// A message as bytes:
-/// tag, about or flags, kind or flags (2), errno or status (4), pid (4),
-/// length of the text (2), nothing (2), text.
-pub(crate) struct Frame {
-    pub(crate) bytes: [u8; LONGEST],
-    pub(crate) length: usize,
+/// tag, subject or flag, kind or flag (2), errno or status (4), pid (4), length of the
+/// reason (2), padding (2), reason.
+pub(super) struct Frame {
+    bytes: [u8; MAX_FRAME],
+    length: usize,
 }
 
 impl Frame {
-    fn of_failure(tag: u8, failure: &Failure) -> Self {
-        let errno = failure.kind.errno().unwrap_or(0);
-        let kind = failure.kind.number();
-        Self::new(tag, failure.about as u8, kind, errno, 0, &failure.text)
-    }
-
-    fn new(tag: u8, small: u8, kind: u16, errno: Errno, number: u32, text: &str) -> Self {
-        let text = cut(text, LONGEST_TEXT);
-        let mut bytes = [0; LONGEST];
+    fn new(tag: u8) -> Self {
+        let mut bytes = [0; MAX_FRAME];
         bytes[0] = tag;
-        bytes[1] = small;
-        bytes[2..4].copy_from_slice(&kind.to_ne_bytes());
-        bytes[4..8].copy_from_slice(&errno.to_ne_bytes());
-        bytes[8..12].copy_from_slice(&number.to_ne_bytes());
-        // At most LONGEST_TEXT, which two bytes hold.
-        let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-        bytes[12..14].copy_from_slice(&length.to_ne_bytes());
-        bytes[HEADER..HEADER + text.len()].copy_from_slice(text.as_bytes());
         Self {
             bytes,
-            length: HEADER + text.len(),
+            length: HEADER,
         }
+    }
+
+    fn of_failure(tag: u8, failure: &Failure) -> Self {
+        let reason = cut_reason(&failure.reason);
+        // MAX_REASON fits.
+        let length = u16::try_from(reason.len()).unwrap_or(u16::MAX);
+        let mut frame = Self::new(tag)
+            .with(1, [failure.subject as u8])
+            .with(2, failure.kind.number().to_ne_bytes())
+            .with(4, failure.kind.errno().unwrap_or(0).to_ne_bytes())
+            .with(12, length.to_ne_bytes());
+        frame.length = HEADER + reason.len();
+        frame.bytes[HEADER..frame.length].copy_from_slice(reason.as_bytes());
+        frame
+    }
+
+    fn with<const N: usize>(mut self, at: usize, field: [u8; N]) -> Self {
+        self.bytes[at..at + N].copy_from_slice(&field);
+        self
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 
 const READY: u8 = 1;
 const FAILED: u8 = 2;
-const STARTED: u8 = 3;
-const ENDED: u8 = 4;
-const STOOD_DOWN: u8 = 5;
+const DAEMON_HANDLES: u8 = 3;
+const DAEMON_ENDED: u8 = 4;
+const RELEASED: u8 = 5;
 const TIMED_OUT: u8 = 6;
-const TERMINATED: u8 = 7;
+const DAEMON_TERMINATED: u8 = 7;
 const PANICKING: u8 = 8;
 const PANIC_SURVIVED: u8 = 9;
 
 impl Message {
-    pub(crate) fn encode(&self) -> Frame {
+    /// Async-signal-safe.
+    pub(super) fn encode(&self) -> Frame {
         match self {
-            Self::Ready => Frame::new(READY, 0, 0, 0, 0, ""),
+            Self::Ready => Frame::new(READY),
             Self::Failed(failure) => Frame::of_failure(FAILED, failure),
             Self::Panicking(failure) => Frame::of_failure(PANICKING, failure),
-            Self::PanicSurvived => Frame::new(PANIC_SURVIVED, 0, 0, 0, 0, ""),
-            Self::Started {
+            Self::PanicSurvived => Frame::new(PANIC_SURVIVED),
+            Self::DaemonHandles {
                 has_process,
                 has_pid_file,
-            } => Frame::new(
-                STARTED,
-                u8::from(*has_process),
-                u16::from(*has_pid_file),
-                0,
-                0,
-                "",
-            ),
-            Self::Ended(status) => {
-                let raw = status.map_or(0, ExitStatus::into_raw);
-                Frame::new(ENDED, u8::from(status.is_some()), 0, raw, 0, "")
-            }
-            Self::StoodDown(daemon) => Frame::new(STOOD_DOWN, 0, 0, 0, daemon.number(), ""),
-            Self::TimedOut => Frame::new(TIMED_OUT, 0, 0, 0, 0, ""),
-            Self::Terminated => Frame::new(TERMINATED, 0, 0, 0, 0, ""),
+            } => Frame::new(DAEMON_HANDLES)
+                .with(1, [u8::from(*has_process), u8::from(*has_pid_file)]),
+            Self::DaemonEnded(status) => Frame::new(DAEMON_ENDED)
+                .with(1, [u8::from(status.is_some())])
+                .with(4, status.map_or(0, ExitStatus::into_raw).to_ne_bytes()),
+            Self::DaemonTerminated => Frame::new(DAEMON_TERMINATED),
+            Self::TimedOut => Frame::new(TIMED_OUT),
+            Self::Released(daemon) => Frame::new(RELEASED).with(8, daemon.number().to_ne_bytes()),
         }
     }
 
-    /// The message at the beginning of `bytes` and its length, once it is
-    /// there whole. An error where it is none that was ever sent.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Errno> {
+    /// Decodes the message at the beginning of `bytes`, and returns its length too. Is `None`
+    /// until the message is complete. Fails for bytes that no process of a start sends.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Errno> {
         let Some(header) = bytes.get(..HEADER) else {
             return Ok(None);
         };
         let two = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
         let four = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
-        let number = u32::from_ne_bytes(four(8));
         let code = Errno::from_ne_bytes(four(4));
         let length = HEADER + usize::from(two(12));
-        if length > LONGEST {
+        if length > MAX_FRAME {
             return Err(errno::EPROTO);
         }
-        let Some(text) = bytes.get(HEADER..length) else {
+        let Some(reason) = bytes.get(HEADER..length) else {
             return Ok(None);
         };
-        let message = match header[0] {
-            READY => Self::Ready,
-            tag @ (FAILED | PANICKING) => {
-                let failure = Failure {
-                    kind: ErrorKind::from_number(two(2), code).ok_or(errno::EPROTO)?,
-                    about: About::from_number(header[1]).ok_or(errno::EPROTO)?,
-                    text: Cow::Owned(String::from_utf8_lossy(text).into_owned()),
-                };
-                match tag {
-                    FAILED => Self::Failed(failure),
-                    _ => Self::Panicking(failure),
-                }
-            }
-            PANIC_SURVIVED => Self::PanicSurvived,
-            STARTED => Self::Started {
-                has_process: header[1] != 0,
-                has_pid_file: two(2) != 0,
-            },
-            ENDED => Self::Ended((header[1] != 0).then(|| ExitStatus::from_raw(code))),
-            STOOD_DOWN => Self::StoodDown(Pid::from_number(number).ok_or(errno::EPROTO)?),
-            TIMED_OUT => Self::TimedOut,
-            TERMINATED => Self::Terminated,
-            _ => return Err(errno::EPROTO),
+        let failure = || {
+            Some(Failure {
+                kind: ErrorKind::from_number(two(2), code)?,
+                subject: SubjectKind::from_number(header[1])?,
+                reason: Cow::Owned(String::from_utf8_lossy(reason).into_owned()),
+            })
         };
-        Ok(Some((message, length)))
+        let message = match header[0] {
+            READY => Some(Self::Ready),
+            FAILED => failure().map(Self::Failed),
+            PANICKING => failure().map(Self::Panicking),
+            PANIC_SURVIVED => Some(Self::PanicSurvived),
+            DAEMON_HANDLES => Some(Self::DaemonHandles {
+                has_process: header[1] != 0,
+                has_pid_file: header[2] != 0,
+            }),
+            DAEMON_ENDED => {
+                let status = (header[1] != 0).then(|| ExitStatus::from_raw(code));
+                Some(Self::DaemonEnded(status))
+            }
+            DAEMON_TERMINATED => Some(Self::DaemonTerminated),
+            TIMED_OUT => Some(Self::TimedOut),
+            RELEASED => Pid::from_number(u32::from_ne_bytes(four(8))).map(Self::Released),
+            _ => None,
+        };
+        match message {
+            Some(message) => Ok(Some((message, length))),
+            None => Err(errno::EPROTO),
+        }
     }
 }
 
@@ -175,28 +226,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_message_survives_the_wire() {
-        let failed = |text: &'static str| {
-            Message::Failed(Failure::new(ErrorKind::LockPidfile(11), About::PidFile).because(text))
+    fn every_message_is_decoded_as_it_was_encoded() {
+        let failed = |reason: &'static str| {
+            let failure = Failure::from(ErrorKind::LockPidfile(11)).with_reason(reason);
+            Message::Failed(failure.with_subject(SubjectKind::StandardError))
         };
         for message in [
             Message::Ready,
             failed(""),
             failed("why not"),
-            Message::Panicking(Failure::from(ErrorKind::Panicked).because("out of luck")),
+            Message::Panicking(Failure::from(ErrorKind::Panicked).with_reason("out of luck")),
             Message::PanicSurvived,
-            Message::Started {
+            Message::DaemonHandles {
                 has_process: true,
+                has_pid_file: false,
+            },
+            Message::DaemonHandles {
+                has_process: false,
                 has_pid_file: true,
             },
-            Message::Ended(None),
-            Message::Ended(Some(ExitStatus::from_raw(9))),
-            Message::StoodDown(Pid::current()),
+            Message::DaemonEnded(None),
+            Message::DaemonEnded(Some(ExitStatus::from_raw(9))),
+            Message::DaemonTerminated,
             Message::TimedOut,
-            Message::Terminated,
+            Message::Released(Pid::current()),
         ] {
             let frame = message.encode();
-            let bytes = &frame.bytes[..frame.length];
+            let bytes = frame.as_bytes();
             for short in 0..bytes.len() {
                 assert_eq!(Message::decode(&bytes[..short]), Ok(None));
             }
@@ -205,23 +261,49 @@ mod tests {
     }
 
     #[test]
-    fn a_long_text_is_cut_between_characters() {
-        let text = "ä".repeat(LONGEST_TEXT);
-        let frame = Message::Failed(Failure::from(ErrorKind::Panicked).because(text)).encode();
-        let Ok(Some((Message::Failed(failure), _))) = Message::decode(&frame.bytes[..frame.length])
-        else {
-            panic!("not a failure");
-        };
-        assert_eq!(failure.text, "ä".repeat(LONGEST_TEXT / 2));
+    fn every_subject_has_its_number() {
+        for number in 0..=u8::MAX {
+            if let Some(subject) = SubjectKind::from_number(number) {
+                assert_eq!(subject as u8, number);
+            }
+        }
     }
 
     #[test]
-    fn bytes_that_nobody_sent_are_refused() {
+    fn every_order_has_its_byte() {
+        for order in [Order::Commit, Order::Release, Order::TerminateDaemon] {
+            assert_eq!(Order::from_byte(order as u8), Some(order));
+        }
+        assert_eq!(Order::from_byte(ACKNOWLEDGEMENT), None);
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let reason = "ä".repeat(MAX_REASON);
+        let failure = Failure::from(ErrorKind::Panicked).with_reason(reason);
+        let frame = Message::Failed(failure).encode();
+        let Ok(Some((Message::Failed(failure), _))) = Message::decode(frame.as_bytes()) else {
+            panic!("not a failure");
+        };
+        assert_eq!(failure.reason, "ä".repeat(MAX_REASON / 2));
+    }
+
+    #[test]
+    fn bytes_that_no_process_sends_are_refused() {
         let unknown_kind = [FAILED, 0, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let unknown_subject = [FAILED, 255, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let no_pid = Frame::new(RELEASED).bytes;
         let mut too_long = Message::Ready.encode().bytes;
-        let length = u16::try_from(LONGEST_TEXT).expect("two bytes hold it") + 1;
+        let length = u16::try_from(MAX_REASON).expect("two bytes hold it") + 1;
         too_long[12..14].copy_from_slice(&length.to_ne_bytes());
-        for bytes in [&[0; HEADER], &[255; HEADER], &unknown_kind, &too_long[..]] {
+        for bytes in [
+            &[0; HEADER],
+            &[255; HEADER],
+            &unknown_kind,
+            &unknown_subject,
+            &no_pid[..],
+            &too_long[..],
+        ] {
             assert_eq!(Message::decode(bytes), Err(errno::EPROTO));
         }
     }

@@ -1,221 +1,57 @@
-//! The report that the daemon is ready: who owes it, and when it is given.
+//! The report that the daemon is ready, where the caller gives it.
 
-use std::ffi::{CString, OsStr};
 use std::fmt::{self, Display};
-use std::mem;
-use std::os::fd::BorrowedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
-use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
-use crate::failure::Failure;
-use crate::notify::NotifySocket;
-use crate::own_fds;
-use crate::pid_file::OpenPidFile;
-use crate::start::actions::{text_of, text_with_causes};
-use crate::start::channel::DaemonEnd;
+use crate::outcome::FailureMode;
 use crate::start::nesting::Unready;
-use crate::start::panics;
-use crate::start::protocol::Message;
-use crate::sys::{self, ForkIdentity, Pid};
-
-/// Who is to hear that the daemon is ready.
-pub(crate) enum Listener {
-    /// The launcher, which acknowledges.
-    Launcher(DaemonEnd),
-    /// In the foreground: systemd, if it asked for it.
-    ServiceManager(Option<NotifySocket>),
-}
-
-/// How long an intermediate whose launcher is gone may take to end, together with a
-/// daemon that ignores SIGTERM.
-const INTERMEDIATE_END: Duration = Duration::from_secs(5);
-
-/// What a process does whose start has failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnFailure {
-    End,
-    Return,
-}
-
-/// A start that is neither committed nor has failed.
-pub(crate) struct Pending {
-    pub(crate) listener: Listener,
-    /// The parent of a daemon that was forked.
-    pub(crate) intermediate: Option<Pid>,
-    pub(crate) pid_file: Option<OpenPidFile>,
-    /// To remove it by.
-    pub(crate) pid_file_path: Option<CString>,
-    pub(crate) daemon: ForkIdentity,
-    pub(crate) on_failure: OnFailure,
-}
-
-impl Pending {
-    /// To be called before the caller's code runs. Allocates nothing in a daemon:
-    /// see [`own_fds::lock_for_fork`].
-    pub(crate) fn register_descriptors(&self) {
-        if let Some(channel) = self.channel() {
-            own_fds::register(channel);
-        }
-        if let Some(pid_file) = &self.pid_file {
-            own_fds::register_pid_file(pid_file.lock(), pid_file.id());
-        }
-    }
-
-    /// The path of the pid file.
-    pub(crate) fn absolute_path(&self) -> Option<&Path> {
-        let path = self.pid_file_path.as_ref()?;
-        Some(Path::new(OsStr::from_bytes(path.as_bytes())))
-    }
-
-    fn channel(&self) -> Option<BorrowedFd<'_>> {
-        match &self.listener {
-            Listener::Launcher(launcher) => Some(launcher.descriptor()),
-            Listener::ServiceManager(socket) => socket.as_ref().map(NotifySocket::descriptor),
-        }
-    }
-
-    /// From now on the launcher is told of a panic, as of this failure.
-    pub(crate) fn expect_panic(&mut self, failure: Failure) {
-        let none = Listener::ServiceManager(None);
-        let launcher = match mem::replace(&mut self.listener, none) {
-            Listener::Launcher(launcher) => {
-                let (launcher, to_be_told) = launcher.shared();
-                self.listener = Listener::Launcher(launcher);
-                Some(to_be_told)
-            }
-            manager @ Listener::ServiceManager(_) => {
-                self.listener = manager;
-                None
-            }
-        };
-        panics::expect(launcher, failure);
-    }
-
-    /// Reports ready, and returns when that was acknowledged. From then on the
-    /// pid file stays locked for as long as the process lives.
-    pub(crate) fn commit(&mut self) -> Result<(), Failure> {
-        match &self.listener {
-            Listener::Launcher(launcher) => {
-                // The intermediate is about to end.
-                sys::disarm_parent_death_signal();
-                launcher.tell(&Message::Ready)?;
-                if !launcher.await_acknowledgement() {
-                    // The intermediate may have an order to write the pid, or be about
-                    // to end this process. Once it is gone, clearing the file is up to
-                    // this process.
-                    if let Some(intermediate) = self.intermediate {
-                        sys::await_reparenting(intermediate, INTERMEDIATE_END);
-                    }
-                    return Err(ErrorKind::LauncherGone.into());
-                }
-            }
-            Listener::ServiceManager(socket) => {
-                if let Some(socket) = socket {
-                    socket.notify_ready();
-                }
-            }
-        }
-        panics::settle();
-        if let Some(pid_file) = self.pid_file.take() {
-            pid_file.keep(self.pid_file_path.take());
-        }
-        Ok(())
-    }
-
-    /// Undoes what the start has done, then reports why.
-    pub(crate) fn fail(&self, failure: &Failure) {
-        panics::settle();
-        if let Some(pid_file) = &self.pid_file {
-            pid_file.clear(self.pid_file_path.as_deref());
-        }
-        if let Listener::Launcher(launcher) = &self.listener {
-            // One that is gone needs no report.
-            let _ = launcher.tell(&Message::Failed(failure.clone()));
-        }
-    }
-
-    fn fail_unready(&self, text: String) -> Error {
-        let failure = Failure::from(ErrorKind::NotReady).because(text);
-        self.fail(&failure);
-        Error::from(failure.kind).because(failure.text)
-    }
-
-    /// The same, where nobody else gets the error: if there is no launcher to say
-    /// so, says so itself.
-    fn fail_unready_and_say_so(&self, text: String) {
-        let error = self.fail_unready(text);
-        if matches!(self.listener, Listener::ServiceManager(_)) {
-            error.to_standard_error();
-        }
-    }
-}
-
-impl Drop for Pending {
-    /// Forgets what it must not close: a copy made by fork(2), and a number that is
-    /// another file's by now.
-    fn drop(&mut self) {
-        let is_own = self.daemon == ForkIdentity::current();
-        if is_own {
-            self.channel().map(own_fds::unregister);
-            let pid_file = self.pid_file.as_ref().map(OpenPidFile::lock);
-            pid_file.map(own_fds::unregister);
-        }
-        if !is_own || matches!(&self.listener, Listener::Launcher(end) if !end.is_still_open()) {
-            let none = Listener::ServiceManager(None);
-            mem::forget(mem::replace(&mut self.listener, none));
-        }
-        if !is_own || !(self.pid_file.as_ref()).is_none_or(OpenPidFile::is_still_open) {
-            mem::forget(self.pid_file.take());
-        }
-    }
-}
+use crate::start::uncommitted::{ReadySink, UncommittedStart};
+use crate::start::{panics, text};
+use crate::sys::{self, ForkIdentity};
 
 /// The right, and the duty, to report that the daemon is ready.
 ///
 /// Made by [`Daemonize::deferred_readiness`](crate::Daemonize::deferred_readiness).
-/// Until it is used the launcher waits. It may be sent to another thread.
+/// The launcher waits until it is used. It may be sent to another thread.
 ///
-/// Dropped unused, it fails the start with [`ErrorKind::NotReady`], and the text
-/// of the panic if one was the reason; a daemon that has not ended by itself a
-/// second later is ended. An error that is returned past it by `?` is *not* known to
-/// it: run what may fail by [`serve`](Self::serve), and the launcher says why. In the
-/// [foreground](crate::Daemonize::foreground), where nobody would end the process,
-/// the reason goes to standard error; the process goes on, without its pid file.
+/// Dropped unused, it fails the start with [`ErrorKind::NotReady`], and with the text of
+/// the panic if a panic is the reason. The library terminates a daemon that has not ended
+/// by itself a second later. An error that `?` returns past the readiness does *not* reach
+/// the launcher: run code that may fail by [`serve`](Self::serve), and the launcher
+/// reports the cause. In the [foreground](crate::Daemonize::foreground), where nothing
+/// terminates the process, the reason goes to standard error, and the process goes on
+/// without its pid file.
 ///
-/// Only the process that received it can use it: in a copy made by fork(2) it
-/// does nothing.
+/// Only the process that received it can use it. In a copy of the process, made by
+/// fork(2), it does nothing.
 #[must_use = "dropped unused, it fails the start"]
 pub struct Readiness {
-    /// `None` once it was used.
-    pending: Arc<Mutex<Option<(Pending, Unready)>>>,
+    /// Is `None` once the readiness was used.
+    start: Arc<Mutex<Option<(UncommittedStart, Unready)>>>,
     /// The thread whose [`serve`](Self::serve) reports in place of the drop.
     served_by: Option<ThreadId>,
 }
 
 impl Readiness {
-    pub(crate) fn taking(pending: &mut Option<Pending>) -> Self {
-        let mut pending = pending.take();
-        if let Some(pending) = &mut pending {
-            // The closures may have asked for it, and `ready` may be called in another
-            // thread.
-            if matches!(pending.listener, Listener::Launcher(_)) {
+    pub(super) fn taking(start: &mut Option<UncommittedStart>) -> Self {
+        let mut start = start.take();
+        if let Some(start) = &mut start {
+            // A closure may have armed the signal in this thread, and another thread may call
+            // `ready`.
+            if matches!(start.ready_sink, ReadySink::Launcher(_)) {
                 sys::disarm_parent_death_signal();
             }
-            pending.expect_panic(ErrorKind::NotReady.into());
+            start.expect_panic(ErrorKind::NotReady.into());
         }
-        Self::of(pending)
+        Self::of(start)
     }
 
-    fn of(pending: Option<Pending>) -> Self {
+    fn of(start: Option<UncommittedStart>) -> Self {
         Self {
-            pending: Arc::new(Mutex::new(
-                pending.map(|pending| (pending, Unready::begin())),
-            )),
+            start: Arc::new(Mutex::new(start.map(|start| (start, Unready::begin())))),
             served_by: None,
         }
     }
@@ -223,41 +59,38 @@ impl Readiness {
     /// Reports that the daemon is ready, and returns once the launcher has
     /// acknowledged: the start is committed.
     ///
-    /// In the [foreground](crate::Daemonize::foreground) tells systemd, if it
-    /// asked for it.
+    /// In the [foreground](crate::Daemonize::foreground) this notifies systemd, if systemd
+    /// has asked for it.
     ///
     /// # Platform notes
     ///
-    /// The parent of the daemon ends when the start is committed. A signal that the
-    /// daemon has asked for when that happens, by `PR_SET_PDEATHSIG` or
-    /// `PROC_PDEATHSIG_CTL`, is disarmed before. On Linux each thread has a setting of
-    /// its own: those of the thread that the library returned to and of the one that
-    /// calls this are disarmed. Do not ask for the signal in any other thread before
-    /// this returns.
+    /// The parent of the daemon ends when the start is committed. The daemon may have asked
+    /// for a signal at the death of its parent, by `PR_SET_PDEATHSIG` or
+    /// `PROC_PDEATHSIG_CTL`; the library disarms that signal before. On Linux each thread
+    /// has a setting of its own: the library disarms those of the thread that it returned
+    /// to and of the thread that calls this. Do not ask for the signal in any other thread
+    /// before this returns.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::LauncherGone`] where the launcher is gone, so that the start
-    /// did not happen: the process has mostly been ended by then. Only after
-    /// [`execute`](crate::Daemonize::execute): after
-    /// [`start`](crate::Daemonize::start) the process ends in any case.
+    /// [`ErrorKind::LauncherGone`] where the launcher is gone, so that the start did not
+    /// happen. The intermediate process mostly terminates the daemon before. After
+    /// [`start`](crate::Daemonize::start) the process ends in any case, so that only a
+    /// daemon of [`execute`](crate::Daemonize::execute) gets this error.
     /// [`ErrorKind::NotReady`] in a copy of the process.
     pub fn ready(mut self) -> Result<(), Error> {
-        let (mut pending, _unready) = self.take()?;
-        match pending.commit() {
-            Ok(()) => Ok(()),
-            Err(failure) => {
-                pending.fail(&failure);
-                if pending.on_failure == OnFailure::End {
-                    sys::_exit(1);
-                }
-                Err(failure.kind.into())
+        let (mut start, _unready) = self.take()?;
+        start.commit().map_err(|failure| {
+            start.fail(&failure);
+            if start.failure_mode == FailureMode::Exit {
+                sys::_exit(1);
             }
-        }
+            failure.kind.into()
+        })
     }
 
-    /// Runs a server that reports itself that it is ready, and tells the launcher
-    /// why if it returns or panics before: so `?` keeps the cause.
+    /// Runs a server, which calls [`ready`](Self::ready) itself. If the server returns an
+    /// error or panics before, the launcher gets the cause: so `?` loses nothing.
     ///
     /// ```no_run
     /// # #[cfg(unix)]
@@ -284,10 +117,10 @@ impl Readiness {
     /// # fn main() {}
     /// ```
     ///
-    /// Returns what the server returns. After a failure, what is left to this
-    /// process is to end: see [`fail_and_return`](Self::fail_and_return). A panic goes
-    /// on after the launcher was told of it. If the server drops the readiness unused
-    /// in the thread that called this, the start fails when the server returns.
+    /// Returns what the server returns. After a failure the process has to end: see
+    /// [`fail_and_return`](Self::fail_and_return). A panic goes on once the launcher has been
+    /// told. If the server drops the readiness unused in the thread that called this, the
+    /// start fails when the server returns.
     ///
     /// For an async server, let the closure block on it:
     /// `readiness.serve(|readiness| runtime.block_on(server(readiness)))`.
@@ -297,56 +130,56 @@ impl Readiness {
         F: FnOnce(Self) -> Result<T, E>,
     {
         let served = Self {
-            pending: Arc::clone(&self.pending),
+            start: Arc::clone(&self.start),
             served_by: Some(thread::current().id()),
         };
         let result = panic::catch_unwind(AssertUnwindSafe(|| server(served)));
+        let mut fail = |reason: &dyn Fn() -> String| {
+            if let Ok((start, _unready)) = self.take() {
+                start.fail_unready(reason());
+            }
+        };
         match result {
             Ok(Ok(value)) => {
-                // Another thread may have it, and still report.
-                if Arc::strong_count(&self.pending) > 1 {
-                    self.pending = Arc::default();
+                // Another thread may have the readiness, and still report.
+                if Arc::strong_count(&self.start) > 1 {
+                    self.start = Arc::default();
                 }
                 Ok(value)
             }
             Ok(Err(error)) => {
-                if let Ok((pending, _unready)) = self.take() {
-                    pending.fail_unready(text_with_causes(&error));
-                }
+                fail(&|| text::of_error_with_causes(&error));
                 Err(error)
             }
             Err(payload) => {
-                if let Ok((pending, _unready)) = self.take() {
-                    let text = panics::text_of(&*payload);
-                    pending.fail_unready(panics::with_prefix(&text));
-                }
+                fail(&|| text::with_panic_prefix(&text::of_panic(&*payload)));
                 panic::resume_unwind(payload)
             }
         }
     }
 
-    /// Fails the start with this reason, and ends the process with status 1,
-    /// by `_exit(2)`: no destructor runs. [`fail_and_return`](Self::fail_and_return)
-    /// is for a process that has to clean up.
+    /// Fails the start with this reason, and ends the process with status 1, by `_exit(2)`:
+    /// no destructor runs. A process that has to clean up uses
+    /// [`fail_and_return`](Self::fail_and_return).
     ///
-    /// In the [foreground](crate::Daemonize::foreground), where there is no
-    /// launcher, the reason goes to standard error.
+    /// In the [foreground](crate::Daemonize::foreground), where there is no launcher, the
+    /// reason goes to standard error.
     pub fn fail(mut self, reason: impl Display) -> ! {
-        if let Ok((pending, _unready)) = self.take() {
-            pending.fail_unready_and_say_so(text_of(&reason));
+        if let Ok((start, _unready)) = self.take() {
+            start.fail_unready_and_print(text::of_error(&reason));
         }
         sys::_exit(1)
     }
 
-    /// Fails the start with this reason, and returns it as an error of the kind
-    /// [`NotReady`](ErrorKind::NotReady), for a process that ends by itself: by a
-    /// return from `main`, so that destructors and atexit handlers run.
+    /// Fails the start with this reason, and returns an error of the kind
+    /// [`NotReady`](ErrorKind::NotReady) with it. This is for a process that ends by a return
+    /// from `main`, so that destructors and atexit handlers run.
     ///
-    /// The pid file is empty and unlocked by then. The process has one second to end
-    /// before it is sent SIGTERM, and another before SIGKILL. The launcher returns
-    /// the same error when it has ended: it is the launcher's to print. In the
-    /// [foreground](crate::Daemonize::foreground), where there is no launcher, it is
-    /// the caller's to print, and the process goes on, without its pid file.
+    /// When this returns, the pid file is empty and unlocked. The process has one second to
+    /// end before it gets SIGTERM, and another before SIGKILL. After its end the launcher
+    /// returns the same error, and prints it. In the
+    /// [foreground](crate::Daemonize::foreground), where there is no launcher, the caller
+    /// prints the error, and the process goes on without its pid file.
     ///
     /// ```no_run
     /// # #[cfg(unix)]
@@ -372,19 +205,19 @@ impl Readiness {
     #[must_use = "the process has to end, or, in the foreground, to say why it does not serve"]
     pub fn fail_and_return(mut self, reason: impl Display) -> Error {
         match self.take() {
-            Ok((pending, _unready)) => pending.fail_unready(text_of(&reason)),
+            Ok((start, _unready)) => start.fail_unready(text::of_error(&reason)),
             Err(error) => error,
         }
     }
 
-    fn take(&mut self) -> Result<(Pending, Unready), Error> {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let reason = match pending.take() {
+    fn take(&mut self) -> Result<(UncommittedStart, Unready), Error> {
+        let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
+        let reason = match start.take() {
             Some(taken) if taken.0.daemon == ForkIdentity::current() => return Ok(taken),
-            Some(_of_another) => "only the process that was started can report",
+            Some(_copy) => "only the process that was started can report",
             None => "its server has failed",
         };
-        Err(Error::from(ErrorKind::NotReady).because(reason))
+        Err(Error::from(ErrorKind::NotReady).with_reason(reason))
     }
 }
 
@@ -393,13 +226,12 @@ impl Drop for Readiness {
         if self.served_by == Some(thread::current().id()) {
             return;
         }
-        if let Ok((pending, _unready)) = self.take() {
-            let text = if thread::panicking() {
+        if let Ok((start, _unready)) = self.take() {
+            start.fail_unready_and_print(if thread::panicking() {
                 panics::describe_current()
             } else {
                 String::from("its readiness was dropped unused")
-            };
-            pending.fail_unready_and_say_so(text);
+            });
         }
     }
 }

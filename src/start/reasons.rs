@@ -1,5 +1,5 @@
-//! Why a start has failed, in words for a person: what was found, who did what to
-//! whom, and what can be done.
+//! The reasons of errors, for a person: what was found, what denied it to whom, and what
+//! can be done.
 
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};
@@ -10,60 +10,34 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::builder::Options;
-use crate::error::{ErrorKind, Subject};
+use crate::error::{Error, ErrorKind, Subject};
 use crate::failure::Failure;
+use crate::options::Options;
 use crate::pid_file;
+use crate::pid_file::describe_holder;
 use crate::start::progress::Step;
 use crate::streams::Stdio;
 use crate::sys::{self, Uid, errno};
 
-// --- Threads --------------------------------------------------------------------
-
-/// So many names show what made the threads.
-const MOST_NAMES: usize = 8;
-
-/// Why fork(2) is not safe, by what the threads of this process are called.
-pub(crate) fn threads_run(names: Option<&[Option<String>]>) -> String {
-    const WAY_OUT: &str = "start the daemon first, and make threads and async runtimes after it \
-                           (#[tokio::main] makes them before)";
-    match names {
-        None => format!(
-            "the process has more than one thread, or shares its memory with another process; \
-             {WAY_OUT}"
-        ),
-        Some([] | [_]) => String::from(
-            "another process shares this one's memory, as one does that clone(2) with CLONE_VM \
-             or vfork(2) makes: start the daemon before there is such a process",
-        ),
-        Some(names) => format!(
-            "the process has more than one thread: {}{}; {WAY_OUT}",
-            names.len(),
-            listed(names)
-        ),
+/// Makes the error that the caller gets. `pid_file` is the absolute path.
+pub(super) fn describe(failure: Failure, options: &Options, pid_file: Option<&Path>) -> Error {
+    let mut failure = with_rights(failure, options);
+    if let Some(path) = pid_file {
+        failure = with_pid_file(failure, path);
+    }
+    let error = Error::from(failure.kind)
+        .with_subject(options.subject(failure.subject))
+        .with_reason(failure.reason);
+    match (error.kind(), pid_file) {
+        (ErrorKind::LockPidfile(errno::EWOULDBLOCK), Some(path)) => describe_holder(error, path),
+        _ => error,
     }
 }
 
-/// The names in brackets, as far as there are any.
-fn listed(names: &[Option<String>]) -> String {
-    let mut known = names.iter().flatten();
-    let shown: Vec<&str> = known
-        .by_ref()
-        .take(MOST_NAMES)
-        .map(String::as_str)
-        .collect();
-    match (shown.is_empty(), known.next()) {
-        (true, _) => String::new(),
-        (false, None) => format!(" ({})", shown.join(", ")),
-        (false, Some(_)) => format!(" ({}, ...)", shown.join(", ")),
-    }
-}
-
-// --- Rights ---------------------------------------------------------------------
-
-/// Adds to a failure for a lack of rights who lacks which, unless there is a text.
-/// For the process that has failed, or has the same ids. Allocates only then.
-pub(crate) fn with_rights(failure: Failure, options: &Options) -> Failure {
+/// Adds to a failure for a lack of rights the identity and the missing rights. Runs in the
+/// process that has failed, or in a process of the same ids. Allocates only for such a
+/// failure.
+pub(super) fn with_rights(failure: Failure, options: &Options) -> Failure {
     let (deed, capabilities) = match failure.kind {
         ErrorKind::SetSupplementaryGroups(errno::EPERM)
         | ErrorKind::SetGroup(errno::EPERM)
@@ -77,11 +51,11 @@ pub(crate) fn with_rights(failure: Failure, options: &Options) -> Failure {
         }
         _ => return failure,
     };
-    if !failure.text.is_empty() {
+    if !failure.reason.is_empty() {
         return failure;
     }
-    let text = lacks_rights(sys::geteuid(), &deed, capabilities);
-    failure.because(text)
+    let reason = lacks_rights(sys::geteuid(), &deed, capabilities);
+    failure.with_reason(reason)
 }
 
 fn becoming(options: &Options) -> String {
@@ -113,11 +87,9 @@ fn lacks_rights(uid: Uid, deed: &str, capabilities: &str) -> String {
     }
 }
 
-// --- The pid file ---------------------------------------------------------------
-
-/// Adds to a pid file that could not be opened what is there, whose it is and what
-/// would be accepted. `path` is absolute: it says what a relative one was relative to.
-pub(crate) fn with_pid_file(failure: Failure, path: &Path) -> Failure {
+/// Adds to a pid file that could not be opened the state of the directory or file, and what
+/// the library would accept. The absolute path shows what a relative one is relative to.
+fn with_pid_file(failure: Failure, path: &Path) -> Failure {
     let ErrorKind::OpenPidfile(errno) = failure.kind else {
         return failure;
     };
@@ -127,7 +99,7 @@ pub(crate) fn with_pid_file(failure: Failure, path: &Path) -> Failure {
     let found = fs::metadata(directory);
     let shown = directory.display();
     let reason = io::Error::from_raw_os_error(errno);
-    let text = match (&*failure.text, errno, found) {
+    let text = match (&*failure.reason, errno, found) {
         ("", errno::ENOENT, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
             format!("{reason}: its directory {shown} does not exist")
         }
@@ -157,7 +129,7 @@ pub(crate) fn with_pid_file(failure: Failure, path: &Path) -> Failure {
         },
         _ => return failure,
     };
-    failure.because(text)
+    failure.with_reason(text)
 }
 
 fn owner_and_mode(found: &Metadata) -> String {
@@ -169,55 +141,52 @@ fn owner_and_mode(found: &Metadata) -> String {
     )
 }
 
-// --- Ends -----------------------------------------------------------------------
-
-/// What became of a daemon that was not acknowledged.
+/// The fate of a daemon that was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DaemonFate {
-    /// The start had not come so far.
-    NotMade,
+pub(super) enum DaemonFate {
+    /// The intermediate had not forked yet.
+    NotForked,
     Terminated,
-    /// There is none, whatever it ended of.
-    Gone,
-    /// It may not be signalled, or does not end, or has no name.
+    /// The daemon has ended; its status is unknown.
+    Ended,
+    /// The daemon may not be signalled, does not end, or has no descriptor.
     MayBeLeft,
 }
 
 impl DaemonFate {
-    fn words(self) -> &'static str {
+    fn message(self) -> &'static str {
         match self {
-            Self::NotMade => "there was no daemon yet",
+            Self::NotForked => "there was no daemon yet",
             Self::Terminated => "the daemon was terminated",
-            Self::Gone => "the daemon has ended",
+            Self::Ended => "the daemon has ended",
             Self::MayBeLeft => "the daemon may be left: it ends when it reports, if not before",
         }
     }
 }
 
-/// Why a daemon that has ended has said nothing, if that is known.
-pub(crate) fn daemon_ended(options: &Options) -> &'static str {
-    let [_, _, stderr] = &options.streams;
-    if stderr.as_ref().is_none_or(Stdio::is_devnull) {
+/// Where the messages of a daemon went that has ended without a report.
+pub(super) fn daemon_ended(stderr: Option<&Stdio>) -> &'static str {
+    if stderr.is_none_or(Stdio::is_devnull) {
         "its standard error is /dev/null: set `stderr` to see its messages"
     } else {
         ""
     }
 }
 
-/// For a daemon that cannot report any more, but lives.
-pub(crate) fn daemon_disconnected(fate: DaemonFate) -> String {
+/// For a daemon that has closed its channel before its end.
+pub(super) fn daemon_disconnected(fate: DaemonFate) -> String {
     let text = "it closed its connection to the launcher, as a daemon does that executes another \
                 program or closes every descriptor";
     let fate = match fate {
         DaemonFate::Terminated => "the library then terminated it",
-        DaemonFate::NotMade | DaemonFate::Gone => "it has ended since",
+        DaemonFate::NotForked | DaemonFate::Ended => "it has ended since",
         DaemonFate::MayBeLeft => "it could not be terminated, and may be left",
     };
     format!("{text}; {fate}")
 }
 
-pub(crate) fn intermediate_ended(status: Option<ExitStatus>, fate: DaemonFate) -> String {
-    let fate = fate.words();
+pub(super) fn intermediate_ended(status: Option<ExitStatus>, fate: DaemonFate) -> String {
+    let fate = fate.message();
     match status.map(|status| (status, status.signal())) {
         None => fate.to_owned(),
         Some((status, Some(_))) => {
@@ -231,17 +200,17 @@ pub(crate) fn intermediate_ended(status: Option<ExitStatus>, fate: DaemonFate) -
     }
 }
 
-/// When the time ran out.
+/// The point at which the time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Late {
-    /// At this step, if that is known.
+pub(super) enum Late {
+    /// At this step, where it is known.
     At(Option<Step>),
-    /// When all was done.
+    /// After the report of the daemon.
     Ready,
 }
 
-/// With the intermediate's pid where that could not be ended.
-pub(crate) fn time_ran_out(
+/// `intermediate` is the pid of an intermediate that could not be terminated.
+pub(super) fn time_ran_out(
     timeout: Option<Duration>,
     late: Late,
     fate: DaemonFate,
@@ -253,13 +222,13 @@ pub(crate) fn time_ran_out(
     }
     text.push_str("ran out");
     let when = match late {
-        Late::At(step) => step.map(Step::words),
+        Late::At(step) => step.map(Step::message),
         Late::Ready => Some("when the daemon was ready, before the intermediate process ended"),
     };
     if let Some(when) = when {
         let _ = write!(text, " {when}");
     }
-    let _ = write!(text, "; {}", fate.words());
+    let _ = write!(text, "; {}", fate.message());
     if let Some(pid) = intermediate {
         let _ = write!(
             text,
@@ -273,32 +242,8 @@ pub(crate) fn time_ran_out(
 mod tests {
     use super::*;
 
-    fn names(names: &[Option<&str>]) -> String {
-        let names: Vec<_> = names.iter().map(|name| name.map(str::to_owned)).collect();
-        threads_run(Some(&names))
-    }
-
     #[test]
-    fn threads_are_counted_and_named_as_far_as_they_are_known() {
-        let named = names(&[Some("main"), Some("tokio-rt-worker")]);
-        let start = "the process has more than one thread: 2 (main, tokio-rt-worker); start";
-        assert!(named.starts_with(start), "{named}");
-        let nameless = names(&[None, None, None]);
-        let start = "the process has more than one thread: 3; start";
-        assert!(nameless.starts_with(start), "{nameless}");
-        let unknown = threads_run(None);
-        assert!(unknown.contains("or shares its memory"), "{unknown}");
-    }
-
-    #[test]
-    fn a_lone_thread_shares_its_memory_with_another_process() {
-        let text = names(&[Some("main")]);
-        assert!(text.starts_with("another process shares"), "{text}");
-        assert!(!text.contains("thread"), "{text}");
-    }
-
-    #[test]
-    fn root_is_told_what_it_lacks_and_others_who_they_are() {
+    fn a_lack_of_rights_names_the_capabilities_of_root_and_the_uid_of_others() {
         let root = lacks_rights(Uid::ROOT, "becoming user x", "CAP_SETUID");
         assert!(root.contains("runs as root, but"), "{root}");
         let other = lacks_rights(Uid(1000), "becoming user x", "CAP_SETUID");
@@ -311,8 +256,8 @@ mod tests {
     }
 
     #[test]
-    fn an_intermediate_is_said_to_have_ended_as_it_did() {
-        let ended = |raw| intermediate_ended(Some(ExitStatus::from_raw(raw)), DaemonFate::Gone);
+    fn the_reason_says_how_the_intermediate_has_ended() {
+        let ended = |raw| intermediate_ended(Some(ExitStatus::from_raw(raw)), DaemonFate::Ended);
         let killed = ended(libc::SIGSYS);
         let start = format!("it was killed by signal {} (SIGSYS)", libc::SIGSYS);
         assert!(killed.starts_with(&start), "{killed}");

@@ -1,9 +1,9 @@
-//! Processes of starts that have failed, which nothing could end in time.
+//! The processes of failed starts that did not end in time.
 //!
-//! One that is frozen, say, or waits for a file server in a way that nothing
-//! interrupts, ends only later. Where it is a child of the launcher by then, as
-//! the intermediate is, and a daemon if the launcher is a subreaper, it stays a
-//! zombie until the launcher reaps it: which the launcher's next start does.
+//! A frozen process, or a process that waits for a file server uninterruptibly, ends only
+//! later. If it is a child of the launcher by then, it stays a zombie until the launcher
+//! reaps it. The intermediate is a child, and the daemon becomes a child if the launcher is
+//! a subreaper. The next start of the launcher reaps both.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Mutex, PoisonError};
@@ -12,27 +12,26 @@ use std::time::Duration;
 use crate::own_fds;
 use crate::sys::{self, ChildState, ForkIdentity, Pid};
 
-static LEFT: Mutex<Vec<Left>> = Mutex::new(Vec::new());
+static UNREAPED: Mutex<Vec<Unreaped>> = Mutex::new(Vec::new());
 
-struct Left {
-    which: Which,
+struct Unreaped {
+    handle: Handle,
     launcher: ForkIdentity,
 }
 
-enum Which {
-    /// It names the process for good, which need not be a child.
-    Process(OwnedFd),
-    /// A child. Should the caller have reaped it, the pid may be another child's,
-    /// which then loses its status: where no descriptor names a process, nothing
-    /// better is to be had.
+enum Handle {
+    /// A descriptor that names the process for good. The process need not be a child.
+    Descriptor(OwnedFd),
+    /// A child, where no descriptor names a process. If the caller has reaped the child, and
+    /// another child has the pid by now, the status of that child is lost.
     Child(Pid),
 }
 
-impl Which {
-    /// Reaps it if it has ended, and is a child. False where it has not ended.
-    fn reap(&self) -> bool {
+impl Handle {
+    /// Reaps the process if it has ended and is a child. Is false where it has not ended.
+    fn try_reap(&self) -> bool {
         match self {
-            Self::Process(process) => {
+            Self::Descriptor(process) => {
                 let has_ended = sys::await_readable(process.as_fd(), Some(Duration::ZERO));
                 if has_ended {
                     sys::reap(process.as_fd());
@@ -44,38 +43,38 @@ impl Which {
     }
 }
 
-/// A child that was not reaped.
-pub(crate) fn remember_child(child: Pid) {
+/// Adds a child.
+pub(super) fn add_child(child: Pid) {
     match sys::open_process(child) {
-        Some(process) => remember(process),
-        None => push(Which::Child(child)),
+        Some(process) => add_process(process),
+        None => add(Handle::Child(child)),
     }
 }
 
-/// A process that has not ended, and may be, or become, a child.
-pub(crate) fn remember(process: OwnedFd) {
+/// Adds a process that is, or may become, a child.
+pub(super) fn add_process(process: OwnedFd) {
     own_fds::register(process.as_fd());
-    push(Which::Process(process));
+    add(Handle::Descriptor(process));
 }
 
-fn push(which: Which) {
+fn add(handle: Handle) {
     let launcher = ForkIdentity::current();
-    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
-    left.push(Left { which, launcher });
+    let mut unreaped = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
+    unreaped.push(Unreaped { handle, launcher });
 }
 
-/// Reaps those that have ended by now. Only whoever may start makes, or calls
-/// this: so that nobody has it locked when the process forks.
-pub(crate) fn reap() {
-    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
-    for one in std::mem::take(&mut *left) {
-        if one.launcher != ForkIdentity::current() {
-            // A copy, whose number may be another file's.
-            std::mem::forget(one);
-        } else if !one.which.reap() {
-            left.push(one);
-        } else if let Which::Process(process) = one.which {
-            own_fds::unregister(process.as_fd());
+/// Reaps the processes that have ended by now. This and [`add`] run only while the thread
+/// has the lock by which starts take turns, so that the list is unlocked over fork(2).
+pub(super) fn reap_ended() {
+    let mut unreaped = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
+    for process in std::mem::take(&mut *unreaped) {
+        if process.launcher != ForkIdentity::current() {
+            // A copy, whose number may be another file's by now.
+            std::mem::forget(process);
+        } else if !process.handle.try_reap() {
+            unreaped.push(process);
+        } else if let Handle::Descriptor(descriptor) = process.handle {
+            own_fds::unregister(descriptor.as_fd());
         }
     }
 }

@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use super::{Errno, cvt};
+use crate::deadline::Deadline;
 
 /// poll(2), which interrupts end early. Without a timeout it waits for ever.
 fn poll(waited: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<libc::c_int, Errno> {
@@ -24,19 +25,19 @@ fn poll(waited: &mut [libc::pollfd], timeout: Option<Duration>) -> Result<libc::
 
 /// Waits until a descriptor has room for writes, or a write to it fails at once.
 /// False if the deadline passes first.
-pub(crate) fn await_writable(descriptor: RawFd, deadline: Instant) -> bool {
+pub(crate) fn await_writable(descriptor: RawFd, deadline: Deadline) -> bool {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.remaining();
         let mut waited = [libc::pollfd {
             fd: descriptor,
             events: libc::POLLOUT,
             revents: 0,
         }];
-        match poll(&mut waited, Some(left)) {
+        match poll(&mut waited, left) {
             // poll(2) cannot wait for it: the write has to show.
             Err(errno) if errno != libc::EINTR => return true,
             Ok(1..) => return true,
-            Ok(_) | Err(_) if left.is_zero() => return false,
+            Ok(_) | Err(_) if left == Some(Duration::ZERO) => return false,
             Ok(_) | Err(_) => {}
         }
     }

@@ -1,0 +1,85 @@
+//! The options of a start that are plain data.
+
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Subject, SubjectKind};
+use crate::identity::{Group, SupplementaryGroups, User};
+use crate::streams::Streams;
+
+/// The permission bits that files made by the daemon are *not* to have.
+///
+/// See [umask(2)](https://pubs.opengroup.org/onlinepubs/9799919799/functions/umask.html).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mask(pub(crate) u32);
+
+impl From<u32> for Mask {
+    fn from(bits: u32) -> Self {
+        Self(bits)
+    }
+}
+
+/// The options, each under the name of its method of [`Daemonize`](crate::Daemonize).
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    pub(crate) working_directory: Option<PathBuf>,
+    pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) chown_pid_file_user: Option<User>,
+    pub(crate) chown_pid_file_group: Option<Group>,
+    pub(crate) user: Option<User>,
+    pub(crate) group: Option<Group>,
+    pub(crate) umask: Option<Mask>,
+    pub(crate) chroot: Option<PathBuf>,
+    pub(crate) streams: Streams,
+    pub(crate) supplementary_groups: SupplementaryGroups,
+    pub(crate) no_new_privileges: bool,
+    /// The descriptors to keep open.
+    pub(crate) close_inherited_fds: Option<Vec<RawFd>>,
+    pub(crate) reset_signals: bool,
+    pub(crate) startup_timeout: Option<Duration>,
+    pub(crate) foreground: bool,
+}
+
+impl Options {
+    /// Is `None` where the umask stays as it is. By default, the daemon grants no access to
+    /// others and no write access to its group.
+    pub(crate) fn umask(&self) -> Option<u32> {
+        const DEFAULT: u32 = 0o027;
+
+        match &self.umask {
+            Some(mask) => Some(mask.0),
+            None => (!self.foreground).then_some(DEFAULT),
+        }
+    }
+
+    /// The path of the pid file, if the working directory of this process is known.
+    pub(crate) fn absolute_pid_file(&self) -> Option<PathBuf> {
+        let pid_file = self.pid_file.as_ref()?;
+        let mut directory = std::env::current_dir().ok()?;
+        if let Some(working_directory) = &self.working_directory {
+            directory.push(working_directory);
+        }
+        Some(directory.join(pid_file))
+    }
+
+    pub(crate) fn subject(&self, kind: SubjectKind) -> Option<Subject> {
+        let path = |path: &Option<PathBuf>| path.clone().map(Subject::Path);
+        let name = |name: &str| Some(Subject::Name(name.to_owned()));
+        let user = self.user.as_ref();
+        let group = self.group.as_ref().map(Group::subject);
+        match kind {
+            SubjectKind::None => None,
+            SubjectKind::WorkingDirectory => path(&self.working_directory),
+            SubjectKind::PidFile => path(&self.pid_file),
+            SubjectKind::Chroot => path(&self.chroot),
+            SubjectKind::User => user.map(User::subject),
+            SubjectKind::Group => group.or_else(|| user.map(User::group_subject)),
+            SubjectKind::Identity => user.map(User::subject).or(group),
+            SubjectKind::NullDevice => Some(Subject::Path(Path::new("/dev/null").to_owned())),
+            SubjectKind::StandardInput => name("standard input"),
+            SubjectKind::StandardOutput => name("standard output"),
+            SubjectKind::StandardError => name("standard error"),
+        }
+    }
+}

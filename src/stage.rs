@@ -1,0 +1,65 @@
+//! The stages of a [`Daemonize`](crate::Daemonize): the closures are given in the order in
+//! which they run, and the compiler checks the order.
+//!
+//! ```compile_fail,E0277
+//! // An initialization precedes no privileged action.
+//! let daemonize = daemonize2::Daemonize::new()
+//!     .initialize(|()| Ok::<_, std::io::Error>(()))
+//!     .privileged_action(|| ());
+//! ```
+//!
+//! ```compile_fail,E0277
+//! // After `deferred_readiness` the caller runs the rest.
+//! let daemonize = daemonize2::Daemonize::new()
+//!     .deferred_readiness()
+//!     .initialize(|_| Ok::<_, std::io::Error>(()));
+//! ```
+//!
+//! ```
+//! let daemonize = daemonize2::Daemonize::new()
+//!     .privileged_action(|| 1)
+//!     .initialize(|one| Ok::<_, std::io::Error>(one + 1))
+//!     .umask(0o077)
+//!     .initialize(|two| Ok::<_, std::io::Error>(two + 1))
+//!     .deferred_readiness()
+//!     .working_directory("/");
+//! ```
+
+/// A privileged action may follow, or an initialization.
+#[derive(Debug)]
+pub enum Actions {}
+
+/// Another initialization may follow.
+#[derive(Debug)]
+pub enum Initialization {}
+
+/// The caller reports that the daemon is ready.
+#[derive(Debug)]
+pub enum DeferredReadiness {}
+
+/// The stage in which a privileged action may follow.
+#[diagnostic::on_unimplemented(
+    message = "a privileged action goes before `initialize` and `deferred_readiness`",
+    label = "an `initialize` or a `deferred_readiness` stands before this call",
+    note = "closures are given in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
+)]
+pub trait BeforeInitialization: sealed::Sealed {}
+
+impl BeforeInitialization for Actions {}
+
+/// The stages in which an initialization may follow.
+#[diagnostic::on_unimplemented(
+    message = "`initialize` goes before `deferred_readiness`, which is given once",
+    label = "a `deferred_readiness` stands before this call",
+    note = "closures are given in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
+)]
+pub trait BeforeReadiness: sealed::Sealed {}
+
+impl BeforeReadiness for Actions {}
+impl BeforeReadiness for Initialization {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::Actions {}
+    impl Sealed for super::Initialization {}
+}

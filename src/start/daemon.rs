@@ -1,0 +1,85 @@
+//! The daemon: from the fork to the return to the caller.
+
+use std::sync::MutexGuard;
+
+use crate::error::{Error, ErrorKind};
+use crate::outcome::FailureMode;
+use crate::start::actions::{self, Actions};
+use crate::start::intermediate::Inheritance;
+use crate::start::plan::Plan;
+use crate::start::progress::Step;
+use crate::start::reasons;
+use crate::start::steps::run_daemon_steps;
+use crate::start::uncommitted::{ReadySink, UncommittedStart};
+use crate::streams::{self, Stdio};
+use crate::sys::{self, ForkIdentity, SignalMask};
+
+pub(super) fn run<T>(
+    mut plan: Plan<'_>,
+    actions: Actions<T>,
+    inheritance: Inheritance,
+    turn: MutexGuard<'_, ()>,
+    signal_mask: SignalMask,
+    failure_mode: FailureMode,
+) -> Result<T, Error> {
+    let (pid_file, prepared) = match inheritance.prepared {
+        Ok(pid_file) => (pid_file, Ok(())),
+        Err(failure) => (None, Err(failure)),
+    };
+    let mut start = UncommittedStart {
+        ready_sink: ReadySink::Launcher(inheritance.launcher),
+        intermediate: Some(inheritance.intermediate),
+        pid_file,
+        pid_file_path: plan.take_pid_file_path(),
+        daemon: ForkIdentity::current(),
+        failure_mode,
+    };
+    plan.progress.reach(Step::RedirectStreams);
+    // Until the signal mask is restored nothing allocates or frees memory. A failure leaves
+    // the closures alone.
+    //
+    // The streams are redirected after a failure too: the launcher prints the failure on its
+    // terminal, and the daemon must not print it there again.
+    let prepared = prepared.and_then(|()| start.become_pid_file_holder());
+    let redirected = streams::redirect(&mut plan.streams, Stdio::devnull);
+    let prepared = prepared
+        .and(redirected)
+        .and_then(|()| start.change_pid_file_owner(plan.pid_file.as_ref()));
+    let signal_mask = plan.signal_mask(signal_mask);
+    let mut start = Some(start);
+    let result = match prepared {
+        Ok(()) => {
+            // From here on signals reach the daemon, and the closures need not be
+            // async-signal-safe.
+            signal_mask.restore();
+            drop(turn);
+            if let Some(start) = &start {
+                start.register_descriptors();
+            }
+            // The drop of a closure's captures may panic too.
+            actions::run(|| run_daemon_steps(actions, &plan, &mut start))
+                .and_then(|result| result)
+                .map_err(|failure| reasons::with_rights(failure, plan.options))
+        }
+        Err(failure) => Err(failure),
+    };
+    result.map_err(|failure| {
+        // The values of the closures are dropped by now.
+        if let Some(start) = &start {
+            start.fail(&failure);
+        }
+        if failure_mode == FailureMode::Exit || failure.kind == ErrorKind::PrivilegesRetained {
+            sys::_exit(1);
+        }
+        // A failure before the closures has not restored the mask.
+        signal_mask.restore();
+        let launcher_reports = failure.kind != ErrorKind::LauncherGone;
+        let path = start.as_ref().and_then(UncommittedStart::pid_file_path);
+        let error = reasons::describe(failure, plan.options, path);
+        if launcher_reports {
+            error.reported_by_launcher()
+        } else {
+            error
+        }
+    })
+}

@@ -1,0 +1,53 @@
+//! A start in the foreground: the same steps in this process, without forks and session.
+
+use crate::error::{Error, ErrorKind};
+use crate::notify::NotifySocket;
+use crate::outcome::FailureMode;
+use crate::start::actions::Actions;
+use crate::start::plan::Plan;
+use crate::start::reasons;
+use crate::start::steps::{prepare_inherited_state, reset_signals, run_daemon_steps};
+use crate::start::uncommitted::{ReadySink, UncommittedStart};
+use crate::streams::{self, Stdio};
+use crate::sys::{self, ForkIdentity, SignalMask};
+
+pub(super) fn run<T>(mut plan: Plan<'_>, actions: Actions<T>) -> Result<T, Error> {
+    let prepared = reset_signals(&plan).and_then(|()| prepare_inherited_state(&mut plan));
+    let (pid_file, prepared) = match prepared {
+        Ok(pid_file) => (pid_file, Ok(())),
+        Err(failure) => (None, Err(failure)),
+    };
+    let mut start = UncommittedStart {
+        ready_sink: ReadySink::ServiceManager(None),
+        intermediate: None,
+        pid_file,
+        pid_file_path: plan.take_pid_file_path(),
+        daemon: ForkIdentity::current(),
+        failure_mode: FailureMode::Return,
+    };
+    let prepared = prepared.and_then(|()| {
+        streams::redirect(&mut plan.streams, Stdio::keep)?;
+        start.ready_sink = ReadySink::ServiceManager(NotifySocket::open());
+        start.change_pid_file_owner(plan.pid_file.as_ref())?;
+        start.register_descriptors();
+        if plan.options.reset_signals {
+            SignalMask::empty().restore();
+        }
+        Ok(())
+    });
+    let mut start = Some(start);
+    let result = prepared.and_then(|()| run_daemon_steps(actions, &plan, &mut start));
+    result.map_err(|failure| {
+        if let Some(start) = &start {
+            start.fail(&failure);
+        }
+        let kind = failure.kind;
+        let path = start.as_ref().and_then(UncommittedStart::pid_file_path);
+        let error = reasons::describe(failure, plan.options, path);
+        if kind == ErrorKind::PrivilegesRetained {
+            error.to_standard_error();
+            sys::_exit(1);
+        }
+        error
+    })
+}

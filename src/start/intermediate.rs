@@ -1,0 +1,260 @@
+//! The intermediate: makes the daemon, and supervises it until the start is committed or has
+//! failed. Every call in here is async-signal-safe.
+
+use std::os::fd::AsFd as _;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use crate::deadline::Deadline;
+use crate::error::ErrorKind;
+use crate::failure::Failure;
+use crate::identity::Identity;
+use crate::pid_file::OpenPidFile;
+use crate::start::channel::{DaemonEnd, IntermediateEnd, Received};
+use crate::start::plan::Plan;
+use crate::start::progress::Step;
+use crate::start::protocol::{Message, Order, SIGKILL_WAIT, SIGTERM_GRACE};
+use crate::start::steps::{prepare_inherited_state, reset_signals};
+use crate::sys::{self, ChildState, ChildWatch, Fork, Pid, Signal, SingleThreaded, Uid};
+
+/// What the daemon gets from the intermediate.
+pub(super) struct Inheritance {
+    pub(super) launcher: DaemonEnd,
+    pub(super) intermediate: Pid,
+    /// The daemon reports a failure of the intermediate's steps: a failure of the second fork
+    /// precedes it.
+    pub(super) prepared: Result<Option<OpenPidFile>, Failure>,
+}
+
+/// Returns in the daemon alone.
+pub(super) fn run(
+    plan: &mut Plan<'_>,
+    launcher: IntermediateEnd,
+    daemon_end: DaemonEnd,
+    deadline: Deadline,
+    single_threaded: &SingleThreaded,
+) -> Inheritance {
+    // A handler of pthread_atfork(3) may have armed it.
+    sys::disarm_parent_death_signal();
+    if sys::is_parent_in_other_pid_namespace() {
+        report_failure_and_exit(&launcher, in_other_pid_namespace());
+    }
+    // The session takes the terminal away. The daemon is a member of the session but not its
+    // leader, so that it cannot acquire another terminal.
+    if let Err(errno) = sys::setsid() {
+        report_failure_and_exit(&launcher, ErrorKind::DetachSession(errno));
+    }
+    // Precedes the watch, which sets a handler.
+    let signals_reset = reset_signals(plan);
+    let child_watch = match ChildWatch::begin() {
+        Ok(child_watch) => child_watch,
+        Err(errno) => report_failure_and_exit(&launcher, ErrorKind::Channel(errno)),
+    };
+    if let Some(kept) = &mut plan.kept_descriptors {
+        kept.add(child_watch.descriptors());
+    }
+    // The intermediate takes these steps, since it needs the open pid file: it clears the file
+    // for a daemon that is killed.
+    let prepared = signals_reset.and_then(|()| prepare_inherited_state(plan));
+    // A step may have waited for a file server.
+    if deadline.has_passed() {
+        report_failure_and_exit(&launcher, Message::TimedOut);
+    }
+    plan.progress.reach(Step::Fork);
+    let intermediate = Pid::current();
+    match sys::fork(single_threaded) {
+        Err(errno) => report_failure_and_exit(&launcher, ErrorKind::Fork(errno)),
+        Ok(Fork::Parent(daemon)) => {
+            drop(daemon_end);
+            let supervisor = Supervisor {
+                daemon,
+                launcher,
+                pid_file: prepared.ok().flatten(),
+                deadline,
+                child_watch,
+                daemon_user: plan.identity.as_ref().and_then(Identity::user),
+            };
+            supervisor.run()
+        }
+        Ok(Fork::Child) => {
+            drop(launcher);
+            child_watch.end();
+            Inheritance {
+                launcher: daemon_end,
+                intermediate,
+                prepared,
+            }
+        }
+    }
+}
+
+fn report_failure_and_exit(launcher: &IntermediateEnd, message: impl Into<Message>) -> ! {
+    launcher.send(&message.into());
+    sys::_exit(1)
+}
+
+/// The caller has put its children into another pid namespace. In a new namespace the
+/// intermediate is the first process, whose end terminates the daemon. In any other the
+/// launcher cannot know the pid of the daemon.
+fn in_other_pid_namespace() -> Failure {
+    let reason = if Pid::current().is_first() {
+        "the intermediate process is its first, and its exit would end the daemon; \
+         fork after unshare(2), as unshare --fork does, or use foreground"
+    } else {
+        "the launcher has no pid for a process there; fork after setns(2), as nsenter --fork \
+         does, or use foreground"
+    };
+    Failure::from(ErrorKind::PidNamespace).with_reason(reason)
+}
+
+/// The intermediate once the daemon exists.
+struct Supervisor {
+    /// The supervisor alone reaps the daemon, so that the pid is the daemon's until then.
+    daemon: Pid,
+    launcher: IntermediateEnd,
+    pid_file: Option<OpenPidFile>,
+    deadline: Deadline,
+    child_watch: ChildWatch,
+    /// The user that the daemon becomes.
+    daemon_user: Option<Uid>,
+}
+
+/// The status of a daemon that has ended, where it is known.
+type Ended = Option<ExitStatus>;
+
+impl Supervisor {
+    fn run(&self) -> ! {
+        self.send_daemon_handles();
+        loop {
+            if let Some(status) = self.try_reap_daemon() {
+                self.clear_and_exit(Message::DaemonEnded(status));
+            }
+            match self.launcher.try_recv_order() {
+                Ok(Received::Empty) => {}
+                Ok(Received::Some(Order::Commit)) => match self.write_pid() {
+                    Ok(()) => self.release_daemon(),
+                    Err(failure) => self
+                        .terminate_and_exit(ErrorKind::DaemonExited, |_| Message::Failed(failure)),
+                },
+                Ok(Received::Some(Order::Release)) => self.release_daemon(),
+                Ok(Received::Some(Order::TerminateDaemon)) => {
+                    // The daemon has failed, and may be about to end by itself.
+                    if let Some(status) = self.await_daemon_end(SIGTERM_GRACE) {
+                        self.clear_and_exit(Message::DaemonEnded(status));
+                    }
+                    self.terminate_and_exit(ErrorKind::NotReady, |_| Message::DaemonTerminated);
+                }
+                Ok(Received::EndOfFile) => {
+                    self.terminate_and_exit(ErrorKind::LauncherGone, Message::DaemonEnded);
+                }
+                Err(errno) => {
+                    let kind = ErrorKind::Channel(errno);
+                    self.terminate_and_exit(kind, |_| kind.into());
+                }
+            }
+            if self.deadline.has_passed() {
+                self.terminate_and_exit(ErrorKind::StartupTimeout, |_| Message::TimedOut);
+            }
+            let launcher = Some(self.launcher.descriptor());
+            self.child_watch.wait(launcher, self.deadline.remaining());
+        }
+    }
+
+    /// Sends the launcher the descriptors by which it cleans up if the intermediate dies.
+    fn send_daemon_handles(&self) {
+        let process = sys::open_process(self.daemon);
+        let message = Message::DaemonHandles {
+            has_process: process.is_some(),
+            has_pid_file: self.pid_file.is_some(),
+        };
+        let descriptors = [
+            process.as_ref().map(|process| process.as_fd()),
+            self.pid_file.as_ref().map(OpenPidFile::lock),
+            self.pid_file.as_ref().and_then(OpenPidFile::writable),
+        ];
+        // If a limit of the system forbids the descriptors, the launcher still has to know that
+        // a daemon exists, whose termination takes time.
+        if self.launcher.send_with(&message, descriptors).is_err() {
+            self.launcher.send(&Message::DaemonHandles {
+                has_process: false,
+                has_pid_file: false,
+            });
+        }
+    }
+
+    /// Writes the pid of the daemon, which is ready.
+    fn write_pid(&self) -> Result<(), Failure> {
+        match &self.pid_file {
+            Some(pid_file) if pid_file.is_still_locked() => pid_file.write_pid(self.daemon),
+            // The launcher has died since it gave the order, so that the daemon has given up.
+            // No process reads this failure.
+            Some(_) => Err(ErrorKind::LauncherGone.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn release_daemon(&self) -> ! {
+        self.launcher.send(&Message::Released(self.daemon));
+        sys::_exit(0)
+    }
+
+    /// Terminates the daemon and reports it by `message`; where the daemon could not be
+    /// terminated, reports `kind` instead. The daemon then keeps its pid file.
+    fn terminate_and_exit(&self, kind: ErrorKind, message: impl FnOnce(Ended) -> Message) -> ! {
+        match self.terminate_daemon() {
+            Some(status) => self.clear_and_exit(message(status)),
+            None => report_failure_and_exit(
+                &self.launcher,
+                Failure::from(kind).with_reason("it could not be ended"),
+            ),
+        }
+    }
+
+    /// The start has failed, and the daemon has ended.
+    fn clear_and_exit(&self, message: Message) -> ! {
+        if let Some(pid_file) = &self.pid_file {
+            pid_file.clear(None);
+        }
+        report_failure_and_exit(&self.launcher, message)
+    }
+
+    /// Is `None` where the daemon cannot be terminated. The daemon then ends when it reports.
+    fn terminate_daemon(&self) -> Option<Ended> {
+        self.signal_daemon(Signal::TERMINATE);
+        self.await_daemon_end(SIGTERM_GRACE).or_else(|| {
+            self.signal_daemon(Signal::KILL);
+            self.await_daemon_end(SIGKILL_WAIT)
+        })
+    }
+
+    /// A process with the right to change its ids may lack the right to signal others
+    /// (CAP_KILL). The user of the daemon has that right for the daemon.
+    fn signal_daemon(&self, signal: Signal) {
+        if sys::kill(self.daemon, signal) != Err(sys::errno::EPERM) {
+            return;
+        }
+        if let Some(user) = self.daemon_user {
+            if sys::set_user_ids(user).is_ok() {
+                let _ = sys::kill(self.daemon, signal);
+            }
+        }
+    }
+
+    fn await_daemon_end(&self, timeout: Duration) -> Option<Ended> {
+        let deadline = Deadline::after(timeout);
+        loop {
+            let ended = self.try_reap_daemon();
+            if ended.is_some() || deadline.has_passed() {
+                return ended;
+            }
+            self.child_watch.wait(None, deadline.remaining());
+        }
+    }
+
+    fn try_reap_daemon(&self) -> Option<Ended> {
+        match sys::try_waitpid(self.daemon) {
+            Ok(ChildState::Ended(status)) => Some(status),
+            Ok(ChildState::Running) | Err(_) => None,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The preparation of a start.
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Subject};
+use crate::identity::{Identity, User};
+use crate::options::Options;
+use crate::own_fds;
+use crate::pid_file::PidFilePlan;
+use crate::start::inherited::KeptDescriptors;
+use crate::start::progress::Progress;
+use crate::streams::Streams;
+use crate::sys::{self, SignalMask};
+
+/// The options, and what must be looked up or allocated before the fork: between fork(2) and
+/// the first closure nothing allocates.
+pub(super) struct Plan<'a> {
+    pub(super) options: &'a Options,
+    /// Taken out of the options, since the daemon consumes them.
+    pub(super) streams: Streams,
+    pub(super) kept_descriptors: Option<KeptDescriptors>,
+    pub(super) working_directory: Option<CString>,
+    pub(super) pid_file: Option<PidFilePlan>,
+    pub(super) root: Option<CString>,
+    pub(super) identity: Option<Identity>,
+    pub(super) progress: Progress,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(options: &'a Options, streams: Streams) -> Result<Self, Error> {
+        let working_directory = c_path(options.working_directory.as_deref())?;
+        let pid_file = c_path(options.pid_file.as_deref())?;
+        let root = c_path(options.chroot.as_deref())?;
+        refuse_nul_in_names(options)?;
+        if options.no_new_privileges && !sys::HAS_NO_NEW_PRIVILEGES {
+            let option = Subject::Name(String::from("no_new_privileges"));
+            return Err(Error::from(ErrorKind::Unsupported).with_subject(option));
+        }
+        let identity = Identity::resolve(
+            options.user.as_ref(),
+            options.group.as_ref(),
+            &options.supplementary_groups,
+        )?;
+        let pid_file = match pid_file {
+            Some(path) => Some(plan_pid_file(options, path, identity.as_ref())?),
+            None => None,
+        };
+        // In the foreground this process keeps what earlier starts have opened.
+        let own_fds = match options.foreground {
+            true => own_fds::numbers(),
+            false => Vec::new(),
+        };
+        let kept_descriptors = (options.close_inherited_fds.as_ref())
+            .map(|named| KeptDescriptors::new(named, &streams, &own_fds));
+        Ok(Self {
+            options,
+            streams,
+            kept_descriptors,
+            working_directory,
+            pid_file,
+            root,
+            identity,
+            progress: match options.foreground {
+                true => Progress::unseen(),
+                false => Progress::new(),
+            },
+        })
+    }
+
+    /// The signal mask of the daemon.
+    pub(super) fn signal_mask(&self, inherited: SignalMask) -> SignalMask {
+        if self.options.reset_signals {
+            SignalMask::empty()
+        } else {
+            inherited
+        }
+    }
+
+    /// Moves the absolute path of the pid file out, since the daemon must not allocate.
+    pub(super) fn take_pid_file_path(&mut self) -> Option<CString> {
+        self.pid_file
+            .as_mut()
+            .and_then(PidFilePlan::take_absolute_path)
+    }
+}
+
+fn plan_pid_file(
+    options: &Options,
+    path: CString,
+    identity: Option<&Identity>,
+) -> Result<PidFilePlan, Error> {
+    let absolute_path = c_path(options.absolute_pid_file().as_deref())?;
+    let user = options.chown_pid_file_user.as_ref();
+    let user = user.map(User::resolve_uid).transpose()?;
+    let group = options.chown_pid_file_group.as_ref();
+    let group = group
+        .map(|group| group.resolve(ErrorKind::ChownPidfile))
+        .transpose()?;
+    let daemon_user = identity.and_then(Identity::user);
+    let mut plan = PidFilePlan::new(path, absolute_path, user, group, daemon_user);
+    if options.foreground {
+        plan.refuse(own_fds::pid_files());
+    }
+    Ok(plan)
+}
+
+fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
+    let Some(path) = path else { return Ok(None) };
+    match CString::new(path.as_os_str().as_bytes()) {
+        Ok(path) => Ok(Some(path)),
+        Err(_) => {
+            Err(Error::from(ErrorKind::PathContainsNul)
+                .with_subject(Subject::Path(path.to_owned())))
+        }
+    }
+}
+
+/// Precedes all look-ups, so that the mistake of the caller is the error.
+fn refuse_nul_in_names(options: &Options) -> Result<(), Error> {
+    let users = [&options.user, &options.chown_pid_file_user];
+    if let Some(user) = users.into_iter().flatten().find(|user| user.contains_nul()) {
+        return Err(Error::from(ErrorKind::UserContainsNul).with_subject(user.subject()));
+    }
+    let groups = [&options.group, &options.chown_pid_file_group];
+    let mut groups = (groups.into_iter().flatten()).chain(options.supplementary_groups.named());
+    match groups.find(|group| group.contains_nul()) {
+        Some(group) => Err(Error::from(ErrorKind::GroupContainsNul).with_subject(group.subject())),
+        None => Ok(()),
+    }
+}

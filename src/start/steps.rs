@@ -1,0 +1,103 @@
+//! The steps that the foreground takes too. In a start that forks, the intermediate takes
+//! those that the daemon inherits.
+
+use crate::error::ErrorKind;
+use crate::failure::Failure;
+use crate::pid_file::OpenPidFile;
+use crate::start::actions::{Actions, drop_quietly};
+use crate::start::inherited;
+use crate::start::plan::Plan;
+use crate::start::progress::Step;
+use crate::start::uncommitted::UncommittedStart;
+use crate::sys::{self, OtherThreads};
+use crate::{identity, root};
+
+/// Resets the signals, if the options say so. Async-signal-safe.
+pub(super) fn reset_signals(plan: &Plan<'_>) -> Result<(), Failure> {
+    if plan.options.reset_signals {
+        inherited::reset_signals()
+    } else {
+        Ok(())
+    }
+}
+
+/// Takes the steps that the daemon inherits. Async-signal-safe.
+pub(super) fn prepare_inherited_state(plan: &mut Plan<'_>) -> Result<Option<OpenPidFile>, Failure> {
+    close_fds_umask_chdir(plan)?;
+    match &plan.pid_file {
+        Some(pid_file) => {
+            plan.progress.reach(Step::LockPidFile);
+            pid_file.acquire().map(Some)
+        }
+        None => Ok(None),
+    }
+}
+
+fn close_fds_umask_chdir(plan: &mut Plan<'_>) -> Result<(), Failure> {
+    if let Some(kept) = &mut plan.kept_descriptors {
+        plan.progress.reach(Step::CloseDescriptors);
+        kept.close_others()?;
+    }
+    if let Some(mask) = plan.options.umask() {
+        sys::umask(mask);
+    }
+    plan.progress.reach(Step::ChangeDirectory);
+    match &plan.working_directory {
+        Some(directory) => {
+            sys::chdir(directory).map_err(|errno| ErrorKind::ChangeDirectory(errno).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// Runs the closures, with the steps between them, and reports that the daemon is ready. A
+/// deferred readiness takes the start, and with it the report, to the caller.
+pub(super) fn run_daemon_steps<T>(
+    actions: Actions<T>,
+    plan: &Plan<'_>,
+    start: &mut Option<UncommittedStart>,
+) -> Result<T, Failure> {
+    if let Some(start) = start {
+        start.expect_panic(ErrorKind::Panicked.into());
+    }
+    plan.progress.reach(Step::PrivilegedAction);
+    let initialization = actions()?;
+    plan.progress.reach(Step::DropPrivileges);
+    if let Err(failure) = drop_privileges_and_write_pid(plan, start.as_mut()) {
+        drop_quietly(initialization);
+        return Err(failure);
+    }
+    plan.progress.reach(Step::Initialize);
+    let value = initialization.run(start)?;
+    plan.progress.reach(Step::AwaitReadiness);
+    if let Some(Err(failure)) = start.as_mut().map(UncommittedStart::commit) {
+        drop_quietly(value);
+        return Err(failure);
+    }
+    Ok(value)
+}
+
+fn drop_privileges_and_write_pid(
+    plan: &Plan<'_>,
+    start: Option<&mut UncommittedStart>,
+) -> Result<(), Failure> {
+    let no_new_privileges = plan.options.no_new_privileges;
+    let drops_privileges = plan.identity.is_some() || no_new_privileges;
+    // The look needs /proc, which a new root directory may hide.
+    let others = drops_privileges.then(OtherThreads::find);
+    if let Some(root) = &plan.root {
+        root::change(root)?;
+    }
+    if let Some(start) = start {
+        start.write_pid()?;
+    }
+    if let Some(others) = &others {
+        if let Some(identity) = &plan.identity {
+            identity.assume(others)?;
+        }
+        if no_new_privileges {
+            identity::set_no_new_privileges(others)?;
+        }
+    }
+    Ok(())
+}

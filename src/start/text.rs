@@ -1,0 +1,204 @@
+//! The texts of the errors and panics of the caller's code, as the launcher receives
+//! them.
+
+use std::any::Any;
+use std::error::Error as StdError;
+use std::fmt::{self, Display, Write as _};
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::failure::MAX_REASON;
+
+/// The text of an error, as far as it fits into a message. The alternate form makes the
+/// errors of anyhow and eyre show their causes. A `Display` that panics ends the text.
+pub(crate) fn of_error(error: &impl Display) -> String {
+    written(|text| write!(text, "{error:#}"))
+}
+
+/// The text of an error, and of those of its causes that the text does not contain. The
+/// causes are known for an [`io::Error`] and for a boxed [`Error`](StdError).
+pub(crate) fn of_error_with_causes<E: Display + 'static>(error: &E) -> String {
+    /// A chain of causes may be endless.
+    const MAX_CAUSES: usize = 64;
+
+    written(|text| {
+        write!(text, "{error:#}")?;
+        let causes = std::iter::successors(source(error), |&cause| cause.source());
+        for cause in causes.take(MAX_CAUSES) {
+            let cause = cause.to_string();
+            if !text.0.contains(cause.trim()) {
+                write!(text, ": {cause}")?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The source of an error whose type is known to have one. `Display` alone leads to no
+/// source.
+fn source<E: 'static>(error: &E) -> Option<&(dyn StdError + 'static)> {
+    let error: &dyn Any = error;
+    if let Some(error) = error.downcast_ref::<Box<dyn StdError>>() {
+        error.source()
+    } else if let Some(error) = error.downcast_ref::<Box<dyn StdError + Send>>() {
+        error.source()
+    } else if let Some(error) = error.downcast_ref::<Box<dyn StdError + Send + Sync>>() {
+        error.source()
+    } else {
+        error.downcast_ref::<io::Error>()?.source()
+    }
+}
+
+/// The text of a panic. Empty where the payload is no text.
+pub(crate) fn of_panic(payload: &(dyn Any + Send)) -> String {
+    match (
+        payload.downcast_ref::<String>(),
+        payload.downcast_ref::<&str>(),
+    ) {
+        (Some(text), _) => text.clone(),
+        (_, Some(text)) => (*text).to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// Says of a text that a panic is its origin.
+pub(crate) fn with_panic_prefix(text: &str) -> String {
+    match text.trim_end() {
+        "" => String::from("panic"),
+        // The lines stay aligned below each other.
+        text if text.contains('\n') => format!("panic:\n{text}"),
+        text => format!("panic: {text}"),
+    }
+}
+
+/// Refuses more text than a message carries, so that an endless `Display` ends.
+struct Bounded(String);
+
+impl fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len() >= MAX_REASON {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+fn written(write: impl FnOnce(&mut Bounded) -> fmt::Result) -> String {
+    let mut text = Bounded(String::new());
+    let written = panic::catch_unwind(AssertUnwindSafe(|| write(&mut text)));
+    if written.is_err() {
+        text.0.push_str(" (the text of this error panicked)");
+    }
+    // Blank lines go, but the indentation of the first line stays.
+    let blank = text.0.len() - text.0.trim_start_matches(['\n', '\r']).len();
+    text.0.split_off(blank)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Endless;
+
+    impl Display for Endless {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            loop {
+                formatter.write_str("on and on ")?;
+            }
+        }
+    }
+
+    struct Panicking;
+
+    impl Display for Panicking {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("so far")?;
+            panic!("no further");
+        }
+    }
+
+    #[derive(Debug)]
+    struct Failed(&'static str, Option<Box<dyn StdError>>);
+
+    impl Display for Failed {
+        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str(self.0)
+        }
+    }
+
+    impl StdError for Failed {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            self.1.as_deref()
+        }
+    }
+
+    #[test]
+    fn a_boxed_error_shows_each_of_its_causes_once() {
+        let denied = || io::Error::from_raw_os_error(libc::EACCES);
+        let failed = |text| {
+            Failed(
+                text,
+                Some(Box::new(Failed("no port", Some(denied().into())))),
+            )
+        };
+        let error: Box<dyn StdError> = Box::new(failed("no server"));
+        let text = format!("no server: no port: {}", denied());
+        assert_eq!(of_error_with_causes(&error), text);
+        // This error shows its cause itself.
+        let error: Box<dyn StdError> = Box::new(failed("no server: no port"));
+        assert_eq!(of_error_with_causes(&error), text);
+        // The causes of any other type are unknown.
+        assert_eq!(of_error_with_causes(&failed("no server")), "no server");
+    }
+
+    #[test]
+    fn an_endless_chain_of_causes_is_cut() {
+        #[derive(Debug)]
+        struct Circular;
+
+        impl Display for Circular {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("round and round")
+            }
+        }
+
+        impl StdError for Circular {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(self)
+            }
+        }
+
+        let error: Box<dyn StdError + Send + Sync> = Box::new(Circular);
+        assert_eq!(of_error_with_causes(&error), "round and round");
+    }
+
+    #[test]
+    fn an_endless_text_is_cut_once_it_fills_a_message() {
+        let length = of_error(&Endless).len();
+        assert!((MAX_REASON..2 * MAX_REASON).contains(&length), "{length}");
+    }
+
+    #[test]
+    fn a_display_that_panics_ends_the_text() {
+        assert_eq!(
+            of_error(&Panicking),
+            "so far (the text of this error panicked)"
+        );
+    }
+
+    #[test]
+    fn the_text_of_a_panic_is_its_message() {
+        let text = |panic: fn()| of_panic(&*panic::catch_unwind(panic).expect_err("it panics"));
+        assert_eq!(text(|| panic!("word by word")), "word by word");
+        assert_eq!(text(|| panic!("of {} pieces", 2)), "of 2 pieces");
+        assert_eq!(text(|| panic::panic_any(2)), "");
+    }
+
+    #[test]
+    fn the_prefix_says_that_a_text_is_a_panics() {
+        assert_eq!(with_panic_prefix(""), "panic");
+        assert_eq!(with_panic_prefix("out of luck"), "panic: out of luck");
+        assert_eq!(with_panic_prefix("out of\nluck\n"), "panic:\nout of\nluck");
+    }
+}

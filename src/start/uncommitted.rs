@@ -1,0 +1,191 @@
+//! A start between the first step of the daemon and the commit.
+
+use std::ffi::{CString, OsStr};
+use std::mem;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind};
+use crate::failure::Failure;
+use crate::notify::NotifySocket;
+use crate::outcome::FailureMode;
+use crate::own_fds;
+use crate::pid_file::{OpenPidFile, PidFilePlan};
+use crate::start::channel::DaemonEnd;
+use crate::start::panics;
+use crate::start::protocol::Message;
+use crate::sys::{self, ForkIdentity, Pid};
+
+/// The receiver of the report that the daemon is ready.
+pub(super) enum ReadySink {
+    /// The launcher acknowledges the report.
+    Launcher(DaemonEnd),
+    /// In the foreground: systemd, if it has asked for the report.
+    ServiceManager(Option<NotifySocket>),
+}
+
+/// A start that is neither committed nor has failed.
+pub(crate) struct UncommittedStart {
+    pub(super) ready_sink: ReadySink,
+    /// The parent of a daemon that was forked.
+    pub(super) intermediate: Option<Pid>,
+    pub(super) pid_file: Option<OpenPidFile>,
+    /// The absolute path of the pid file, to remove the file.
+    pub(super) pid_file_path: Option<CString>,
+    pub(super) daemon: ForkIdentity,
+    pub(super) failure_mode: FailureMode,
+}
+
+impl UncommittedStart {
+    pub(super) fn pid_file_path(&self) -> Option<&Path> {
+        let path = self.pid_file_path.as_ref()?;
+        Some(Path::new(OsStr::from_bytes(path.as_bytes())))
+    }
+
+    /// Makes the kernel name this process as the holder of the pid file.
+    pub(super) fn become_pid_file_holder(&mut self) -> Result<(), Failure> {
+        match &mut self.pid_file {
+            Some(pid_file) => pid_file.become_holder(),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn change_pid_file_owner(&self, plan: Option<&PidFilePlan>) -> Result<(), Failure> {
+        match (&self.pid_file, plan) {
+            (Some(pid_file), Some(plan)) => pid_file.change_owner(plan),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the pid where this process can. A forked daemon cannot: the intermediate writes
+    /// its pid at the commit.
+    pub(super) fn write_pid(&mut self) -> Result<(), Failure> {
+        match &self.pid_file {
+            Some(pid_file) if pid_file.writable().is_some() => {
+                pid_file.write_pid(Pid::current())?;
+                self.become_pid_file_holder()
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Registers the descriptors before the caller's code runs. Allocates nothing in a
+    /// daemon: see [`own_fds::lock_for_fork`].
+    pub(super) fn register_descriptors(&self) {
+        if let Some(channel) = self.channel() {
+            own_fds::register(channel);
+        }
+        if let Some(pid_file) = &self.pid_file {
+            own_fds::register_pid_file(pid_file.lock(), pid_file.id());
+        }
+    }
+
+    fn channel(&self) -> Option<BorrowedFd<'_>> {
+        match &self.ready_sink {
+            ReadySink::Launcher(launcher) => Some(launcher.descriptor()),
+            ReadySink::ServiceManager(socket) => socket.as_ref().map(NotifySocket::descriptor),
+        }
+    }
+
+    fn take_ready_sink(&mut self) -> ReadySink {
+        mem::replace(&mut self.ready_sink, ReadySink::ServiceManager(None))
+    }
+
+    /// Has the launcher told of each panic from now on, as of this failure.
+    pub(super) fn expect_panic(&mut self, failure: Failure) {
+        let launcher = match self.take_ready_sink() {
+            ReadySink::Launcher(launcher) => {
+                let (launcher, shared) = launcher.share();
+                self.ready_sink = ReadySink::Launcher(launcher);
+                Some(shared)
+            }
+            manager @ ReadySink::ServiceManager(_) => {
+                self.ready_sink = manager;
+                None
+            }
+        };
+        panics::expect(launcher, failure);
+    }
+
+    /// Reports that the daemon is ready, and returns once the launcher has acknowledged. From
+    /// then on the pid file stays locked for as long as the process lives.
+    pub(super) fn commit(&mut self) -> Result<(), Failure> {
+        match &self.ready_sink {
+            ReadySink::Launcher(launcher) => {
+                // The intermediate, which is the parent, is about to end.
+                sys::disarm_parent_death_signal();
+                launcher.send(&Message::Ready)?;
+                if !launcher.await_acknowledgement() {
+                    self.await_end_of_intermediate();
+                    return Err(ErrorKind::LauncherGone.into());
+                }
+            }
+            ReadySink::ServiceManager(Some(socket)) => socket.notify_ready(),
+            ReadySink::ServiceManager(None) => {}
+        }
+        panics::settle();
+        if let Some(pid_file) = self.pid_file.take() {
+            pid_file.keep(self.pid_file_path.take());
+        }
+        Ok(())
+    }
+
+    /// The intermediate may have the order to write the pid, or be about to terminate this
+    /// process. Only after its end does this process clear the pid file.
+    fn await_end_of_intermediate(&self) {
+        /// The intermediate needs less, even for a daemon that ignores SIGTERM.
+        const WAIT: Duration = Duration::from_secs(5);
+
+        if let Some(intermediate) = self.intermediate {
+            sys::await_reparenting(intermediate, WAIT);
+        }
+    }
+
+    /// Undoes what the start has done, then reports the failure.
+    pub(super) fn fail(&self, failure: &Failure) {
+        panics::settle();
+        if let Some(pid_file) = &self.pid_file {
+            pid_file.clear(self.pid_file_path.as_deref());
+        }
+        if let ReadySink::Launcher(launcher) = &self.ready_sink {
+            // A launcher that is gone needs no report.
+            let _ = launcher.send(&Message::Failed(failure.clone()));
+        }
+    }
+
+    pub(super) fn fail_unready(&self, reason: String) -> Error {
+        let failure = Failure::from(ErrorKind::NotReady).with_reason(reason);
+        self.fail(&failure);
+        Error::from(failure.kind).with_reason(failure.reason)
+    }
+
+    /// Fails the start where no caller gets the error. In the foreground, where no launcher
+    /// reports it, the error goes to standard error.
+    pub(super) fn fail_unready_and_print(&self, reason: String) {
+        let error = self.fail_unready(reason);
+        if matches!(self.ready_sink, ReadySink::ServiceManager(_)) {
+            error.to_standard_error();
+        }
+    }
+}
+
+impl Drop for UncommittedStart {
+    /// Forgets the descriptors that it must not close: those of a copy that fork(2) has made,
+    /// and those whose numbers are another file's by now.
+    fn drop(&mut self) {
+        let is_own = self.daemon == ForkIdentity::current();
+        if is_own {
+            self.channel().map(own_fds::unregister);
+            let pid_file = self.pid_file.as_ref().map(OpenPidFile::lock);
+            pid_file.map(own_fds::unregister);
+        }
+        if !is_own || matches!(&self.ready_sink, ReadySink::Launcher(end) if !end.is_still_open()) {
+            mem::forget(self.take_ready_sink());
+        }
+        if !is_own || !(self.pid_file.as_ref()).is_none_or(OpenPidFile::is_still_open) {
+            mem::forget(self.pid_file.take());
+        }
+    }
+}
