@@ -18,9 +18,9 @@ use crate::sys::SingleThreaded;
 
 /// A daemon to be started: options, then one of four entry points.
 ///
-/// Unless told otherwise, the daemon has the umask `0o027` (in the foreground, that of the process), all three standard
-/// streams on `/dev/null`, no pid file, and the launcher's working directory,
-/// root directory, user and groups.
+/// By default, the daemon has the umask `0o027`, all three standard streams on `/dev/null`, no
+/// pid file, and the working directory, root directory, user and groups of the launcher. In the
+/// [foreground](Self::foreground), umask and streams stay as they are.
 ///
 /// | | the launcher ends, the daemon returns | both return |
 /// |---|---|---|
@@ -76,59 +76,56 @@ impl Daemonize<()> {
 
 /// Options, in any order.
 impl<T, Stage> Daemonize<T, Stage> {
-    /// Writes the pid of the daemon to this file, and holds a lock on it for
-    /// as long as the daemon lives. Default: none.
+    /// Writes the pid of the daemon to this file, and holds a lock on it for as long as the
+    /// daemon lives. Default: none.
     ///
-    /// A relative path starts at the daemon's
-    /// [working directory](Self::working_directory). The file is made if need
-    /// be, its directory is not: /run is empty after a boot. The file is locked and
-    /// empty while the daemon starts. It is complete when the launcher returns. A
-    /// second start fails with
-    /// [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile) and leaves
-    /// it alone; what a killed daemon has left is taken over. A start that fails
-    /// later leaves the file empty and unlocked, not removed. The mode is
-    /// `0o644` less the [umask](Self::umask); its owner may always read it.
+    /// A relative path starts at the daemon's [working directory](Self::working_directory). The
+    /// start creates the file if it is missing, but not its directory: /run is empty after a
+    /// boot. The file is locked and empty while the daemon starts. It is complete when the
+    /// launcher returns. A second start fails with
+    /// [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile) and does not change the file.
+    /// A start takes over the file of a killed daemon. A start that fails later leaves the file
+    /// empty and unlocked, and does not remove it. The mode is `0o644` less the
+    /// [umask](Self::umask); the owner may always read the file.
     ///
-    /// The lock is that of
-    /// [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html): it lives as
-    /// long as the daemon and the processes that the daemon forks. The descriptor is
-    /// close-on-exec. On Linux the daemon holds a record lock of fcntl(2), too, by
-    /// which [`PidFile`](crate::PidFile) knows it.
+    /// The lock is that of [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html): it
+    /// lives as long as the daemon and the processes that the daemon forks. The descriptor is
+    /// close-on-exec. On Linux the daemon also has a record lock of fcntl(2), by which
+    /// [`PidFile`](crate::PidFile) identifies the daemon.
     ///
-    /// Code of the daemon that closes the descriptor, such as a library that closes
-    /// "everything above 2", loses the lock: a second daemon can then start. Code that
-    /// opens the file and closes it again loses the record lock:
-    /// [`PidFile::running`](crate::PidFile::running) then fails with
-    /// [`InvalidData`](std::io::ErrorKind::InvalidData). To ask for the daemon's own
-    /// pid, use [`std::process::id`].
+    /// Code of the daemon that closes the descriptor, such as a library that closes "everything
+    /// above 2", loses the lock: a second daemon can then start. Code that opens the file and
+    /// closes it again loses the record lock: [`PidFile::running`](crate::PidFile::running)
+    /// then fails with [`InvalidData`](std::io::ErrorKind::InvalidData). To ask for the
+    /// daemon's own pid, use [`std::process::id`].
     ///
     /// # Errors
     ///
-    /// On NFS the start fails with `LockPidfile(EBADF)`: there a file that is open for
-    /// reading cannot be locked. Keep the file in a local directory such as /run. If
-    /// the pid cannot be written (`WritePid`), the daemon is ended.
+    /// On NFS the start fails with `LockPidfile(EBADF)`: there a file that is open for reading
+    /// cannot be locked. Keep the file in a local directory such as /run. If the pid cannot be
+    /// written (`WritePid`), the library terminates the daemon.
     ///
     /// # Security
     ///
-    /// The start refuses a symbolic link and anything but a regular file with a single
-    /// link, with [`ErrorKind::OpenPidfile`](crate::ErrorKind::OpenPidfile). A file is
-    /// replaced by a new one if group or others can write to it, or if it belongs to
-    /// neither root, nor the caller, nor
-    /// [`chown_pid_file_user`](Self::chown_pid_file_user). Where it cannot be removed,
-    /// the permission of group and others to write is taken away (a process that has
-    /// opened the file before can still write to it). A file of another user is refused
-    /// there, and in a directory that others can write to, also with the sticky bit. When run as root, the start also refuses a directory that belongs to
-    /// anyone but root, `chown_pid_file_user` or [`user`](Self::user), and one that
-    /// others can write to unless it has the sticky bit.
+    /// The start refuses a symbolic link and anything but a regular file with a single link,
+    /// with [`ErrorKind::OpenPidfile`](crate::ErrorKind::OpenPidfile). The start replaces a
+    /// file if group or others can write to it, or if it belongs to neither root, nor the
+    /// caller, nor [`chown_pid_file_user`](Self::chown_pid_file_user). If it cannot remove the
+    /// file, it takes the permission to write from group and others (a process that has opened
+    /// the file before can still write to it). The start refuses a file of another user there.
+    /// It also refuses such a file in a directory that others can write to, even with the
+    /// sticky bit. When run as root, the start also refuses a directory that belongs to anyone
+    /// but root, `chown_pid_file_user` or [`user`](Self::user), and one that others can write
+    /// to unless it has the sticky bit.
     ///
-    /// The daemon keeps the file open for reading alone: after a change of identity it
-    /// cannot change what the file says of it.
+    /// The daemon keeps the file open for reading alone. After a change of identity it cannot
+    /// change the content.
     pub fn pid_file<F: Into<PathBuf>>(mut self, path: F) -> Self {
         self.options.pid_file = Some(path.into());
         self
     }
 
-    /// Gives the pid file to this user. Default: the caller.
+    /// Makes this user the owner of the pid file. Default: the caller.
     ///
     /// The group stays as it is.
     pub fn chown_pid_file_user<U: Into<User>>(mut self, user: U) -> Self {
@@ -136,7 +133,7 @@ impl<T, Stage> Daemonize<T, Stage> {
         self
     }
 
-    /// Gives the pid file to this group. Default: the caller's.
+    /// Makes this group the group of the pid file. Default: the caller's.
     ///
     /// The user stays as it is.
     pub fn chown_pid_file_group<G: Into<Group>>(mut self, group: G) -> Self {
@@ -144,55 +141,49 @@ impl<T, Stage> Daemonize<T, Stage> {
         self
     }
 
-    /// Changes to this directory. Default: the working directory of the
-    /// launcher.
+    /// Changes to this directory. Default: the working directory of the launcher.
     ///
-    /// A daemon that stays where it was started keeps that file system from
-    /// being unmounted; daemon(7) recommends `/`. The path is resolved before
-    /// [`chroot`](Self::chroot).
+    /// A file system cannot be unmounted while the working directory of a daemon is in it;
+    /// daemon(7) recommends `/`. The path is resolved before [`chroot`](Self::chroot).
     pub fn working_directory<F: Into<PathBuf>>(mut self, path: F) -> Self {
         self.options.working_directory = Some(path.into());
         self
     }
 
-    /// Becomes this user. Default: stays who it is.
+    /// Changes to this user. Default: the user of the launcher.
     ///
-    /// The daemon takes on the user's uid, its primary group unless
-    /// [`group`](Self::group) is set, and its supplementary groups as
-    /// [getgrouplist(3)](https://man7.org/linux/man-pages/man3/getgrouplist.3.html)
-    /// lists them. A user given by number without an entry in the database
-    /// needs `group`.
+    /// The daemon gets the uid of the user, the primary group unless [`group`](Self::group) is
+    /// set, and the supplementary groups that
+    /// [getgrouplist(3)](https://man7.org/linux/man-pages/man3/getgrouplist.3.html) lists. A
+    /// user that is given by number and has no entry in the database needs `group`.
     ///
     /// # Security
     ///
-    /// Real, effective and saved ids are set and read back. Where that changes
-    /// anything, and the daemon does not stay root, capabilities are cleared on
-    /// Linux, and the daemon tries to get the former ids and root's back: if
-    /// that succeeds, it ends, and the start fails with
-    /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained).
-    /// So it is for [`group`](Self::group) and
-    /// [`supplementary_groups`](Self::supplementary_groups) alone, too: who
-    /// changes any of them, and is not root afterwards, gives up all
-    /// capabilities.
+    /// The library sets the real, effective and saved ids, and reads them back. If an id
+    /// changes and the daemon is not root afterwards, the library clears all capabilities on
+    /// Linux, and tries to regain the former ids and those of root. If it succeeds, the daemon
+    /// ends, and the start fails with
+    /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained). The same
+    /// applies if [`group`](Self::group) or
+    /// [`supplementary_groups`](Self::supplementary_groups) alone change anything.
     pub fn user<U: Into<User>>(mut self, user: U) -> Self {
         self.options.user = Some(user.into());
         self
     }
 
-    /// Becomes a member of this group. Default: the primary group of
-    /// [`user`](Self::user), or stays what it is.
+    /// Changes to this group. Default: the primary group of [`user`](Self::user), or else the
+    /// group of the launcher.
     ///
-    /// Without `user`, this becomes the one supplementary group too.
+    /// Without `user`, the group also becomes the only supplementary group.
     pub fn group<G: Into<Group>>(mut self, group: G) -> Self {
         self.options.group = Some(group.into());
         self
     }
 
-    /// What becomes of the supplementary groups. Default:
-    /// [`SupplementaryGroups::FromDatabase`].
+    /// Sets the supplementary groups. Default: [`SupplementaryGroups::FromDatabase`].
     ///
-    /// Unless the daemon stays root, a change of them alone takes its capabilities
-    /// too: see [`user`](Self::user).
+    /// Unless the daemon stays root, a change of the supplementary groups alone clears its
+    /// capabilities: see [`user`](Self::user).
     ///
     /// ```no_run
     /// # #[cfg(unix)]
@@ -211,53 +202,47 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// # Errors
     ///
     /// The start fails with
-    /// [`ErrorKind::SetSupplementaryGroups`](crate::ErrorKind::SetSupplementaryGroups)
-    /// where there are more than the system lets a process have: 65536 on
-    /// Linux, 1023 beside the group id on FreeBSD, 16 with it on macOS. None is
-    /// left out silently.
+    /// [`ErrorKind::SetSupplementaryGroups`](crate::ErrorKind::SetSupplementaryGroups) where
+    /// there are more than the system lets a process have: 65536 on Linux, 1023 beside the
+    /// group id on FreeBSD, 16 with it on macOS. The library never drops a group silently.
     ///
     /// # Platform notes
     ///
-    /// On macOS root, and many users who log in, are in more than 16 groups, so
-    /// that becoming one of them needs [`SupplementaryGroups::Only`]. Users made
-    /// for a service are in few. There, getgrouplist(3) does not tell a look-up
-    /// that has failed from a user without groups.
+    /// On macOS root and many users who log in are in more than 16 groups, so that a change to
+    /// such a user needs [`SupplementaryGroups::Only`]. Users that exist for a service are in
+    /// few groups. On macOS getgrouplist(3) returns the same for a failed look-up as for a user
+    /// without groups.
     pub fn supplementary_groups(mut self, groups: SupplementaryGroups) -> Self {
         self.options.supplementary_groups = groups;
         self
     }
 
-    /// Gives up, for good and for all descendants, what execve(2) may grant:
-    /// set-user-id and set-group-id programs and file capabilities are then
-    /// run without. Default: does not.
+    /// Keeps execve(2) from granting privileges, for good and for all descendants: set-user-id
+    /// and set-group-id bits and file capabilities then have no effect. Default: unchanged.
     ///
-    /// For Linux, by
-    /// [prctl(2)](https://man7.org/linux/man-pages/man2/PR_SET_NO_NEW_PRIVS.2const.html),
-    /// and FreeBSD 14, by
-    /// [procctl(2)](https://man.freebsd.org/cgi/man.cgi?query=procctl&sektion=2).
-    /// It is done right after the change of identity, whether there is one or
-    /// not.
+    /// Uses [prctl(2)](https://man7.org/linux/man-pages/man2/PR_SET_NO_NEW_PRIVS.2const.html)
+    /// on Linux, and [procctl(2)](https://man.freebsd.org/cgi/man.cgi?query=procctl&sektion=2).
+    /// on FreeBSD 14. This follows the change of identity, if there is one.
     ///
     /// # Errors
     ///
     /// On other platforms the start fails with
-    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), before any
-    /// fork.
-    /// [`ErrorKind::SetNoNewPrivileges`](crate::ErrorKind::SetNoNewPrivileges)
-    /// with `EINVAL` on FreeBSD before 14; with `EPERM` on Linux where other
-    /// threads run by then, which would be without.
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), before any fork.
+    /// [`ErrorKind::SetNoNewPrivileges`](crate::ErrorKind::SetNoNewPrivileges) with `EINVAL` on
+    /// FreeBSD before 14; with `EPERM` on Linux if other threads exist by then, which would not
+    /// get the setting.
     pub fn no_new_privileges(mut self) -> Self {
         self.options.no_new_privileges = true;
         self
     }
 
-    /// Closes the descriptors that the daemon would inherit from the launcher,
-    /// but for those that `keep` names. Default: closes none.
+    /// Closes the descriptors that the daemon would inherit from the launcher, except those in
+    /// `keep`. Default: closes none.
     ///
-    /// The standard streams, and what they are set to, need not be named.
-    /// `keep` may be in any order, and name descriptors that are not open. In
-    /// the daemon, [`OwnedFd::from_raw_fd`](std::os::fd::FromRawFd) makes a
-    /// value of a descriptor that was kept. What the closures open stays open.
+    /// `keep` need not contain the standard streams and their sources. It may be in any order,
+    /// and contain descriptors that are not open. In the daemon,
+    /// [`OwnedFd::from_raw_fd`](std::os::fd::FromRawFd) makes a value of a kept descriptor. The
+    /// descriptors that the closures open stay open.
     ///
     /// ```no_run
     /// # #[cfg(unix)]
@@ -279,221 +264,207 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// # fn main() {}
     /// ```
     ///
-    /// It is done right after the launcher has forked, by the intermediate; in
-    /// the [foreground](Self::foreground), by this process, for which they stay
-    /// closed also after an `Err`.
+    /// The intermediate closes the descriptors right after the first fork. In the
+    /// [foreground](Self::foreground) this process closes them, and they stay closed after an
+    /// `Err`.
     ///
-    /// The cost goes with what is open, never with `RLIMIT_NOFILE`, and
-    /// descriptors above a limit that was lowered since are closed too: by
-    /// close_range(2) on Linux and FreeBSD, closefrom(2) on NetBSD, OpenBSD,
-    /// DragonFly and illumos, and a list of what is open on macOS and, in
-    /// /proc, on Linux before 5.9. Where it is closefrom, what lies below the
-    /// highest descriptor that is kept is closed one by one.
+    /// The cost depends on the number of open descriptors, never on `RLIMIT_NOFILE`.
+    /// Descriptors above a limit that was lowered since are closed too. The library uses
+    /// close_range(2) on Linux and FreeBSD, closefrom(2) on NetBSD, OpenBSD, DragonFly and
+    /// illumos, and a list of the open descriptors on macOS and, from /proc, on Linux before
+    /// 5.9. With closefrom, it closes the descriptors below the highest kept one by one.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::CloseInheritedFds`](crate::ErrorKind::CloseInheritedFds):
-    /// on Linux before 5.9, or where a sandbox forbids close_range, with
-    /// `ENOENT` if there is no /proc either, and with `EMFILE` if all that may
-    /// be open is to be kept; with `ENOSYS` on a Unix that is not named above.
+    /// [`ErrorKind::CloseInheritedFds`](crate::ErrorKind::CloseInheritedFds): on Linux before
+    /// 5.9, or in a sandbox that forbids close_range, with `ENOENT` if /proc is missing too,
+    /// and with `EMFILE` if `keep` reaches the limit of open descriptors; with `ENOSYS` on a
+    /// Unix that is not named above.
     ///
     /// # Safety
     ///
-    /// No value that the daemon uses or drops may own one of the descriptors
-    /// that are closed, be it Rust's or a C library's: captured by a closure,
-    /// held by the launcher's code further up the stack, or in a static. It
-    /// would go on to use, and in the end close, whatever has that number by
-    /// then: see [I/O safety](std::io#io-safety). Name such descriptors in
-    /// `keep`. The library's own values need no naming: a
-    /// [`PidFileGuard`](crate::PidFileGuard) or
-    /// [`Readiness`] of an earlier start. Beware of what
-    /// libraries open behind the scenes, such as a connection to a log or name
-    /// service.
+    /// No value that the daemon uses or drops may own a descriptor that is closed, neither a
+    /// value of Rust nor one of a C library: not a capture of a closure, not a variable of the
+    /// launcher further up the stack, not a static. The value would use, and in the end close,
+    /// any file that gets the number later: see [I/O safety](std::io#io-safety). Put such
+    /// descriptors into `keep`. The values of this library, a
+    /// [`PidFileGuard`](crate::PidFileGuard) or [`Readiness`] of an earlier start, are safe.
+    /// Beware of the descriptors that libraries open behind the scenes, such as a connection to
+    /// a log or name service.
     #[expect(unsafe_code, reason = "the caller's promise is passed on, once")]
     pub unsafe fn close_inherited_fds(mut self, keep: &[RawFd]) -> Self {
         self.options.close_inherited_fds = Some(keep.to_vec());
         self
     }
 
-    /// Sets the action on every signal to the default, but for SIGPIPE, which
-    /// stays as it is (Rust's runtime has it ignored), and lets all signals
-    /// through. Default: actions and signal mask are inherited.
+    /// Sets the default action for every signal, and empties the signal mask. The action for
+    /// SIGPIPE stays as it is (Rust's runtime ignores it). Default: the daemon inherits actions
+    /// and mask.
     ///
-    /// What the launcher ignores, as what nohup(1) starts does SIGHUP, the
-    /// daemon and the programs that it runs would ignore too. The signals that
-    /// the C library keeps for itself are left alone. The handler by which
-    /// Rust's runtime tells a stack overflow goes too: the signal then kills
-    /// without a message. In the [foreground](Self::foreground), a signal that
-    /// was blocked and is pending takes effect then, and may end the process.
+    /// Without it, the daemon and the programs that it runs ignore the signals that the
+    /// launcher ignores. A program under nohup(1), for example, ignores SIGHUP. The signals
+    /// that the C library reserves for itself stay as they are. The handler by which Rust's
+    /// runtime reports a stack overflow is reset: the signal then kills the process without a
+    /// message. In the [foreground](Self::foreground), a pending signal that was blocked takes
+    /// effect then, and may end the process.
     pub fn reset_signals(mut self) -> Self {
         self.options.reset_signals = true;
         self
     }
 
     /// Sets the file mode creation mask. Default: `0o027`; in the
-    /// [foreground](Self::foreground), the one that the process has.
+    /// [foreground](Self::foreground), unchanged.
     pub fn umask<M: Into<Mask>>(mut self, mask: M) -> Self {
         self.options.umask = Some(mask.into());
         self
     }
 
-    /// Changes the root directory, after the
-    /// [privileged action](Self::privileged_action). Default: none.
+    /// Changes the root directory after the [privileged action](Self::privileged_action).
+    /// Default: none.
     ///
     /// A relative path starts at the working directory. Needs root.
     ///
     /// # Security
     ///
-    /// Afterwards the working directory lies within the new root: it is kept
-    /// if it did before, and else is the new root. Descriptors of directories
-    /// that the caller has open are the caller's to close.
+    /// Afterwards the working directory is inside the new root: it stays if it was inside
+    /// before, and else becomes the new root. The caller has to close its own descriptors of
+    /// directories outside.
     pub fn chroot<F: Into<PathBuf>>(mut self, path: F) -> Self {
         self.options.chroot = Some(path.into());
         self
     }
 
-    /// What becomes of standard input. Default: [`Stdio::devnull`].
+    /// Redirects standard input. Default: [`Stdio::devnull`].
     pub fn stdin<S: Into<Stdio>>(mut self, stdio: S) -> Self {
         self.options.streams[0] = Some(stdio.into());
         self
     }
 
-    /// What becomes of standard output. Default: [`Stdio::devnull`].
+    /// Redirects standard output. Default: [`Stdio::devnull`].
     ///
-    /// A file is opened by the launcher, hence with its umask and rights. One
-    /// file for two streams takes a
-    /// [`try_clone`](std::fs::File::try_clone).
+    /// The launcher opens a file, with its own umask and rights. To use one file for two
+    /// streams, call [`try_clone`](std::fs::File::try_clone).
     pub fn stdout<S: Into<Stdio>>(mut self, stdio: S) -> Self {
         self.options.streams[1] = Some(stdio.into());
         self
     }
 
-    /// What becomes of standard error. Default: [`Stdio::devnull`].
+    /// Redirects standard error. Default: [`Stdio::devnull`].
     pub fn stderr<S: Into<Stdio>>(mut self, stdio: S) -> Self {
         self.options.streams[2] = Some(stdio.into());
         self
     }
 
-    /// Gives up on a daemon that is not ready by then. Default: waits for as
-    /// long as it takes.
+    /// Fails the start if the daemon is not ready in time. Default: no limit.
     ///
-    /// The time runs from when standard output is flushed, right before the first fork:
-    /// users and groups are looked up before, and another thread's start is waited
-    /// for. A standard output that is a full pipe, which nobody reads, fails the start
-    /// when the time is up, also if there is nothing to be flushed; other streams of
-    /// C's are flushed for as long as it takes. The daemon is then sent SIGTERM, a
-    /// second later SIGKILL, and the start fails with
-    /// [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout), whose text
-    /// says at which step the time ran out, and what is left. A process
-    /// that is held up, by a file server that does not answer or by a SIGSTOP,
-    /// holds up the launcher for some seconds more, and not for ever: fifteen at
-    /// the most on Linux. A daemon that even SIGKILL has not ended by then, or
-    /// that may not be signalled, ends as soon as it can, or reports. Has no effect
-    /// in the [foreground](Self::foreground), where there is nobody to see to it.
+    /// The time starts right before the first fork, with the flush of standard output. It
+    /// includes neither the look-up of users and groups nor the wait for a start in another
+    /// thread. If standard output is a full pipe that no process reads, the start fails when
+    /// the time runs out, even if the buffer is empty. The flush of C's other streams has no
+    /// limit. When the time runs out, the daemon gets SIGTERM, and SIGKILL a second later. The
+    /// start fails with [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout), whose
+    /// text says at which step the time ran out, and what is left. A file server that does not
+    /// answer, or a SIGSTOP, may delay the launcher for some seconds more: fifteen at most on
+    /// Linux. A daemon that SIGKILL does not end in that time, or that may not be signalled,
+    /// ends as soon as it can, or when it reports. The option has no effect in the
+    /// [foreground](Self::foreground), where no other process watches the time.
     ///
-    /// An intermediate process that even SIGKILL has not ended by then, as one that
-    /// is frozen, stays a child of the launcher. When it ends, it is a zombie until
-    /// the launcher's next start, which reaps it, or until the caller does. So does
-    /// a daemon whose launcher is a subreaper or pid 1, on Linux from 5.4 on;
-    /// elsewhere such a daemon is the caller's to reap.
+    /// An intermediate process that SIGKILL does not end in that time, such as a frozen
+    /// process, stays a child of the launcher. When it ends, it is a zombie until the
+    /// launcher's next start, or the caller, reaps it. The same applies to a daemon whose
+    /// launcher is a subreaper or pid 1, on Linux from 5.4 on. Elsewhere the caller has to reap
+    /// such a daemon.
     pub fn startup_timeout(mut self, timeout: Duration) -> Self {
         self.options.startup_timeout = Some(timeout);
         self
     }
 
-    /// Stays in this process: no fork, no new session, and the standard
-    /// streams and the umask are kept unless they are set. All else is done as
-    /// configured. Default: false.
+    /// Starts without a fork and a session: this process becomes the daemon. The standard
+    /// streams and the umask stay as they are unless they are set. All other options apply.
+    /// Default: false.
     ///
-    /// Other threads and event queues are no hindrance, for nothing forks. On Linux
-    /// some of what is given up belongs to a thread: with other threads,
-    /// [`no_new_privileges`](Self::no_new_privileges) fails the start, and so does a
-    /// change of [`user`](Self::user) that leaves another thread a capability.
+    /// Other threads and event queues are allowed, since nothing forks. On Linux some
+    /// privileges belong to a thread: if other threads exist,
+    /// [`no_new_privileges`](Self::no_new_privileges) fails the start, and so does a change of
+    /// [`user`](Self::user) that leaves another thread a capability.
     ///
-    /// For a service manager that wants its services so, for a debugger, or
-    /// for a container: see [`supervised`](crate::supervised). There is no
-    /// launcher: [`start`](Self::start) returns the daemon's value here, and
-    /// [`execute`](Self::execute) returns `Outcome::Child`. When the process
-    /// is ready, systemd is told, if it has asked for it; where that fails, a line
-    /// on standard error says so.
+    /// This is for a service manager that starts its services in the foreground, for a
+    /// debugger, and for a container: see [`supervised`](crate::supervised). There is no
+    /// launcher: [`start`](Self::start) returns the daemon's value, and
+    /// [`execute`](Self::execute) returns `Outcome::Child`. When the process is ready, the
+    /// library notifies systemd, if systemd has asked for it. If the notification fails, the
+    /// library writes a line to standard error.
     ///
-    /// After a failure the process is left half changed: what has been done
-    /// by then, such as a new umask or root directory, is not undone. The pid
-    /// file is.
+    /// A failure leaves the process half changed: the library restores neither the umask nor
+    /// the root directory, for example. It does clear the pid file.
     pub fn foreground(mut self, foreground: bool) -> Self {
         self.options.foreground = foreground;
         self
     }
 }
 
-/// What the daemon runs while it starts. All closures run in the daemon, and
-/// what one returns is what the next gets. If one panics, the start fails with
-/// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the panic's text, also if a
-/// panic hook of the program's then ends the process. Until the start is committed,
-/// [`std::panic::take_hook`] therefore returns the library's hook, which calls the
-/// program's; a program that keeps it without calling it keeps the text too.
+/// The closures of the start. All closures run in the daemon, and each gets the value that the
+/// closure before it has returned. If a closure panics, the start fails with
+/// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the text of the panic, even if a
+/// panic hook of the program ends the process. So until the start is committed,
+/// [`std::panic::take_hook`] returns the library's hook, which calls the program's hook. If the
+/// program takes the library's hook and does not call it, the launcher does not get the text.
 ///
-/// If a closure
-/// closes the daemon's connection to the launcher, as one does that executes another
-/// program, the daemon is terminated, and the start fails with
-/// [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited). A start in a closure
-/// is refused with
+/// If a closure closes the daemon's connection to the launcher, for example by executing
+/// another program, the library terminates the daemon, and the start fails with
+/// [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited). A start in a closure fails with
 /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart).
 impl<T, Stage> Daemonize<T, Stage> {
-    /// Runs just before the daemon changes root directory and identity: to
-    /// bind a privileged port, to read a key. A later one replaces an earlier
-    /// one.
+    /// Runs a closure just before the daemon changes root directory and identity: to bind a
+    /// privileged port, to read a key. A later privileged action replaces an earlier one.
     ///
-    /// Its result is what the daemon gets from [`start`](Self::start), or in
-    /// [`Child`](crate::Child).
+    /// [`start`](Self::start) returns its value in the daemon; [`execute`](Self::execute)
+    /// returns it in [`Child`](crate::Child).
     ///
-    /// It should start no threads. On Linux, a thread alone can give up its
-    /// capabilities: where the kernel leaves them when the ids change, as it does
-    /// unless root drops, the start fails with
+    /// The closure should create no threads. On Linux, no thread can clear the capabilities of
+    /// another. The kernel itself clears them only if root becomes another user. In any other
+    /// change of ids, a thread with capabilities fails the start with
     /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained).
     pub fn privileged_action<N, F: FnOnce() -> N + 'static>(self, action: F) -> Daemonize<N>
     where
         Stage: stage::BeforeInitialization,
     {
-        self.running(actions::privileged(action))
+        self.with_actions(|_replaced| actions::privileged(action))
     }
 
-    /// As [`privileged_action`](Self::privileged_action), but may fail: an
-    /// `Err` fails the start with
-    /// [`ErrorKind::PrivilegedAction`](crate::ErrorKind::PrivilegedAction),
-    /// and the launcher gets to see its text and causes, as of
-    /// [`initialize`](Self::initialize).
+    /// Runs a [privileged action](Self::privileged_action) that may fail. An `Err` fails the
+    /// start with [`ErrorKind::PrivilegedAction`](crate::ErrorKind::PrivilegedAction), and the
+    /// launcher gets its text and causes, as of [`initialize`](Self::initialize).
     pub fn try_privileged_action<N, E, F>(self, action: F) -> Daemonize<N>
     where
         E: Display + 'static,
         F: FnOnce() -> Result<N, E> + 'static,
         Stage: stage::BeforeInitialization,
     {
-        self.running(actions::try_privileged(action))
+        self.with_actions(|_replaced| actions::try_privileged(action))
     }
 
-    fn running<N, S>(self, actions: Actions<N>) -> Daemonize<N, S> {
+    fn with_actions<N, S>(self, next: impl FnOnce(Actions<T>) -> Actions<N>) -> Daemonize<N, S> {
         Daemonize {
             options: self.options,
-            actions,
+            actions: next(self.actions),
             stage: PhantomData,
         }
     }
 }
 
-/// What the daemon runs once it is who it is to be.
+/// The closures after the change of identity.
 impl<T: 'static, Stage> Daemonize<T, Stage> {
-    /// Runs after privileges are dropped and the pid is written, before the
-    /// launcher is told: to build an async runtime, to open a database. Gets
-    /// what the closure before it returned. May be given more than once.
+    /// Runs a closure after the daemon has dropped its privileges, before it reports that it is
+    /// ready: to build an async runtime, to open a database. The closure gets the value of the
+    /// closure before it. May be given more than once.
     ///
-    /// An `Err` fails the start with
-    /// [`ErrorKind::Initialize`](crate::ErrorKind::Initialize), and the
-    /// launcher gets to see its text: that of `{:#}`, by which errors of anyhow
-    /// and eyre show their causes. The causes of a `Box<dyn Error>` and of an
-    /// [`io::Error`](std::io::Error) are added. `Display` does not lead to the
-    /// [source](std::error::Error::source) of other types; a closure that returns
-    /// `Box<dyn Error>` has it told:
+    /// An `Err` fails the start with [`ErrorKind::Initialize`](crate::ErrorKind::Initialize),
+    /// and the launcher gets its text, in the form `{:#}`, in which errors of anyhow and eyre
+    /// show their causes. The library adds the causes of a `Box<dyn Error>` and of an
+    /// [`io::Error`](std::io::Error). It cannot find the [source](std::error::Error::source) of
+    /// any other type that implements `Display`, so that a closure should return `Box<dyn
+    /// Error>`:
     ///
     /// ```no_run
     /// # #[cfg(unix)]
@@ -517,18 +488,14 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
         F: FnOnce(T) -> Result<N, E> + 'static,
         Stage: stage::BeforeReadiness,
     {
-        Daemonize {
-            options: self.options,
-            actions: actions::then_initialize(self.actions, initialize),
-            stage: PhantomData,
-        }
+        self.with_actions(|actions| actions::then_initialize(actions, initialize))
     }
 
-    /// Hands the report that the daemon is ready over to the caller, together
-    /// with the result: for a server that knows only later that it serves.
-    /// The launcher waits for [`Readiness::ready`].
+    /// Makes the caller report that the daemon is ready: the start returns a [`Readiness`]
+    /// together with the value. This is for a server that knows only later that it serves. The
+    /// launcher waits for [`Readiness::ready`].
     ///
-    /// Run what may fail by [`Readiness::serve`], in which `?` keeps the cause:
+    /// Run code that may fail by [`Readiness::serve`], in which `?` keeps the cause:
     ///
     /// ```no_run
     /// # #[cfg(unix)]
@@ -553,51 +520,47 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     /// # fn main() {}
     /// ```
     ///
-    /// Without it, a `?` between the start and `ready` drops the readiness unused:
-    /// the start fails, but the error that would say why is the daemon's alone.
+    /// Otherwise, a `?` between the start and `ready` drops the readiness unused: the start
+    /// fails, but the launcher does not get the cause.
     ///
-    /// Until then [`start`](Self::start) is refused in the daemon, with
-    /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart): it would
-    /// end the daemon. [`execute`](Self::execute) is not.
+    /// Before it reports, the daemon cannot call [`start`](Self::start), which would end the
+    /// daemon: the start fails with
+    /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart). It can call
+    /// [`execute`](Self::execute).
     pub fn deferred_readiness(self) -> Daemonize<(T, Readiness), stage::DeferredReadiness>
     where
         Stage: stage::BeforeReadiness,
     {
-        Daemonize {
-            options: self.options,
-            actions: actions::then_defer_readiness(self.actions),
-            stage: PhantomData,
-        }
+        self.with_actions(actions::then_defer_readiness)
     }
 }
 
 /// The entry points.
 impl<T, Stage> Daemonize<T, Stage> {
-    /// Starts the daemon. Returns in the daemon alone: the launcher exits with
-    /// 0 when the daemon is ready, by `_exit(2)` as daemon(3) does, so that
-    /// atexit handlers are the daemon's.
+    /// Starts the daemon. Returns in the daemon alone: when the daemon is ready, the launcher
+    /// exits with 0. It exits by `_exit(2)`, like daemon(3), so that atexit handlers run in the
+    /// daemon alone.
     ///
-    /// Std's standard output and C's streams are flushed first, unless other
-    /// threads run, which may hold them locked. Starts from several threads
-    /// take turns.
+    /// The library first flushes std's standard output and C's streams, unless other threads
+    /// exist, which may have locked them. Starts in several threads take turns.
     ///
     /// # Errors
     ///
-    /// Returns in the launcher alone, when nothing is left of the daemon: see
+    /// An error is returned in the launcher alone, after the end of the daemon: see
     /// [`ErrorKind`](crate::ErrorKind).
-    /// [`ErrorKind::FirstProcess`](crate::ErrorKind::FirstProcess) where the launcher
-    /// is the first process of a pid namespace, as the main process of a container is:
-    /// its exit would end the daemon. Use [`foreground`](Self::foreground) there.
-    /// [`ErrorKind::PidNamespace`](crate::ErrorKind::PidNamespace) where unshare(2) or
-    /// setns(2) has put the children of the launcher into another one.
+    /// [`ErrorKind::FirstProcess`](crate::ErrorKind::FirstProcess) where the launcher is the
+    /// first process of a pid namespace, as the main process of a container is: its exit would
+    /// end the daemon. Use [`foreground`](Self::foreground) there.
+    /// [`ErrorKind::PidNamespace`](crate::ErrorKind::PidNamespace) where unshare(2) or setns(2)
+    /// has put the children of the launcher into another one.
     ///
     /// # Safety
     ///
-    /// The process must have a single thread, or else the caller answers for
-    /// what happens in the daemon: there, the other threads are gone, and the
-    /// locks that they held stay locked, the allocator's among them. See
+    /// The process must have a single thread. Otherwise the caller is responsible for the
+    /// daemon, in which the other threads are gone, and their locks stay locked, that of the
+    /// allocator included. See
     /// [fork(2)](https://pubs.opengroup.org/onlinepubs/9799919799/functions/fork.html).
-    /// [`start_checked`](Self::start_checked) makes sure of it.
+    /// [`start_checked`](Self::start_checked) checks the number of threads.
     #[expect(unsafe_code, reason = "the caller's promise is passed on, once")]
     pub unsafe fn start(self) -> Result<T, Error> {
         // SAFETY: what is asked of our caller.
@@ -605,48 +568,42 @@ impl<T, Stage> Daemonize<T, Stage> {
         start::start(self.options, self.actions, safety)
     }
 
-    /// Starts the daemon, as [`start`](Self::start) does, if the process has
-    /// a single thread.
+    /// Starts the daemon like [`start`](Self::start), if the process has a single thread.
     ///
-    /// A runtime that makes threads, such as tokio's, has to be started in
-    /// the daemon, after this.
+    /// A runtime that creates threads, such as tokio's, has to be built in the daemon, after
+    /// this.
     ///
     /// # Errors
     ///
-    /// As `start`;
-    /// [`ErrorKind::MultiThreaded`](crate::ErrorKind::MultiThreaded) where the
-    /// process has other threads, or shares its memory, also after 100 ms in
-    /// which one that was joined should be gone; and
-    /// [`ErrorKind::ThreadCountUnknown`](crate::ErrorKind::ThreadCountUnknown)
-    /// on platforms other than Linux, FreeBSD and macOS, or where /proc is
-    /// needed and missing.
+    /// Those of `start`; [`ErrorKind::MultiThreaded`](crate::ErrorKind::MultiThreaded) if the
+    /// process has other threads, or shares its memory, for 100 ms, since the kernel still
+    /// counts a joined thread for a moment; and
+    /// [`ErrorKind::ThreadCountUnknown`](crate::ErrorKind::ThreadCountUnknown) on platforms
+    /// other than Linux, FreeBSD and macOS, or if /proc is needed and missing.
     ///
     /// # Platform notes
     ///
-    /// On Linux a sandbox may forbid unshare(2), which tells of threads and of
-    /// processes that share the memory alike; then threads alone are counted, as
-    /// they are on FreeBSD and macOS. gVisor and qemu-user do not count who shares the
-    /// memory: there a process is made that tells so, and threads are counted.
+    /// On Linux unshare(2) fails both for other threads and for other processes that share the
+    /// memory. If a sandbox forbids it, the library counts threads alone, as on FreeBSD and
+    /// macOS. In gVisor and qemu-user, unshare(2) does not count; the library creates a process
+    /// to find that out, and counts threads.
     pub fn start_checked(self) -> Result<T, Error> {
         start::start(self.options, self.actions, ForkSafety::Checked)
     }
 
-    /// Starts the daemon, and returns in both: the launcher can go on.
+    /// Starts the daemon, and returns in both processes: the launcher can go on.
     ///
-    /// In the launcher all closures and what they captured are dropped. A
-    /// failure is returned in both processes, if it happened in the daemon;
-    /// the daemon's side then has neither lock, nor pid file, nor connection
-    /// left, but keeps what else was done to it, its standard streams among it, and
-    /// is the caller's to end: [`Outcome::end_failed_daemon`] does so, and leaves it
-    /// to the launcher to say why.
-    /// It is ended here only after
-    /// [`PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained), when the time
-    /// is up or the launcher gone, and a second after its
-    /// [`Readiness`] was dropped.
+    /// The launcher drops all closures and their captures. A failure in the daemon is returned
+    /// in both processes. The process of the daemon then has no lock, no pid file and no
+    /// connection to the launcher left, but keeps other changes, such as its standard streams.
+    /// The caller has to end it: [`Outcome::end_failed_daemon`] does so, and the launcher
+    /// reports the failure. The library itself terminates the daemon only after
+    /// [`PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained), after the time has run
+    /// out, after the death of the launcher, and a second after its [`Readiness`] was dropped.
     ///
     /// # Safety
     ///
-    /// As for [`start`](Self::start).
+    /// The same as for [`start`](Self::start).
     #[expect(unsafe_code, reason = "the caller's promise is passed on, once")]
     pub unsafe fn execute(self) -> Outcome<T> {
         // SAFETY: what is asked of our caller.
@@ -654,18 +611,18 @@ impl<T, Stage> Daemonize<T, Stage> {
         start::execute(self.options, self.actions, safety)
     }
 
-    /// Starts the daemon, as [`execute`](Self::execute) does, if the process
-    /// has a single thread, see [`start_checked`](Self::start_checked), and no event
-    /// queue that both sides would share.
+    /// Starts the daemon like [`execute`](Self::execute), if the process has a single thread
+    /// (see [`start_checked`](Self::start_checked)) and no event queue that both processes
+    /// would share.
     ///
     /// # Errors
     ///
-    /// As [`start_checked`](Self::start_checked), but for `FirstProcess`;
-    /// [`ErrorKind::SharedEventQueue`](crate::ErrorKind::SharedEventQueue) where the
-    /// process has epoll or io_uring open, as an async runtime with a single thread
-    /// has: make the runtime after the start, or use `start_checked`; and
-    /// [`ErrorKind::EventQueuesUnknown`](crate::ErrorKind::EventQueuesUnknown) on Linux
-    /// where /proc is missing, since nothing else can tell.
+    /// Those of [`start_checked`](Self::start_checked), except `FirstProcess`;
+    /// [`ErrorKind::SharedEventQueue`](crate::ErrorKind::SharedEventQueue) if the process has
+    /// epoll or io_uring open, as an async runtime with a single thread has: build the runtime
+    /// after the start, or use `start_checked`; and
+    /// [`ErrorKind::EventQueuesUnknown`](crate::ErrorKind::EventQueuesUnknown) on Linux if
+    /// /proc is missing, since nothing else lists event queues.
     ///
     /// # Platform notes
     ///

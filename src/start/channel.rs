@@ -199,7 +199,7 @@ impl LauncherEnds {
 
     /// Waits for the end of file of the daemon. Is false where the deadline has passed
     /// before.
-    pub(super) fn await_daemon_end(mut self, deadline: Deadline) -> bool {
+    pub(super) fn await_daemon_end(&mut self, deadline: Deadline) -> bool {
         loop {
             // The daemon is read once more after the deadline.
             let has_passed = deadline.has_passed();

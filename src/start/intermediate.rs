@@ -163,10 +163,6 @@ impl Supervisor {
     /// Sends the launcher the descriptors by which it cleans up if the intermediate dies.
     fn send_daemon_handles(&self) {
         let process = sys::open_process(self.daemon);
-        let message = Message::DaemonHandles {
-            has_process: process.is_some(),
-            has_pid_file: self.pid_file.is_some(),
-        };
         let descriptors = [
             process.as_ref().map(|process| process.as_fd()),
             self.pid_file.as_ref().map(OpenPidFile::lock),
@@ -174,11 +170,9 @@ impl Supervisor {
         ];
         // If a limit of the system forbids the descriptors, the launcher still has to know that
         // a daemon exists, whose termination takes time.
+        let message = Message::DaemonHandles;
         if self.launcher.send_with(&message, descriptors).is_err() {
-            self.launcher.send(&Message::DaemonHandles {
-                has_process: false,
-                has_pid_file: false,
-            });
+            self.launcher.send(&message);
         }
     }
 

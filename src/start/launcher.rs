@@ -8,7 +8,6 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::notify::NotifySocket;
-use crate::options::Options;
 use crate::outcome::{FailureMode, Parent};
 use crate::pid_file::OpenPidFile;
 use crate::start::channel::{LauncherEnds, Received};
@@ -43,6 +42,7 @@ pub(super) enum Phase {
 }
 
 /// The descriptors by which the launcher cleans up after a daemon without an intermediate.
+#[derive(Default)]
 pub(super) struct DaemonHandles {
     /// Names the process for good, where the platform can do so.
     process: Option<OwnedFd>,
@@ -55,17 +55,14 @@ pub(super) struct LastPanic {
     is_survived: bool,
 }
 
-/// What ends a wait of the event loop.
-enum StartEvent {
-    Ready,
-    /// The daemon has reported a failure, and may return to its caller.
-    DaemonFailed(Failure),
-    IntermediateExit(IntermediateExit),
-}
-
-/// How the work of the intermediate ended.
+/// What ends a wait of the event loop. The launcher derives the result of the start from the
+/// event that ends the phases of the daemon and the event that ends the intermediate.
 #[derive(PartialEq, Eq)]
-enum IntermediateExit {
+enum StartEvent {
+    /// The daemon is ready.
+    Ready,
+    /// The daemon has failed, and may return to its caller.
+    DaemonFailed(Failure),
     /// The intermediate has left the daemon with this pid alone, as ordered.
     Released(Pid),
     /// The daemon ended by itself.
@@ -76,28 +73,20 @@ enum IntermediateExit {
     DaemonMayBeLeft,
     /// The intermediate terminated the daemon, since the time ran out.
     TimedOut,
-    Failed(Failure),
-    /// The intermediate was killed, or had sent its message before.
+    IntermediateFailed(Failure),
+    /// The intermediate was killed, or has sent its message before.
     NoExitMessage,
-    /// The intermediate does not see to it that the time has run out.
+    /// The time ran out, and the intermediate does not act on it.
     DeadlineMissed,
 }
 
-/// What became of the process of the intermediate.
-enum Reaped {
-    /// Without a status where other code has reaped it.
-    Exited(Option<ExitStatus>),
-    /// The intermediate could not be killed in time. A later start reaps it.
-    Left,
-}
-
-/// Why the start has failed. Some texts include the fate of the daemon.
-enum Cause {
-    Known(Error),
-    Disconnected,
-    IntermediateDied(Option<ExitStatus>),
-    /// With the pid of an intermediate that is left.
-    TimeRanOut(Option<u32>),
+impl StartEvent {
+    fn is_end_of_daemon(&self) -> bool {
+        matches!(
+            self,
+            Self::DaemonEnded(_) | Self::DaemonTerminated | Self::TimedOut
+        )
+    }
 }
 
 impl Launcher<'_> {
@@ -106,10 +95,11 @@ impl Launcher<'_> {
             Ok(event) => event,
             Err(errno) => return Err(self.abort_start(errno)),
         };
-        let is_ready = matches!(event, StartEvent::Ready);
+        let mut late = Late::At(self.plan.progress.step());
         let mut daemon_stays = false;
         match &event {
             StartEvent::Ready => {
+                late = Late::Ready;
                 if let Err(errno) = self.ends.send_order(Order::Commit) {
                     return Err(self.abort_start(errno));
                 }
@@ -120,53 +110,24 @@ impl Launcher<'_> {
                     self.ends.terminate_daemon();
                 }
             }
-            StartEvent::IntermediateExit(IntermediateExit::Failed(_)) => {
-                self.ends.terminate_daemon();
-            }
-            StartEvent::IntermediateExit(_) => {}
+            StartEvent::IntermediateFailed(_) => self.ends.terminate_daemon(),
+            _ => {}
         }
-        // The step is read before this process terminates a daemon without an intermediate.
-        let late = match is_ready {
-            true => Late::Ready,
-            false => Late::At(self.plan.progress.step()),
-        };
         let exit = self.await_intermediate_exit();
         let reaped = self.reap_intermediate(&exit);
 
-        let has_ended = exit.says_that_daemon_has_ended();
-        let exit = match event {
+        let has_ended = event.is_end_of_daemon() || exit.is_end_of_daemon();
+        let mut event = match event {
             StartEvent::Ready => exit,
-            StartEvent::DaemonFailed(failure) => IntermediateExit::Failed(failure),
-            StartEvent::IntermediateExit(exit) => exit,
+            event => event,
         };
-        let has_ended = has_ended || exit.says_that_daemon_has_ended();
-        let cause = match (exit, reaped) {
-            (IntermediateExit::Released(daemon), Ok(reaped)) => match self.ends.acknowledge() {
-                Ok(()) => return Ok(self.succeed(daemon, reaped)),
-                Err(kind) => Cause::Known(kind.into()),
-            },
-            (IntermediateExit::Failed(failure), _) if failure.kind == ErrorKind::StartupTimeout => {
-                Cause::TimeRanOut(None)
+        if let (StartEvent::Released(daemon), Ok(state)) = (&event, &reaped) {
+            match self.ends.acknowledge() {
+                Ok(()) => return Ok(self.succeed(*daemon, *state)),
+                Err(kind) => event = StartEvent::IntermediateFailed(kind.into()),
             }
-            (IntermediateExit::Failed(failure), _) => Cause::Known(self.describe(failure)),
-            (IntermediateExit::DaemonEnded(status), _) => {
-                let failure = self.failure_of_ended_daemon();
-                let error = reasons::describe(failure, self.plan.options, None);
-                Cause::Known(error.with_exit_status(status))
-            }
-            (IntermediateExit::DaemonTerminated | IntermediateExit::DaemonMayBeLeft, _) => {
-                Cause::Disconnected
-            }
-            (IntermediateExit::TimedOut | IntermediateExit::DeadlineMissed, reaped) => {
-                let is_left = matches!(reaped, Ok(Reaped::Left));
-                Cause::TimeRanOut(is_left.then(|| self.intermediate.number()))
-            }
-            (_, Err(errno)) => Cause::Known(ErrorKind::Wait(errno).into()),
-            (IntermediateExit::NoExitMessage, Ok(reaped)) => {
-                Cause::IntermediateDied(reaped.status())
-            }
-        };
-        Err(self.clean_up(cause, late, has_ended, daemon_stays))
+        }
+        Err(self.clean_up(event, reaped, late, has_ended, daemon_stays))
     }
 
     /// The event loop: returns at the next event of the present phase.
@@ -174,7 +135,7 @@ impl Launcher<'_> {
         loop {
             // The intermediate is read first. If it reports the end of the daemon, the last
             // message of the daemon has arrived by then, and names the cause. But a daemon
-            // that has ended is not ready, whatever it reported.
+            // that has ended is not ready, whatever it has reported.
             let exit = self.try_recv_exit()?;
             let report = match self.phase {
                 Phase::Report | Phase::Disconnected => self.try_recv_report()?,
@@ -184,7 +145,7 @@ impl Launcher<'_> {
                 (Received::Some(Message::Failed(failure)), _, _) => {
                     return Ok(StartEvent::DaemonFailed(failure));
                 }
-                (_, Some(exit), _) => return Ok(StartEvent::IntermediateExit(exit)),
+                (_, Some(exit), _) => return Ok(exit),
                 (Received::Some(Message::Ready), None, _) => return Ok(StartEvent::Ready),
                 (Received::Some(_), None, _) => return Err(errno::EPROTO),
                 (Received::EndOfFile, None, Phase::Report) => {
@@ -194,8 +155,7 @@ impl Launcher<'_> {
                 (Received::Empty | Received::EndOfFile, None, phase) => {
                     let deadline = self.exit_deadline();
                     if deadline.has_passed() {
-                        let exit = IntermediateExit::DeadlineMissed;
-                        return Ok(StartEvent::IntermediateExit(exit));
+                        return Ok(StartEvent::DeadlineMissed);
                     }
                     match phase {
                         Phase::IntermediateExit => self.ends.wait_for_intermediate(deadline),
@@ -216,38 +176,32 @@ impl Launcher<'_> {
         })
     }
 
-    fn try_recv_exit(&mut self) -> Result<Option<IntermediateExit>, Errno> {
+    fn try_recv_exit(&mut self) -> Result<Option<StartEvent>, Errno> {
         loop {
-            let exit = match self.ends.try_recv_intermediate()? {
+            let message = match self.ends.try_recv_intermediate()? {
                 Received::Empty => return Ok(None),
-                Received::EndOfFile => IntermediateExit::NoExitMessage,
-                Received::Some(message) => match (message, self.phase) {
-                    (
-                        Message::DaemonHandles {
-                            has_process,
-                            has_pid_file,
-                        },
-                        _,
-                    ) => {
-                        self.record_handles(has_process, has_pid_file);
-                        continue;
-                    }
-                    (Message::Failed(failure), Phase::Disconnected)
-                        if failure.kind == ErrorKind::NotReady =>
-                    {
-                        IntermediateExit::DaemonMayBeLeft
-                    }
-                    (Message::Failed(failure), _) => IntermediateExit::Failed(failure),
-                    (Message::DaemonEnded(status), _) => IntermediateExit::DaemonEnded(status),
-                    (Message::DaemonTerminated, _) => IntermediateExit::DaemonTerminated,
-                    (Message::TimedOut, _) => IntermediateExit::TimedOut,
-                    (Message::Released(daemon), Phase::IntermediateExit) => {
-                        IntermediateExit::Released(daemon)
-                    }
-                    _ => return Err(errno::EPROTO),
-                },
+                Received::EndOfFile => return Ok(Some(StartEvent::NoExitMessage)),
+                Received::Some(message) => message,
             };
-            return Ok(Some(exit));
+            return Ok(Some(match (message, self.phase) {
+                (Message::DaemonHandles, _) => {
+                    self.record_handles();
+                    continue;
+                }
+                (Message::Failed(failure), Phase::Disconnected)
+                    if failure.kind == ErrorKind::NotReady =>
+                {
+                    StartEvent::DaemonMayBeLeft
+                }
+                (Message::Failed(failure), _) => StartEvent::IntermediateFailed(failure),
+                (Message::DaemonEnded(status), _) => StartEvent::DaemonEnded(status),
+                (Message::DaemonTerminated, _) => StartEvent::DaemonTerminated,
+                (Message::TimedOut, _) => StartEvent::TimedOut,
+                (Message::Released(daemon), Phase::IntermediateExit) => {
+                    StartEvent::Released(daemon)
+                }
+                _ => return Err(errno::EPROTO),
+            }));
         }
     }
 
@@ -270,12 +224,15 @@ impl Launcher<'_> {
         }
     }
 
-    fn record_handles(&mut self, has_process: bool, has_pid_file: bool) {
-        let mut descriptors = self.ends.take_descriptors().into_iter().flatten();
-        let process = has_process.then(|| descriptors.next()).flatten();
-        let pid_file = match (has_pid_file, descriptors.next(), descriptors.next()) {
-            (true, Some(lock), Some(writable)) => OpenPidFile::received(lock, writable),
-            _ => None,
+    /// The number of descriptors tells which they are.
+    fn record_handles(&mut self) {
+        let (process, pid_file) = match self.ends.take_descriptors() {
+            [Some(process), None, None] => (Some(process), None),
+            [Some(lock), Some(writable), None] => (None, OpenPidFile::received(lock, writable)),
+            [process, Some(lock), Some(writable)] => {
+                (process, OpenPidFile::received(lock, writable))
+            }
+            _ => (None, None),
         };
         self.handles = Some(DaemonHandles { process, pid_file });
     }
@@ -290,22 +247,21 @@ impl Launcher<'_> {
         self.failure_mode == FailureMode::Return && !ends_daemon
     }
 
-    fn await_intermediate_exit(&mut self) -> IntermediateExit {
+    fn await_intermediate_exit(&mut self) -> StartEvent {
         self.phase = Phase::IntermediateExit;
         match self.next_event() {
-            Ok(StartEvent::IntermediateExit(exit)) => exit,
-            // The daemon is not read in this phase.
-            Ok(StartEvent::Ready | StartEvent::DaemonFailed(_)) => IntermediateExit::NoExitMessage,
-            Err(errno) => IntermediateExit::Failed(ErrorKind::Channel(errno).into()),
+            Ok(event) => event,
+            Err(errno) => StartEvent::IntermediateFailed(ErrorKind::Channel(errno).into()),
         }
     }
 
-    fn reap_intermediate(&mut self, exit: &IntermediateExit) -> Result<Reaped, Errno> {
-        if *exit == IntermediateExit::NoExitMessage {
+    /// Is `Running` where the intermediate could not be killed. A later start reaps it.
+    fn reap_intermediate(&mut self, exit: &StartEvent) -> Result<ChildState, Errno> {
+        if *exit == StartEvent::NoExitMessage {
             self.ends.shutdown_intermediate_channel();
         }
         let reaped = match exit {
-            IntermediateExit::DeadlineMissed => kill_intermediate(self.intermediate),
+            StartEvent::DeadlineMissed => kill_intermediate(self.intermediate),
             _ => reap(self.intermediate, self.deadline),
         };
         if self.handles.is_none() {
@@ -315,25 +271,16 @@ impl Launcher<'_> {
         reaped
     }
 
-    fn succeed(self, daemon: Pid, intermediate: Reaped) -> Parent {
+    fn succeed(self, daemon: Pid, intermediate: ChildState) -> Parent {
         // The notification takes time, and the pid file is the daemon's alone.
         drop((self.ends, self.handles));
         if let Some(systemd) = NotifySocket::open() {
             systemd.notify_ready_for(daemon);
         }
         Parent {
-            first_child_exit_status: intermediate.status().unwrap_or_default(),
+            first_child_exit_status: status_of(intermediate).unwrap_or_default(),
             daemon_pid: daemon.number(),
         }
-    }
-
-    fn options(&self) -> &Options {
-        self.plan.options
-    }
-
-    fn describe(&self, failure: Failure) -> Error {
-        let options = self.options();
-        reasons::describe(failure, options, options.absolute_pid_file().as_deref())
     }
 
     /// The failure of a daemon that has ended without a report: its last panic may be the
@@ -358,69 +305,85 @@ impl Launcher<'_> {
     fn abort_start(self, errno: Errno) -> Error {
         drop(self.ends);
         match reap(self.intermediate, self.deadline) {
-            Ok(Reaped::Exited(_)) => ErrorKind::Channel(errno).into(),
-            Ok(Reaped::Left) => {
+            Ok(ChildState::Ended(_)) => {}
+            Ok(ChildState::Running) => {
                 if let Some(process) = self.handles.and_then(|handles| handles.process) {
                     unreaped::add_process(process);
                 }
-                ErrorKind::Channel(errno).into()
             }
-            Err(errno) => ErrorKind::Wait(errno).into(),
+            Err(errno) => return ErrorKind::Wait(errno).into(),
         }
+        ErrorKind::Channel(errno).into()
     }
 
-    /// Terminates a daemon without an intermediate, and makes the error.
-    fn clean_up(self, cause: Cause, late: Late, has_ended: bool, daemon_stays: bool) -> Error {
+    /// Terminates a daemon without an intermediate, and makes the error of the start.
+    fn clean_up(
+        mut self,
+        event: StartEvent,
+        reaped: Result<ChildState, Errno>,
+        late: Late,
+        has_ended: bool,
+        daemon_stays: bool,
+    ) -> Error {
         let is_before_daemon = self.handles.is_none()
             && matches!(late, Late::At(Some(step)) if step.is_before_daemon());
-        let timeout = self.options().startup_timeout;
-        let fate = if has_ended || daemon_stays {
-            DaemonFate::Terminated
-        } else {
-            let is_disconnected = matches!(cause, Cause::Disconnected);
-            terminate_orphan(self.ends, self.handles, is_disconnected)
+        let fate = match (has_ended, daemon_stays) {
+            (true, _) if is_before_daemon => DaemonFate::NotForked,
+            (true, _) | (_, true) => DaemonFate::Terminated,
+            (false, false) => {
+                // A daemon that has closed its channel need not have ended.
+                let is_end = event != StartEvent::DaemonMayBeLeft;
+                match terminate_orphan(&mut self.ends, self.handles.take(), is_end) {
+                    DaemonFate::Ended if is_before_daemon => DaemonFate::NotForked,
+                    fate => fate,
+                }
+            }
         };
-        let fate = match fate {
-            DaemonFate::Ended if is_before_daemon => DaemonFate::NotForked,
-            DaemonFate::Terminated if has_ended && is_before_daemon => DaemonFate::NotForked,
-            fate => fate,
-        };
-        let (kind, reason) = match cause {
-            Cause::Known(error) => return error,
-            Cause::Disconnected => (ErrorKind::DaemonExited, reasons::daemon_disconnected(fate)),
-            Cause::IntermediateDied(status) => (
-                ErrorKind::IntermediateExited,
-                reasons::intermediate_ended(status, fate),
-            ),
-            Cause::TimeRanOut(intermediate) => (
-                ErrorKind::StartupTimeout,
-                reasons::time_ran_out(timeout, late, fate, intermediate),
-            ),
-        };
-        Error::from(kind).with_reason(reason)
-    }
-}
-
-impl IntermediateExit {
-    fn says_that_daemon_has_ended(&self) -> bool {
-        matches!(
-            self,
-            Self::DaemonEnded(_) | Self::DaemonTerminated | Self::TimedOut
-        )
-    }
-}
-
-impl Reaped {
-    fn status(self) -> Option<ExitStatus> {
-        match self {
-            Self::Exited(status) => status,
-            Self::Left => None,
+        let options = self.plan.options;
+        match (event, reaped) {
+            (StartEvent::DaemonFailed(failure) | StartEvent::IntermediateFailed(failure), _)
+                if failure.kind != ErrorKind::StartupTimeout =>
+            {
+                let pid_file = options.absolute_pid_file();
+                reasons::describe(failure, options, pid_file.as_deref())
+            }
+            (StartEvent::DaemonEnded(status), _) => {
+                reasons::describe(self.failure_of_ended_daemon(), options, None)
+                    .with_exit_status(status)
+            }
+            (StartEvent::DaemonTerminated | StartEvent::DaemonMayBeLeft, _) => {
+                Error::from(ErrorKind::DaemonExited).with_reason(reasons::daemon_disconnected(fate))
+            }
+            (StartEvent::NoExitMessage | StartEvent::Released(_), Err(errno)) => {
+                ErrorKind::Wait(errno).into()
+            }
+            (StartEvent::NoExitMessage, Ok(state)) => Error::from(ErrorKind::IntermediateExited)
+                .with_reason(reasons::intermediate_ended(status_of(state), fate)),
+            (event, reaped) => {
+                let is_left = matches!(reaped, Ok(ChildState::Running))
+                    && !matches!(event, StartEvent::IntermediateFailed(_));
+                let intermediate = is_left.then(|| self.intermediate.number());
+                let timeout = options.startup_timeout;
+                Error::from(ErrorKind::StartupTimeout).with_reason(reasons::time_ran_out(
+                    timeout,
+                    late,
+                    fate,
+                    intermediate,
+                ))
+            }
         }
+    }
+}
+
+fn status_of(state: ChildState) -> Option<ExitStatus> {
+    match state {
+        ChildState::Ended(status) => status,
+        ChildState::Running => None,
     }
 }
 
 /// Reaps an intermediate that is about to end, or to terminate the daemon and then end.
-fn reap(intermediate: Pid, deadline: Deadline) -> Result<Reaped, Errno> {
+fn reap(intermediate: Pid, deadline: Deadline) -> Result<ChildState, Errno> {
     if deadline.is_set() {
         if let Some(process) = sys::open_process(intermediate) {
             if !sys::await_readable(process.as_fd(), Some(INTERMEDIATE_WAIT)) {
@@ -428,25 +391,23 @@ fn reap(intermediate: Pid, deadline: Deadline) -> Result<Reaped, Errno> {
             }
         }
     }
-    sys::waitpid(intermediate).map(Reaped::Exited)
+    sys::waitpid(intermediate).map(ChildState::Ended)
 }
 
-fn kill_intermediate(intermediate: Pid) -> Result<Reaped, Errno> {
+fn kill_intermediate(intermediate: Pid) -> Result<ChildState, Errno> {
     const PAUSE: Duration = Duration::from_millis(2);
 
     let deadline = Deadline::after(SIGKILL_WAIT);
     let mut state = sys::kill_child(intermediate)?;
-    loop {
-        match state {
-            ChildState::Ended(status) => return Ok(Reaped::Exited(status)),
-            ChildState::Running if deadline.has_passed() => {
-                unreaped::add_child(intermediate);
-                return Ok(Reaped::Left);
-            }
-            ChildState::Running => sys::sleep(PAUSE),
+    while matches!(state, ChildState::Running) {
+        if deadline.has_passed() {
+            unreaped::add_child(intermediate);
+            break;
         }
+        sys::sleep(PAUSE);
         state = sys::try_waitpid(intermediate)?;
     }
+    Ok(state)
 }
 
 /// Terminates a daemon whose intermediate is gone, and clears its pid file.
@@ -456,24 +417,20 @@ fn kill_intermediate(intermediate: Pid) -> Result<Reaped, Errno> {
 /// acknowledges the report. It then clears the file itself. If the daemon becomes a child of
 /// this process, a later start reaps it.
 ///
-/// An end of file says that the daemon has ended, unless the daemon has just closed its
-/// channel and `is_disconnected`.
+/// `is_end` says whether an end of file is the end of the daemon.
 fn terminate_orphan(
-    ends: LauncherEnds,
+    ends: &mut LauncherEnds,
     handles: Option<DaemonHandles>,
-    is_disconnected: bool,
+    is_end: bool,
 ) -> DaemonFate {
-    let (process, pid_file) = match handles {
-        Some(handles) => (handles.process, handles.pid_file),
-        None => (None, None),
-    };
+    let DaemonHandles { process, pid_file } = handles.unwrap_or_default();
     ends.reject_daemon();
     let fate = match &process {
         Some(process) if terminate_process(process.as_fd()) => DaemonFate::Terminated,
         Some(process) if sys::await_readable(process.as_fd(), Some(SIGTERM_GRACE)) => {
             DaemonFate::Ended
         }
-        None if !is_disconnected && ends.await_daemon_end(Deadline::after(SIGTERM_GRACE)) => {
+        None if is_end && ends.await_daemon_end(Deadline::after(SIGTERM_GRACE)) => {
             DaemonFate::Ended
         }
         _ => DaemonFate::MayBeLeft,

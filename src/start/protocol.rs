@@ -45,11 +45,9 @@ pub(crate) enum Message {
     Panicking(Failure),
     /// Daemon: the panic has not ended the daemon.
     PanicSurvived,
-    /// Intermediate: the daemon exists. The message carries descriptors.
-    DaemonHandles {
-        has_process: bool,
-        has_pid_file: bool,
-    },
+    /// Intermediate: the daemon exists. The message carries the descriptors by which the launcher
+    /// cleans up if the intermediate dies: of the process, and the two of the pid file.
+    DaemonHandles,
     /// Intermediate: the daemon has ended by itself, and the intermediate has reaped it.
     DaemonEnded(Option<ExitStatus>),
     /// Intermediate: the daemon did not end by itself, and the intermediate terminated it.
@@ -159,11 +157,7 @@ impl Message {
             Self::Failed(failure) => Frame::of_failure(FAILED, failure),
             Self::Panicking(failure) => Frame::of_failure(PANICKING, failure),
             Self::PanicSurvived => Frame::new(PANIC_SURVIVED),
-            Self::DaemonHandles {
-                has_process,
-                has_pid_file,
-            } => Frame::new(DAEMON_HANDLES)
-                .with(1, [u8::from(*has_process), u8::from(*has_pid_file)]),
+            Self::DaemonHandles => Frame::new(DAEMON_HANDLES),
             Self::DaemonEnded(status) => Frame::new(DAEMON_ENDED)
                 .with(1, [u8::from(status.is_some())])
                 .with(4, status.map_or(0, ExitStatus::into_raw).to_ne_bytes()),
@@ -201,10 +195,7 @@ impl Message {
             FAILED => failure().map(Self::Failed),
             PANICKING => failure().map(Self::Panicking),
             PANIC_SURVIVED => Some(Self::PanicSurvived),
-            DAEMON_HANDLES => Some(Self::DaemonHandles {
-                has_process: header[1] != 0,
-                has_pid_file: header[2] != 0,
-            }),
+            DAEMON_HANDLES => Some(Self::DaemonHandles),
             DAEMON_ENDED => {
                 let status = (header[1] != 0).then(|| ExitStatus::from_raw(code));
                 Some(Self::DaemonEnded(status))
@@ -237,14 +228,7 @@ mod tests {
             failed("why not"),
             Message::Panicking(Failure::from(ErrorKind::Panicked).with_reason("out of luck")),
             Message::PanicSurvived,
-            Message::DaemonHandles {
-                has_process: true,
-                has_pid_file: false,
-            },
-            Message::DaemonHandles {
-                has_process: false,
-                has_pid_file: true,
-            },
+            Message::DaemonHandles,
             Message::DaemonEnded(None),
             Message::DaemonEnded(Some(ExitStatus::from_raw(9))),
             Message::DaemonTerminated,
