@@ -221,7 +221,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// and set-group-id bits and file capabilities then have no effect. Default: unchanged.
     ///
     /// Uses [prctl(2)](https://man7.org/linux/man-pages/man2/PR_SET_NO_NEW_PRIVS.2const.html)
-    /// on Linux, and [procctl(2)](https://man.freebsd.org/cgi/man.cgi?query=procctl&sektion=2).
+    /// on Linux, and [procctl(2)](https://man.freebsd.org/cgi/man.cgi?query=procctl&sektion=2)
     /// on FreeBSD 14. This follows the change of identity, if there is one.
     ///
     /// # Errors

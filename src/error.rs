@@ -1,4 +1,4 @@
-//! What can go wrong, told so that a person can mend it.
+//! Errors, with a text by which a person can fix the cause.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -13,11 +13,10 @@ use crate::sys::Errno;
 /// a message or a subject. A number is never reused.
 macro_rules! error_kinds {
     ($( $(#[$documentation:meta])* $number:literal $variant:ident $(($errno:ident))? $message:literal $(, $subject:ident)?; )*) => {
-        /// What has failed.
+        /// The step that has failed.
         ///
-        /// A number in a variant is the errno of the call that failed, as
-        /// errno(3) has it; [`Error`] also knows the path, the name or the
-        /// process that it failed on.
+        /// The number in a variant is the errno of the failed call: see errno(3). [`Error`]
+        /// also has the path, the name or the process that the error is about.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[non_exhaustive]
         pub enum ErrorKind {
@@ -85,18 +84,18 @@ impl Display for ErrorKind {
 
 impl std::error::Error for ErrorKind {}
 
-/// Why a daemon was not started.
+/// Why a start has failed.
 ///
-/// The text says what failed, on what, why, and what is there instead:
-/// `cannot lock pid file /run/d.pid: held by running daemon 4242`. It is whole:
-/// no [`source`](std::error::Error::source) adds to it, so that a loop over
-/// causes, and `{:#}` of an error type that does the same, show everything once.
-/// `Debug`, which is what `fn main() -> Result<(), Error>` prints, shows the same
-/// text and the [`kind`](Self::kind), on which a program matches.
+/// The text says what has failed, on what, and why:
+/// `cannot lock pid file /run/d.pid: held by running daemon 4242`. The text is complete: no
+/// [`source`](std::error::Error::source) adds to it, so that a loop over causes, and `{:#}` of an
+/// error type with such a loop, show everything once. `Debug`, which is what
+/// `fn main() -> Result<(), Error>` prints, shows the same text and the [`kind`](Self::kind), on
+/// which a program matches.
 ///
-/// What a closure's error or a panic says may have several lines, such as the
-/// caret of a parser below the source. They then follow on lines of their own,
-/// indented by four spaces, so that none can pass for another program's message:
+/// The text of a closure's error or of a panic may have several lines, such as the caret of a
+/// parser below the source. They follow on lines of their own, indented by four spaces, so that
+/// none looks like the message of another program:
 ///
 /// ```text
 /// the initialization failed:
@@ -106,13 +105,13 @@ impl std::error::Error for ErrorKind {}
 ///       |        ^
 /// ```
 ///
-/// Paths and names stay on one line. Control characters other than the line feeds
-/// and tabs of such a text, and characters that change the direction of writing,
-/// are escaped: none can steer a terminal.
+/// Paths and names stay on one line. All control characters but the line feeds and tabs of such
+/// a text are escaped, and so are characters that change the direction of writing: a text cannot
+/// control the terminal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Details>);
 
-/// All that is known; boxed, so that a `Result` stays small.
+/// Boxed, so that a `Result` stays small.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Details {
     kind: ErrorKind,
@@ -171,13 +170,13 @@ impl SubjectKind {
 }
 
 impl Error {
-    /// What has failed.
+    /// The step that has failed.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The path that it failed on, as it was given to the builder.
+    /// The path that the error is about, as the builder got it.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match &self.0.subject {
@@ -188,28 +187,26 @@ impl Error {
 
     /// The pid of the daemon that holds the lock of the pid file.
     ///
-    /// `None` unless the error is [`ErrorKind::LockPidfile`] and a process of
-    /// that pid was seen to have this very file open: a number in a file
-    /// proves nothing.
+    /// `None` unless the error is [`ErrorKind::LockPidfile`] and the process of that pid has this
+    /// very file open: a number in a file proves nothing.
     #[must_use]
     pub fn running_pid(&self) -> Option<u32> {
         self.0.running_pid
     }
 
-    /// How the daemon ended, where it ended before it was ready and the
-    /// status is known.
+    /// The status of a daemon that ended before it was ready, where the status is known.
     #[must_use]
     pub fn daemon_exit_status(&self) -> Option<ExitStatus> {
         self.0.daemon_exit_status
     }
 
-    /// The errno of the call that failed, where it was one.
+    /// The errno of the failed call, if a call has failed.
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         self.0.kind.errno()
     }
 
-    /// Whether this is the daemon's copy of what the launcher returns.
+    /// Whether this is the daemon's copy of an error that the launcher returns.
     pub(crate) fn is_reported_by_launcher(&self) -> bool {
         self.0.is_reported_by_launcher
     }
@@ -219,8 +216,8 @@ impl Error {
         self
     }
 
-    /// For a process that has no launcher and is about to end. It does so also
-    /// where nothing can be written: `eprintln!` would panic instead.
+    /// Prints the error of a process without a launcher. A failed write is no panic, unlike that
+    /// of `eprintln!`.
     pub(crate) fn to_standard_error(&self) {
         let _ = writeln!(io::stderr(), "{self}");
     }
@@ -301,8 +298,7 @@ impl Display for Error {
     }
 }
 
-/// What a person needs to know comes first: this is what `main` prints of an
-/// error that it returns.
+/// Shows the text first, since `main` prints this of an error that it returns.
 impl fmt::Debug for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = self.to_string();
@@ -311,12 +307,11 @@ impl fmt::Debug for Error {
     }
 }
 
-/// Without a source: the text says it all.
+/// Has no source: the text is complete.
 impl std::error::Error for Error {}
 
 impl From<Error> for io::Error {
-    /// Keeps the whole error inside; the kind is that of the errno, where
-    /// there is one.
+    /// Wraps the whole error. The kind is that of the errno, if the error has an errno.
     fn from(error: Error) -> Self {
         let kind = match error.raw_os_error() {
             Some(errno) => io::Error::from_raw_os_error(errno).kind(),
@@ -326,8 +321,8 @@ impl From<Error> for io::Error {
     }
 }
 
-/// Writes a text of unknown origin after what it is the cause of. Several lines
-/// keep their places below each other.
+/// Writes a text of unknown origin as the reason of an error. The lines of a longer text stay
+/// aligned.
 fn write_reason(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
     let text = text.trim_end();
     let is_blank = |line: &&str| line.trim().is_empty();
@@ -356,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_survives_the_wire() {
+    fn every_kind_has_its_number() {
         let mut known = 0;
         for number in 0..=u16::MAX {
             if let Some(kind) = ErrorKind::from_number(number, 7) {
@@ -394,7 +389,6 @@ mod tests {
         assert_eq!(unknown.to_string(), "unknown user nemo");
     }
 
-    /// It is what `main` prints of an error that it returns.
     #[test]
     fn debug_shows_the_text_and_the_kind() {
         let error = Error::from(ErrorKind::LockPidfile(11))
@@ -438,8 +432,7 @@ mod tests {
         }
     }
 
-    /// Neither a loop over causes nor what an error type makes of one says
-    /// anything twice.
+    /// A loop over causes shows nothing twice.
     #[test]
     fn no_source_repeats_the_text() {
         for kind in (0..=u16::MAX).filter_map(|number| ErrorKind::from_number(number, 2)) {
@@ -454,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_becomes_an_io_error_and_keeps_what_it_says() {
+    fn an_io_error_of_an_error_keeps_its_text() {
         let error = Error::from(ErrorKind::OpenPidfile(libc::EACCES))
             .with_subject(Subject::Path("/run/d.pid".into()));
         let text = error.to_string();

@@ -25,8 +25,8 @@ error_kinds! {
     10 ChangeDirectory(Errno) "cannot change to directory", WorkingDirectory;
     /// A path contains a NUL byte.
     11 PathContainsNul "NUL byte in path";
-    /// The pid file could not be opened, or was refused because of what it
-    /// is, whose it is, or where it is.
+    /// The pid file could not be opened, or the start refused its type, its owner or its
+    /// directory.
     12 OpenPidfile(Errno) "cannot open pid file", PidFile;
     /// Not returned any more: the pid file is close-on-exec from birth.
     13 GetPidfileFlags(Errno) "cannot get flags of pid file", PidFile;
@@ -51,34 +51,33 @@ error_kinds! {
     22 WritePidUnspecifiedError "cannot write the whole pid to pid file", PidFile;
     /// The root directory could not be changed.
     23 Chroot(Errno) "cannot change root directory to", Chroot;
-    /// The process has more than one thread, or shares its memory with
-    /// another process. The text says which, how many threads there are, and,
-    /// on Linux, what they are called.
+    /// The process has more than one thread, or shares its memory with another process. The
+    /// text says which, and gives the number of threads, and on Linux their names.
     24 MultiThreaded "cannot fork safely";
-    /// Nothing can tell how many threads the process has.
+    /// The number of threads of the process cannot be determined.
     25 ThreadCountUnknown "cannot fork safely: the number of threads is unknown";
     /// The user database could not be read.
     26 LookUpUser(Errno) "cannot look up user";
     /// The group database could not be read.
     27 LookUpGroup(Errno) "cannot look up group";
-    /// A user given by number has no entry in the database, which would tell
-    /// the primary group, and no group was set.
+    /// A user that is given by number has no entry in the database, which would name the primary
+    /// group, and no group is set.
     28 PrimaryGroupUnknown "no group set, and no entry in the database for user";
     /// The supplementary groups could not be set.
     29 SetSupplementaryGroups(Errno) "cannot set supplementary groups", Identity;
-    /// After the change of identity or root directory something of the old one
-    /// was left, or could be had again.
+    /// After the change of identity or root directory, the process kept something of the former
+    /// one, or could regain it.
     30 PrivilegesRetained "privileges were retained";
     /// A closure panicked.
     31 Panicked "panic";
-    /// The daemon ended before it was ready: see
-    /// [`Error::daemon_exit_status`]. Or it closed its connection to the launcher,
-    /// and was terminated for it, which the text then says.
+    /// The daemon ended before it was ready: see [`Error::daemon_exit_status`]. Or the daemon
+    /// closed its connection to the launcher, and the library terminated it. The text says
+    /// so.
     32 DaemonExited "the daemon ended before it was ready";
     /// The launcher was gone when the daemon was ready.
     33 LauncherGone "the launcher is gone";
-    /// The intermediate process was killed before the daemon was ready. The text
-    /// says by which signal, where that is known, and what became of the daemon.
+    /// The intermediate process was killed before the daemon was ready. The text names the
+    /// signal, where it is known, and the fate of the daemon.
     34 IntermediateExited "the intermediate process ended before the daemon was ready";
     /// The sockets between the processes could not be made or used.
     35 Channel(Errno) "cannot connect launcher and daemon";
@@ -87,35 +86,33 @@ error_kinds! {
     36 PrivilegedAction "the privileged action failed";
     /// The [initialization](crate::Daemonize::initialize) returned an error.
     37 Initialize "the initialization failed";
-    /// The daemon [said](crate::Readiness::fail) that it cannot serve, or
-    /// dropped its [`Readiness`](crate::Readiness) unused.
+    /// The daemon [reported](crate::Readiness::fail) that it cannot serve, or dropped its
+    /// [`Readiness`](crate::Readiness) unused.
     38 NotReady "the daemon is not ready";
-    /// The daemon was not ready within the
-    /// [startup timeout](crate::Daemonize::startup_timeout), and was ended; or could
-    /// not be, which is then told.
+    /// The daemon was not ready within the [startup timeout](crate::Daemonize::startup_timeout),
+    /// and the library terminated it. If it could not, the text says so.
     39 StartupTimeout "the daemon was not ready in time";
     /// Inherited descriptors could not be closed.
     40 CloseInheritedFds(Errno) "cannot close inherited descriptors";
-    /// The action on a signal could not be set to the default.
+    /// The default action for a signal could not be set.
     41 ResetSignals(Errno) "cannot reset signals";
-    /// The process could not give up what execve(2) may grant.
+    /// The process could not keep execve(2) from granting privileges.
     42 SetNoNewPrivileges(Errno) "cannot set no_new_privs";
-    /// This platform has nothing like the option.
+    /// The platform lacks the option.
     43 Unsupported "not supported on this platform:";
-    /// The launcher and the daemon would share an event queue, epoll's or io_uring's,
-    /// and take each other's events: see
-    /// [`execute_checked`](crate::Daemonize::execute_checked).
+    /// The launcher and the daemon would share an event queue of epoll or io_uring, and take each
+    /// other's events: see [`execute_checked`](crate::Daemonize::execute_checked).
     50 SharedEventQueue "cannot fork safely: the daemon would share an event queue with the launcher";
-    /// Nothing can tell whether there is such a queue: /proc is needed for that.
+    /// The event queues of the process cannot be listed, since /proc is missing.
     51 EventQueuesUnknown(Errno) "cannot fork safely: the event queues of the process are unknown";
-    /// The launcher is the first process of its pid namespace, as the main process of
-    /// a container is. Its exit would end the daemon.
+    /// The launcher is the first process of its pid namespace, such as the main process of a
+    /// container. Its exit would end the daemon.
     52 FirstProcess "cannot start a daemon from pid 1";
-    /// The children of the launcher are in another pid namespace than the launcher
-    /// itself: see unshare(2) and setns(2).
+    /// The children of the launcher are in another pid namespace than the launcher: see
+    /// unshare(2) and setns(2).
     53 PidNamespace "cannot start a daemon in another pid namespace";
-    /// A closure of a start has called an entry point, or a daemon that has not
-    /// reported yet that it is ready has called
-    /// [`start`](crate::Daemonize::start), with which it would end.
+    /// A closure of a start has called an entry point. Or a daemon has called
+    /// [`start`](crate::Daemonize::start), which ends the caller, before it has reported that it
+    /// is ready.
     56 StartWithinStart "cannot start a daemon within the start of another";
 }

@@ -1,5 +1,4 @@
-//! Run your code as a SysV daemon on Unix, with a launcher that tells the
-//! truth.
+//! Run your code as a SysV daemon on Unix, with a launcher that tells the truth.
 //!
 //! ```no_run
 //! use std::net::TcpListener;
@@ -14,7 +13,7 @@
 //!             eprintln!("clockd: {error}");
 //!             std::process::exit(1);
 //!         });
-//!     // From here on this is the daemon, as nobody; the launcher has exited.
+//!     // From here on this is the daemon, as nobody. The launcher has exited.
 //!     for client in listener.incoming() {
 //!         drop(client);
 //!     }
@@ -23,16 +22,15 @@
 //!
 //! # Three promises
 //!
-//! 1. **A start is acknowledged, or it did not happen.** The launcher returns
-//!    success when the daemon has reported that it is ready and the launcher
-//!    has acknowledged it; else it returns the one true cause, and nothing is
-//!    left: no process, no lock, no content in the pid file. Whichever of the
-//!    processes dies, at whatever instant.
-//! 2. **Dropped means dropped.** After a change of identity no id, group,
-//!    capability or directory of the old one is within reach. That was tried,
-//!    not assumed.
-//! 3. **What is promised is seen from outside.** Each promise is tested on the
-//!    real daemon, by another process.
+//! 1. **A start is acknowledged, or it did not happen.** The launcher returns success once the
+//!    daemon has reported that it is ready and the launcher has acknowledged the report.
+//!    Otherwise the launcher returns the one true cause, and nothing is left: no process, no
+//!    lock, no content in the pid file. This holds whichever process dies, and whenever it dies.
+//! 2. **Dropped means dropped.** After a change of identity no id, group, capability or
+//!    directory of the former identity is within reach. The library tries it, and assumes
+//!    nothing.
+//! 3. **What is promised is seen from outside.** Another process tests each promise on the real
+//!    daemon.
 //!
 //! # The start, step by step
 //!
@@ -60,55 +58,52 @@
 //! | | initialize | [`initialize`] | | |
 //! | | report ready, await the acknowledgement | [`deferred_readiness`] | 14 | |
 //! | intermediate | write the pid, exit | [`pid_file`] | 12 | |
-//! | launcher | tell systemd, if it has asked | | | |
+//! | launcher | notify systemd, if it has asked | | | |
 //! | | return, or `_exit(0)` | | 15 | yes |
 //!
-//! The intermediate's steps after setsid are the daemon's, which inherits their
-//! effect. The intermediate stays until the start is committed or has
-//! failed: it sees the launcher go, and the daemon die. If more than one step
-//! would fail, the first in this order is the error; but a failure of the
-//! intermediate's between setsid and its fork is reported by the daemon, so that
-//! one of that fork, and a time that is up by then, go before it.
+//! The daemon inherits the effect of the intermediate's steps after setsid. The intermediate
+//! exists until the start is committed or has failed: it notices the death of the launcher and
+//! that of the daemon. If several steps would fail, the earliest is reported, with one
+//! exception: a failed second fork or an expired timeout is reported before a failure between
+//! setsid and that fork.
 //!
-//! In the [`foreground`] the same steps are taken by the one process, without
-//! the forks and the session. It writes the pid before it changes its identity:
-//! from then on `running` names a process that may still be initializing.
+//! In the [`foreground`] one process takes the same steps, without the forks and the session. It
+//! writes the pid before it changes its identity: from then on `running` names a process that
+//! may still be initializing.
 //!
 //! # Signals during the start
 //!
-//! All signals are blocked from before the first fork until just before the
-//! privileged action, in the intermediate for its whole life: no handler of the
-//! launcher's runs there, nor in the daemon before the caller's own code does.
-//! From then on the daemon has the launcher's handlers, unless they were reset,
-//! until it sets its own. The launcher itself has its mask back while it waits.
+//! All signals are blocked from before the first fork until just before the privileged action,
+//! and in the intermediate for its whole life. So no handler of the launcher runs in the
+//! intermediate, or in the daemon before the caller's own code. Then the daemon has the handlers
+//! of the launcher, unless they were reset, until it sets its own. The launcher restores its
+//! mask before it waits.
 //!
-//! What arrives in the daemon meanwhile takes effect then: by the action that
-//! was inherited, or by the default one after [`reset_signals`]. A daemon that
-//! ends of it has not been started: the launcher returns
-//! [`ErrorKind::DaemonExited`] with the signal. Ctrl-C in the launcher's
-//! terminal reaches neither of the two, for they are in another session; it
-//! ends the launcher, and with it the start.
+//! A signal that the daemon receives before takes effect then, by the inherited action, or by
+//! the default action after [`reset_signals`]. If the signal kills the daemon, the start fails:
+//! the launcher returns [`ErrorKind::DaemonExited`] with the signal. Ctrl-C in the terminal of
+//! the launcher reaches neither the intermediate nor the daemon, which are in another session.
+//! It ends the launcher, and with it the start.
 //!
 //! # Which entry point do I want?
 //!
-//! - [`start_checked`]: the launcher exits when the daemon is ready. This is
-//!   what a command that starts a service wants.
-//! - [`execute_checked`]: the launcher goes on, and learns the daemon's pid.
-//!   This is what a program wants that has something to say about the daemon,
-//!   or starts one beside its other work.
-//! - [`start`], [`execute`]: the same without the check that the process has a
-//!   single thread, and therefore unsafe. For platforms that cannot count.
-//! - With [`initialize`], what can fail late fails the start.
-//! - With [`deferred_readiness`], the daemon itself says when it is ready, or why not
+//! - [`start_checked`]: the launcher exits when the daemon is ready. Use this in a command that
+//!   starts a service.
+//! - [`execute_checked`]: the launcher goes on, and gets the pid of the daemon. Use this in a
+//!   program that reports the pid, or that starts a daemon beside its other work.
+//! - [`start`], [`execute`]: the same without the check that the process has a single thread, and
+//!   therefore unsafe. Use these where the number of threads cannot be determined.
+//! - [`initialize`]: a step that may fail late fails the start.
+//! - [`deferred_readiness`]: the daemon itself reports that it is ready, or why it is not
 //!   ([`Readiness::serve`]).
-//! - With [`foreground`]`(`[`supervised()`](supervised)`)`, the same program
-//!   runs under a service manager too.
+//! - [`foreground`]`(`[`supervised()`](supervised)`)`: the same program also runs under a service
+//!   manager.
 //!
 //! # Threads and async runtimes
 //!
-//! fork(2) copies one thread. A runtime's other threads do not exist in the
-//! daemon, so that a runtime has to be built there, never before: in
-//! [`initialize`], so that the launcher hears if it fails, or after the start.
+//! fork(2) copies one thread. The other threads of a runtime do not exist in the daemon. So a
+//! program has to build its runtime in the daemon, never before: in [`initialize`], where a
+//! failure reaches the launcher, or after the start.
 //!
 //! ```no_run
 //! use std::io;
@@ -131,41 +126,38 @@
 //! }
 //! ```
 //!
-//! The checked entry points refuse a process that has more than one thread.
-//! [`execute_checked`], after which both processes go on, also refuses one that has an
-//! event queue which fork(2) shares: the epoll instance of a runtime with a single
-//! thread, or an io_uring. Launcher and daemon would take each other's events, which
-//! are mostly addresses in the memory of one of them. After [`start_checked`] the
-//! daemon has such a queue for itself. In the [`foreground`] nothing forks, and
-//! neither is refused.
+//! The checked entry points refuse a process that has more than one thread. [`execute_checked`],
+//! after which both processes go on, also refuses a process with an event queue that fork(2)
+//! shares: the epoll instance of a runtime with a single thread, or an io_uring. The launcher and
+//! the daemon would take each other's events, which are mostly addresses in the memory of one of
+//! them. After [`start_checked`] the daemon has the queue for itself. In the [`foreground`]
+//! nothing forks, and the library refuses neither.
 //!
-//! Their answer stays true while the start is under way: a lone thread gains
-//! company only through what it does itself, or through unsafe code that was
-//! made to do so behind its back, such as a signal handler. macOS's libdispatch
-//! is the known limit: frameworks that use it make threads when they like.
+//! The result of the check stays true during the start: a process with a single thread gets
+//! another only from its own code, or from unsafe code that runs unasked, such as a signal
+//! handler. macOS's libdispatch is the known limit: frameworks that use it create threads at any
+//! time.
 //!
 //! # What it does not do
 //!
-//! - Unless told so, by [`close_inherited_fds`] and [`reset_signals`], it does
-//!   not close descriptors that the caller has open, nor change signal actions;
-//!   and never resource limits, the environment or the locale.
-//! - It does not restart a daemon, rotate logs, or watch over it once it is
-//!   ready. Where there is a service manager, let that do so.
-//! - It does not remove the pid file unless told to, by a [`PidFileGuard`]: the
-//!   lock, not the file, says whether the daemon runs. What a dead daemon
-//!   leaves is taken over by the next start.
-//! - It starts no daemon from pid 1, the main process of a container, whose exit would
-//!   end the daemon; nor in another pid namespace than the launcher's. Stay in the
+//! - It closes descriptors that the caller has open, and changes signal actions, only with
+//!   [`close_inherited_fds`] and [`reset_signals`]. It never changes resource limits, the
+//!   environment or the locale.
+//! - It does not restart a daemon, rotate logs, or supervise a daemon that is ready. Leave that to
+//!   a service manager where there is one.
+//! - It does not remove the pid file, except by a [`PidFileGuard`]: the lock, not the file, says
+//!   whether the daemon runs. The next start takes over the file of a dead daemon.
+//! - It starts no daemon from pid 1, the main process of a container, whose exit would end the
+//!   daemon. It starts none in another pid namespace than that of the launcher. Use the
 //!   [`foreground`] there.
-//! - It does not make a process safe that was unsafe before: what the caller's
-//!   closures leave open or running is the caller's.
+//! - It does not make an unsafe process safe: the caller is responsible for everything that its
+//!   closures leave open or running.
 //!
 //! # Platforms
 //!
-//! Linux, FreeBSD and macOS are supported: see PLATFORMS.md for what was run
-//! where. NetBSD, OpenBSD, DragonFly and illumos are best effort; there the
-//! checked entry points refuse, since nothing counts threads. On targets other
-//! than Unix the crate is empty.
+//! Linux, FreeBSD and macOS are supported: PLATFORMS.md lists what ran where. NetBSD, OpenBSD,
+//! DragonFly and illumos are best effort: there the checked entry points refuse every start, since
+//! they cannot count threads. On targets other than Unix the crate is empty.
 //!
 //! [`user`]: Daemonize::user
 //! [`group`]: Daemonize::group
