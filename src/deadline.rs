@@ -28,6 +28,11 @@ impl Deadline {
         self.remaining() == Some(Duration::ZERO)
     }
 
+    /// The later one of the two.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self(self.0.zip(other.0).map(|(one, other)| one.max(other)))
+    }
+
     pub(crate) fn extended_by(self, duration: Duration) -> Self {
         Self(self.0.and_then(|instant| instant.checked_add(duration)))
     }
@@ -44,9 +49,11 @@ mod tests {
         assert_eq!(now.remaining(), Some(Duration::ZERO));
         let later = now.extended_by(Duration::from_secs(3600));
         assert!(later.is_set() && !later.has_passed());
+        assert_eq!(now.max(later), later);
         for never in [Deadline::NEVER, Deadline::after(Duration::MAX)] {
             assert!(!never.is_set() && !never.has_passed());
             assert_eq!(never.extended_by(Duration::ZERO), never);
+            assert_eq!(never.max(later), never);
         }
     }
 }

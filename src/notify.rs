@@ -6,8 +6,9 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::deadline::Deadline;
 use crate::sys::{self, Errno, MAX_PASSED_FDS, Pid};
 
 const SOCKET: &str = "NOTIFY_SOCKET";
@@ -152,8 +153,8 @@ impl NotifySocket {
         message: &[u8],
         carried: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
     ) -> Result<usize, Errno> {
-        let deadline = Instant::now() + TIMEOUT;
-        let goes_on = || Instant::now() < deadline;
+        let deadline = Deadline::after(TIMEOUT);
+        let goes_on = || !deadline.has_passed();
         sys::sendmsg_while(goes_on, self.socket.as_fd(), message, carried)
     }
 
@@ -168,7 +169,7 @@ impl NotifySocket {
         if self.send(b"BARRIER=1", carried).is_ok() {
             drop(theirs);
             // The service manager closes the descriptor when it has read the message.
-            sys::await_readable(ours.as_fd(), Some(TIMEOUT));
+            sys::await_readable(ours.as_fd(), Deadline::after(TIMEOUT));
         }
     }
 }

@@ -5,13 +5,14 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::holder::{Found, Holder};
 use super::{
     DIRECTORY_WRITABLE, HAS_LINKS, PAUSE, directory_and_name, others_can_replace_in,
     others_can_write,
 };
+use crate::deadline::Deadline;
 use crate::sys::{self, Directory, Errno, Open, Pid, Signal, Uid, errno};
 
 /// The pid file of a daemon that may be running, as
@@ -146,19 +147,17 @@ impl PidFile {
     /// process has ended, but another process that has inherited the lock still holds it
     /// when the time is up, or if not even SIGKILL ends the process.
     pub fn stop(&self, patience: Duration) -> io::Result<bool> {
-        let mut deadline = Instant::now()
-            .checked_add(patience)
-            .unwrap_or_else(|| Instant::now() + Duration::from_secs(u32::MAX.into()));
+        let mut deadline = Deadline::after(patience);
         let holder = loop {
             match self.find()? {
                 None => return Ok(false),
                 Some(Found::Itself { .. }) => return Err(self.itself()),
                 Some(Found::Running(holder)) => break holder,
-                Some(Found::Starting(_)) if Instant::now() < deadline => sys::sleep(PAUSE),
+                Some(Found::Starting(_)) if !deadline.has_passed() => sys::sleep(PAUSE),
                 // An empty file does not confirm the holder, so that an open descriptor has
                 // to.
                 Some(Found::Starting(Some(holder))) if holder.has_open == Some(true) => {
-                    deadline = Instant::now() + SIGTERM_GRACE;
+                    deadline = Deadline::after(SIGTERM_GRACE);
                     break holder;
                 }
                 Some(Found::Starting(holder)) => {
@@ -174,14 +173,14 @@ impl PidFile {
         self.send(&holder, Signal::TERMINATE)?;
         if !holder.ends_by(deadline) {
             self.send(&holder, Signal::KILL)?;
-            if !holder.ends_by(Instant::now() + SIGKILL_WAIT) {
+            if !holder.ends_by(Deadline::after(SIGKILL_WAIT)) {
                 return Err(self.error(io::ErrorKind::TimedOut, "SIGKILL has not ended the daemon"));
             }
         }
         // The lock of a process that has ended may last for an instant more.
-        let lock_deadline = deadline.max(Instant::now() + UNLOCK_WAIT);
+        let lock_deadline = deadline.max(Deadline::after(UNLOCK_WAIT));
         while !self.is_unlocked(&holder.pid_file)? {
-            if Instant::now() >= lock_deadline {
+            if lock_deadline.has_passed() {
                 let text = "the daemon has ended, but another process holds its lock";
                 return Err(self.error(io::ErrorKind::TimedOut, text));
             }

@@ -4,9 +4,10 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{PAUSE, PidFile, parse_pid};
+use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::own_fds;
 use crate::sys::{self, Directory, FileKind, FileStatus, Lock, Open, Pid, errno};
@@ -42,11 +43,11 @@ impl PidFile {
     /// the lock an instant before the file is empty. A daemon that ends loses its
     /// descriptors an instant before the lock.
     pub(super) fn find(&self) -> io::Result<Option<Found>> {
-        let deadline = Instant::now() + SETTLING_TIME;
+        let deadline = Deadline::after(SETTLING_TIME);
         loop {
             match self.look() {
                 Err(error)
-                    if error.kind() == io::ErrorKind::InvalidData && Instant::now() < deadline =>
+                    if error.kind() == io::ErrorKind::InvalidData && !deadline.has_passed() =>
                 {
                     sys::sleep(PAUSE);
                 }
@@ -168,13 +169,12 @@ impl PidFile {
 
 impl Holder {
     /// Waits for the end of the process. False if the deadline passes first.
-    pub(super) fn ends_by(&self, deadline: Instant) -> bool {
-        let left = || deadline.saturating_duration_since(Instant::now());
+    pub(super) fn ends_by(&self, deadline: Deadline) -> bool {
         if let Some(process) = &self.process {
-            return sys::await_readable(process.as_fd(), Some(left()));
+            return sys::await_readable(process.as_fd(), deadline);
         }
         while sys::has_open(self.pid, self.status.id) == Ok(true) {
-            if left().is_zero() {
+            if deadline.has_passed() {
                 return false;
             }
             sys::sleep(PAUSE);

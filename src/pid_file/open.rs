@@ -4,12 +4,13 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{
     DIRECTORY_OF_ANOTHER, DIRECTORY_WRITABLE, FILE_OF_ANOTHER, HAS_LINKS, OpenPidFile, PAUSE,
     WRITABLE_BY_OTHERS, directory_and_name, failure, others_can_replace_in,
 };
+use crate::deadline::Deadline;
 use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::sys::{
@@ -89,12 +90,12 @@ impl PidFilePlan {
             Some(directory) => (Directory::Open(directory.as_fd()), &*self.name),
             None => (Directory::Working, &*self.path),
         };
-        let deadline = Instant::now() + LOCK_TIMEOUT;
+        let deadline = Deadline::after(LOCK_TIMEOUT);
         loop {
             if let Some(pid_file) = self.try_acquire(directory, name, deadline)? {
                 return Ok(pid_file);
             }
-            if Instant::now() >= deadline {
+            if deadline.has_passed() {
                 return Err(
                     open_failed(errno::EAGAIN).with_reason("it is replaced again and again")
                 );
@@ -108,7 +109,7 @@ impl PidFilePlan {
         &self,
         directory: Directory<'_>,
         name: &CStr,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Option<OpenPidFile>, Failure> {
         if !self.own.is_empty() {
             let there = sys::fstatat(directory, name);
@@ -148,7 +149,7 @@ impl PidFilePlan {
             // A process that has the file open can still write to it. The file is
             // therefore replaced by a new one, if it can be removed.
             let is_removable = !is_foreign || self.is_directory_private();
-            let is_in_time = Instant::now() < deadline;
+            let is_in_time = !deadline.has_passed();
             if is_removable && is_in_time && sys::unlinkat(directory, name).is_ok() {
                 return Ok(None);
             }
@@ -167,7 +168,7 @@ impl PidFilePlan {
         &self,
         directory: Directory<'_>,
         name: &CStr,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Option<OpenPidFile>, Failure> {
         let denied = |_| open_failed(errno::EACCES);
         let left_over = sys::openat(directory, name, Open::ReadOnly).map_err(denied)?;
@@ -264,10 +265,10 @@ fn open_again_to_read(
 
 /// Takes the exclusive lock. Tries again while there are only shared locks, which are
 /// those of probers.
-fn lock_exclusively(descriptor: BorrowedFd<'_>, deadline: Instant) -> Result<(), Errno> {
+fn lock_exclusively(descriptor: BorrowedFd<'_>, deadline: Deadline) -> Result<(), Errno> {
     loop {
         match sys::flock(descriptor, Lock::Exclusive) {
-            Err(errno::EWOULDBLOCK) if Instant::now() < deadline => {}
+            Err(errno::EWOULDBLOCK) if !deadline.has_passed() => {}
             other => return other,
         }
         // This fails if another process has the exclusive lock.

@@ -157,11 +157,11 @@ impl LauncherEnds {
     /// Returns when a message may have arrived, or the deadline has passed.
     pub(super) fn wait(&self, deadline: Deadline) {
         let ends = [self.daemon.pollable(), self.intermediate.pollable()];
-        sys::wait_readable(ends, deadline.remaining());
+        sys::wait_readable(ends, deadline);
     }
 
     pub(super) fn wait_for_intermediate(&self, deadline: Deadline) {
-        sys::wait_readable([self.intermediate.pollable(), None], deadline.remaining());
+        sys::wait_readable([self.intermediate.pollable(), None], deadline);
     }
 
     /// Sends an order. If the intermediate is gone, the launcher notices by its missing
@@ -207,7 +207,7 @@ impl LauncherEnds {
                 Ok(Received::Some(_)) => {}
                 Ok(Received::EndOfFile) => return true,
                 Ok(Received::Empty) if !has_passed => {
-                    sys::wait_readable([self.daemon.pollable(), None], deadline.remaining());
+                    sys::wait_readable([self.daemon.pollable(), None], deadline);
                 }
                 Ok(Received::Empty) | Err(_) => return false,
             }

@@ -156,7 +156,7 @@ impl Supervisor {
                 self.terminate_and_exit(ErrorKind::StartupTimeout, |_| Message::TimedOut);
             }
             let launcher = Some(self.launcher.descriptor());
-            self.child_watch.wait(launcher, self.deadline.remaining());
+            self.child_watch.wait(launcher, self.deadline);
         }
     }
 
@@ -241,7 +241,7 @@ impl Supervisor {
             if ended.is_some() || deadline.has_passed() {
                 return ended;
             }
-            self.child_watch.wait(None, deadline.remaining());
+            self.child_watch.wait(None, deadline);
         }
     }
 

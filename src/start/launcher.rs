@@ -386,7 +386,7 @@ fn status_of(state: ChildState) -> Option<ExitStatus> {
 fn reap(intermediate: Pid, deadline: Deadline) -> Result<ChildState, Errno> {
     if deadline.is_set() {
         if let Some(process) = sys::open_process(intermediate) {
-            if !sys::await_readable(process.as_fd(), Some(INTERMEDIATE_WAIT)) {
+            if !sys::await_readable(process.as_fd(), Deadline::after(INTERMEDIATE_WAIT)) {
                 return kill_intermediate(intermediate);
             }
         }
@@ -427,7 +427,7 @@ fn terminate_orphan(
     ends.reject_daemon();
     let fate = match &process {
         Some(process) if terminate_process(process.as_fd()) => DaemonFate::Terminated,
-        Some(process) if sys::await_readable(process.as_fd(), Some(SIGTERM_GRACE)) => {
+        Some(process) if sys::await_readable(process.as_fd(), Deadline::after(SIGTERM_GRACE)) => {
             DaemonFate::Ended
         }
         None if is_end && ends.await_daemon_end(Deadline::after(SIGTERM_GRACE)) => {
@@ -456,7 +456,7 @@ fn terminate_process(process: BorrowedFd<'_>) -> bool {
             Ok(()) | Err(errno::ESRCH) => {}
             Err(_) => return false,
         }
-        if sys::await_readable(process, Some(wait)) {
+        if sys::await_readable(process, Deadline::after(wait)) {
             sys::reap(process);
             return true;
         }

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::notify::NotifySocket;
@@ -139,7 +140,7 @@ impl UncommittedStart {
         const WAIT: Duration = Duration::from_secs(5);
 
         if let Some(intermediate) = self.intermediate {
-            sys::await_reparenting(intermediate, WAIT);
+            sys::await_reparenting(intermediate, Deadline::after(WAIT));
         }
     }
 

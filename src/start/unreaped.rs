@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::deadline::Deadline;
 use crate::own_fds;
 use crate::sys::{self, ChildState, ForkIdentity, Pid};
 
@@ -32,7 +33,8 @@ impl Handle {
     fn try_reap(&self) -> bool {
         match self {
             Self::Descriptor(process) => {
-                let has_ended = sys::await_readable(process.as_fd(), Some(Duration::ZERO));
+                let has_ended =
+                    sys::await_readable(process.as_fd(), Deadline::after(Duration::ZERO));
                 if has_ended {
                     sys::reap(process.as_fd());
                 }

@@ -6,7 +6,6 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
 
 use super::abi::MSG_NOSIGNAL;
 use super::poll::wait_readable;
@@ -15,6 +14,7 @@ use super::signal::SignalMask;
 use super::socket::{Wait, recv, socketpair};
 use super::thread::SingleThreaded;
 use super::{Errno, cvt, platform, retry_on_eintr};
+use crate::deadline::Deadline;
 
 /// The side of [`fork`] on which it returns.
 pub(crate) enum Fork {
@@ -149,12 +149,12 @@ impl ChildWatch {
         unsafe { libc::sigaction(libc::SIGCHLD, before, ptr::null_mut()) };
     }
 
-    /// Returns when a child has ended, `other` is readable or at its end of file, the time
-    /// is up, or early. The caller checks all three in any case. Async-signal-safe.
-    pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, timeout: Option<Duration>) {
+    /// Returns when a child has ended, `other` is readable or at its end of file, the
+    /// deadline passes, or early. The caller checks all three in any case. Async-signal-safe.
+    pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, deadline: Deadline) {
         let child_signal = SignalMask::of(libc::SIGCHLD);
         child_signal.unblock();
-        wait_readable([Some(self.readable.as_fd()), other], timeout);
+        wait_readable([Some(self.readable.as_fd()), other], deadline);
         child_signal.block();
         // Otherwise the next wait would return at once.
         let _ = recv(self.readable.as_fd(), &mut [0; 16], Wait::No);

@@ -5,10 +5,11 @@ use std::ffi::{CStr, CString};
 use std::io::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::poll::sleep;
 use super::{Errno, cvt, errno_of, retry_on_eintr};
+use crate::deadline::Deadline;
 
 /// The id of a process that exists or has existed. It is never 0 or negative, which
 /// kill(2) takes for groups of processes.
@@ -60,12 +61,11 @@ pub(crate) fn is_parent_in_other_pid_namespace() -> bool {
     getppid() == 0
 }
 
-/// Waits until `parent` is not the parent of this process any more. False if the time
-/// is up first. Async-signal-safe.
-pub(crate) fn await_reparenting(parent: Pid, timeout: Duration) -> bool {
-    let deadline = Instant::now() + timeout;
+/// Waits until `parent` is not the parent of this process any more. False if the
+/// deadline passes first. Async-signal-safe.
+pub(crate) fn await_reparenting(parent: Pid, deadline: Deadline) -> bool {
     while getppid() == parent.raw() {
-        if Instant::now() >= deadline {
+        if deadline.has_passed() {
             return false;
         }
         sleep(Duration::from_millis(1));

@@ -1,9 +1,10 @@
 //! Threads: the proof that there is only one.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::platform::{self, OtherThreads};
 use super::poll::sleep;
+use crate::deadline::Deadline;
 
 /// Evidence, or a promise of the caller's, that the calling thread is the only one in
 /// its process, and its process the only one in its memory.
@@ -30,12 +31,12 @@ impl SingleThreaded {
     /// through code that was unsafe to install, such as a signal handler that makes
     /// threads.
     pub(crate) fn verify() -> Result<Self, NotSingleThreaded> {
-        let deadline = Instant::now() + Self::SETTLING_TIME;
+        let deadline = Deadline::after(Self::SETTLING_TIME);
         loop {
             match platform::is_single_threaded() {
                 Some(true) => return Ok(Self(())),
                 None => return Err(NotSingleThreaded::Unknown),
-                Some(false) if Instant::now() >= deadline => {
+                Some(false) if deadline.has_passed() => {
                     return Err(NotSingleThreaded::OthersRun);
                 }
                 Some(false) => sleep(Duration::from_millis(1)),
