@@ -186,7 +186,6 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// capabilities: see [`user`](Self::user).
     ///
     /// ```no_run
-    /// # #[cfg(unix)]
     /// # fn main() -> Result<(), daemonize2::Error> {
     /// use daemonize2::{Daemonize, SupplementaryGroups};
     ///
@@ -195,8 +194,6 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///     .supplementary_groups(SupplementaryGroups::Only(vec!["ssl-cert".into()]))
     ///     .start_checked()
     /// # }
-    /// # #[cfg(not(unix))]
-    /// # fn main() {}
     /// ```
     ///
     /// # Errors
@@ -245,7 +242,6 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// descriptors that the closures open stay open.
     ///
     /// ```no_run
-    /// # #[cfg(unix)]
     /// # fn main() -> Result<(), daemonize2::Error> {
     /// use std::net::TcpListener;
     /// use std::os::fd::FromRawFd as _;
@@ -260,8 +256,6 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// # drop(listener);
     /// # Ok(())
     /// # }
-    /// # #[cfg(not(unix))]
-    /// # fn main() {}
     /// ```
     ///
     /// The intermediate closes the descriptors right after the first fork. In the
@@ -467,7 +461,6 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     /// Error>`:
     ///
     /// ```no_run
-    /// # #[cfg(unix)]
     /// # fn main() -> Result<(), daemonize2::Error> {
     /// use std::error::Error;
     ///
@@ -479,8 +472,6 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     /// # let _ = port;
     /// # Ok(())
     /// # }
-    /// # #[cfg(not(unix))]
-    /// # fn main() {}
     /// ```
     pub fn initialize<N, E, F>(self, initialize: F) -> Daemonize<N, stage::Initialization>
     where
@@ -498,7 +489,6 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     /// Run code that may fail by [`Readiness::serve`], in which `?` keeps the cause:
     ///
     /// ```no_run
-    /// # #[cfg(unix)]
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::error::Error;
     /// use std::net::TcpListener;
@@ -516,8 +506,6 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     ///     Ok(())
     /// })
     /// # }
-    /// # #[cfg(not(unix))]
-    /// # fn main() {}
     /// ```
     ///
     /// Otherwise, a `?` between the start and `ready` drops the readiness unused: the start

@@ -9,8 +9,8 @@ use std::process::ExitStatus;
 use crate::escape::{OnOneLine, WithTabs};
 use crate::sys::Errno;
 
-/// Makes [`ErrorKind`] of the table in error_kinds.rs, so that no variant lacks a number,
-/// a message or a subject. A number is never reused.
+/// Makes [`ErrorKind`] of the table in error_kinds.rs, so that no variant lacks a number, a
+/// message or a subject. A number is never reused.
 macro_rules! error_kinds {
     ($( $(#[$documentation:meta])* $number:literal $variant:ident $(($errno:ident))? $message:literal $(, $subject:ident)?; )*) => {
         /// The step that has failed.
@@ -86,12 +86,11 @@ impl std::error::Error for ErrorKind {}
 
 /// Why a start has failed.
 ///
-/// The text says what has failed, on what, and why:
-/// `cannot lock pid file /run/d.pid: held by running daemon 4242`. The text is complete: no
-/// [`source`](std::error::Error::source) adds to it, so that a loop over causes, and `{:#}` of an
-/// error type with such a loop, show everything once. `Debug`, which is what
-/// `fn main() -> Result<(), Error>` prints, shows the same text and the [`kind`](Self::kind), on
-/// which a program matches.
+/// The text says what has failed, on what, and why: `cannot lock pid file /run/d.pid: held by
+/// running daemon 4242`. The text is complete: no [`source`](std::error::Error::source) adds to
+/// it, so that a loop over causes, and `{:#}` of an error type with such a loop, show
+/// everything once. `Debug`, which is what `fn main() -> Result<(), Error>` prints, shows the
+/// same text and the [`kind`](Self::kind), on which a program matches.
 ///
 /// The text of a closure's error or of a panic may have several lines, such as the caret of a
 /// parser below the source. They follow on lines of their own, indented by four spaces, so that
@@ -106,8 +105,8 @@ impl std::error::Error for ErrorKind {}
 /// ```
 ///
 /// Paths and names stay on one line. All control characters but the line feeds and tabs of such
-/// a text are escaped, and so are characters that change the direction of writing: a text cannot
-/// control the terminal.
+/// a text are escaped, and so are characters that change the direction of writing: a text
+/// cannot control the terminal.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Details>);
 
@@ -129,8 +128,8 @@ pub(crate) enum Subject {
     Name(String),
 }
 
-/// Where the launcher finds the [`Subject`] of a failure. The subject itself need not
-/// travel, since the launcher knows the options.
+/// Where the launcher finds the [`Subject`] of a failure. The subject itself need not travel,
+/// since the launcher knows the options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum SubjectKind {
@@ -187,8 +186,8 @@ impl Error {
 
     /// The pid of the daemon that holds the lock of the pid file.
     ///
-    /// `None` unless the error is [`ErrorKind::LockPidfile`] and the process of that pid has this
-    /// very file open: a number in a file proves nothing.
+    /// `None` unless the error is [`ErrorKind::LockPidfile`] and the process of that pid has
+    /// this very file open: a number in a file proves nothing.
     #[must_use]
     pub fn running_pid(&self) -> Option<u32> {
         self.0.running_pid
@@ -216,8 +215,8 @@ impl Error {
         self
     }
 
-    /// Prints the error of a process without a launcher. A failed write is no panic, unlike that
-    /// of `eprintln!`.
+    /// Prints the error of a process without a launcher. A failed write is no panic, unlike
+    /// that of `eprintln!`.
     pub(crate) fn to_standard_error(&self) {
         let _ = writeln!(io::stderr(), "{self}");
     }

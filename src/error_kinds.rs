@@ -1,6 +1,6 @@
-// The table of every `ErrorKind`: its documentation, its number in a message, its name,
-// whether it has an errno, its message, and what it is about. The file that includes
-// this one defines the macro.
+// The table of every `ErrorKind`: its documentation, its number in a message, its name, whether
+// it has an errno, its message, and what it is about. The file that includes this one defines
+// the macro.
 
 error_kinds! {
     /// fork(2) failed: there are too many processes, or too little memory.
@@ -32,8 +32,7 @@ error_kinds! {
     13 GetPidfileFlags(Errno) "cannot get flags of pid file", PidFile;
     /// Not returned any more: the pid file is close-on-exec from birth.
     14 SetPidfileFlags(Errno) "cannot set flags of pid file", PidFile;
-    /// The pid file is locked by another process: see
-    /// [`Error::running_pid`].
+    /// The pid file is locked by another process: see [`Error::running_pid`].
     15 LockPidfile(Errno) "cannot lock pid file", PidFile;
     /// The owner of the pid file could not be changed.
     16 ChownPidfile(Errno) "cannot change owner of pid file", PidFile;
@@ -60,8 +59,8 @@ error_kinds! {
     26 LookUpUser(Errno) "cannot look up user";
     /// The group database could not be read.
     27 LookUpGroup(Errno) "cannot look up group";
-    /// A user that is given by number has no entry in the database, which would name the primary
-    /// group, and no group is set.
+    /// A user that is given by number has no entry in the database, which would name the
+    /// primary group, and no group is set.
     28 PrimaryGroupUnknown "no group set, and no entry in the database for user";
     /// The supplementary groups could not be set.
     29 SetSupplementaryGroups(Errno) "cannot set supplementary groups", Identity;
@@ -71,8 +70,7 @@ error_kinds! {
     /// A closure panicked.
     31 Panicked "panic";
     /// The daemon ended before it was ready: see [`Error::daemon_exit_status`]. Or the daemon
-    /// closed its connection to the launcher, and the library terminated it. The text says
-    /// so.
+    /// closed its connection to the launcher, and the library terminated it. The text says so.
     32 DaemonExited "the daemon ended before it was ready";
     /// The launcher was gone when the daemon was ready.
     33 LauncherGone "the launcher is gone";
@@ -81,16 +79,16 @@ error_kinds! {
     34 IntermediateExited "the intermediate process ended before the daemon was ready";
     /// The sockets between the processes could not be made or used.
     35 Channel(Errno) "cannot connect launcher and daemon";
-    /// The [privileged action](crate::Daemonize::try_privileged_action)
-    /// returned an error.
+    /// The [privileged action](crate::Daemonize::try_privileged_action) returned an error.
     36 PrivilegedAction "the privileged action failed";
     /// The [initialization](crate::Daemonize::initialize) returned an error.
     37 Initialize "the initialization failed";
     /// The daemon [reported](crate::Readiness::fail) that it cannot serve, or dropped its
     /// [`Readiness`](crate::Readiness) unused.
     38 NotReady "the daemon is not ready";
-    /// The daemon was not ready within the [startup timeout](crate::Daemonize::startup_timeout),
-    /// and the library terminated it. If it could not, the text says so.
+    /// The daemon was not ready within the [startup
+    /// timeout](crate::Daemonize::startup_timeout), and the library terminated it. If it could
+    /// not, the text says so.
     39 StartupTimeout "the daemon was not ready in time";
     /// Inherited descriptors could not be closed.
     40 CloseInheritedFds(Errno) "cannot close inherited descriptors";
@@ -100,8 +98,8 @@ error_kinds! {
     42 SetNoNewPrivileges(Errno) "cannot set no_new_privs";
     /// The platform lacks the option.
     43 Unsupported "not supported on this platform:";
-    /// The launcher and the daemon would share an event queue of epoll or io_uring, and take each
-    /// other's events: see [`execute_checked`](crate::Daemonize::execute_checked).
+    /// The launcher and the daemon would share an event queue of epoll or io_uring, and take
+    /// each other's events: see [`execute_checked`](crate::Daemonize::execute_checked).
     50 SharedEventQueue "cannot fork safely: the daemon would share an event queue with the launcher";
     /// The event queues of the process cannot be listed, since /proc is missing.
     51 EventQueuesUnknown(Errno) "cannot fork safely: the event queues of the process are unknown";
@@ -112,7 +110,7 @@ error_kinds! {
     /// unshare(2) and setns(2).
     53 PidNamespace "cannot start a daemon in another pid namespace";
     /// A closure of a start has called an entry point. Or a daemon has called
-    /// [`start`](crate::Daemonize::start), which ends the caller, before it has reported that it
-    /// is ready.
+    /// [`start`](crate::Daemonize::start), which ends the caller, before it has reported that
+    /// it is ready.
     56 StartWithinStart "cannot start a daemon within the start of another";
 }

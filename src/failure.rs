@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::error::{ErrorKind, SubjectKind};
 
-/// A failure of a start. The intermediate and the daemon make one without an allocation
-/// and send it to the launcher, which makes an [`Error`](crate::Error) of it.
+/// A failure of a start. The intermediate and the daemon make one without an allocation and
+/// send it to the launcher, which makes an [`Error`](crate::Error) of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
@@ -46,8 +46,8 @@ impl From<ErrorKind> for Failure {
 /// The length of the longest reason that a message carries, in bytes.
 pub(crate) const MAX_REASON: usize = 2048;
 
-/// The beginning of a text that fits into a message, in whole characters.
-pub(crate) fn cut_reason(text: &str) -> &str {
+/// The beginning of a reason that fits into a message, in whole characters.
+fn cut_reason(text: &str) -> &str {
     let mut end = text.len().min(MAX_REASON);
     while !text.is_char_boundary(end) {
         end -= 1;

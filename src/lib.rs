@@ -25,7 +25,8 @@
 //! 1. **A start is acknowledged, or it did not happen.** The launcher returns success once the
 //!    daemon has reported that it is ready and the launcher has acknowledged the report.
 //!    Otherwise the launcher returns the one true cause, and nothing is left: no process, no
-//!    lock, no content in the pid file. This holds whichever process dies, and whenever it dies.
+//!    lock, no content in the pid file. This holds whichever process dies, and whenever it
+//!    dies.
 //! 2. **Dropped means dropped.** After a change of identity no id, group, capability or
 //!    directory of the former identity is within reach. The library tries it, and assumes
 //!    nothing.
@@ -67,17 +68,17 @@
 //! exception: a failed second fork or an expired timeout is reported before a failure between
 //! setsid and that fork.
 //!
-//! In the [`foreground`] one process takes the same steps, without the forks and the session. It
-//! writes the pid before it changes its identity: from then on `running` names a process that
-//! may still be initializing.
+//! In the [`foreground`] one process takes the same steps, without the forks and the session.
+//! It writes the pid before it changes its identity: from then on `running` names a process
+//! that may still be initializing.
 //!
 //! # Signals during the start
 //!
 //! All signals are blocked from before the first fork until just before the privileged action,
 //! and in the intermediate for its whole life. So no handler of the launcher runs in the
-//! intermediate, or in the daemon before the caller's own code. Then the daemon has the handlers
-//! of the launcher, unless they were reset, until it sets its own. The launcher restores its
-//! mask before it waits.
+//! intermediate, or in the daemon before the caller's own code. Then the daemon has the
+//! handlers of the launcher, unless they were reset, until it sets its own. The launcher
+//! restores its mask before it waits.
 //!
 //! A signal that the daemon receives before takes effect then, by the inherited action, or by
 //! the default action after [`reset_signals`]. If the signal kills the daemon, the start fails:
@@ -91,13 +92,13 @@
 //!   starts a service.
 //! - [`execute_checked`]: the launcher goes on, and gets the pid of the daemon. Use this in a
 //!   program that reports the pid, or that starts a daemon beside its other work.
-//! - [`start`], [`execute`]: the same without the check that the process has a single thread, and
-//!   therefore unsafe. Use these where the number of threads cannot be determined.
+//! - [`start`], [`execute`]: the same without the check that the process has a single thread,
+//!   and therefore unsafe. Use these where the number of threads cannot be determined.
 //! - [`initialize`]: a step that may fail late fails the start.
 //! - [`deferred_readiness`]: the daemon itself reports that it is ready, or why it is not
 //!   ([`Readiness::serve`]).
-//! - [`foreground`]`(`[`supervised()`](supervised)`)`: the same program also runs under a service
-//!   manager.
+//! - [`foreground`]`(`[`supervised()`](supervised)`)`: the same program also runs under a
+//!   service manager.
 //!
 //! # Threads and async runtimes
 //!
@@ -126,27 +127,27 @@
 //! }
 //! ```
 //!
-//! The checked entry points refuse a process that has more than one thread. [`execute_checked`],
-//! after which both processes go on, also refuses a process with an event queue that fork(2)
-//! shares: the epoll instance of a runtime with a single thread, or an io_uring. The launcher and
-//! the daemon would take each other's events, which are mostly addresses in the memory of one of
-//! them. After [`start_checked`] the daemon has the queue for itself. In the [`foreground`]
-//! nothing forks, and the library refuses neither.
+//! The checked entry points refuse a process that has more than one thread.
+//! [`execute_checked`], after which both processes go on, also refuses a process with an event
+//! queue that fork(2) shares: the epoll instance of a runtime with a single thread, or an
+//! io_uring. The launcher and the daemon would take each other's events, which are mostly
+//! addresses in the memory of one of them. After [`start_checked`] the daemon has the queue for
+//! itself. In the [`foreground`] nothing forks, and the library refuses neither.
 //!
 //! The result of the check stays true during the start: a process with a single thread gets
 //! another only from its own code, or from unsafe code that runs unasked, such as a signal
-//! handler. macOS's libdispatch is the known limit: frameworks that use it create threads at any
-//! time.
+//! handler. macOS's libdispatch is the known limit: frameworks that use it create threads at
+//! any time.
 //!
 //! # What it does not do
 //!
 //! - It closes descriptors that the caller has open, and changes signal actions, only with
 //!   [`close_inherited_fds`] and [`reset_signals`]. It never changes resource limits, the
 //!   environment or the locale.
-//! - It does not restart a daemon, rotate logs, or supervise a daemon that is ready. Leave that to
-//!   a service manager where there is one.
-//! - It does not remove the pid file, except by a [`PidFileGuard`]: the lock, not the file, says
-//!   whether the daemon runs. The next start takes over the file of a dead daemon.
+//! - It does not restart a daemon, rotate logs, or supervise a daemon that is ready. Leave that
+//!   to a service manager where there is one.
+//! - It does not remove the pid file, except by a [`PidFileGuard`]: the lock, not the file,
+//!   says whether the daemon runs. The next start takes over the file of a dead daemon.
 //! - It starts no daemon from pid 1, the main process of a container, whose exit would end the
 //!   daemon. It starts none in another pid namespace than that of the launcher. Use the
 //!   [`foreground`] there.
@@ -156,8 +157,8 @@
 //! # Platforms
 //!
 //! Linux, FreeBSD and macOS are supported: PLATFORMS.md lists what ran where. NetBSD, OpenBSD,
-//! DragonFly and illumos are best effort: there the checked entry points refuse every start, since
-//! they cannot count threads. On targets other than Unix the crate is empty.
+//! DragonFly and illumos are best effort: there the checked entry points refuse every start,
+//! since they cannot count threads. On targets other than Unix the crate is empty.
 //!
 //! [`user`]: Daemonize::user
 //! [`group`]: Daemonize::group

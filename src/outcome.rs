@@ -5,16 +5,15 @@ use std::process::ExitStatus;
 use crate::error::Error;
 use crate::sys;
 
-/// What [`Daemonize::execute`](crate::Daemonize::execute) returns in the launcher after a
-/// start that succeeded.
+/// What [`Daemonize::execute`](crate::Daemonize::execute) returns in the launcher after a start
+/// that succeeded.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Parent {
     /// How the first child, the intermediate process, has ended.
     ///
-    /// The status is unknown where other code has reaped the process, or the launcher
-    /// ignores SIGCHLD. The field then is the success that the report of the daemon
-    /// implies.
+    /// The status is unknown where other code has reaped the process, or the launcher ignores
+    /// SIGCHLD. The field then is the success that the report of the daemon implies.
     pub first_child_exit_status: ExitStatus,
     /// The pid of the daemon.
     pub daemon_pid: u32,
@@ -24,18 +23,18 @@ pub struct Parent {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Child<T> {
-    /// The value of the last closure: of the last
-    /// [`initialize`](crate::Daemonize::initialize) where there is one, else of the
-    /// [privileged action](crate::Daemonize::privileged_action), else `()`. With
-    /// [`deferred_readiness`](crate::Daemonize::deferred_readiness), a pair of that value
-    /// and the [`Readiness`](crate::Readiness).
+    /// The value of the last closure: of the last [`initialize`](crate::Daemonize::initialize)
+    /// where there is one, else of the [privileged
+    /// action](crate::Daemonize::privileged_action), else `()`. With
+    /// [`deferred_readiness`](crate::Daemonize::deferred_readiness), a pair of that value and
+    /// the [`Readiness`](crate::Readiness).
     ///
     /// The name is that of 0.7.0, which had no other closure.
     pub privileged_action_result: T,
 }
 
-/// What [`Daemonize::execute`](crate::Daemonize::execute) returns: twice, once in the
-/// launcher and once in the daemon.
+/// What [`Daemonize::execute`](crate::Daemonize::execute) returns: twice, once in the launcher
+/// and once in the daemon.
 #[must_use = "each of the two processes has to learn which one it is, and whether the start failed"]
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
@@ -58,19 +57,18 @@ impl<T> Outcome<T> {
         matches!(self, Self::Child(_))
     }
 
-    /// Ends the process of the daemon by `_exit(2)`, with status 1, if its start has
-    /// failed: the launcher returns the same failure, and reports it. In the
-    /// [foreground](crate::Daemonize::foreground), where there is no launcher, this
-    /// returns the failure.
+    /// Ends the process of the daemon by `_exit(2)`, with status 1, if its start has failed:
+    /// the launcher returns the same failure, and reports it. In the
+    /// [foreground](crate::Daemonize::foreground), where there is no launcher, this returns the
+    /// failure.
     ///
-    /// So every failure is printed once, also where the daemon
-    /// [keeps](crate::Stdio::keep) the standard error of the launcher:
+    /// So every failure is printed once, also where the daemon [keeps](crate::Stdio::keep) the
+    /// standard error of the launcher:
     ///
     /// ```no_run
     /// use daemonize2::{Daemonize, Outcome};
     ///
     /// # fn serve() {}
-    /// # #[cfg(unix)]
     /// match Daemonize::new().execute_checked().end_failed_daemon() {
     ///     Outcome::Parent(Ok(launcher)) => println!("started {}", launcher.daemon_pid),
     ///     Outcome::Child(Ok(_)) => serve(),

@@ -110,8 +110,8 @@ pub(super) fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
     let _within = WithinClosure::enter();
     let result = panic::catch_unwind(AssertUnwindSafe(closure));
     if ForkIdentity::current() != daemon {
-        // The closure has forked and has returned in the child too. A start has one daemon,
-        // and the child is not it.
+        // The closure has forked and has returned in the child too. A start has one daemon, and
+        // the child is not it.
         sys::_exit(1);
     }
     result.map_err(|payload| {
@@ -121,8 +121,7 @@ pub(super) fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
     })
 }
 
-/// Drops a value of the caller after a failure. A panic of the drop must not hide that
-/// failure.
+/// Drops a value of the caller after a failure. A panic of the drop must not hide that failure.
 pub(super) fn drop_quietly<T>(value: T) {
     if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(|| drop(value))) {
         // The drop of the payload may panic too.

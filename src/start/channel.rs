@@ -1,9 +1,9 @@
 //! The channels of a start: two socket pairs.
 //!
-//! Each process keeps its own ends alone. So an end of file on a channel says that the
-//! process at the other end is gone, whatever its death was. The daemon and the launcher
-//! have a channel of their own: the death of the intermediate cannot come between a
-//! report and its acknowledgement.
+//! Each process keeps its own ends alone. So an end of file on a channel says that the process
+//! at the other end is gone, whatever its death was. The daemon and the launcher have a channel
+//! of their own: the death of the intermediate cannot come between a report and its
+//! acknowledgement.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -51,8 +51,8 @@ fn send(
     Ok(())
 }
 
-/// Whether a send has failed because the process at the other end is gone. FreeBSD before
-/// 15 fails with ENOTCONN if the other end closes at that instant (`uipc_send` of
+/// Whether a send has failed because the process at the other end is gone. FreeBSD before 15
+/// fails with ENOTCONN if the other end closes at that instant (`uipc_send` of
 /// sys/kern/uipc_usrreq.c).
 fn is_gone(errno: Errno) -> bool {
     matches!(errno, errno::EPIPE | errno::ECONNRESET | errno::ENOTCONN)
@@ -77,8 +77,8 @@ struct Inbox {
     // Not on the heap: the intermediate drops its copy, and must not free memory.
     bytes: [u8; MAX_FRAME],
     filled: usize,
-    /// Is `None` where the launcher accepts no descriptors: other code may control the
-    /// daemon by now.
+    /// Is `None` where the launcher accepts no descriptors: other code may control the daemon
+    /// by now.
     descriptors: Option<Carried>,
     is_open: bool,
 }
@@ -165,8 +165,8 @@ impl LauncherEnds {
     }
 
     /// Sends an order. If the intermediate is gone, the launcher notices by its missing
-    /// confirmation. If the socket is broken, the intermediate takes the end of file for
-    /// the death of the launcher.
+    /// confirmation. If the socket is broken, the intermediate takes the end of file for the
+    /// death of the launcher.
     pub(super) fn send_order(&self, order: Order) -> Result<(), Errno> {
         match self.intermediate.send_byte(order as u8) {
             Err(errno) if !is_gone(errno) => Err(errno),
@@ -178,9 +178,9 @@ impl LauncherEnds {
         }
     }
 
-    /// Orders the intermediate to terminate a daemon that does not end by itself. If the
-    /// order cannot be sent, the intermediate takes the end of file for the death of the
-    /// launcher, and terminates the daemon too.
+    /// Orders the intermediate to terminate a daemon that does not end by itself. If the order
+    /// cannot be sent, the intermediate takes the end of file for the death of the launcher,
+    /// and terminates the daemon too.
     pub(super) fn terminate_daemon(&self) {
         if self.send_order(Order::TerminateDaemon).is_err() {
             self.shutdown_intermediate_channel();
@@ -197,8 +197,7 @@ impl LauncherEnds {
         sys::shutdown(self.daemon.socket.as_fd());
     }
 
-    /// Waits for the end of file of the daemon. Is false where the deadline has passed
-    /// before.
+    /// Waits for the end of file of the daemon. Is false where the deadline has passed before.
     pub(super) fn await_daemon_end(&mut self, deadline: Deadline) -> bool {
         loop {
             // The daemon is read once more after the deadline.
@@ -230,14 +229,14 @@ impl LauncherEnds {
 pub(super) struct IntermediateEnd(OwnedFd);
 
 impl IntermediateEnd {
-    /// Sends a message. The intermediate notices the death of the launcher when it receives
-    /// the next order. Async-signal-safe.
+    /// Sends a message. The intermediate notices the death of the launcher when it receives the
+    /// next order. Async-signal-safe.
     pub(super) fn send(&self, message: &Message) {
         let _ = self.send_with(message, [None; MAX_PASSED_FDS]);
     }
 
-    /// Sends a message that carries descriptors. Fails while too many descriptors are in
-    /// flight in the whole system. Async-signal-safe.
+    /// Sends a message that carries descriptors. Fails while too many descriptors are in flight
+    /// in the whole system. Async-signal-safe.
     pub(super) fn send_with(
         &self,
         message: &Message,
@@ -333,8 +332,8 @@ impl DaemonEnd {
         let mut byte = [0];
         loop {
             match sys::recv(self.descriptor(), &mut byte, Wait::Yes) {
-                // The launcher may have committed the start, so that the daemon must not
-                // give up for a lack of memory, which passes.
+                // The launcher may have committed the start, so that the daemon must not give
+                // up for a lack of memory, which passes.
                 Err(errno::ENOMEM | errno::ENOBUFS) => sys::sleep(PAUSE),
                 received => return matches!(received, Ok(1..)),
             }

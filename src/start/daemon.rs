@@ -12,7 +12,7 @@ use crate::start::reasons;
 use crate::start::steps::run_daemon_steps;
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::streams::{self, Stdio};
-use crate::sys::{self, ForkIdentity, SignalMask};
+use crate::sys::{self, SignalMask};
 
 pub(super) fn run<T>(
     mut plan: Plan<'_>,
@@ -22,21 +22,16 @@ pub(super) fn run<T>(
     signal_mask: SignalMask,
     failure_mode: FailureMode,
 ) -> Result<T, Error> {
-    let (pid_file, prepared) = match inheritance.prepared {
-        Ok(pid_file) => (pid_file, Ok(())),
-        Err(failure) => (None, Err(failure)),
-    };
-    let mut start = UncommittedStart {
-        ready_sink: ReadySink::Launcher(inheritance.launcher),
-        intermediate: Some(inheritance.intermediate),
-        pid_file,
-        pid_file_path: plan.take_pid_file_path(),
-        daemon: ForkIdentity::current(),
+    let (mut start, prepared) = UncommittedStart::new(
+        &mut plan,
+        ReadySink::Launcher(inheritance.launcher),
+        inheritance.prepared,
+        Some(inheritance.intermediate),
         failure_mode,
-    };
+    );
     plan.progress.reach(Step::RedirectStreams);
-    // Until the signal mask is restored nothing allocates or frees memory. A failure leaves
-    // the closures alone.
+    // Until the signal mask is restored nothing allocates or frees memory. A failure leaves the
+    // closures alone.
     //
     // The streams are redirected after a failure too: the launcher prints the failure on its
     // terminal, and the daemon must not print it there again.

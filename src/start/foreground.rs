@@ -9,22 +9,13 @@ use crate::start::reasons;
 use crate::start::steps::{prepare_inherited_state, reset_signals, run_daemon_steps};
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::streams::{self, Stdio};
-use crate::sys::{self, ForkIdentity, SignalMask};
+use crate::sys::{self, SignalMask};
 
 pub(super) fn run<T>(mut plan: Plan<'_>, actions: Actions<T>) -> Result<T, Error> {
     let prepared = reset_signals(&plan).and_then(|()| prepare_inherited_state(&mut plan));
-    let (pid_file, prepared) = match prepared {
-        Ok(pid_file) => (pid_file, Ok(())),
-        Err(failure) => (None, Err(failure)),
-    };
-    let mut start = UncommittedStart {
-        ready_sink: ReadySink::ServiceManager(None),
-        intermediate: None,
-        pid_file,
-        pid_file_path: plan.take_pid_file_path(),
-        daemon: ForkIdentity::current(),
-        failure_mode: FailureMode::Return,
-    };
+    let sink = ReadySink::ServiceManager(None);
+    let (mut start, prepared) =
+        UncommittedStart::new(&mut plan, sink, prepared, None, FailureMode::Return);
     let prepared = prepared.and_then(|()| {
         streams::redirect(&mut plan.streams, Stdio::keep)?;
         start.ready_sink = ReadySink::ServiceManager(NotifySocket::open());

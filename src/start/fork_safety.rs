@@ -97,8 +97,8 @@ fn in_parentheses(names: &[Option<String>]) -> String {
 /// Flushes standard output, so that no child writes the same bytes again.
 ///
 /// Does nothing while other threads run: another thread may have the lock of a stream for as
-/// long as it likes. A standard output that is a full pipe fails the start at the deadline.
-/// The buffer fits into any other pipe.
+/// long as it likes. A standard output that is a full pipe fails the start at the deadline. The
+/// buffer fits into any other pipe.
 pub(super) fn flush_streams(deadline: Deadline) -> Result<(), Error> {
     const STANDARD_OUTPUT: RawFd = 1;
 

@@ -7,8 +7,8 @@ use crate::failure::Failure;
 use crate::streams::{Stdio, Streams};
 use crate::sys;
 
-/// The descriptors from 3 on that stay open when the others are closed. They are listed
-/// before fork(2), since nothing allocates after it.
+/// The descriptors from 3 on that stay open when the others are closed. They are listed before
+/// fork(2), since nothing allocates after it.
 pub(super) struct KeptDescriptors {
     /// In order.
     numbers: Vec<RawFd>,
@@ -16,8 +16,8 @@ pub(super) struct KeptDescriptors {
 }
 
 impl KeptDescriptors {
-    /// Lists those of the named descriptors that are open, the sources of the streams, and
-    /// the library's `own`. Must precede the opening of any descriptor for this start.
+    /// Lists those of the named descriptors that are open, the sources of the streams, and the
+    /// library's `own`. Must precede the opening of any descriptor for this start.
     pub(super) fn new(named: &[RawFd], streams: &Streams, own: &[RawFd]) -> Self {
         /// Room for the descriptors of this start, and for a list of all that are open.
         const ROOM: usize = 512;

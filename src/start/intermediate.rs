@@ -58,7 +58,7 @@ pub(super) fn run(
     let prepared = signals_reset.and_then(|()| prepare_inherited_state(plan));
     // A step may have waited for a file server.
     if deadline.has_passed() {
-        report_failure_and_exit(&launcher, Message::TimedOut);
+        report_and_exit(&launcher, &Message::TimedOut);
     }
     plan.progress.reach(Step::Fork);
     let intermediate = Pid::current();
@@ -88,8 +88,12 @@ pub(super) fn run(
     }
 }
 
-fn report_failure_and_exit(launcher: &IntermediateEnd, message: impl Into<Message>) -> ! {
-    launcher.send(&message.into());
+fn report_failure_and_exit(launcher: &IntermediateEnd, failure: impl Into<Failure>) -> ! {
+    report_and_exit(launcher, &Message::Failed(failure.into()))
+}
+
+fn report_and_exit(launcher: &IntermediateEnd, message: &Message) -> ! {
+    launcher.send(message);
     sys::_exit(1)
 }
 
@@ -149,7 +153,7 @@ impl Supervisor {
                 }
                 Err(errno) => {
                     let kind = ErrorKind::Channel(errno);
-                    self.terminate_and_exit(kind, |_| kind.into());
+                    self.terminate_and_exit(kind, |_| Message::Failed(kind.into()));
                 }
             }
             if self.deadline.has_passed() {
@@ -209,7 +213,7 @@ impl Supervisor {
         if let Some(pid_file) = &self.pid_file {
             pid_file.clear(None);
         }
-        report_failure_and_exit(&self.launcher, message)
+        report_and_exit(&self.launcher, &message)
     }
 
     /// Is `None` where the daemon cannot be terminated. The daemon then ends when it reports.

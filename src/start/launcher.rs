@@ -34,8 +34,8 @@ pub(super) struct Launcher<'a> {
 pub(super) enum Phase {
     /// The report of the daemon.
     Report,
-    /// The end of a daemon that cannot report any more: it has died, or it has become
-    /// another program. The intermediate terminates it.
+    /// The end of a daemon that cannot report any more: it has died, or it has become another
+    /// program. The intermediate terminates it.
     Disconnected,
     /// The end of the intermediate.
     IntermediateExit,
@@ -134,8 +134,8 @@ impl Launcher<'_> {
     fn next_event(&mut self) -> Result<StartEvent, Errno> {
         loop {
             // The intermediate is read first. If it reports the end of the daemon, the last
-            // message of the daemon has arrived by then, and names the cause. But a daemon
-            // that has ended is not ready, whatever it has reported.
+            // message of the daemon has arrived by then, and names the cause. But a daemon that
+            // has ended is not ready, whatever it has reported.
             let exit = self.try_recv_exit()?;
             let report = match self.phase {
                 Phase::Report | Phase::Disconnected => self.try_recv_report()?,
@@ -167,8 +167,8 @@ impl Launcher<'_> {
     }
 
     /// The deadline by which the intermediate has to end after the time has run out. It may
-    /// have to terminate a daemon first. A file server, or a signal that stops it, may hold
-    /// it up.
+    /// have to terminate a daemon first. A file server, or a signal that stops it, may hold it
+    /// up.
     fn exit_deadline(&self) -> Deadline {
         self.deadline.extended_by(match self.handles {
             Some(_) => INTERMEDIATE_WAIT,

@@ -16,8 +16,8 @@
 //!  ends        returns
 //! ```
 //!
-//! Each of the three processes may die at any instant before the acknowledgement. The other
-//! two then end what was begun. An end of file tells the intermediate and the daemon that the
+//! Each of the three processes may die at any instant before the acknowledgement. The other two
+//! then end what was begun. An end of file tells the intermediate and the daemon that the
 //! launcher is dead. The intermediate, which is the parent, tells the launcher that the daemon
 //! is dead. The last message of the intermediate is missing if the intermediate was killed.
 //!
@@ -108,8 +108,8 @@ enum Side<T> {
     Daemon(Result<T, Error>),
 }
 
-/// Has starts of several threads take turns: a daemon that is forked during another start
-/// would have copies of the channels of that start, and keep them open.
+/// Has starts of several threads take turns: a daemon that is forked during another start would
+/// have copies of the channels of that start, and keep them open.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn launch<T>(

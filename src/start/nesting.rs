@@ -1,9 +1,9 @@
 //! The refusal of a start within the start of another daemon.
 //!
-//! A closure that starts a daemon returns in a second process. Since each start has one
-//! daemon, the library ends that process, although its own start was acknowledged. And a
-//! daemon that has not reported yet that it is ready must not be the launcher of a start
-//! after which the launcher exits: the start of that daemon would fail.
+//! A closure that starts a daemon returns in a second process. Since each start has one daemon,
+//! the library ends that process, although its own start was acknowledged. And a daemon that
+//! has not reported yet that it is ready must not be the launcher of a start after which the
+//! launcher exits: the start of that daemon would fail.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,8 +17,7 @@ thread_local! {
     static CLOSURES: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Exists while this thread, or a thread that it was forked from, runs a closure of a
-/// start.
+/// Exists while this thread, or a thread that it was forked from, runs a closure of a start.
 pub(super) struct WithinClosure(());
 
 impl WithinClosure {

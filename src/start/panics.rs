@@ -1,13 +1,13 @@
 //! The panic hook of the library.
 //!
 //! The library catches the panic of a closure, and with it the text. Three panics it cannot
-//! catch: a panic hook of the program may end the process first, a panic may abort the
-//! process, and another thread unwinds by itself. So the library sets a hook before the
-//! first closure runs, until the start is committed or has failed:
+//! catch: a panic hook of the program may end the process first, a panic may abort the process,
+//! and another thread unwinds by itself. So the library sets a hook before the first closure
+//! runs, until the start is committed or has failed:
 //!
-//! - The hook tells the launcher of each panic, calls the hook that was set before, and
-//!   then tells the launcher that the daemon survived. If the daemon ends in between, the
-//!   panic is the cause.
+//! - The hook tells the launcher of each panic, calls the hook that was set before, and then
+//!   tells the launcher that the daemon survived. If the daemon ends in between, the panic is
+//!   the cause.
 //! - If the program sets a hook meanwhile, std drops the hook of the library, after std has
 //!   released its lock. The drop sets the hook of the library again, around the new hook.
 
@@ -52,8 +52,8 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks the state over fork(2): otherwise another thread may hold the lock, and it would
-/// stay locked in the child.
+/// Locks the state over fork(2): otherwise another thread may hold the lock, and it would stay
+/// locked in the child.
 pub(super) fn lock_for_fork() -> impl Sized {
     state()
 }

@@ -63,8 +63,8 @@ impl Step {
 
 /// The present step of the intermediate or the daemon, which the launcher can read.
 ///
-/// It is shared memory, since a message would wake the launcher at each step, and few
-/// starts need the step.
+/// It is shared memory, since a message would wake the launcher at each step, and few starts
+/// need the step.
 pub(crate) struct Progress(Option<SharedByte>);
 
 impl Progress {

@@ -18,14 +18,14 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::error::{ErrorKind, SubjectKind};
-use crate::failure::{Failure, MAX_REASON, cut_reason};
+use crate::failure::{Failure, MAX_REASON};
 use crate::sys::{Errno, Pid, errno};
 
 /// The time between SIGTERM and SIGKILL.
 pub(super) const SIGTERM_GRACE: Duration = Duration::from_secs(1);
 
-/// The time for which a process may exist after SIGKILL: nothing interrupts the wait for
-/// some file servers.
+/// The time for which a process may exist after SIGKILL: nothing interrupts the wait for some
+/// file servers.
 pub(super) const SIGKILL_WAIT: Duration = Duration::from_secs(2);
 
 /// The time in which the intermediate terminates a daemon and ends.
@@ -45,31 +45,20 @@ pub(crate) enum Message {
     Panicking(Failure),
     /// Daemon: the panic has not ended the daemon.
     PanicSurvived,
-    /// Intermediate: the daemon exists. The message carries the descriptors by which the launcher
-    /// cleans up if the intermediate dies: of the process, and the two of the pid file.
+    /// Intermediate: the daemon exists. The message carries the descriptors by which the
+    /// launcher cleans up if the intermediate dies: of the process, and the two of the pid
+    /// file.
     DaemonHandles,
     /// Intermediate: the daemon has ended by itself, and the intermediate has reaped it.
     DaemonEnded(Option<ExitStatus>),
-    /// Intermediate: the daemon did not end by itself, and the intermediate terminated it.
-    /// The exit status says nothing about the cause.
+    /// Intermediate: the daemon did not end by itself, and the intermediate terminated it. The
+    /// exit status says nothing about the cause.
     DaemonTerminated,
     /// Intermediate: the time ran out, and the intermediate terminated the daemon.
     TimedOut,
-    /// Intermediate: the daemon with this pid is on its own. The daemon does not send its
-    /// pid itself, since other code may control the daemon by now.
+    /// Intermediate: the daemon with this pid is on its own. The daemon does not send its pid
+    /// itself, since other code may control the daemon by now.
     Released(Pid),
-}
-
-impl From<ErrorKind> for Message {
-    fn from(kind: ErrorKind) -> Self {
-        Self::Failed(kind.into())
-    }
-}
-
-impl From<Failure> for Message {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
 }
 
 /// An order of the launcher to the intermediate: one byte.
@@ -97,9 +86,8 @@ pub(super) const ACKNOWLEDGEMENT: u8 = b'a';
 const HEADER: usize = 16;
 pub(super) const MAX_FRAME: usize = HEADER + MAX_REASON;
 
-/// A message as bytes:
-/// tag, subject or flag, kind or flag (2), errno or status (4), pid (4), length of the
-/// reason (2), padding (2), reason.
+/// A message as bytes: tag, subject or flag, kind or flag (2), errno or status (4), pid (4),
+/// length of the reason (2), padding (2), reason.
 pub(super) struct Frame {
     bytes: [u8; MAX_FRAME],
     length: usize,
@@ -116,8 +104,8 @@ impl Frame {
     }
 
     fn of_failure(tag: u8, failure: &Failure) -> Self {
-        let reason = cut_reason(&failure.reason);
-        // MAX_REASON fits.
+        // `Failure::with_reason` has cut it to MAX_REASON.
+        let reason = failure.reason.as_bytes();
         let length = u16::try_from(reason.len()).unwrap_or(u16::MAX);
         let mut frame = Self::new(tag)
             .with(1, [failure.subject as u8])
@@ -125,7 +113,7 @@ impl Frame {
             .with(4, failure.kind.errno().unwrap_or(0).to_ne_bytes())
             .with(12, length.to_ne_bytes());
         frame.length = HEADER + reason.len();
-        frame.bytes[HEADER..frame.length].copy_from_slice(reason.as_bytes());
+        frame.bytes[HEADER..frame.length].copy_from_slice(reason);
         frame
     }
 

@@ -14,19 +14,18 @@ use crate::sys::{self, ForkIdentity};
 
 /// The right, and the duty, to report that the daemon is ready.
 ///
-/// Made by [`Daemonize::deferred_readiness`](crate::Daemonize::deferred_readiness).
-/// The launcher waits until it is used. It may be sent to another thread.
+/// Made by [`Daemonize::deferred_readiness`](crate::Daemonize::deferred_readiness). The
+/// launcher waits until it is used. It may be sent to another thread.
 ///
-/// Dropped unused, it fails the start with [`ErrorKind::NotReady`], and with the text of
-/// the panic if a panic is the reason. The library terminates a daemon that has not ended
-/// by itself a second later. An error that `?` returns past the readiness does *not* reach
-/// the launcher: run code that may fail by [`serve`](Self::serve), and the launcher
-/// reports the cause. In the [foreground](crate::Daemonize::foreground), where nothing
-/// terminates the process, the reason goes to standard error, and the process goes on
-/// without its pid file.
+/// Dropped unused, it fails the start with [`ErrorKind::NotReady`], and with the text of the
+/// panic if a panic is the reason. The library terminates a daemon that has not ended by itself
+/// a second later. An error that `?` returns past the readiness does *not* reach the launcher:
+/// run code that may fail by [`serve`](Self::serve), and the launcher reports the cause. In the
+/// [foreground](crate::Daemonize::foreground), where nothing terminates the process, the reason
+/// goes to standard error, and the process goes on without its pid file.
 ///
-/// Only the process that received it can use it. In a copy of the process, made by
-/// fork(2), it does nothing.
+/// Only the process that received it can use it. In a copy of the process, made by fork(2), it
+/// does nothing.
 #[must_use = "dropped unused, it fails the start"]
 pub struct Readiness {
     /// Is `None` once the readiness was used.
@@ -56,28 +55,27 @@ impl Readiness {
         }
     }
 
-    /// Reports that the daemon is ready, and returns once the launcher has
-    /// acknowledged: the start is committed.
+    /// Reports that the daemon is ready, and returns once the launcher has acknowledged: the
+    /// start is committed.
     ///
-    /// In the [foreground](crate::Daemonize::foreground) this notifies systemd, if systemd
-    /// has asked for it.
+    /// In the [foreground](crate::Daemonize::foreground) this notifies systemd, if systemd has
+    /// asked for it.
     ///
     /// # Platform notes
     ///
-    /// The parent of the daemon ends when the start is committed. The daemon may have asked
-    /// for a signal at the death of its parent, by `PR_SET_PDEATHSIG` or
-    /// `PROC_PDEATHSIG_CTL`; the library disarms that signal before. On Linux each thread
-    /// has a setting of its own: the library disarms those of the thread that it returned
-    /// to and of the thread that calls this. Do not ask for the signal in any other thread
-    /// before this returns.
+    /// The parent of the daemon ends when the start is committed. The daemon may have asked for
+    /// a signal at the death of its parent, by `PR_SET_PDEATHSIG` or `PROC_PDEATHSIG_CTL`; the
+    /// library disarms that signal before. On Linux each thread has a setting of its own: the
+    /// library disarms those of the thread that it returned to and of the thread that calls
+    /// this. Do not ask for the signal in any other thread before this returns.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::LauncherGone`] where the launcher is gone, so that the start did not
     /// happen. The intermediate process mostly terminates the daemon before. After
-    /// [`start`](crate::Daemonize::start) the process ends in any case, so that only a
-    /// daemon of [`execute`](crate::Daemonize::execute) gets this error.
-    /// [`ErrorKind::NotReady`] in a copy of the process.
+    /// [`start`](crate::Daemonize::start) the process ends in any case, so that only a daemon
+    /// of [`execute`](crate::Daemonize::execute) gets this error. [`ErrorKind::NotReady`] in a
+    /// copy of the process.
     pub fn ready(mut self) -> Result<(), Error> {
         let (mut start, _unready) = self.take()?;
         start.commit().map_err(|failure| {
@@ -89,12 +87,10 @@ impl Readiness {
         })
     }
 
-    /// Runs a server, which calls [`ready`](Self::ready) itself. If the server returns an
-    /// error or panics before, the launcher gets the cause: so `?` loses nothing.
+    /// Runs a server, which calls [`ready`](Self::ready) itself. If the server returns an error
+    /// or panics before, the launcher gets the cause: so `?` loses nothing.
     ///
     /// ```no_run
-    /// # #[cfg(unix)]
-    /// # mod daemon {
     /// use std::error::Error;
     /// use std::net::TcpListener;
     /// use daemonize2::{Daemonize, Readiness};
@@ -113,17 +109,15 @@ impl Readiness {
     ///     }
     ///     Ok(())
     /// }
-    /// # }
-    /// # fn main() {}
     /// ```
     ///
     /// Returns what the server returns. After a failure the process has to end: see
     /// [`fail_and_return`](Self::fail_and_return). A panic goes on once the launcher has been
-    /// told. If the server drops the readiness unused in the thread that called this, the
-    /// start fails when the server returns.
+    /// told. If the server drops the readiness unused in the thread that called this, the start
+    /// fails when the server returns.
     ///
-    /// For an async server, let the closure block on it:
-    /// `readiness.serve(|readiness| runtime.block_on(server(readiness)))`.
+    /// For an async server, let the closure block on it: `readiness.serve(|readiness|
+    /// runtime.block_on(server(readiness)))`.
     pub fn serve<T, E, F>(mut self, server: F) -> Result<T, E>
     where
         E: Display + 'static,
@@ -158,8 +152,8 @@ impl Readiness {
         }
     }
 
-    /// Fails the start with this reason, and ends the process with status 1, by `_exit(2)`:
-    /// no destructor runs. A process that has to clean up uses
+    /// Fails the start with this reason, and ends the process with status 1, by `_exit(2)`: no
+    /// destructor runs. A process that has to clean up uses
     /// [`fail_and_return`](Self::fail_and_return).
     ///
     /// In the [foreground](crate::Daemonize::foreground), where there is no launcher, the
@@ -175,15 +169,13 @@ impl Readiness {
     /// [`NotReady`](ErrorKind::NotReady) with it. This is for a process that ends by a return
     /// from `main`, so that destructors and atexit handlers run.
     ///
-    /// When this returns, the pid file is empty and unlocked. The process has one second to
-    /// end before it gets SIGTERM, and another before SIGKILL. After its end the launcher
-    /// returns the same error, and prints it. In the
-    /// [foreground](crate::Daemonize::foreground), where there is no launcher, the caller
-    /// prints the error, and the process goes on without its pid file.
+    /// When this returns, the pid file is empty and unlocked. The process has one second to end
+    /// before it gets SIGTERM, and another before SIGKILL. After its end the launcher returns
+    /// the same error, and prints it. In the [foreground](crate::Daemonize::foreground), where
+    /// there is no launcher, the caller prints the error, and the process goes on without its
+    /// pid file.
     ///
     /// ```no_run
-    /// # #[cfg(unix)]
-    /// # mod daemon {
     /// use std::net::TcpListener;
     /// use daemonize2::{Daemonize, Error};
     ///
@@ -199,8 +191,6 @@ impl Readiness {
     ///     }
     ///     Ok(())
     /// }
-    /// # }
-    /// # fn main() {}
     /// ```
     #[must_use = "the process has to end, or, in the foreground, to say why it does not serve"]
     pub fn fail_and_return(mut self, reason: impl Display) -> Error {

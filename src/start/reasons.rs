@@ -1,5 +1,5 @@
-//! The reasons of errors, for a person: what was found, what denied it to whom, and what
-//! can be done.
+//! The reasons of errors, for a person: what was found, what denied it to whom, and what can be
+//! done.
 
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};
@@ -35,8 +35,7 @@ pub(super) fn describe(failure: Failure, options: &Options, pid_file: Option<&Pa
 }
 
 /// Adds to a failure for a lack of rights the identity and the missing rights. Runs in the
-/// process that has failed, or in a process of the same ids. Allocates only for such a
-/// failure.
+/// process that has failed, or in a process of the same ids. Allocates only for such a failure.
 pub(super) fn with_rights(failure: Failure, options: &Options) -> Failure {
     let (deed, capabilities) = match failure.kind {
         ErrorKind::SetSupplementaryGroups(errno::EPERM)
@@ -69,26 +68,20 @@ fn becoming(options: &Options) -> String {
 }
 
 fn lacks_rights(uid: Uid, deed: &str, capabilities: &str) -> String {
-    let reason = io::Error::from_raw_os_error(errno::EPERM);
-    match (uid, sys::HAS_CAPABILITIES) {
+    let found = match (uid, sys::HAS_CAPABILITIES) {
         (Uid::ROOT, true) => format!(
-            "{reason}: this process runs as root, but without {capabilities}, \
-             or in a sandbox or user namespace that forbids it"
+            "root, but without {capabilities}, or in a sandbox or user namespace that forbids it"
         ),
-        (Uid::ROOT, false) => {
-            format!("{reason}: this process runs as root, but in a sandbox that forbids it")
-        }
-        (Uid(uid), true) => format!(
-            "{reason}: this process runs as uid {uid}; {deed} takes root, or {capabilities}"
-        ),
-        (Uid(uid), false) => {
-            format!("{reason}: this process runs as uid {uid}; {deed} takes root")
-        }
-    }
+        (Uid::ROOT, false) => String::from("root, but in a sandbox that forbids it"),
+        (Uid(uid), true) => format!("uid {uid}; {deed} takes root, or {capabilities}"),
+        (Uid(uid), false) => format!("uid {uid}; {deed} takes root"),
+    };
+    let reason = io::Error::from_raw_os_error(errno::EPERM);
+    format!("{reason}: this process runs as {found}")
 }
 
-/// Adds to a pid file that could not be opened the state of the directory or file, and what
-/// the library would accept. The absolute path shows what a relative one is relative to.
+/// Adds to a pid file that could not be opened the state of the directory or file, and what the
+/// library would accept. The absolute path shows what a relative one is relative to.
 fn with_pid_file(failure: Failure, path: &Path) -> Failure {
     let ErrorKind::OpenPidfile(errno) = failure.kind else {
         return failure;

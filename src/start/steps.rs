@@ -1,5 +1,5 @@
-//! The steps that the foreground takes too. In a start that forks, the intermediate takes
-//! those that the daemon inherits.
+//! The steps that the foreground takes too. In a start that forks, the intermediate takes those
+//! that the daemon inherits.
 
 use crate::error::ErrorKind;
 use crate::failure::Failure;

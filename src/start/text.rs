@@ -1,5 +1,4 @@
-//! The texts of the errors and panics of the caller's code, as the launcher receives
-//! them.
+//! The texts of the errors and panics of the caller's code, as the launcher receives them.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -9,14 +8,14 @@ use std::panic::{self, AssertUnwindSafe};
 
 use crate::failure::MAX_REASON;
 
-/// The text of an error, as far as it fits into a message. The alternate form makes the
-/// errors of anyhow and eyre show their causes. A `Display` that panics ends the text.
+/// The text of an error, as far as it fits into a message. The alternate form makes the errors
+/// of anyhow and eyre show their causes. A `Display` that panics ends the text.
 pub(crate) fn of_error(error: &impl Display) -> String {
     written(|text| write!(text, "{error:#}"))
 }
 
-/// The text of an error, and of those of its causes that the text does not contain. The
-/// causes are known for an [`io::Error`] and for a boxed [`Error`](StdError).
+/// The text of an error, and of those of its causes that the text does not contain. The causes
+/// are known for an [`io::Error`] and for a boxed [`Error`](StdError).
 pub(crate) fn of_error_with_causes<E: Display + 'static>(error: &E) -> String {
     /// A chain of causes may be endless.
     const MAX_CAUSES: usize = 64;
@@ -34,8 +33,7 @@ pub(crate) fn of_error_with_causes<E: Display + 'static>(error: &E) -> String {
     })
 }
 
-/// The source of an error whose type is known to have one. `Display` alone leads to no
-/// source.
+/// The source of an error whose type is known to have one. `Display` alone leads to no source.
 fn source<E: 'static>(error: &E) -> Option<&(dyn StdError + 'static)> {
     let error: &dyn Any = error;
     if let Some(error) = error.downcast_ref::<Box<dyn StdError>>() {

@@ -16,6 +16,7 @@ use crate::own_fds;
 use crate::pid_file::{OpenPidFile, PidFilePlan};
 use crate::start::channel::DaemonEnd;
 use crate::start::panics;
+use crate::start::plan::Plan;
 use crate::start::protocol::Message;
 use crate::sys::{self, ForkIdentity, Pid};
 
@@ -31,15 +32,38 @@ pub(super) enum ReadySink {
 pub(crate) struct UncommittedStart {
     pub(super) ready_sink: ReadySink,
     /// The parent of a daemon that was forked.
-    pub(super) intermediate: Option<Pid>,
-    pub(super) pid_file: Option<OpenPidFile>,
+    intermediate: Option<Pid>,
+    pid_file: Option<OpenPidFile>,
     /// The absolute path of the pid file, to remove the file.
-    pub(super) pid_file_path: Option<CString>,
+    pid_file_path: Option<CString>,
     pub(super) daemon: ForkIdentity,
     pub(super) failure_mode: FailureMode,
 }
 
 impl UncommittedStart {
+    /// Returns the failure of the preparation apart, since a failed start reports it.
+    pub(super) fn new(
+        plan: &mut Plan<'_>,
+        ready_sink: ReadySink,
+        prepared: Result<Option<OpenPidFile>, Failure>,
+        intermediate: Option<Pid>,
+        failure_mode: FailureMode,
+    ) -> (Self, Result<(), Failure>) {
+        let (pid_file, prepared) = match prepared {
+            Ok(pid_file) => (pid_file, Ok(())),
+            Err(failure) => (None, Err(failure)),
+        };
+        let start = Self {
+            ready_sink,
+            intermediate,
+            pid_file,
+            pid_file_path: plan.take_pid_file_path(),
+            daemon: ForkIdentity::current(),
+            failure_mode,
+        };
+        (start, prepared)
+    }
+
     pub(super) fn pid_file_path(&self) -> Option<&Path> {
         let path = self.pid_file_path.as_ref()?;
         Some(Path::new(OsStr::from_bytes(path.as_bytes())))
@@ -72,8 +96,8 @@ impl UncommittedStart {
         }
     }
 
-    /// Registers the descriptors before the caller's code runs. Allocates nothing in a
-    /// daemon: see [`own_fds::lock_for_fork`].
+    /// Registers the descriptors before the caller's code runs. Allocates nothing in a daemon:
+    /// see [`own_fds::lock_for_fork`].
     pub(super) fn register_descriptors(&self) {
         if let Some(channel) = self.channel() {
             own_fds::register(channel);

@@ -1,9 +1,9 @@
 //! The processes of failed starts that did not end in time.
 //!
 //! A frozen process, or a process that waits for a file server uninterruptibly, ends only
-//! later. If it is a child of the launcher by then, it stays a zombie until the launcher
-//! reaps it. The intermediate is a child, and the daemon becomes a child if the launcher is
-//! a subreaper. The next start of the launcher reaps both.
+//! later. If it is a child of the launcher by then, it stays a zombie until the launcher reaps
+//! it. The intermediate is a child, and the daemon becomes a child if the launcher is a
+//! subreaper. The next start of the launcher reaps both.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Mutex, PoisonError};
@@ -65,8 +65,8 @@ fn add(handle: Handle) {
     unreaped.push(Unreaped { handle, launcher });
 }
 
-/// Reaps the processes that have ended by now. This and [`add`] run only while the thread
-/// has the lock by which starts take turns, so that the list is unlocked over fork(2).
+/// Reaps the processes that have ended by now. This and [`add`] run only while the thread has
+/// the lock by which starts take turns, so that the list is unlocked over fork(2).
 pub(super) fn reap_ended() {
     let mut unreaped = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
     for process in std::mem::take(&mut *unreaped) {
