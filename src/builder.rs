@@ -486,30 +486,9 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     /// together with the value. This is for a server that knows only later that it serves. The
     /// launcher waits for [`Readiness::ready`].
     ///
-    /// Run code that may fail by [`Readiness::serve`], in which `?` keeps the cause:
-    ///
-    /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use std::error::Error;
-    /// use std::net::TcpListener;
-    ///
-    /// let ((), readiness) = daemonize2::Daemonize::new()
-    ///     .deferred_readiness()
-    ///     .start_checked()?;
-    /// readiness.serve(|readiness| -> Result<(), Box<dyn Error>> {
-    ///     let port = std::fs::read_to_string("/etc/clockd/port")?.trim().parse()?;
-    ///     let listener = TcpListener::bind(("127.0.0.1", port))?;
-    ///     readiness.ready()?;
-    ///     for client in listener.incoming() {
-    ///         drop(client?);
-    ///     }
-    ///     Ok(())
-    /// })
-    /// # }
-    /// ```
-    ///
-    /// Otherwise, a `?` between the start and `ready` drops the readiness unused: the start
-    /// fails, but the launcher does not get the cause.
+    /// Run code that may fail by [`Readiness::serve`], which has an example: there `?` keeps
+    /// the cause. Otherwise, a `?` between the start and `ready` drops the readiness unused:
+    /// the start fails, but the launcher does not get the cause.
     ///
     /// Before it reports, the daemon cannot call [`start`](Self::start), which would end the
     /// daemon: the start fails with

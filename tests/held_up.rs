@@ -404,7 +404,7 @@ fn the_pid_file_is_the_daemons_alone_while_the_service_manager_is_told() {
 /// Once it has given up its rights the daemon may be anybody's, and its launcher
 /// is root: `MAINPID=1` would have systemd take itself for the service.
 fn what_a_daemon_says_of_its_pid_is_not_believed() {
-    // A report of readiness (src/report.rs) with the pid 1.
+    // A report of readiness (src/start/protocol.rs) with the pid 1.
     let mut forged = [0_u8; 16];
     forged[0] = 1;
     forged[8..12].copy_from_slice(&1_u32.to_ne_bytes());

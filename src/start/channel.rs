@@ -154,14 +154,11 @@ impl LauncherEnds {
         descriptors.replace(Carried::default()).unwrap_or_default()
     }
 
-    /// Returns when a message may have arrived, or the deadline has passed.
-    pub(super) fn wait(&self, deadline: Deadline) {
-        let ends = [self.daemon.pollable(), self.intermediate.pollable()];
-        sys::wait_readable(ends, deadline);
-    }
-
-    pub(super) fn wait_for_intermediate(&self, deadline: Deadline) {
-        sys::wait_readable([self.intermediate.pollable(), None], deadline);
+    /// Returns when a message of the intermediate, or of the daemon if the launcher waits for it,
+    /// may have arrived, or the deadline has passed.
+    pub(super) fn wait(&self, for_daemon: bool, deadline: Deadline) {
+        let daemon = self.daemon.pollable().filter(|_| for_daemon);
+        sys::wait_readable([daemon, self.intermediate.pollable()], deadline);
     }
 
     /// Sends an order. If the intermediate is gone, the launcher notices by its missing

@@ -18,63 +18,49 @@ use crate::start::{text, unreaped};
 use crate::sys::{self, ChildState, Errno, Pid, Signal, errno};
 
 pub(super) struct Launcher<'a> {
-    pub(super) intermediate: Pid,
-    pub(super) ends: LauncherEnds,
-    pub(super) plan: &'a Plan<'a>,
-    pub(super) deadline: Deadline,
-    pub(super) failure_mode: FailureMode,
-    pub(super) phase: Phase,
+    intermediate: Pid,
+    ends: LauncherEnds,
+    plan: &'a Plan<'a>,
+    deadline: Deadline,
+    failure_mode: FailureMode,
     /// Is `None` until the intermediate has forked.
-    pub(super) handles: Option<DaemonHandles>,
-    pub(super) last_panic: Option<LastPanic>,
-}
-
-/// What the event loop waits for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// The report of the daemon.
-    Report,
-    /// The end of a daemon that cannot report any more: it has died, or it has become another
-    /// program. The intermediate terminates it.
-    Disconnected,
-    /// The end of the intermediate.
-    IntermediateExit,
+    handles: Option<DaemonHandles>,
+    last_panic: Option<LastPanic>,
+    /// Whether the daemon cannot report any more: it has died, or it has become another program.
+    is_disconnected: bool,
 }
 
 /// The descriptors by which the launcher cleans up after a daemon without an intermediate.
 #[derive(Default)]
-pub(super) struct DaemonHandles {
+struct DaemonHandles {
     /// Names the process for good, where the platform can do so.
     process: Option<OwnedFd>,
     pid_file: Option<OpenPidFile>,
 }
 
 /// The last panic that the daemon has reported.
-pub(super) struct LastPanic {
+struct LastPanic {
     failure: Failure,
     is_survived: bool,
 }
 
-/// What ends a wait of the event loop. The launcher derives the result of the start from the
-/// event that ends the phases of the daemon and the event that ends the intermediate.
+/// What the event loop waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// For the report of the daemon, or a message that none will come.
+    Report,
+    /// For the end of the intermediate.
+    Exit,
+}
+
+/// What ends a wait.
 #[derive(PartialEq, Eq)]
 enum StartEvent {
-    /// The daemon is ready.
-    Ready,
-    /// The daemon has failed, and may return to its caller.
-    DaemonFailed(Failure),
-    /// The intermediate has left the daemon with this pid alone, as ordered.
-    Released(Pid),
-    /// The daemon ended by itself.
-    DaemonEnded(Option<ExitStatus>),
-    /// The intermediate terminated the daemon, as ordered.
-    DaemonTerminated,
-    /// The intermediate could not terminate a daemon that cannot report any more.
-    DaemonMayBeLeft,
-    /// The intermediate terminated the daemon, since the time ran out.
-    TimedOut,
-    IntermediateFailed(Failure),
-    /// The intermediate was killed, or has sent its message before.
+    /// The report of the daemon.
+    Report(Message),
+    /// The last message of the intermediate.
+    Exit(Message),
+    /// The intermediate was killed, or has sent its last message before.
     NoExitMessage,
     /// The time ran out, and the intermediate does not act on it.
     DeadlineMissed,
@@ -84,91 +70,107 @@ impl StartEvent {
     fn is_end_of_daemon(&self) -> bool {
         matches!(
             self,
-            Self::DaemonEnded(_) | Self::DaemonTerminated | Self::TimedOut
+            Self::Exit(Message::DaemonEnded(_) | Message::DaemonTerminated | Message::TimedOut)
         )
     }
 }
 
-impl Launcher<'_> {
+impl<'a> Launcher<'a> {
+    pub(super) fn new(
+        intermediate: Pid,
+        ends: LauncherEnds,
+        plan: &'a Plan<'a>,
+        deadline: Deadline,
+        failure_mode: FailureMode,
+    ) -> Self {
+        Self {
+            intermediate,
+            ends,
+            plan,
+            deadline,
+            failure_mode,
+            handles: None,
+            last_panic: None,
+            is_disconnected: false,
+        }
+    }
+
     pub(super) fn run(mut self) -> Result<Parent, Error> {
-        let event = match self.next_event() {
+        let mut event = match self.next_event(Wait::Report) {
             Ok(event) => event,
             Err(errno) => return Err(self.abort_start(errno)),
         };
         let mut late = Late::At(self.plan.progress.step());
         let mut daemon_stays = false;
         match &event {
-            StartEvent::Ready => {
-                late = Late::Ready;
-                if let Err(errno) = self.ends.send_order(Order::Commit) {
-                    return Err(self.abort_start(errno));
-                }
-            }
-            StartEvent::DaemonFailed(failure) => {
+            StartEvent::Report(Message::Failed(failure)) => {
                 daemon_stays = self.is_survivable(failure);
                 if !daemon_stays || self.ends.send_order(Order::Release).is_err() {
                     self.ends.terminate_daemon();
                 }
             }
-            StartEvent::IntermediateFailed(_) => self.ends.terminate_daemon(),
+            StartEvent::Report(_) => {
+                late = Late::Ready;
+                if let Err(errno) = self.ends.send_order(Order::Commit) {
+                    return Err(self.abort_start(errno));
+                }
+            }
+            StartEvent::Exit(Message::Failed(_)) => self.ends.terminate_daemon(),
             _ => {}
         }
-        let exit = self.await_intermediate_exit();
+        let exit = self.await_exit();
         let reaped = self.reap_intermediate(&exit);
 
-        let has_ended = event.is_end_of_daemon() || exit.is_end_of_daemon();
-        let mut event = match event {
-            StartEvent::Ready => exit,
-            event => event,
-        };
-        if let (StartEvent::Released(daemon), Ok(state)) = (&event, &reaped) {
+        let is_settled = daemon_stays || event.is_end_of_daemon() || exit.is_end_of_daemon();
+        if event == StartEvent::Report(Message::Ready) {
+            event = exit;
+        }
+        if let (StartEvent::Exit(Message::Released(daemon)), Ok(state)) = (&event, &reaped) {
             match self.ends.acknowledge() {
                 Ok(()) => return Ok(self.succeed(*daemon, *state)),
-                Err(kind) => event = StartEvent::IntermediateFailed(kind.into()),
+                Err(kind) => event = StartEvent::Exit(Message::Failed(kind.into())),
             }
         }
-        Err(self.clean_up(event, reaped, late, has_ended, daemon_stays))
+        Err(self.clean_up(event, reaped, late, is_settled))
     }
 
-    /// The event loop: returns at the next event of the present phase.
-    fn next_event(&mut self) -> Result<StartEvent, Errno> {
+    /// The event loop.
+    fn next_event(&mut self, wait: Wait) -> Result<StartEvent, Errno> {
         loop {
             // The intermediate is read first. If it reports the end of the daemon, the last
             // message of the daemon has arrived by then, and names the cause. But a daemon that
             // has ended is not ready, whatever it has reported.
             let exit = self.try_recv_exit()?;
-            let report = match self.phase {
-                Phase::Report | Phase::Disconnected => self.try_recv_report()?,
-                Phase::IntermediateExit => Received::Empty,
+            let report = match wait {
+                Wait::Report => self.try_recv_report()?,
+                Wait::Exit => Received::Empty,
             };
-            match (report, exit, self.phase) {
-                (Received::Some(Message::Failed(failure)), _, _) => {
-                    return Ok(StartEvent::DaemonFailed(failure));
+            match (report, exit) {
+                (Received::Some(report @ Message::Failed(_)), _) => {
+                    return Ok(StartEvent::Report(report));
                 }
-                (_, Some(exit), _) => return Ok(exit),
-                (Received::Some(Message::Ready), None, _) => return Ok(StartEvent::Ready),
-                (Received::Some(_), None, _) => return Err(errno::EPROTO),
-                (Received::EndOfFile, None, Phase::Report) => {
+                (_, Some(exit)) => return Ok(exit),
+                (Received::Some(Message::Ready), None) => {
+                    return Ok(StartEvent::Report(Message::Ready));
+                }
+                (Received::Some(_), None) => return Err(errno::EPROTO),
+                (Received::EndOfFile, None) if !self.is_disconnected => {
                     self.ends.terminate_daemon();
-                    self.phase = Phase::Disconnected;
+                    self.is_disconnected = true;
                 }
-                (Received::Empty | Received::EndOfFile, None, phase) => {
+                (Received::Empty | Received::EndOfFile, None) => {
                     let deadline = self.exit_deadline();
                     if deadline.has_passed() {
                         return Ok(StartEvent::DeadlineMissed);
                     }
-                    match phase {
-                        Phase::IntermediateExit => self.ends.wait_for_intermediate(deadline),
-                        Phase::Report | Phase::Disconnected => self.ends.wait(deadline),
-                    }
+                    self.ends.wait(wait == Wait::Report, deadline);
                 }
             }
         }
     }
 
-    /// The deadline by which the intermediate has to end after the time has run out. It may
-    /// have to terminate a daemon first. A file server, or a signal that stops it, may hold it
-    /// up.
+    /// The deadline by which the intermediate has to end after the time has run out. It may have
+    /// to terminate a daemon first. A file server, or a signal that stops it, may hold it up.
     fn exit_deadline(&self) -> Deadline {
         self.deadline.extended_by(match self.handles {
             Some(_) => INTERMEDIATE_WAIT,
@@ -178,30 +180,12 @@ impl Launcher<'_> {
 
     fn try_recv_exit(&mut self) -> Result<Option<StartEvent>, Errno> {
         loop {
-            let message = match self.ends.try_recv_intermediate()? {
+            match self.ends.try_recv_intermediate()? {
                 Received::Empty => return Ok(None),
                 Received::EndOfFile => return Ok(Some(StartEvent::NoExitMessage)),
-                Received::Some(message) => message,
-            };
-            return Ok(Some(match (message, self.phase) {
-                (Message::DaemonHandles, _) => {
-                    self.record_handles();
-                    continue;
-                }
-                (Message::Failed(failure), Phase::Disconnected)
-                    if failure.kind == ErrorKind::NotReady =>
-                {
-                    StartEvent::DaemonMayBeLeft
-                }
-                (Message::Failed(failure), _) => StartEvent::IntermediateFailed(failure),
-                (Message::DaemonEnded(status), _) => StartEvent::DaemonEnded(status),
-                (Message::DaemonTerminated, _) => StartEvent::DaemonTerminated,
-                (Message::TimedOut, _) => StartEvent::TimedOut,
-                (Message::Released(daemon), Phase::IntermediateExit) => {
-                    StartEvent::Released(daemon)
-                }
-                _ => return Err(errno::EPROTO),
-            }));
+                Received::Some(Message::DaemonHandles) => self.record_handles(),
+                Received::Some(message) => return Ok(Some(StartEvent::Exit(message))),
+            }
         }
     }
 
@@ -247,12 +231,10 @@ impl Launcher<'_> {
         self.failure_mode == FailureMode::Return && !ends_daemon
     }
 
-    fn await_intermediate_exit(&mut self) -> StartEvent {
-        self.phase = Phase::IntermediateExit;
-        match self.next_event() {
-            Ok(event) => event,
-            Err(errno) => StartEvent::IntermediateFailed(ErrorKind::Channel(errno).into()),
-        }
+    fn await_exit(&mut self) -> StartEvent {
+        self.next_event(Wait::Exit).unwrap_or_else(|errno| {
+            StartEvent::Exit(Message::Failed(ErrorKind::Channel(errno).into()))
+        })
     }
 
     /// Is `Running` where the intermediate could not be killed. A later start reaps it.
@@ -266,7 +248,7 @@ impl Launcher<'_> {
         };
         if self.handles.is_none() {
             // The handles may have arrived meanwhile.
-            self.await_intermediate_exit();
+            self.await_exit();
         }
         reaped
     }
@@ -316,52 +298,57 @@ impl Launcher<'_> {
         ErrorKind::Channel(errno).into()
     }
 
-    /// Terminates a daemon without an intermediate, and makes the error of the start.
+    /// Terminates a daemon without an intermediate, unless its fate is settled, and makes the
+    /// error of the start.
     fn clean_up(
         mut self,
         event: StartEvent,
         reaped: Result<ChildState, Errno>,
         late: Late,
-        has_ended: bool,
-        daemon_stays: bool,
+        is_settled: bool,
     ) -> Error {
         let is_before_daemon = self.handles.is_none()
             && matches!(late, Late::At(Some(step)) if step.is_before_daemon());
-        let fate = match (has_ended, daemon_stays) {
-            (true, _) if is_before_daemon => DaemonFate::NotForked,
-            (true, _) | (_, true) => DaemonFate::Terminated,
-            (false, false) => {
-                // A daemon that has closed its channel need not have ended.
-                let is_end = event != StartEvent::DaemonMayBeLeft;
-                match terminate_orphan(&mut self.ends, self.handles.take(), is_end) {
-                    DaemonFate::Ended if is_before_daemon => DaemonFate::NotForked,
-                    fate => fate,
-                }
-            }
+        // The intermediate could not terminate a daemon that cannot report any more.
+        let is_undead = self.is_disconnected
+            && matches!(&event, StartEvent::Exit(Message::Failed(failure))
+                if failure.kind == ErrorKind::NotReady);
+        let fate = match is_settled {
+            true => DaemonFate::Terminated,
+            false => terminate_orphan(&mut self.ends, self.handles.take(), !is_undead),
+        };
+        let fate = match fate {
+            DaemonFate::Terminated | DaemonFate::Ended if is_before_daemon => DaemonFate::NotForked,
+            fate => fate,
         };
         let options = self.plan.options;
+        let disconnected =
+            || Error::from(ErrorKind::DaemonExited).with_reason(reasons::daemon_disconnected(fate));
         match (event, reaped) {
-            (StartEvent::DaemonFailed(failure) | StartEvent::IntermediateFailed(failure), _)
-                if failure.kind != ErrorKind::StartupTimeout =>
-            {
+            _ if is_undead => disconnected(),
+            (StartEvent::Exit(Message::DaemonTerminated), _) => disconnected(),
+            (
+                StartEvent::Report(Message::Failed(failure))
+                | StartEvent::Exit(Message::Failed(failure)),
+                _,
+            ) if failure.kind != ErrorKind::StartupTimeout => {
                 let pid_file = options.absolute_pid_file();
                 reasons::describe(failure, options, pid_file.as_deref())
             }
-            (StartEvent::DaemonEnded(status), _) => {
+            (StartEvent::Exit(Message::DaemonEnded(status)), _) => {
                 reasons::describe(self.failure_of_ended_daemon(), options, None)
                     .with_exit_status(status)
             }
-            (StartEvent::DaemonTerminated | StartEvent::DaemonMayBeLeft, _) => {
-                Error::from(ErrorKind::DaemonExited).with_reason(reasons::daemon_disconnected(fate))
-            }
-            (StartEvent::NoExitMessage | StartEvent::Released(_), Err(errno)) => {
+            (StartEvent::NoExitMessage | StartEvent::Exit(Message::Released(_)), Err(errno)) => {
                 ErrorKind::Wait(errno).into()
             }
             (StartEvent::NoExitMessage, Ok(state)) => Error::from(ErrorKind::IntermediateExited)
                 .with_reason(reasons::intermediate_ended(status_of(state), fate)),
+            // The time ran out. A failure of this kind says that a process could not be
+            // terminated.
             (event, reaped) => {
                 let is_left = matches!(reaped, Ok(ChildState::Running))
-                    && !matches!(event, StartEvent::IntermediateFailed(_));
+                    && !matches!(event, StartEvent::Exit(Message::Failed(_)));
                 let intermediate = is_left.then(|| self.intermediate.number());
                 let timeout = options.startup_timeout;
                 Error::from(ErrorKind::StartupTimeout).with_reason(reasons::time_ran_out(

@@ -70,7 +70,7 @@ use crate::sys::{self, Fork, ForkIdentity};
 
 use self::actions::Actions;
 pub(crate) use self::fork_safety::ForkSafety;
-use self::launcher::{Launcher, Phase};
+use self::launcher::Launcher;
 use self::plan::Plan;
 pub use self::readiness::Readiness;
 
@@ -159,16 +159,7 @@ fn launch<T>(
             drop((panics, own_fds));
             signal_mask.restore();
             drop((intermediate, daemon));
-            let launcher = Launcher {
-                intermediate: child,
-                ends: launcher,
-                plan: &plan,
-                deadline,
-                failure_mode,
-                phase: Phase::Report,
-                handles: None,
-                last_panic: None,
-            };
+            let launcher = Launcher::new(child, launcher, &plan, deadline, failure_mode);
             Side::Launcher(launcher.run(), actions)
         }
         Ok(Fork::Child) => {
