@@ -310,12 +310,12 @@ impl<'a> Launcher<'a> {
         let is_before_daemon = self.handles.is_none()
             && matches!(late, Late::At(Some(step)) if step.is_before_daemon());
         // The intermediate could not terminate a daemon that cannot report any more.
-        let is_undead = self.is_disconnected
+        let may_be_left = self.is_disconnected
             && matches!(&event, StartEvent::Exit(Message::Failed(failure))
                 if failure.kind == ErrorKind::NotReady);
         let fate = match is_settled {
             true => DaemonFate::Terminated,
-            false => terminate_orphan(&mut self.ends, self.handles.take(), !is_undead),
+            false => terminate_orphan(&mut self.ends, self.handles.take(), !may_be_left),
         };
         let fate = match fate {
             DaemonFate::Terminated | DaemonFate::Ended if is_before_daemon => DaemonFate::NotForked,
@@ -325,7 +325,7 @@ impl<'a> Launcher<'a> {
         let disconnected =
             || Error::from(ErrorKind::DaemonExited).with_reason(reasons::daemon_disconnected(fate));
         match (event, reaped) {
-            _ if is_undead => disconnected(),
+            _ if may_be_left => disconnected(),
             (StartEvent::Exit(Message::DaemonTerminated), _) => disconnected(),
             (
                 StartEvent::Report(Message::Failed(failure))

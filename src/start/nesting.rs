@@ -6,11 +6,10 @@
 //! launcher exits: the start of that daemon would fail.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::{Error, ErrorKind};
 use crate::outcome::FailureMode;
-use crate::sys::ForkIdentity;
+use crate::start::panics;
 
 thread_local! {
     /// The number of closures of starts that this thread runs, one within the other.
@@ -33,48 +32,14 @@ impl Drop for WithinClosure {
     }
 }
 
-/// The number of reports that `PROCESS` owes to launchers. A copy of the process owes none.
-static UNREADY: AtomicU32 = AtomicU32::new(0);
-static PROCESS: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
-
-fn is_this_process() -> bool {
-    let numbers = PROCESS.each_ref();
-    numbers.map(|number| number.load(Ordering::Relaxed)) == ForkIdentity::current().numbers()
-}
-
-/// Exists while the process that made it owes its launcher a report.
-pub(super) struct Unready(());
-
-impl Unready {
-    pub(super) fn begin() -> Self {
-        if !is_this_process() {
-            for (number, present) in PROCESS.iter().zip(ForkIdentity::current().numbers()) {
-                number.store(present, Ordering::Relaxed);
-            }
-            UNREADY.store(0, Ordering::Relaxed);
-        }
-        UNREADY.fetch_add(1, Ordering::Relaxed);
-        Self(())
-    }
-}
-
-impl Drop for Unready {
-    fn drop(&mut self) {
-        if is_this_process() {
-            UNREADY.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
 /// # Errors
 ///
 /// [`ErrorKind::StartWithinStart`].
 pub(super) fn check(foreground: bool, failure_mode: FailureMode) -> Result<(), Error> {
     let refuse = |reason| Err(Error::from(ErrorKind::StartWithinStart).with_reason(reason));
-    let is_unready = UNREADY.load(Ordering::Relaxed) > 0 && is_this_process();
     if CLOSURES.get() > 0 {
         refuse("a closure of that start is running")
-    } else if is_unready && !foreground && failure_mode == FailureMode::Exit {
+    } else if !foreground && failure_mode == FailureMode::Exit && panics::are_expected() {
         refuse("this process has not reported yet that it is ready itself; `execute` can")
     } else {
         Ok(())

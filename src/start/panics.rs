@@ -73,6 +73,14 @@ pub(super) fn settle() {
     replace_expected(None);
 }
 
+/// Whether this process, and not a process that it is a copy of, has a start that is neither
+/// committed nor has failed.
+pub(super) fn are_expected() -> bool {
+    let state = state();
+    let expected = state.expected.as_ref();
+    expected.is_some_and(|expected| expected.process == ForkIdentity::current())
+}
+
 fn replace_expected(expected: Option<Expected>) {
     let before = mem::replace(&mut state().expected, expected);
     if let Some(before) = before.filter(|before| before.process != ForkIdentity::current()) {
@@ -124,11 +132,7 @@ struct Sentinel;
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
-        let is_expected = match &state().expected {
-            Some(expected) => expected.process == ForkIdentity::current(),
-            None => false,
-        };
-        if is_expected {
+        if are_expected() {
             set_hook();
         }
     }

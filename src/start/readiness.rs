@@ -7,7 +7,6 @@ use std::thread::{self, ThreadId};
 
 use crate::error::{Error, ErrorKind};
 use crate::outcome::FailureMode;
-use crate::start::nesting::Unready;
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::start::{panics, text};
 use crate::sys::{self, ForkIdentity};
@@ -29,7 +28,7 @@ use crate::sys::{self, ForkIdentity};
 #[must_use = "dropped unused, it fails the start"]
 pub struct Readiness {
     /// Is `None` once the readiness was used.
-    start: Arc<Mutex<Option<(UncommittedStart, Unready)>>>,
+    start: Arc<Mutex<Option<UncommittedStart>>>,
     /// The thread whose [`serve`](Self::serve) reports in place of the drop.
     served_by: Option<ThreadId>,
 }
@@ -50,7 +49,7 @@ impl Readiness {
 
     fn of(start: Option<UncommittedStart>) -> Self {
         Self {
-            start: Arc::new(Mutex::new(start.map(|start| (start, Unready::begin())))),
+            start: Arc::new(Mutex::new(start)),
             served_by: None,
         }
     }
@@ -77,7 +76,7 @@ impl Readiness {
     /// of [`execute`](crate::Daemonize::execute) gets this error. [`ErrorKind::NotReady`] in a
     /// copy of the process.
     pub fn ready(mut self) -> Result<(), Error> {
-        let (mut start, _unready) = self.take()?;
+        let mut start = self.take()?;
         start.commit().map_err(|failure| {
             start.fail(&failure);
             if start.failure_mode == FailureMode::Exit {
@@ -129,7 +128,7 @@ impl Readiness {
         };
         let result = panic::catch_unwind(AssertUnwindSafe(|| server(served)));
         let mut fail = |reason: &dyn Fn() -> String| {
-            if let Ok((start, _unready)) = self.take() {
+            if let Ok(start) = self.take() {
                 start.fail_unready(reason());
             }
         };
@@ -159,7 +158,7 @@ impl Readiness {
     /// In the [foreground](crate::Daemonize::foreground), where there is no launcher, the
     /// reason goes to standard error.
     pub fn fail(mut self, reason: impl Display) -> ! {
-        if let Ok((start, _unready)) = self.take() {
+        if let Ok(start) = self.take() {
             start.fail_unready_and_print(text::of_error(&reason));
         }
         sys::_exit(1)
@@ -195,15 +194,15 @@ impl Readiness {
     #[must_use = "the process has to end, or, in the foreground, to say why it does not serve"]
     pub fn fail_and_return(mut self, reason: impl Display) -> Error {
         match self.take() {
-            Ok((start, _unready)) => start.fail_unready(text::of_error(&reason)),
+            Ok(start) => start.fail_unready(text::of_error(&reason)),
             Err(error) => error,
         }
     }
 
-    fn take(&mut self) -> Result<(UncommittedStart, Unready), Error> {
+    fn take(&mut self) -> Result<UncommittedStart, Error> {
         let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = match start.take() {
-            Some(taken) if taken.0.daemon == ForkIdentity::current() => return Ok(taken),
+            Some(taken) if taken.daemon == ForkIdentity::current() => return Ok(taken),
             Some(_copy) => "only the process that was started can report",
             None => "its server has failed",
         };
@@ -216,7 +215,7 @@ impl Drop for Readiness {
         if self.served_by == Some(thread::current().id()) {
             return;
         }
-        if let Ok((start, _unready)) = self.take() {
+        if let Ok(start) = self.take() {
             start.fail_unready_and_print(if thread::panicking() {
                 panics::describe_current()
             } else {

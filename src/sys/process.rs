@@ -93,11 +93,6 @@ impl ForkIdentity {
         }
     }
 
-    /// The same as numbers, which can be stored without a lock.
-    pub(crate) fn numbers(self) -> [u32; 2] {
-        [self.pid.number(), self.forks]
-    }
-
     /// From now on, counts the forks that libc makes.
     pub(crate) fn count_forks() {
         extern "C" fn count() {
