@@ -1,5 +1,6 @@
 //! The caller's closures: their order, and their failures.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::panic::{self, AssertUnwindSafe};
 
@@ -38,11 +39,8 @@ pub(crate) fn none() -> Actions<()> {
     Box::new(|| Ok(Initialization::Done(())))
 }
 
-pub(crate) fn privileged<N, F>(action: F) -> Actions<N>
-where
-    F: FnOnce() -> N + 'static,
-{
-    Box::new(move || Ok(Initialization::Done(run(action)?)))
+pub(crate) fn privileged<N>(action: impl FnOnce() -> N + 'static) -> Actions<N> {
+    try_privileged(|| Ok::<N, Infallible>(action()))
 }
 
 pub(crate) fn try_privileged<N, E, F>(action: F) -> Actions<N>

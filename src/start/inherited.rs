@@ -1,4 +1,4 @@
-//! The descriptors and signal actions that the daemon does not inherit.
+//! The descriptors that the daemon does not inherit.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
@@ -52,11 +52,6 @@ impl KeptDescriptors {
         sys::close_all_but(&self.numbers, &mut self.scratch)
             .map_err(|errno| ErrorKind::CloseInheritedFds(errno).into())
     }
-}
-
-/// Sets the default action for every signal but SIGPIPE. Async-signal-safe.
-pub(super) fn reset_signals() -> Result<(), Failure> {
-    sys::reset_dispositions().map_err(|errno| ErrorKind::ResetSignals(errno).into())
 }
 
 #[cfg(test)]

@@ -44,15 +44,6 @@ struct LastPanic {
     is_survived: bool,
 }
 
-/// What the event loop waits for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    /// For the report of the daemon, or a message that none will come.
-    Report,
-    /// For the end of the intermediate.
-    Exit,
-}
-
 /// What ends a wait.
 #[derive(PartialEq, Eq)]
 enum StartEvent {
@@ -96,7 +87,7 @@ impl<'a> Launcher<'a> {
     }
 
     pub(super) fn run(mut self) -> Result<Parent, Error> {
-        let mut event = match self.next_event(Wait::Report) {
+        let mut event = match self.next_event(true) {
             Ok(event) => event,
             Err(errno) => return Err(self.abort_start(errno)),
         };
@@ -134,16 +125,17 @@ impl<'a> Launcher<'a> {
         Err(self.clean_up(event, reaped, late, is_settled))
     }
 
-    /// The event loop.
-    fn next_event(&mut self, wait: Wait) -> Result<StartEvent, Errno> {
+    /// The event loop. The first wait is for the report of the daemon, or for a message that no
+    /// report will come; the second, for the end of the intermediate alone.
+    fn next_event(&mut self, awaits_report: bool) -> Result<StartEvent, Errno> {
         loop {
             // The intermediate is read first. If it reports the end of the daemon, the last
             // message of the daemon has arrived by then, and names the cause. But a daemon that
             // has ended is not ready, whatever it has reported.
             let exit = self.try_recv_exit()?;
-            let report = match wait {
-                Wait::Report => self.try_recv_report()?,
-                Wait::Exit => Received::Empty,
+            let report = match awaits_report {
+                true => self.try_recv_report()?,
+                false => Received::Empty,
             };
             match (report, exit) {
                 (Received::Some(report @ Message::Failed(_)), _) => {
@@ -163,7 +155,7 @@ impl<'a> Launcher<'a> {
                     if deadline.has_passed() {
                         return Ok(StartEvent::DeadlineMissed);
                     }
-                    self.ends.wait(wait == Wait::Report, deadline);
+                    self.ends.wait(awaits_report, deadline);
                 }
             }
         }
@@ -232,7 +224,7 @@ impl<'a> Launcher<'a> {
     }
 
     fn await_exit(&mut self) -> StartEvent {
-        self.next_event(Wait::Exit).unwrap_or_else(|errno| {
+        self.next_event(false).unwrap_or_else(|errno| {
             StartEvent::Exit(Message::Failed(ErrorKind::Channel(errno).into()))
         })
     }

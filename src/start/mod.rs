@@ -34,7 +34,7 @@
 //! | `actions.rs`, `text.rs`, `panics.rs`, `nesting.rs` | the caller's closures, their errors, their panics, and starts in them |
 //! | `uncommitted.rs`, `readiness.rs` | the report that the daemon is ready |
 //! | `protocol.rs`, `channel.rs` | the messages, and the sockets |
-//! | `inherited.rs` | the descriptors and signal actions that the daemon does not inherit |
+//! | `inherited.rs` | the descriptors that the daemon does not inherit |
 //! | `progress.rs`, `reasons.rs` | the texts of errors |
 //! | `unreaped.rs` | processes that outlive a failed start |
 

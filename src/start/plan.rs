@@ -63,7 +63,7 @@ impl<'a> Plan<'a> {
             root,
             identity,
             progress: match options.foreground {
-                true => Progress::unseen(),
+                true => Progress::default(),
                 false => Progress::new(),
             },
         })

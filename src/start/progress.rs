@@ -63,19 +63,15 @@ impl Step {
 
 /// The present step of the intermediate or the daemon, which the launcher can read.
 ///
-/// It is shared memory, since a message would wake the launcher at each step, and few starts
+/// The default, for the foreground, stores none. It is shared memory, since a message would wake the launcher at each step, and few starts
 /// need the step.
+#[derive(Default)]
 pub(crate) struct Progress(Option<SharedByte>);
 
 impl Progress {
     /// At the first step. A start does without where no memory is left.
     pub(crate) fn new() -> Self {
         Self(SharedByte::new())
-    }
-
-    /// For the foreground, where no launcher reads the step.
-    pub(crate) fn unseen() -> Self {
-        Self(None)
     }
 
     /// Async-signal-safe.
@@ -110,7 +106,7 @@ mod tests {
             byte.set(u8::MAX);
         }
         assert_eq!(progress.step(), None);
-        assert_eq!(Progress::unseen().step(), None);
+        assert_eq!(Progress::default().step(), None);
     }
 
     #[test]

@@ -5,17 +5,17 @@ use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::pid_file::OpenPidFile;
 use crate::start::actions::{Actions, drop_quietly};
-use crate::start::inherited;
 use crate::start::plan::Plan;
 use crate::start::progress::Step;
 use crate::start::uncommitted::UncommittedStart;
 use crate::sys::{self, OtherThreads};
 use crate::{identity, root};
 
-/// Resets the signals, if the options say so. Async-signal-safe.
+/// Sets the default action for every signal but SIGPIPE, if the options say so.
+/// Async-signal-safe.
 pub(super) fn reset_signals(plan: &Plan<'_>) -> Result<(), Failure> {
     if plan.options.reset_signals {
-        inherited::reset_signals()
+        sys::reset_dispositions().map_err(|errno| ErrorKind::ResetSignals(errno).into())
     } else {
         Ok(())
     }
