@@ -39,7 +39,7 @@ struct State {
     last_of_any_thread: Option<String>,
 }
 
-/// A process whose panics the launcher is told of.
+/// A process that reports its panics to the launcher.
 struct Expected {
     process: ForkIdentity,
     /// Is `None` in the foreground.
@@ -58,7 +58,7 @@ pub(super) fn lock_for_fork() -> impl Sized {
     state()
 }
 
-/// Has the launcher told of each panic, as of this failure, until [`settle`].
+/// Makes the hook report each panic to the launcher, as this failure, until [`settle`].
 pub(super) fn expect(launcher: Option<DaemonEnd>, failure: Failure) {
     replace_expected(Some(Expected {
         process: ForkIdentity::current(),

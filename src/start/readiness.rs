@@ -111,8 +111,8 @@ impl Readiness {
     /// ```
     ///
     /// Returns what the server returns. After a failure the process has to end: see
-    /// [`fail_and_return`](Self::fail_and_return). A panic goes on once the launcher has been
-    /// told. If the server drops the readiness unused in the thread that called this, the start
+    /// [`fail_and_return`](Self::fail_and_return). A panic goes on after the report to the
+    /// launcher. If the server drops the readiness unused in the thread that called this, the start
     /// fails when the server returns.
     ///
     /// For an async server, let the closure block on it: `readiness.serve(|readiness|

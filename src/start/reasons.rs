@@ -1,5 +1,5 @@
-//! The reasons of errors, for a person: what was found, what denied it to whom, and what can be
-//! done.
+//! The reasons of errors, for a person: what the library has found, which rights the process lacks, and
+//! how to fix it.
 
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};

@@ -118,7 +118,7 @@ impl UncommittedStart {
         mem::replace(&mut self.ready_sink, ReadySink::ServiceManager(None))
     }
 
-    /// Has the launcher told of each panic from now on, as of this failure.
+    /// Makes the panic hook report each panic to the launcher, as this failure.
     pub(super) fn expect_panic(&mut self, failure: Failure) {
         let launcher = match self.take_ready_sink() {
             ReadySink::Launcher(launcher) => {
