@@ -10,6 +10,8 @@
 //! * [`control`]: the socket between the two, which is not under test.
 //! * [`observe`]: looking at a process, from inside and from outside.
 //! * [`harness`]: runs one case and leaves nothing behind.
+//! * [`fixtures`]: the set-up and the assertions that several topics share.
+//! * [`prelude`]: the names that most tests use.
 //! * [`suite`](mod@suite): declares the cases of a test file and what they
 //!   need.
 //! * [`combination`]: every option and initial state, as named values.
@@ -33,10 +35,12 @@ pub mod control;
 pub mod covering;
 pub mod crash;
 pub mod fault;
+pub mod fixtures;
 pub mod harness;
 pub mod initial;
 pub mod model;
 pub mod observe;
+pub mod prelude;
 pub mod report;
 pub mod subject;
 pub mod suite;

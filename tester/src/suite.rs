@@ -14,6 +14,10 @@
 //! }
 //! ```
 //!
+//! A suite of several modules is a directory. Each module lists its own cases as
+//! `CASES`, and [`modules!`](crate::modules) lists the modules. The name of such a case
+//! begins with its module: `lock::a_second_start_fails`.
+//!
 //! A case whose needs are not met is reported as ignored, with the reason in
 //! brackets before its name. If the environment variable
 //! [`SKIPPED_LIST`] names a file, each such case's `suite::name` is appended
@@ -201,10 +205,10 @@ fn may_trace() -> bool {
 /// One case of a suite. Made by [`case!`](crate::case).
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    /// The test file's name.
-    pub suite: &'static str,
+    /// The module that has the function: the suite, and perhaps a module of it.
+    pub module: &'static str,
     /// The function's name.
-    pub name: &'static str,
+    pub function: &'static str,
     /// What it needs.
     pub needs: &'static [Need],
     /// The function, which panics to fail.
@@ -212,6 +216,14 @@ pub struct Case {
 }
 
 impl Case {
+    /// The name within the suite.
+    pub fn name(&self) -> String {
+        match self.module.split_once("::") {
+            Some((_, module)) => format!("{module}::{}", self.function),
+            None => self.function.to_owned(),
+        }
+    }
+
     fn unmet(&self) -> Option<String> {
         let reasons: Vec<_> = self.needs.iter().filter_map(|need| need.unmet()).collect();
         (!reasons.is_empty()).then(|| reasons.join(", "))
@@ -223,10 +235,20 @@ impl Case {
 macro_rules! case {
     ($function:ident $(, needs $($need:ident),+)?) => {
         $crate::suite::Case {
-            suite: module_path!(),
-            name: stringify!($function),
+            module: module_path!(),
+            function: stringify!($function),
             needs: &[$($($crate::suite::Need::$need),+)?],
             run: $function,
+        }
+    };
+}
+
+/// Makes `main` of a suite that consists of these modules.
+#[macro_export]
+macro_rules! modules {
+    ($($module:ident),+ $(,)?) => {
+        fn main() -> std::process::ExitCode {
+            $crate::suite(&[$($module::CASES),+].concat())
         }
     };
 }
@@ -242,7 +264,7 @@ pub fn suite(cases: &[Case]) -> ExitCode {
     if let Some(again) = std::env::var_os(AGAIN) {
         // A filter that matches nothing, and a case that is skipped, are no failure.
         let mut runs = cases.iter().filter(|case| case.unmet().is_none());
-        assert!(runs.any(|case| *case.name == *again), "no case {again:?}");
+        assert!(runs.any(|case| *case.name() == *again), "no case {again:?}");
     }
     let mut arguments = Arguments::from_args();
     // Cases spend most of their time waiting for processes.
@@ -253,7 +275,7 @@ pub fn suite(cases: &[Case]) -> ExitCode {
     let trials = cases
         .iter()
         .map(|&case| match case.unmet() {
-            None => Trial::test(case.name, move || {
+            None => Trial::test(case.name(), move || {
                 if fails_fast {
                     end_at_failure_of(&case);
                 } else {
@@ -262,10 +284,10 @@ pub fn suite(cases: &[Case]) -> ExitCode {
                 Ok(())
             }),
             Some(reason) => {
-                skipped.push(format!("{}::{}\n", case.suite, case.name));
+                skipped.push(format!("{}::{}\n", case.module, case.function));
                 let kind = reason.clone();
                 // Even `--ignored` must not make it pass.
-                Trial::ignorable_test(case.name, move || Ok(Completion::ignored_with(&reason)))
+                Trial::ignorable_test(case.name(), move || Ok(Completion::ignored_with(&reason)))
                     .with_ignored_flag(true)
                     .with_kind(kind)
             }
@@ -295,7 +317,7 @@ fn end_at_failure_of(case: &Case) {
     if panic::catch_unwind(case.run).is_err() {
         println!(
             "{}::{} has failed, the others are left",
-            case.suite, case.name
+            case.module, case.function
         );
         process::exit(1);
     }

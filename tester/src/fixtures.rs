@@ -1,0 +1,503 @@
+//! The set-up and the assertions that the tests of several topics share.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::Duration;
+use std::{fmt, io};
+
+use daemonize2::PidFile;
+
+use crate::config::{Bytes, Deferral, Disposition, Entry, Ids, Life, ReadinessUse, Step};
+use crate::control::{Command, Frame, Message};
+use crate::report::{Report, StartError};
+use crate::{Run, Scenario, harness, sys};
+
+/// A user id that is in no database.
+pub const UID: u32 = 4_000_000_001;
+
+/// A group id that is in no database.
+pub const GID: u32 = 4_000_000_002;
+
+/// The groups that [`Scenario::as_root_with_groups`] has.
+pub const ROOTS_GROUPS: [u32; 4] = [0, 4, 7, 4711];
+
+/// Every entry point.
+pub const ENTRIES: [Entry; 4] = [
+    Entry::Start,
+    Entry::StartChecked,
+    Entry::Execute,
+    Entry::ExecuteChecked,
+];
+
+/// The checked entry points.
+pub const CHECKED: [Entry; 2] = [Entry::StartChecked, Entry::ExecuteChecked];
+
+/// The content of the pid file of this daemon.
+pub fn content(pid: u32) -> Vec<u8> {
+    format!("{pid}\n").into_bytes()
+}
+
+/// Changes the mode of a file.
+///
+/// # Panics
+///
+/// If the mode cannot be changed.
+#[track_caller]
+pub fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).expect("change the mode");
+}
+
+/// Asserts that the result is an error of this kind.
+///
+/// # Panics
+///
+/// If it is not.
+#[track_caller]
+pub fn assert_io_error<T: fmt::Debug>(result: io::Result<T>, kind: io::ErrorKind) -> io::Error {
+    match result {
+        Err(error) if error.kind() == kind => error,
+        other => panic!("{other:?} instead of {kind:?}"),
+    }
+}
+
+/// Asserts that no daemon runs, whichever way the library is asked.
+///
+/// # Panics
+///
+/// If a daemon runs.
+#[track_caller]
+pub fn assert_not_running(pid_file: &PidFile) {
+    assert_eq!(pid_file.running().expect("an answer"), None);
+    assert!(!pid_file.signal(0).expect("an answer"));
+    assert!(!pid_file.stop(Duration::ZERO).expect("an answer"));
+}
+
+/// Three starts that take these steps: in the privileged action, in the
+/// initialization, and before the daemon reports that it is ready.
+pub fn in_each_closure(new: impl Fn() -> Scenario, steps: &[Step]) -> [Scenario; 3] {
+    [
+        new().privileged_action(steps),
+        new().initialize(steps),
+        new().deferring(steps, ReadinessUse::Ready),
+    ]
+}
+
+/// The pid file at this path, as the test sees it.
+///
+/// # Panics
+///
+/// If there is none.
+#[track_caller]
+pub fn pid_file_at(path: &Path) -> harness::PidFile {
+    harness::PidFile::look(path)
+        .expect("look at the pid file")
+        .expect("a pid file")
+}
+
+impl StartError {
+    /// Asserts the kind, without its errno, and the text.
+    ///
+    /// # Panics
+    ///
+    /// If either differs.
+    #[track_caller]
+    pub fn assert_is(&self, kind: &str, text: &str) {
+        assert_eq!((self.kind_name(), self.text.as_str()), (kind, text));
+    }
+
+    /// Asserts that SIGTERM killed the daemon.
+    ///
+    /// # Panics
+    ///
+    /// If it did not.
+    #[track_caller]
+    pub fn assert_killed_by_sigterm(&self) {
+        assert_eq!(self.kind, "DaemonExited");
+        assert_eq!(self.daemon_exit_status, Some(libc::SIGTERM));
+        assert!(self.text.contains("SIGTERM"), "{self}");
+    }
+
+    /// An error without an errno.
+    pub fn new(kind: &str, path: Option<&str>, text: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            errno: None,
+            path: path.map(Bytes::from),
+            running_pid: None,
+            daemon_exit_status: None,
+            text: text.to_owned(),
+        }
+    }
+
+    /// An error whose text ends with the text of its errno.
+    pub fn with_errno(kind: &str, errno: i32, path: Option<&str>, text: &str) -> Self {
+        let reason = io::Error::from_raw_os_error(errno);
+        Self::with_text(kind, errno, path, &format!("{text}: {reason}"))
+    }
+
+    /// An error with an errno and a text of its own.
+    pub fn with_text(kind: &str, errno: i32, path: Option<&str>, text: &str) -> Self {
+        Self {
+            errno: Some(errno),
+            ..Self::new(&format!("{kind}({errno})"), path, text)
+        }
+    }
+
+    /// EPERM for the caller of `scenario`. The text says which user was refused,
+    /// and that `deed` takes root, or on Linux these capabilities.
+    pub fn refused(
+        scenario: &Scenario,
+        kind: &str,
+        path: Option<&str>,
+        text: &str,
+        (deed, capabilities): (&str, &str),
+    ) -> Self {
+        let uid = scenario.config.initial.ids.as_ref().map(|ids| ids.uid[1]);
+        let uid = uid.unwrap_or_else(sys::effective_user);
+        let reason = io::Error::from_raw_os_error(libc::EPERM);
+        let takes = Self::takes(deed, capabilities);
+        let text = format!("{text}: {reason}: this process runs as uid {uid}; {takes}");
+        Self::with_text(kind, libc::EPERM, path, &text)
+    }
+
+    /// The end of the text of such an error.
+    pub fn takes(deed: &str, capabilities: &str) -> String {
+        if cfg!(target_os = "linux") {
+            format!("{deed} takes root, or {capabilities}")
+        } else {
+            format!("{deed} takes root")
+        }
+    }
+}
+
+impl Scenario {
+    /// Sets the disposition of one more signal.
+    #[must_use]
+    pub fn on_signal(self, signal: i32, disposition: Disposition) -> Self {
+        self.from_state(|state| state.dispositions.push((signal, disposition)))
+    }
+
+    /// Defers readiness: the daemon takes these steps, and then uses its readiness.
+    #[must_use]
+    pub fn deferring(self, steps: impl Into<Vec<Step>>, usage: ReadinessUse) -> Self {
+        self.deferred_readiness(Deferral::new(steps, usage))
+    }
+
+    /// Limits the size of every file. The output of the launcher goes to pipes,
+    /// to which the limit does not apply.
+    #[must_use]
+    pub fn limit_file_size(self, size: u64) -> Self {
+        self.piped()
+            .from_state(|state| state.limit_file_size = Some(size))
+    }
+
+    /// The library's own view of the pid file.
+    ///
+    /// # Panics
+    ///
+    /// If the case has no pid file.
+    pub fn control(&self) -> PidFile {
+        PidFile::at(self.pid_file_path().expect("a pid file"))
+    }
+
+    /// Starts as an ordinary user, also if the test runs as root.
+    #[must_use]
+    pub fn as_ordinary_user(self) -> Self {
+        match sys::effective_user() {
+            0 => self.as_user(UID, GID),
+            _ => self,
+        }
+    }
+
+    /// Starts with these real, effective and saved ids, and these groups.
+    #[must_use]
+    pub fn with_ids(self, uid: [u32; 3], gid: [u32; 3], groups: &[u32]) -> Self {
+        let groups = Some(groups.to_vec());
+        self.from_state(|state| state.ids = Some(Ids { uid, gid, groups }))
+    }
+
+    /// Starts as root with [`ROOTS_GROUPS`].
+    #[must_use]
+    pub fn as_root_with_groups(self) -> Self {
+        self.with_ids([0; 3], [0; 3], &ROOTS_GROUPS)
+    }
+
+    /// A start that fails while another daemon holds the pid file. No process of
+    /// the failed start is left when its launcher ends.
+    ///
+    /// # Panics
+    ///
+    /// If the start succeeds, or a process is left.
+    #[track_caller]
+    pub fn fail_beside_daemon(&self) -> StartError {
+        let run = self.launch();
+        let error = run.launcher_error();
+        assert_eq!(run.launcher().living().count(), 0, "{}", run.account());
+        run.wait_until_all_ended();
+        error
+    }
+
+    /// A start that fails, with the error in the launcher alone, reported once.
+    ///
+    /// # Panics
+    ///
+    /// If the start succeeds, or another process gets the error, too.
+    #[track_caller]
+    pub fn fail_in_launcher(&self) -> StartError {
+        let run = self.launch();
+        let error = run.launcher_error();
+        run.assert_nothing_left();
+        assert_eq!(run.launcher().output.stdout, b"");
+        assert_eq!(run.error_counts(), (1, 0));
+        error
+    }
+
+    /// A start under `execute` that fails in the daemon. The daemon gets the same
+    /// error as the launcher, and goes on with the descriptors that it had before
+    /// the start.
+    ///
+    /// # Panics
+    ///
+    /// If the start succeeds, or the daemon does not get the error.
+    #[track_caller]
+    pub fn fail_in_launcher_and_daemon(&self) -> StartError {
+        let scenario = self.clone().entry(Entry::Execute);
+        let run = scenario.life(Life::UntilToldEvenIfFailed).launch();
+        let error = run.launcher_error();
+        assert_eq!(run.daemon_error(), error);
+        let daemon = run.observe();
+        run.assert_nothing_left_but(&[daemon.pid]);
+        assert_eq!(
+            daemon.descriptor_numbers(),
+            run.initial().descriptor_numbers()
+        );
+        run.tell(&Command::Exit(0));
+        run.wait_until_all_ended();
+        assert_eq!(run.error_counts(), (1, 1));
+        error
+    }
+
+    /// The start fails with this error of the pid file.
+    ///
+    /// # Panics
+    ///
+    /// If the start does anything else.
+    #[track_caller]
+    pub fn assert_pid_file_fails(&self, kind: &str, errno: i32) {
+        let error = self.fail();
+        let path = self.config.options.pid_file.clone().expect("a pid file");
+        let deed = match kind {
+            "OpenPidfile" => "open",
+            _ => "write",
+        };
+        let reason = io::Error::from_raw_os_error(errno);
+        let shown = path.to_path();
+        let shown = shown.display();
+        let start = format!("cannot {deed} pid file {shown}: {reason}");
+        assert!(error.text.starts_with(&start), "{error}");
+        let expected = StartError {
+            path: Some(path.clone()),
+            ..StartError::with_text(kind, errno, None, &error.text)
+        };
+        assert_eq!(error, expected);
+    }
+
+    /// Starts in the foreground: the launcher becomes the daemon.
+    ///
+    /// # Panics
+    ///
+    /// If another process becomes the daemon.
+    #[track_caller]
+    pub fn serve(&self) -> (Run, Report) {
+        let run = self.launch();
+        let report = run.report();
+        assert_eq!(report.pid, run.launcher_pid(), "{}", run.account());
+        (run, report)
+    }
+
+    /// A daemon fails with this error, under `start` and under `execute`.
+    ///
+    /// # Panics
+    ///
+    /// If the start does anything else.
+    #[track_caller]
+    pub fn assert_fails(&self, expected: &StartError) {
+        assert_eq!(&self.fail_in_launcher(), expected);
+        assert_eq!(&self.fail_in_launcher_and_daemon(), expected);
+    }
+
+    /// The start fails with this error before there is a daemon, or the daemon
+    /// does not outlive the error.
+    ///
+    /// # Panics
+    ///
+    /// If the start does anything else.
+    #[track_caller]
+    pub fn assert_fails_in_launcher(&self, expected: &StartError) {
+        for entry in [Entry::Start, Entry::Execute] {
+            let scenario = self.clone().entry(entry);
+            assert_eq!(&scenario.fail_in_launcher(), expected, "{entry:?}");
+        }
+    }
+}
+
+impl Run {
+    /// Waits for this message, and returns its sender.
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn await_message(&self, message: &Message) -> u32 {
+        self.message(&format!("{message:?}"), |frame| {
+            (frame.message == *message).then_some(frame.sender)
+        })
+    }
+
+    /// Whether such a message was sent so far.
+    pub fn has_sent(&self, is_such: impl FnMut(&Message) -> bool) -> bool {
+        self.count_messages(is_such) > 0
+    }
+
+    /// The number of such messages so far.
+    pub fn count_messages(&self, mut is_such: impl FnMut(&Message) -> bool) -> usize {
+        let frames = self.messages();
+        frames
+            .iter()
+            .filter(|frame| is_such(&frame.message))
+            .count()
+    }
+
+    /// The senders of this message so far, in order.
+    pub fn senders_of(&self, message: &Message) -> Vec<u32> {
+        let frames = self.messages().into_iter();
+        let such = frames.filter(|frame| frame.message == *message);
+        such.map(|frame| frame.sender).collect()
+    }
+
+    /// How often the launcher and how often the daemon got an error.
+    fn error_counts(&self) -> (usize, usize) {
+        (
+            self.count_messages(|message| matches!(message, Message::LauncherFailed(_))),
+            self.count_messages(|message| matches!(message, Message::DaemonFailed(_))),
+        )
+    }
+
+    /// Asserts that the launcher got one error, and the daemon as many.
+    ///
+    /// # Panics
+    ///
+    /// If the numbers differ.
+    #[track_caller]
+    pub fn assert_errors(&self, in_launcher: usize, in_daemon: usize) {
+        assert_eq!(self.error_counts(), (in_launcher, in_daemon));
+    }
+
+    /// The process that a closure forked at
+    /// [`Step::ForkWorker`](crate::config::Step::ForkWorker).
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn worker(&self) -> u32 {
+        self.message("the worker", |frame| match frame.message {
+            Message::Worker(pid) => Some(pid),
+            _ => None,
+        })
+    }
+
+    /// What the closures returned.
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn result(&self) -> Vec<String> {
+        self.message("the daemon's result", |frame| match &frame.message {
+            Message::Result(parts) => Some(parts.clone()),
+            _ => None,
+        })
+    }
+
+    /// The error of a `Readiness`, and the process that got the error.
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn readiness_error(&self) -> (u32, StartError) {
+        self.message("an error of the readiness", |frame| match frame {
+            Frame {
+                sender,
+                message: Message::NotAcknowledged(error),
+            } => Some((*sender, error.clone())),
+            _ => None,
+        })
+    }
+
+    /// The launcher's error, of a launcher that goes on, or whose output the test
+    /// does not see.
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn error_of_launcher(&self) -> StartError {
+        self.message("the launcher's error", |frame| match &frame.message {
+            Message::LauncherFailed(error) => Some(error.clone()),
+            _ => None,
+        })
+    }
+
+    /// The daemon as it sees itself, and as another process sees the daemon.
+    ///
+    /// # Panics
+    ///
+    /// As every wait does.
+    #[track_caller]
+    pub fn views(&self) -> [Report; 2] {
+        let inside = self.observe();
+        let outside = self.outside(inside.pid);
+        [inside, outside]
+    }
+
+    /// The pid file names the daemon, and is locked.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    #[track_caller]
+    pub fn assert_pid_file_held(&self) {
+        let pid_file = self.pid_file().expect("a pid file");
+        assert_eq!(pid_file.bytes, content(self.report().pid));
+        assert!(pid_file.locked, "{}", self.account());
+    }
+
+    /// The pid file named the daemon, and was locked, when the launcher ended.
+    ///
+    /// # Panics
+    ///
+    /// If it was not.
+    #[track_caller]
+    pub fn assert_pid_file_complete(&self) {
+        let pid_file = self.launcher().pid_file.expect("a pid file");
+        assert_eq!(pid_file.bytes, content(self.report().pid));
+        assert!(pid_file.locked, "{}", self.account());
+    }
+
+    /// The pid file is empty and not locked.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    #[track_caller]
+    pub fn assert_pid_file_released(&self) {
+        let pid_file = self.pid_file().expect("a pid file");
+        assert!(
+            pid_file.bytes.is_empty() && !pid_file.locked,
+            "{pid_file:?}"
+        );
+    }
+}
