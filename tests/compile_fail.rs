@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 /// built.
 fn diagnose(body: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("misuse.rs");
+    let source = folder.path().join("compile_fail.rs");
     let text = format!(
         "#![allow(unused_imports)]\nuse daemonize2::*;\npub fn function() {{\n{body}\n}}\n"
     );

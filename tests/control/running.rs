@@ -1,0 +1,432 @@
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use assert_cmd::assert::OutputAssertExt as _;
+use daemonize2::PidFile;
+use tester::prelude::*;
+use tester::sys;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_file_without_a_lock_names_no_running_daemon),
+    case!(a_path_that_is_no_regular_file_is_invalid),
+    case!(a_running_daemon_is_found),
+    case!(a_killed_daemon_is_not_running),
+    case!(a_starting_daemon_would_block),
+    case!(a_starting_daemon_is_named_but_not_running),
+    case!(an_invalid_content_under_a_lock_is_an_error),
+    case!(an_unrelated_process_in_a_locked_file_is_never_signalled),
+    case!(a_locked_file_that_names_init_is_invalid, needs OrdinaryUser, Linux),
+    case!(a_process_that_reads_the_file_is_not_the_daemon),
+    case!(a_worker_that_inherited_the_lock_is_not_the_daemon),
+    case!(the_daemon_is_found_without_proc, needs Root, Mounting),
+    case!(a_daemon_finds_itself_and_never_signals_itself),
+    case!(a_pid_file_in_the_working_directory_is_found),
+    case!(a_removed_directory_means_no_running_daemon),
+    case!(a_directory_that_disappears_repeatedly_is_no_error),
+    case!(every_error_names_the_path),
+];
+
+/// A process that has nothing to do with any of this.
+struct Unrelated(Child);
+
+impl Unrelated {
+    fn new() -> Self {
+        let mut command = Command::new("sleep");
+        Self(command.arg("600").stdin(Stdio::null()).spawn().unwrap())
+    }
+
+    /// One that has a file open to read it.
+    fn reading(path: &Path) -> Self {
+        let mut command = Command::new("sleep");
+        let file = File::open(path).unwrap();
+        Self(command.arg("600").stdin(file).spawn().unwrap())
+    }
+
+    #[track_caller]
+    fn assert_unharmed(&mut self) {
+        assert_eq!(self.0.try_wait().unwrap(), None);
+    }
+}
+
+impl Drop for Unrelated {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn a_file_without_a_lock_names_no_running_daemon() {
+    let scenario = scenario!();
+    let path = scenario.path("daemon.pid");
+    assert_not_running(&PidFile::at(&path));
+    assert_not_running(&PidFile::at(scenario.path("missing/daemon.pid")));
+    // A number proves nothing, be it that of a living process.
+    let mut unrelated = Unrelated::new();
+    for content in [format!("{}\n", unrelated.0.id()), String::new()] {
+        fs::write(&path, &content).unwrap();
+        assert_not_running(&PidFile::at(&path));
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    }
+    unrelated.assert_unharmed();
+}
+
+fn a_path_that_is_no_regular_file_is_invalid() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let directory = scenario.create_folder("directory");
+    let fifo = scenario.path("fifo");
+    sys::make_fifo(&fifo).unwrap();
+    for path in [directory, fifo] {
+        // Without waiting for anybody to open the other end.
+        assert_io_error(PidFile::at(&path).running(), ErrorKind::InvalidData);
+        assert_io_error(PidFile::at(&path).signal(0), ErrorKind::InvalidData);
+    }
+    // A link is not followed, even to the real one.
+    let link = scenario.path("link");
+    symlink(scenario.pid_file_path().unwrap(), &link).unwrap();
+    PidFile::at(&link).running().unwrap_err();
+    PidFile::at(&link).stop(Duration::ZERO).unwrap_err();
+    run.observe();
+    assert_io_error(PidFile::at("nul\0").running(), ErrorKind::InvalidInput);
+}
+
+fn a_running_daemon_is_found() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let pid = run.report().pid;
+    assert_eq!(scenario.control().running().unwrap(), Some(pid));
+    assert!(scenario.control().signal(0).unwrap());
+    // In the foreground, too.
+    let scenario = daemon().foreground(Foreground::Yes);
+    let run = scenario.launch();
+    let pid = run.report().pid;
+    assert_eq!(scenario.control().running().unwrap(), Some(pid));
+    run.exit(0);
+    assert_not_running(&scenario.control());
+}
+
+fn a_killed_daemon_is_not_running() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let pid = run.report().pid;
+    run.kill_daemon();
+    assert_not_running(&scenario.control());
+    // What it has left is another start's to take over.
+    let left = run.pid_file().unwrap();
+    assert_eq!(left.bytes, format!("{pid}\n").as_bytes());
+    let run = scenario.start();
+    let pid = run.report().pid;
+    assert_eq!(scenario.control().running().unwrap(), Some(pid));
+}
+
+fn a_starting_daemon_would_block() {
+    let scenario = daemon().privileged_action([Step::Hold]);
+    let run = scenario.launch();
+    run.held();
+    assert_io_error(scenario.control().running(), ErrorKind::WouldBlock);
+    assert_io_error(
+        scenario.control().signal(libc::SIGTERM),
+        ErrorKind::WouldBlock,
+    );
+    run.proceed();
+    run.launcher().assert().success();
+    let pid = run.report().pid;
+    assert_eq!(scenario.control().running().unwrap(), Some(pid));
+}
+
+fn a_starting_daemon_is_named_but_not_running() {
+    let scenario = daemon().initialize([Step::Hold]);
+    let run = scenario.launch();
+    let pid = run.held().pid;
+    let path = scenario.pid_file_path().unwrap();
+    let pid_file = scenario.control();
+    let error = assert_io_error(pid_file.running(), ErrorKind::WouldBlock);
+    let expected = format!("pid file {}: daemon {pid} is starting", path.display());
+    assert_eq!(error.to_string(), expected);
+    assert_io_error(pid_file.signal(0), ErrorKind::WouldBlock);
+    run.proceed();
+    run.launcher().assert().success();
+    assert_eq!(pid_file.running().unwrap(), Some(pid));
+}
+
+/// A pid file that this test has locked as a daemon would.
+struct Locked(File);
+
+impl Locked {
+    fn with(path: &Path, content: &[u8]) -> Self {
+        let mut file = File::create(path).unwrap();
+        sys::flock(file.as_fd(), libc::LOCK_EX).unwrap();
+        file.write_all(content).unwrap();
+        Self(file)
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Explicitly, since a child that is just being started shares it.
+        let _ = sys::flock(self.0.as_fd(), libc::LOCK_UN);
+    }
+}
+
+fn an_invalid_content_under_a_lock_is_an_error() {
+    let scenario = scenario!();
+    let mut unrelated = Unrelated::new();
+    let pid = unrelated.0.id();
+    let with_a_stranger = [
+        format!("{pid}"),
+        format!("-{pid}\n"),
+        format!(" {pid}\n"),
+        format!("{pid}\n{pid}\n"),
+        format!("{pid} {pid}\n"),
+    ];
+    let long = "1".repeat(70_000);
+    let numbers = [
+        "\n",
+        "0\n",
+        "-1\n",
+        "+1\n",
+        "2147483648\n",
+        "4294967295\n",
+        "4294967297\n",
+        "18446744073709551617\n",
+        "one\n",
+        "0x10\n",
+        "\0\n",
+        "\u{661}\n",
+        &long,
+    ];
+    let texts = numbers
+        .into_iter()
+        .chain(with_a_stranger.iter().map(String::as_str));
+    let contents = texts.map(str::as_bytes).chain([b"\xff\xfe\n".as_slice()]);
+    // Each is looked at for a while.
+    thread::scope(|scope| {
+        for (number, content) in contents.enumerate() {
+            let path = scenario.path(format!("{number}.pid"));
+            scope.spawn(move || {
+                let _locked = Locked::with(&path, content);
+                let pid_file = PidFile::at(&path);
+                assert_io_error(pid_file.running(), ErrorKind::InvalidData);
+                assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
+                let began = Instant::now();
+                assert_io_error(pid_file.stop(DEADLINE), ErrorKind::InvalidData);
+                assert!(began.elapsed() < DEADLINE);
+                assert!(fs::read(&path).unwrap() == content);
+            });
+        }
+    });
+    unrelated.assert_unharmed();
+    // Nothing at all is what a start looks like.
+    let path = scenario.path("daemon.pid");
+    let _locked = Locked::with(&path, b"");
+    assert_io_error(PidFile::at(&path).running(), ErrorKind::WouldBlock);
+}
+
+fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
+    let scenario = scenario!();
+    let path = scenario.path("daemon.pid");
+    let mut unrelated = Unrelated::new();
+    let content = format!("{}\n", unrelated.0.id());
+    let _locked = Locked::with(&path, content.as_bytes());
+    let pid_file = PidFile::at(&path);
+    assert_io_error(pid_file.running(), ErrorKind::InvalidData);
+    for signal in [0, libc::SIGTERM, libc::SIGKILL] {
+        assert_io_error(pid_file.signal(signal), ErrorKind::InvalidData);
+    }
+    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+    unrelated.assert_unharmed();
+    assert_eq!(fs::read_to_string(&path).unwrap(), content);
+    // Nor is a daemon that has another file open.
+    let run = daemon()
+        .from_state(|state| {
+            state.descriptors.push(OpenDescriptor {
+                number: 50,
+                path: "/".into(),
+                close_on_exec: true,
+            });
+        })
+        .start();
+    let content = format!("{}\n", run.report().pid);
+    fs::write(&path, content).unwrap();
+    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+    run.observe();
+}
+
+fn a_locked_file_that_names_init_is_invalid() {
+    let scenario = scenario!();
+    let path = scenario.path("daemon.pid");
+    let _locked = Locked::with(&path, b"1\n");
+    let pid_file = PidFile::at(&path);
+    assert_io_error(pid_file.running(), ErrorKind::InvalidData);
+    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+}
+
+fn a_process_that_reads_the_file_is_not_the_daemon() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let path = scenario.pid_file_path().unwrap();
+    let pid_file = scenario.control();
+    let mut reader = Unrelated::reading(&path);
+    assert_eq!(pid_file.running().unwrap(), Some(run.report().pid));
+    // Not even if root itself has written its number.
+    let content = fs::read(&path).unwrap();
+    fs::write(&path, format!("{}\n", reader.0.id())).unwrap();
+    assert_io_error(pid_file.running(), ErrorKind::InvalidData);
+    assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
+    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+    fs::write(&path, content).unwrap();
+    assert!(pid_file.stop(DEADLINE).unwrap());
+    reader.assert_unharmed();
+}
+
+fn a_worker_that_inherited_the_lock_is_not_the_daemon() {
+    let scenario = daemon().privileged_action([Step::ForkWorker]);
+    let run = scenario.start();
+    let worker = run.worker();
+    run.kill_daemon();
+    assert!(run.pid_file().unwrap().locked);
+    assert_io_error(scenario.control().running(), ErrorKind::InvalidData);
+    assert_io_error(
+        scenario.control().signal(libc::SIGKILL),
+        ErrorKind::InvalidData,
+    );
+    assert_io_error(
+        scenario.control().stop(Duration::ZERO),
+        ErrorKind::InvalidData,
+    );
+    let pids = run.living();
+    assert_eq!(pids, [worker]);
+    run.kill(worker);
+    assert_not_running(&scenario.control());
+}
+
+fn the_daemon_is_found_without_proc() {
+    let scenario = daemon();
+    let run = scenario.start();
+    with_own_mounts(|| {
+        mount(&["-t", "tmpfs", "none"], Path::new("/proc"));
+        let pid_file = scenario.control();
+        assert_eq!(pid_file.running().unwrap(), Some(run.report().pid));
+        assert!(pid_file.signal(0).unwrap());
+        assert!(pid_file.stop(DEADLINE).unwrap());
+    });
+    assert_not_running(&scenario.control());
+}
+
+fn a_daemon_finds_itself_and_never_signals_itself() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let pid = run.report().pid;
+    let path = scenario.pid_file_path().unwrap();
+    let answers = run.answer(&control::Command::AskForDaemon(Bytes::from(path.as_path())));
+    assert_eq!(answers[0], format!("Ok(Some({pid}))"));
+    for answer in &answers[1..] {
+        assert!(answer.contains("the daemon is this process"), "{answer}");
+    }
+    // It has not lost the lock by asking.
+    assert_eq!(PidFile::at(&path).running().unwrap(), Some(pid));
+    assert!(PidFile::at(&path).stop(DEADLINE).unwrap());
+}
+
+fn a_pid_file_in_the_working_directory_is_found() {
+    /// Set where this runs in that directory, which all threads share.
+    const IS_THERE: &str = "TESTER_IS_IN_FOLDER";
+
+    if std::env::var_os(IS_THERE).is_some() {
+        let pid_file = PidFile::at("daemon.pid");
+        assert!(pid_file.signal(0).unwrap());
+        assert!(pid_file.stop(DEADLINE).unwrap());
+        return;
+    }
+    let scenario = daemon();
+    let run = scenario.start();
+    let daemon = run.handle(run.report().pid);
+    let mut again =
+        suite::again(&case!(a_pid_file_in_the_working_directory_is_found).name()).unwrap();
+    again.current_dir(scenario.folder()).env(IS_THERE, "");
+    again.assert().success();
+    assert!(daemon.wait(Instant::now()).unwrap());
+}
+
+fn a_removed_directory_means_no_running_daemon() {
+    let scenario = scenario!().pid_file("run/daemon.pid");
+    let directory = scenario.create_folder("run");
+    let run = scenario.start();
+    fs::remove_dir_all(directory).unwrap();
+    let pid_file = scenario.control();
+    assert_eq!(pid_file.running().unwrap(), None);
+    assert!(!pid_file.signal(libc::SIGTERM).unwrap());
+    assert!(!pid_file.stop(DEADLINE).unwrap());
+    run.observe();
+}
+
+fn a_directory_that_disappears_repeatedly_is_no_error() {
+    const TRIES: u32 = 300;
+
+    let scenario = scenario!().pid_file("run/daemon.pid");
+    let (directory, away) = (scenario.create_folder("run"), scenario.path("away"));
+    let run = scenario.start();
+    let over = AtomicBool::new(false);
+    let (there, gone, errors) = thread::scope(|scope| {
+        let _until = Until(&over);
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                fs::rename(&directory, &away).unwrap();
+                fs::rename(&away, &directory).unwrap();
+            }
+        });
+        let pid_file = scenario.control();
+        let deadline = Instant::now() + DEADLINE;
+        let (mut there, mut gone, mut errors) = (0, 0, Vec::new());
+        // Until it was met often, both ways.
+        while there + gone < TRIES || there == 0 || gone == 0 {
+            match pid_file.signal(0) {
+                Ok(true) => there += 1,
+                Ok(false) => gone += 1,
+                Err(error) => errors.push(error),
+            }
+            if Instant::now() > deadline {
+                break;
+            }
+        }
+        (there, gone, errors)
+    });
+    assert!(errors.is_empty(), "{errors:?}");
+    assert!(there > 0 && gone > 0, "{there} and {gone} times");
+    run.observe();
+}
+
+fn every_error_names_the_path() {
+    let scenario = scenario!();
+    let directory = scenario.create_folder("directory");
+    let locked = scenario.path("locked");
+    let _locked = Locked::with(&locked, b"one\n");
+    let link = scenario.path("link");
+    symlink("locked", &link).unwrap();
+    for path in [
+        directory.clone(),
+        locked.clone(),
+        link,
+        locked.join("further"),
+    ] {
+        let pid_file = PidFile::at(&path);
+        let errors = [
+            pid_file.running().unwrap_err(),
+            pid_file.signal(0).unwrap_err(),
+            pid_file.stop(Duration::ZERO).unwrap_err(),
+        ];
+        for error in errors {
+            let text = error.to_string();
+            assert!(text.contains(&path.display().to_string()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use tester::prelude::*;
+use tester::sys;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_signal_reaches_the_daemon),
+    case!(stop_sends_sigterm_first),
+    case!(stop_kills_a_daemon_that_survives_sigterm),
+    case!(stop_kills_a_daemon_that_has_removed_its_directory),
+    case!(stop_waits_for_a_daemon_that_dies_slowly),
+    case!(stop_accepts_a_duration_beyond_the_clocks_range),
+    case!(stop_waits_for_the_lock),
+    case!(stop_times_out_on_a_lock_that_a_worker_keeps),
+    case!(stop_waits_for_a_starting_daemon),
+    case!(stop_ends_a_daemon_that_is_not_ready_in_time),
+    case!(a_start_may_follow_a_stop_at_once),
+    case!(a_daemon_that_ends_while_it_is_signalled_is_not_running, needs Root),
+    case!(root_without_the_right_to_trace_stops_a_daemon_of_another_user, needs Root, Linux),
+];
+
+fn a_signal_reaches_the_daemon() {
+    let scenario = daemon().on_signal(libc::SIGUSR1, Disposition::Tell);
+    let run = scenario.start();
+    assert!(scenario.control().signal(libc::SIGUSR1).unwrap());
+    run.await_message(&Message::Signalled(libc::SIGUSR1));
+    assert_io_error(scenario.control().signal(10_000), ErrorKind::InvalidInput);
+    run.observe();
+}
+
+fn stop_sends_sigterm_first() {
+    let scenario = daemon().on_signal(libc::SIGTERM, Disposition::TellAndExit);
+    let run = scenario.start();
+    let daemon = run.handle(run.report().pid);
+    let began = Instant::now();
+    assert!(scenario.control().stop(DEADLINE).unwrap());
+    assert!(began.elapsed() < DEADLINE);
+    assert!(daemon.wait(Instant::now()).unwrap());
+    assert!(!run.pid_file().unwrap().locked);
+    run.await_message(&Message::Signalled(libc::SIGTERM));
+    // It cannot be stopped twice.
+    assert!(!scenario.control().stop(DEADLINE).unwrap());
+}
+
+fn stop_kills_a_daemon_that_survives_sigterm() {
+    for disposition in [Disposition::Ignore, Disposition::Tell] {
+        let scenario = daemon().on_signal(libc::SIGTERM, disposition);
+        let run = scenario.start();
+        let daemon = run.handle(run.report().pid);
+        // Enough for a busy machine to run its handler.
+        let timeout = Duration::from_secs(1);
+        let began = Instant::now();
+        assert!(scenario.control().stop(timeout).unwrap());
+        assert!(began.elapsed() >= timeout);
+        assert!(daemon.wait(Instant::now()).unwrap());
+        if disposition == Disposition::Tell {
+            run.await_message(&Message::Signalled(libc::SIGTERM));
+        }
+        assert_not_running(&scenario.control());
+    }
+}
+
+/// As a daemon may that was asked to end, and then takes long.
+fn stop_kills_a_daemon_that_has_removed_its_directory() {
+    let scenario = scenario!()
+        .pid_file("run/daemon.pid")
+        .on_signal(libc::SIGTERM, Disposition::Tell);
+    let directory = scenario.create_folder("run");
+    let run = scenario.start();
+    let daemon = run.handle(run.report().pid);
+    thread::scope(|scope| {
+        let stopping = scope.spawn(|| scenario.control().stop(Duration::from_secs(2)));
+        run.await_message(&Message::Signalled(libc::SIGTERM));
+        fs::remove_dir_all(directory).unwrap();
+        assert!(stopping.join().unwrap().unwrap());
+    });
+    assert!(daemon.wait(Instant::now()).unwrap());
+}
+
+fn stop_waits_for_a_daemon_that_dies_slowly() {
+    // A process is gone when its memory is.
+    let scenario = daemon()
+        .on_signal(libc::SIGTERM, Disposition::Ignore)
+        .privileged_action([Step::FillMemory(256)]);
+    let run = scenario.start();
+    let daemon = run.handle(run.report().pid);
+    assert!(scenario.control().stop(Duration::ZERO).unwrap());
+    assert!(daemon.wait(Instant::now()).unwrap());
+}
+
+fn stop_accepts_a_duration_beyond_the_clocks_range() {
+    let scenario = daemon().on_signal(libc::SIGTERM, Disposition::Tell);
+    let run = scenario.start();
+    let daemon = run.handle(run.report().pid);
+    thread::scope(|scope| {
+        let stop = scope.spawn(|| scenario.control().stop(Duration::MAX));
+        run.await_message(&Message::Signalled(libc::SIGTERM));
+        let while_it_waits = Instant::now() + Duration::from_millis(100);
+        assert!(!daemon.wait(while_it_waits).unwrap());
+        run.exit(0);
+        assert!(stop.join().unwrap().unwrap());
+    });
+}
+
+fn stop_waits_for_the_lock() {
+    let scenario = daemon().privileged_action([Step::ForkWorker]);
+    let run = scenario.start();
+    let (worker, daemon) = (run.worker(), run.handle(run.report().pid));
+    thread::scope(|scope| {
+        let stop = scope.spawn(|| scenario.control().stop(DEADLINE));
+        assert!(daemon.wait(Instant::now() + DEADLINE).unwrap());
+        // As long as the lock is held it goes on waiting, while this looks for
+        // a while for sense in a lock without a daemon.
+        assert_io_error(scenario.control().running(), ErrorKind::InvalidData);
+        assert!(!stop.is_finished());
+        run.kill(worker);
+        assert!(stop.join().unwrap().unwrap());
+    });
+    assert_not_running(&scenario.control());
+}
+
+fn stop_times_out_on_a_lock_that_a_worker_keeps() {
+    let scenario = daemon().privileged_action([Step::ForkWorker]);
+    let run = scenario.start();
+    let (worker, daemon) = (run.worker(), run.handle(run.report().pid));
+    let timeout = Duration::from_millis(300);
+    let began = Instant::now();
+    assert_io_error(scenario.control().stop(timeout), ErrorKind::TimedOut);
+    assert!(began.elapsed() >= timeout);
+    assert!(daemon.wait(Instant::now()).unwrap());
+    let pids = run.living();
+    assert_eq!(pids, [worker]);
+}
+
+fn stop_waits_for_a_starting_daemon() {
+    let scenario = daemon().privileged_action([Step::Hold]);
+    let run = scenario.launch();
+    let daemon = run.handle(run.held().pid);
+    let timeout = Duration::from_millis(100);
+    thread::scope(|scope| {
+        let stop = scope.spawn(|| scenario.control().stop(DEADLINE));
+        assert!(!daemon.wait(Instant::now() + timeout).unwrap());
+        run.proceed();
+        assert!(stop.join().unwrap().unwrap());
+    });
+    assert!(daemon.wait(Instant::now()).unwrap());
+    assert_not_running(&scenario.control());
+}
+
+/// Before its pid is written, and while it ignores SIGTERM.
+fn stop_ends_a_daemon_that_is_not_ready_in_time() {
+    let ignoring = daemon().on_signal(libc::SIGTERM, Disposition::Ignore);
+    for scenario in [daemon(), ignoring] {
+        let scenario = scenario.initialize([Step::Hold]);
+        let run = scenario.launch();
+        let daemon = run.handle(run.held().pid);
+        assert!(run.pid_file().unwrap().bytes.is_empty());
+        let timeout = Duration::from_millis(100);
+        let began = Instant::now();
+        assert!(scenario.control().stop(timeout).unwrap());
+        assert!(began.elapsed() >= timeout);
+        assert!(daemon.wait(Instant::now()).unwrap());
+        assert_eq!(run.launcher_error().kind, "DaemonExited");
+        run.assert_nothing_left();
+    }
+}
+
+fn a_start_may_follow_a_stop_at_once() {
+    let scenario = daemon();
+    let mut run = scenario.start();
+    for _ in 0..10 {
+        let before = run.report().pid;
+        assert!(scenario.control().stop(DEADLINE).unwrap());
+        run = scenario.start();
+        assert_ne!(run.report().pid, before);
+    }
+}
+
+/// However little is left of it by then. Root looks at it before it signals.
+fn a_daemon_that_ends_while_it_is_signalled_is_not_running() {
+    const NOBODY: u32 = 65534;
+    const TIMES: usize = 50;
+    let scenario = daemon().as_user(NOBODY, NOBODY);
+    for _ in 0..TIMES {
+        let run = scenario.start();
+        let pid = run.report().pid;
+        let pid_file = scenario.control();
+        thread::scope(|scope| {
+            let signals = scope.spawn(|| {
+                while pid_file.signal(0)? {}
+                io::Result::Ok(())
+            });
+            run.kill(pid);
+            signals.join().unwrap().unwrap();
+        });
+        assert_not_running(&pid_file);
+    }
+}
+
+/// As in a container with Docker's default capabilities.
+fn root_without_the_right_to_trace_stops_a_daemon_of_another_user() {
+    const CAP_SYS_PTRACE: u64 = 1 << 19;
+    let scenario = daemon().user(65534).group(65534);
+    let run = scenario.start();
+    let pid = run.report().pid;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            sys::drop_capability(CAP_SYS_PTRACE).unwrap();
+            fs::read_link(format!("/proc/{pid}/cwd")).unwrap_err();
+            let pid_file = scenario.control();
+            assert_eq!(pid_file.running().unwrap(), Some(pid));
+            assert!(pid_file.stop(DEADLINE).unwrap());
+        });
+    });
+    run.wait_until_all_ended();
+}

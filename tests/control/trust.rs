@@ -1,0 +1,132 @@
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::time::Duration;
+
+use tester::prelude::*;
+use tester::sys;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(root_refuses_a_file_that_others_can_write, needs Root),
+    case!(root_refuses_a_directory_that_others_can_write, needs Root),
+    case!(root_refuses_a_path_that_an_access_list_lets_others_write, needs Root, Linux),
+    case!(root_refuses_a_file_with_a_second_hard_link, needs Root),
+    case!(root_signals_only_the_owners_processes_for_another_users_file, needs Root),
+];
+
+/// Refused as root, though the daemon is found.
+#[track_caller]
+fn assert_refused(scenario: &Scenario, run: &Run) {
+    let pid = run.report().pid;
+    assert_eq!(scenario.control().running().unwrap(), Some(pid));
+    assert_io_error(
+        scenario.control().signal(libc::SIGKILL),
+        ErrorKind::PermissionDenied,
+    );
+    assert_io_error(
+        scenario.control().stop(Duration::ZERO),
+        ErrorKind::PermissionDenied,
+    );
+    run.observe();
+}
+
+fn root_refuses_a_file_that_others_can_write() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let path = scenario.pid_file_path().unwrap();
+    set_mode(&path, 0o646);
+    assert_refused(&scenario, &run);
+    // Root's group is no other.
+    set_mode(&path, 0o664);
+    assert!(scenario.control().signal(0).unwrap());
+    chown(&path, None, Some(65534)).unwrap();
+    assert_refused(&scenario, &run);
+    set_mode(&path, 0o644);
+    assert!(scenario.control().stop(DEADLINE).unwrap());
+}
+
+fn root_refuses_a_directory_that_others_can_write() {
+    let scenario = daemon();
+    let run = scenario.start();
+    set_mode(scenario.folder(), 0o757);
+    assert_refused(&scenario, &run);
+    chown(scenario.folder(), None, Some(65534)).unwrap();
+    set_mode(scenario.folder(), 0o775);
+    assert_refused(&scenario, &run);
+    // The sticky bit keeps them from replacing the file.
+    set_mode(scenario.folder(), 0o1777);
+    assert!(scenario.control().signal(0).unwrap());
+    set_mode(scenario.folder(), 0o755);
+    assert!(scenario.control().stop(DEADLINE).unwrap());
+}
+
+/// In the mode it looks as if root's group could write, and nobody else.
+fn root_refuses_a_path_that_an_access_list_lets_others_write() {
+    let scenario = daemon();
+    let run = scenario.start();
+    let path = scenario.pid_file_path().unwrap();
+    sys::give_access_to(&path, 65534).unwrap();
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o775
+    );
+    assert_refused(&scenario, &run);
+    // Then the list may say what it likes.
+    set_mode(&path, 0o755);
+    assert!(scenario.control().signal(0).unwrap());
+    drop(run);
+    let scenario = daemon();
+    let run = scenario.start();
+    sys::give_access_to(scenario.folder(), 65534).unwrap();
+    assert_refused(&scenario, &run);
+}
+
+/// Who may make links in a directory may call one daemon's pid file another's.
+fn root_refuses_a_file_with_a_second_hard_link() {
+    let scenario = daemon();
+    let run = scenario.start();
+    fs::hard_link(scenario.pid_file_path().unwrap(), scenario.path("link")).unwrap();
+    assert_refused(&scenario, &run);
+    fs::remove_file(scenario.path("link")).unwrap();
+    assert!(scenario.control().stop(DEADLINE).unwrap());
+}
+
+fn root_signals_only_the_owners_processes_for_another_users_file() {
+    const NOBODY: u32 = 65534;
+    // Its directory, its process.
+    let scenario = daemon().as_user(NOBODY, NOBODY);
+    let run = scenario.start();
+    assert!(scenario.control().signal(0).unwrap());
+    assert!(scenario.control().stop(DEADLINE).unwrap());
+    run.wait_until_all_ended();
+    // Its directory, but root's process, or in part.
+    let scenario = daemon();
+    let run = scenario.start();
+    chown(scenario.folder(), Some(NOBODY), None).unwrap();
+    assert_refused(&scenario, &run);
+    for uid in [
+        [NOBODY, NOBODY, 0],
+        [0, NOBODY, NOBODY],
+        [NOBODY, NOBODY, NOBODY - 1],
+    ] {
+        let scenario = daemon().as_user(NOBODY, NOBODY).from_state(|state| {
+            state.ids = Some(Ids {
+                uid,
+                ..Ids::user(NOBODY, NOBODY)
+            });
+        });
+        let run = scenario.start();
+        assert_refused(&scenario, &run);
+    }
+    // Root's directory, but its file.
+    let scenario = daemon().chown_pid_file_user(NOBODY);
+    let run = scenario.start();
+    assert_refused(&scenario, &run);
+    let run = scenario.user(NOBODY).group(NOBODY).pid_file("other.pid");
+    let (scenario, run) = (run.clone(), run.start());
+    assert!(scenario.control().signal(0).unwrap());
+    assert!(scenario.control().stop(DEADLINE).unwrap());
+    run.wait_until_all_ended();
+}

@@ -1,0 +1,200 @@
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
+
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(an_exit_before_readiness_is_a_failure),
+    case!(a_death_by_a_signal_is_reported_at_once),
+    case!(an_abort_is_reported_at_once),
+    case!(a_worker_that_shares_all_descriptors_does_not_hide_a_death),
+    case!(an_exit_of_the_privileged_action_is_reported_with_its_status),
+    case!(a_signal_that_kills_the_privileged_action_is_reported),
+    case!(a_death_is_reported_without_a_hint_if_standard_error_is_not_the_null_device),
+    case!(a_daemon_that_executes_another_program_is_reported),
+    case!(a_daemon_that_closes_its_channel_is_reported),
+    case!(the_exit_status_is_reported_rather_than_the_closed_channel),
+    case!(a_worker_that_shares_all_descriptors_does_not_delay_the_report_of_a_death),
+    case!(a_sigterm_to_a_starting_daemon_is_reported),
+];
+
+fn an_exit_before_readiness_is_a_failure() {
+    for status in [0, 3] {
+        for scenario in
+            in_each_closure(|| scenario!().pid_file("daemon.pid"), &[Step::Exit(status)])
+        {
+            let error = scenario.fail();
+            error.assert_is(
+                "DaemonExited",
+                &format!(
+                    "the daemon ended before it was ready (exit status: {status}); \
+                     its standard error is /dev/null: set `stderr` to see its messages"
+                ),
+            );
+            assert_eq!(error.daemon_exit_status, Some(status << 8));
+        }
+    }
+}
+
+fn a_death_by_a_signal_is_reported_at_once() {
+    for signal in [libc::SIGKILL, libc::SIGTERM] {
+        for scenario in in_each_closure(
+            || scenario!().pid_file("daemon.pid"),
+            &[Step::KillItself(signal)],
+        ) {
+            let error = scenario.fail();
+            assert_eq!(error.kind, "DaemonExited");
+            assert_eq!(error.daemon_exit_status, Some(signal));
+            let cause = format!("(signal: {signal} ");
+            assert!(error.text.contains(&cause), "{error}");
+        }
+    }
+}
+
+fn an_abort_is_reported_at_once() {
+    for scenario in in_each_closure(|| scenario!().pid_file("daemon.pid"), &[Step::Abort]) {
+        let error = scenario.fail();
+        assert_eq!(error.kind, "DaemonExited");
+        // The bit of a core dump may be set.
+        let status = error.daemon_exit_status.unwrap();
+        assert_eq!(status & 0x7f, libc::SIGABRT);
+    }
+}
+
+fn a_worker_that_shares_all_descriptors_does_not_hide_a_death() {
+    let ends = [
+        (Step::KillItself(libc::SIGKILL), libc::SIGKILL),
+        (Step::Exit(0), 0),
+    ];
+    for (end, status) in ends {
+        for scenario in in_each_closure(
+            || scenario!().pid_file("daemon.pid"),
+            &[Step::ForkWorker, end],
+        ) {
+            let run = scenario.launch();
+            let error = run.launcher_error();
+            assert_eq!(error.kind, "DaemonExited");
+            assert_eq!(error.daemon_exit_status, Some(status));
+            let worker = run.worker();
+            // The worker is the closure's, and lives: what was told was not
+            // its end.
+            run.assert_nothing_left_but(&[worker]);
+            assert!(run.launcher().process(worker).is_some());
+        }
+    }
+}
+
+/// Why the daemon has said nothing.
+const NO_MESSAGES: &str = "its standard error is /dev/null: set `stderr` to see its messages";
+
+/// The launcher's error for a daemon that ended like this.
+fn ended(status: ExitStatus) -> StartError {
+    let text = format!("the daemon ended before it was ready ({status}); {NO_MESSAGES}");
+    StartError {
+        daemon_exit_status: Some(status.into_raw()),
+        ..StartError::new("DaemonExited", None, &text)
+    }
+}
+
+fn an_exit_of_the_privileged_action_is_reported_with_its_status() {
+    for status in [0, 1, 3, 255] {
+        let expected = ended(ExitStatus::from_raw(status << 8));
+        with_action([Step::Exit(status)]).assert_fails_in_launcher(&expected);
+    }
+}
+
+fn a_signal_that_kills_the_privileged_action_is_reported() {
+    for (step, signal) in [
+        (Step::KillItself(libc::SIGKILL), libc::SIGKILL),
+        (Step::KillItself(libc::SIGTERM), libc::SIGTERM),
+        (Step::KillItself(libc::SIGUSR1), libc::SIGUSR1),
+        (Step::Abort, libc::SIGABRT),
+    ] {
+        for entry in [Entry::Start, Entry::Execute] {
+            let error = with_action([step.clone()]).entry(entry).fail_in_launcher();
+            let status = ExitStatus::from_raw(error.daemon_exit_status.unwrap());
+            assert_eq!(status.signal(), Some(signal));
+            assert_eq!(error, ended(status));
+        }
+    }
+}
+
+fn a_death_is_reported_without_a_hint_if_standard_error_is_not_the_null_device() {
+    for stream in [Stream::Keep, Stream::append("log")] {
+        let scenario = with_action([Step::Exit(3)]).stderr(stream);
+        let text = "the daemon ended before it was ready (exit status: 3)";
+        assert_eq!(scenario.fail_in_launcher().text, text);
+    }
+    let status = ExitStatus::from_raw(3 << 8);
+    let scenario = with_action([Step::Exit(3)]).stderr(Stream::DevNull);
+    assert_eq!(scenario.fail_in_launcher(), ended(status));
+}
+
+#[track_caller]
+fn assert_disconnected(steps: &[Step]) {
+    let text = "the daemon ended before it was ready: it closed its connection to the launcher, \
+                as a daemon does that executes another program or closes every descriptor; \
+                the library then terminated it";
+    let expected = StartError::new("DaemonExited", None, text);
+    let action = with_action(steps);
+    let initialization = scenario!().pid_file("daemon.pid").initialize(steps);
+    for scenario in [action, initialization] {
+        // One that ignores SIGTERM is killed, which is nobody else's doing either.
+        for sigterm in [Disposition::Default, Disposition::Ignore] {
+            let scenario = scenario.clone();
+            let scenario = scenario.on_signal(libc::SIGTERM, sigterm);
+            scenario.assert_fails_in_launcher(&expected);
+        }
+    }
+}
+
+/// Nobody else's signal is to blame.
+fn a_daemon_that_executes_another_program_is_reported() {
+    let sleep = Step::Execute(vec!["sleep".into(), "60".into()]);
+    assert_disconnected(&[sleep]);
+}
+
+fn a_daemon_that_closes_its_channel_is_reported() {
+    assert_disconnected(&[Step::CloseSockets, Step::Hold]);
+}
+
+fn the_exit_status_is_reported_rather_than_the_closed_channel() {
+    let steps = [Step::CloseSockets, Step::Exit(3)];
+    let expected = ended(ExitStatus::from_raw(3 << 8));
+    with_action(steps).assert_fails_in_launcher(&expected);
+    let exits = Step::Execute(vec!["sh".into(), "-c".into(), "exit 3".into()]);
+    with_action([exits]).assert_fails_in_launcher(&expected);
+}
+
+/// The worker stays until this test is done: had the launcher waited for it,
+/// it would still wait.
+fn a_worker_that_shares_all_descriptors_does_not_delay_the_report_of_a_death() {
+    for end in [Step::Exit(3), Step::KillItself(libc::SIGKILL), Step::Abort] {
+        for entry in [Entry::Start, Entry::Execute] {
+            let run = with_action([Step::ForkWorker, end.clone()])
+                .entry(entry)
+                .launch();
+            assert_eq!(run.launcher_error().kind, "DaemonExited");
+            run.assert_nothing_left_but(&[run.worker()]);
+            let left = run.living();
+            assert_eq!(left, [run.worker()]);
+        }
+    }
+}
+
+fn a_sigterm_to_a_starting_daemon_is_reported() {
+    let scenario = scenario!()
+        .pid_file("daemon.pid")
+        .on_signal(libc::SIGTERM, Disposition::Default);
+    for scenario in [
+        scenario.clone().privileged_action([Step::Hold]),
+        scenario.initialize([Step::Hold]),
+    ] {
+        let run = scenario.launch();
+        sys::kill(run.held().pid, libc::SIGTERM).unwrap();
+        run.launcher_error().assert_killed_by_sigterm();
+        run.assert_nothing_left();
+    }
+}

@@ -1,0 +1,143 @@
+use std::path::PathBuf;
+
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_panic_is_reported_with_its_text),
+    case!(the_text_of_a_panic_reaches_the_launcher),
+    case!(a_panic_hook_does_not_hide_the_text_of_a_panic),
+    case!(a_caught_panic_is_not_reported_as_the_cause_of_a_later_failure),
+    case!(a_panic_that_aborts_is_reported_with_its_text, needs AbortingTester),
+    case!(a_panic_hook_does_not_hide_the_text_of_a_panic_that_aborts, needs AbortingTester),
+];
+
+fn a_panic_is_reported_with_its_text() {
+    let scenario = with_action([Step::Panic("two\nlines \x1b[2J".to_owned())]);
+    let text = "panic:\n    two\n    lines \\u{1b}[2J";
+    let expected = StartError::new("Panicked", None, text);
+    scenario.assert_fails(&expected);
+}
+
+fn the_text_of_a_panic_reaches_the_launcher() {
+    let [action, initialize, _] = in_each_closure(
+        || scenario!().pid_file("daemon.pid"),
+        &[Step::Panic("out of luck".to_owned())],
+    );
+    let try_action = scenario!()
+        .try_privileged_action([Step::Panic("out of luck".to_owned())])
+        .initialize([Step::Observe]);
+    for scenario in [action, initialize, try_action] {
+        scenario.fail().assert_is("Panicked", "panic: out of luck");
+    }
+}
+
+const HOOKS: [PanicHook; 4] = [
+    PanicHook::Silent,
+    PanicHook::Exits,
+    PanicHook::Aborts,
+    PanicHook::ExitsAfterTheOneBefore,
+];
+
+/// Panics at each place, where the program has a hook of its own: from before the
+/// start, and set right before the panic.
+fn assert_text_comes_through(new: impl Fn() -> Scenario) {
+    for hook in HOOKS {
+        for is_set_before in [false, true] {
+            let panic = Step::Panic("the port table is empty".to_owned());
+            let steps = match is_set_before {
+                true => vec![panic],
+                false => vec![Step::SetPanicHook(hook), panic],
+            };
+            let deferral = Deferral::new(steps.clone(), ReadinessUse::Ready);
+            let cases = [
+                (new().privileged_action(steps.clone()), "Panicked"),
+                (new().try_privileged_action(steps.clone()), "Panicked"),
+                (new().initialize(steps), "Panicked"),
+                (new().deferred_readiness(deferral), "NotReady"),
+            ];
+            for (mut scenario, kind) in cases {
+                if is_set_before {
+                    scenario = scenario.from_state(|state| state.panic_hook = Some(hook));
+                }
+                let error = scenario.fail();
+                let which = format!("{hook:?}, set before: {is_set_before}, {kind}: {error}");
+                // Where the hook has called the library's and then exits, the
+                // library has done its work.
+                let kinds = match hook {
+                    PanicHook::ExitsAfterTheOneBefore => vec![kind, "DaemonExited"],
+                    _ => vec![kind],
+                };
+                assert!(kinds.contains(&error.kind_name()), "{which}");
+                let text = "panic: the port table is empty";
+                assert!(error.text.ends_with(text), "{which}");
+            }
+        }
+    }
+}
+
+fn a_panic_hook_does_not_hide_the_text_of_a_panic() {
+    assert_text_comes_through(|| scenario!().pid_file("daemon.pid"));
+}
+
+/// It is told all the same: it may be what the process ended for.
+fn a_caught_panic_is_not_reported_as_the_cause_of_a_later_failure() {
+    let mut deferral = Deferral::new([], ReadinessUse::Fail("no port is free".into()));
+    deferral.in_copy = Some(ReadinessUse::DropByPanic("the copy's".to_owned()));
+    scenario!()
+        .deferred_readiness(deferral)
+        .fail()
+        .assert_is("NotReady", "the daemon is not ready: no port is free");
+    let survived = Step::PanicAndCatch("out of luck".to_owned());
+    let fail = ReadinessUse::Fail("no port is free".into());
+    scenario!()
+        .pid_file("daemon.pid")
+        .deferring([survived.clone()], fail)
+        .fail()
+        .assert_is("NotReady", "the daemon is not ready: no port is free");
+    let error = scenario!()
+        .pid_file("daemon.pid")
+        .deferring([survived.clone(), Step::Exit(3)], ReadinessUse::Ready)
+        .fail();
+    error.assert_is(
+        "DaemonExited",
+        "the daemon ended before it was ready (exit status: 3); panic: out of luck",
+    );
+    assert_eq!(error.daemon_exit_status, Some(3 << 8));
+    scenario!()
+        .pid_file("daemon.pid")
+        .deferring([survived], ReadinessUse::Ready)
+        .start();
+}
+
+fn a_panic_that_aborts_is_reported_with_its_text() {
+    let tester = PathBuf::from(std::env::var_os(suite::ABORTING_TESTER).unwrap());
+    let scenario = || Scenario::new(&tester).pid_file("daemon.pid");
+    let panic = || [Step::Panic("out of\nluck".to_owned())];
+    let dropping = ReadinessUse::DropByPanic("out of\nluck".to_owned());
+    let mut in_thread = Deferral::new([], dropping.clone());
+    in_thread.in_thread = true;
+    for entry in ENTRIES {
+        let cases = [
+            (scenario().privileged_action(panic()), "Panicked"),
+            (scenario().initialize(panic()), "Panicked"),
+            (scenario().deferring([], dropping.clone()), "NotReady"),
+            (scenario().deferred_readiness(in_thread.clone()), "NotReady"),
+        ];
+        for (scenario, kind) in cases {
+            let error = scenario.entry(entry).fail();
+            assert_eq!(error.kind, kind, "{error}");
+            let text = "panic:\n    out of\n    luck";
+            assert!(error.text.ends_with(text), "{error}");
+        }
+    }
+    // Once the start is committed, a panic is the daemon's own affair.
+    let deferral = Deferral::new([], ReadinessUse::Ready);
+    scenario().deferred_readiness(deferral).start();
+}
+
+fn a_panic_hook_does_not_hide_the_text_of_a_panic_that_aborts() {
+    let tester = PathBuf::from(std::env::var_os(suite::ABORTING_TESTER).unwrap());
+    assert_text_comes_through(|| Scenario::new(&tester).pid_file("daemon.pid"));
+}

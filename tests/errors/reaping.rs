@@ -1,0 +1,53 @@
+use std::time::Duration;
+
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_failed_start_leaves_no_zombie),
+    case!(a_subreaper_reaps_intermediate_and_daemon, needs Linux),
+];
+
+fn a_failed_start_leaves_no_zombie() {
+    for end in [
+        Step::Exit(0),
+        Step::KillItself(libc::SIGKILL),
+        Step::Panic("panic".to_owned()),
+    ] {
+        let run = with_action([Step::Observe, end]).launch();
+        run.launcher_error();
+        let observed = run.observed();
+        for pid in [observed.pid, observed.ppid] {
+            assert_eq!(run.launcher().process(pid), None, "{}", run.account());
+        }
+    }
+}
+
+/// The daemon of a subreaper becomes its child when the intermediate is gone.
+fn a_subreaper_reaps_intermediate_and_daemon() {
+    let time = Duration::from_secs(1);
+    let mut scenario = with_action([Step::Hold]).startup_timeout(time);
+    scenario.config.report_afterwards = true;
+    let scenario = scenario.from_state(|state| state.subreaper = true);
+    let ways: [fn(&Run); 3] = [
+        Run::kill_held,
+        Run::kill_intermediate,
+        // Whom the launcher then kills itself.
+        |run| sys::kill(run.held().ppid, libc::SIGSTOP).unwrap(),
+    ];
+    for end in ways {
+        let run = scenario.launch();
+        run.held();
+        end(&run);
+        run.launcher_error();
+        run.wait_until_all_ended();
+        let frames = run.messages();
+        let said = |message: &Message| frames.iter().any(|frame| &frame.message == message);
+        let looks = |frame: &Frame| matches!(frame.message, Message::Afterwards(_));
+        assert!(frames.iter().any(looks), "{}", run.account());
+        for pid in [run.held().pid, run.held().ppid] {
+            assert!(!said(&Message::Unreaped(pid)), "{}", run.account());
+        }
+    }
+}

@@ -1,0 +1,96 @@
+use std::os::unix::fs::symlink;
+
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_failure_is_returned_and_clears_the_pid_file),
+    case!(a_failure_before_the_first_step_is_returned),
+    case!(a_failure_to_get_ready_ends_the_process),
+    case!(a_failure_to_get_ready_ends_the_process_if_standard_error_is_full),
+];
+
+fn a_failure_is_returned_and_clears_the_pid_file() {
+    let no_luck = || Fallible::from(ErrorText::from("no luck"));
+    let cases = [
+        (
+            in_foreground().try_privileged_action(no_luck()),
+            "PrivilegedAction",
+        ),
+        (in_foreground().initialize(no_luck()), "Initialize"),
+        (in_foreground().chroot("missing"), "Chroot"),
+    ];
+    for (scenario, kind) in cases {
+        let scenario = scenario.pid_file("daemon.pid");
+        let run = scenario.launch();
+        let error = run.launcher_error();
+        assert_eq!(error.kind_name(), kind);
+        // Under `execute` it is the child's error, and the process goes on.
+        let run = scenario.entry(Entry::Execute).launch();
+        assert_eq!(run.daemon_error(), error);
+        run.wait_until_all_ended();
+        let pid_file = run.launcher().pid_file.unwrap();
+        assert!(pid_file.bytes.is_empty() && !pid_file.locked);
+    }
+    // While the process lives, too.
+    let scenario = in_foreground()
+        .pid_file("daemon.pid")
+        .initialize(no_luck())
+        .entry(Entry::Execute)
+        .life(Life::UntilToldEvenIfFailed);
+    let run = scenario.launch();
+    run.daemon_error();
+    run.observe();
+    run.assert_pid_file_released();
+    // A panic is no exception: it is printed by the hook, then returned.
+    let scenario = in_foreground().initialize([Step::Panic("out of luck".to_owned())]);
+    let run = scenario.entry(Entry::Execute).launch();
+    let error = run.daemon_error();
+    assert_eq!(error.text, "panic: out of luck");
+}
+
+fn a_failure_before_the_first_step_is_returned() {
+    let scenario = in_foreground().pid_file("daemon.pid").user("no-such-user");
+    let run = scenario.launch();
+    let error = run.launcher_error();
+    assert_eq!(error.kind_name(), "UserNotFound");
+    run.assert_nothing_left();
+    let run = scenario.entry(Entry::Execute).launch();
+    assert_eq!(run.daemon_error(), error);
+}
+
+fn a_failure_to_get_ready_ends_the_process() {
+    let usage = ReadinessUse::Fail("no port is free".into());
+    let scenario = in_foreground().pid_file("daemon.pid").deferring([], usage);
+    let run = scenario.launch();
+    let launcher = run.launcher();
+    launcher
+        .assert()
+        .code(1)
+        .stderr("the daemon is not ready: no port is free\n");
+    run.assert_nothing_left();
+    // Dropped, it leaves the process to itself, but no pid file.
+    let scenario = in_foreground()
+        .pid_file("daemon.pid")
+        .deferring([], ReadinessUse::Drop);
+    let (run, _) = scenario.serve();
+    run.observe();
+    run.assert_pid_file_released();
+    run.exit(0);
+    let text = "the daemon is not ready: its readiness was dropped unused\n";
+    run.launcher().assert().code(0).stderr(text);
+}
+
+fn a_failure_to_get_ready_ends_the_process_if_standard_error_is_full() {
+    let scenario = scenario!()
+        .foreground(Foreground::Yes)
+        .pid_file("daemon.pid");
+    symlink("/dev/full", scenario.path("full")).unwrap();
+    let run = scenario
+        .stderr(Stream::append("full"))
+        .deferred_readiness(Deferral::new([], ReadinessUse::Fail("no port".into())))
+        .launch();
+    run.launcher().assert().code(1);
+    run.assert_nothing_left();
+}

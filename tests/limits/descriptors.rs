@@ -1,0 +1,117 @@
+use std::fs::File;
+use std::io;
+
+use assert_cmd::assert::OutputAssertExt as _;
+use daemonize2::PidFile;
+use tester::prelude::*;
+use tester::sys::{self, Resource};
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_lack_of_descriptors_is_reported_at_every_step),
+    case!(a_lack_of_descriptors_leaves_neither_content_nor_lock),
+    case!(a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended, needs Root, Linux),
+];
+
+/// The kinds of error with few descriptors left to open, then with one more,
+/// and so on until there are enough.
+#[track_caller]
+fn kinds_with_few_descriptors(scenario: &Scenario) -> Vec<String> {
+    let used = scenario!().launch().initial().descriptor_numbers();
+    let free = (0..).filter(|number| !used.contains(number));
+    let mut kinds = Vec::new();
+    // The tester needs two for itself.
+    for first_not_to_be_had in free.skip(2) {
+        let limit = u64::try_from(first_not_to_be_had).unwrap();
+        let scenario = scenario.clone();
+        let run = scenario
+            .from_state(|state| state.limit_descriptors = Some(limit))
+            .launch();
+        if run.launcher().output.status.success() {
+            run.report();
+            break;
+        }
+        let error = run.launcher_error();
+        run.assert_nothing_left();
+        assert_eq!(error.errno, Some(libc::EMFILE), "{limit}: {error}");
+        kinds.push(error.kind_name().to_owned());
+    }
+    kinds.dedup();
+    kinds
+}
+
+fn a_lack_of_descriptors_is_reported_at_every_step() {
+    let kinds = kinds_with_few_descriptors(&scenario!().pid_file("daemon.pid"));
+    assert_eq!(kinds, ["Channel", "OpenPidfile"]);
+}
+
+/// A start with the pid file `daemon.pid`, and its path.
+fn with_pid_file() -> (Scenario, std::path::PathBuf) {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let path = scenario.path("daemon.pid");
+    (scenario, path)
+}
+
+fn a_lack_of_descriptors_leaves_neither_content_nor_lock() {
+    let mut kinds = Vec::new();
+    // Whoever runs the tests may have some open.
+    let numbers = scenario!().launch().initial().descriptor_numbers();
+    let inherited = numbers.iter().filter(|number| (3..100).contains(*number));
+    let first = 4 + u64::try_from(inherited.count()).unwrap();
+    for limit in first..first + 16 {
+        let (scenario, _) = with_pid_file();
+        let scenario = scenario.from_state(|state| state.limit_descriptors = Some(limit));
+        let run = scenario.launch();
+        if run.launcher().output.status.success() {
+            run.assert_pid_file_held();
+            break;
+        }
+        kinds.push(run.launcher_error().kind);
+        run.assert_nothing_left();
+    }
+    let wanted = format!("OpenPidfile({})", libc::EMFILE);
+    assert!(kinds.contains(&wanted), "{kinds:?}");
+}
+
+/// A daemon with a pid file.
+fn daemon() -> Scenario {
+    scenario!().pid_file("daemon.pid")
+}
+
+/// Of what is looked at in turn, each may be what there is no descriptor left for.
+fn a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended() {
+    /// How many are left, set where this runs.
+    const LEFT: &str = "TESTER_DESCRIPTORS_LEFT";
+    const MOST: usize = 6;
+
+    if let Ok(left) = std::env::var(LEFT) {
+        let left: usize = left.parse().unwrap();
+        let pid_file = PidFile::at(std::env::var("TESTER_PID_FILE").unwrap());
+        sys::limit(Resource::Descriptors, 64).unwrap();
+        let mut all: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+        all.truncate(all.len() - left);
+        match pid_file.signal(0) {
+            Ok(is_running) => assert!(is_running && left > 1),
+            Err(error) => {
+                let lack = io::Error::from_raw_os_error(libc::EMFILE).to_string();
+                assert!(error.to_string().ends_with(&lack), "{error}");
+                assert!(left < MOST, "{left} are not enough");
+            }
+        }
+        return;
+    }
+    // Another user's, so that root asks whose the process is, too.
+    let scenario = daemon().as_user(65534, 65534);
+    let run = scenario.start();
+    for left in 0..=MOST {
+        let mut again = suite::again(
+            &case!(a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended).name(),
+        )
+        .unwrap();
+        let path = scenario.pid_file_path().unwrap();
+        again
+            .env("TESTER_PID_FILE", path)
+            .env(LEFT, left.to_string());
+        again.assert().success();
+    }
+    run.observe();
+}

@@ -1,0 +1,53 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tester::prelude::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_refused_first_fork_is_reported),
+    case!(a_refused_second_fork_is_reported_and_clears_the_pid_file, needs Root),
+    case!(a_refused_second_fork_is_reported_before_failures_of_earlier_steps, needs Root),
+];
+
+fn a_refused_first_fork_is_reported() {
+    let scenario = scenario!()
+        .as_ordinary_user()
+        .from_state(|state| state.limit_processes = Some(1));
+    let expected = StartError::with_errno("Fork", libc::EAGAIN, None, "cannot fork");
+    scenario
+        .pid_file("daemon.pid")
+        .assert_fails_in_launcher(&expected);
+}
+
+/// A user whom nobody else is, so that the launcher is its only process.
+fn lonely(limit: u64) -> Scenario {
+    static USERS: AtomicU32 = AtomicU32::new(0);
+    let number = USERS.fetch_add(1, Ordering::Relaxed);
+    let uid = 1_000_000_000 + 100 * std::process::id() + number;
+    let scenario = scenario!().as_user(uid, uid).pid_file("daemon.pid");
+    scenario.from_state(|state| state.limit_processes = Some(limit))
+}
+
+#[track_caller]
+fn assert_second_fork_is_refused(change: fn(Scenario) -> Scenario) {
+    let expected = StartError::with_errno("Fork", libc::EAGAIN, None, "cannot fork");
+    for entry in [Entry::Start, Entry::Execute] {
+        let scenario = change(lonely(2).entry(entry));
+        assert_eq!(scenario.fail_in_launcher(), expected, "{entry:?}");
+    }
+}
+
+fn a_refused_second_fork_is_reported_and_clears_the_pid_file() {
+    assert_second_fork_is_refused(|scenario| scenario);
+    // It was the second, since there was an intermediate to make the file.
+    let run = lonely(2).launch();
+    run.launcher_error();
+    assert!(run.launcher().pid_file.is_some_and(|file| !file.locked));
+    lonely(3).start();
+}
+
+fn a_refused_second_fork_is_reported_before_failures_of_earlier_steps() {
+    assert_second_fork_is_refused(|scenario| scenario.working_directory("missing"));
+    assert_second_fork_is_refused(|scenario| scenario.pid_file("missing/daemon.pid"));
+    let error = lonely(3).working_directory("missing").fail_in_launcher();
+    assert_eq!(error.kind_name(), "ChangeDirectory");
+}

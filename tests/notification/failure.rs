@@ -1,0 +1,132 @@
+use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
+
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_broken_address_does_not_fail_a_start),
+    case!(a_failed_notification_is_a_line_on_standard_error),
+    case!(a_notification_that_fails_late_is_a_line_on_standard_error),
+    case!(a_failed_notification_without_standard_error_does_not_fail_the_start),
+    case!(a_manager_that_does_not_read_delays_a_start_only_briefly),
+    case!(a_manager_that_does_not_read_delays_a_foreground_start_only_briefly),
+];
+
+fn a_broken_address_does_not_fail_a_start() {
+    let scenario = scenario!();
+    let file = scenario.path("file");
+    fs::write(&file, "").unwrap();
+    let long = "/".repeat(200);
+    let addresses = [
+        "/nowhere/notify",
+        file.to_str().unwrap(),
+        "@tester/nobody",
+        "@",
+        "relative",
+        "",
+        &long,
+        "vsock:2:1234",
+    ];
+    for address in addresses {
+        scenario!()
+            .env(ADDRESS, address)
+            .start()
+            .launcher()
+            .assert()
+            .success();
+        in_foreground().env(ADDRESS, address).serve();
+    }
+}
+
+/// A service manager that waits for nothing is a riddle otherwise.
+fn a_failed_notification_is_a_line_on_standard_error() {
+    let nobody = |scenario: Scenario| {
+        let path = scenario.path("nobody");
+        drop(UnixDatagram::bind(&path).unwrap());
+        let address = path.to_str().unwrap().to_owned();
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED).to_string();
+        (scenario, address, refused)
+    };
+    let missing = |scenario: Scenario| {
+        let reason = io::Error::from_raw_os_error(libc::ENOENT).to_string();
+        (scenario, "/nowhere/notify".to_owned(), reason)
+    };
+    let long = |scenario: Scenario| (scenario, "/".repeat(200), "path".to_owned());
+    for scenario in [in_foreground(), scenario!()] {
+        let ways = [
+            nobody(scenario.clone()),
+            missing(scenario.clone()),
+            long(scenario),
+        ];
+        for (scenario, address, reason) in ways {
+            let run = scenario.env(ADDRESS, &address).launch();
+            run.report();
+            run.exit(0);
+            let output = run.launcher().output;
+            assert!(output.status.success());
+            let text = String::from_utf8(output.stderr).unwrap();
+            let start = format!("daemonize2: cannot notify the service manager at {address}: ");
+            assert!(text.starts_with(&start) && text.contains(&reason), "{text}");
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
+}
+
+/// The manager goes between the opening of the socket and the report.
+fn a_notification_that_fails_late_is_a_line_on_standard_error() {
+    let scenario = in_foreground().initialize([Step::Hold]);
+    let (scenario, manager) = notifying(scenario);
+    let run = scenario.launch();
+    run.held();
+    drop(manager);
+    run.proceed();
+    run.report();
+    // Not `exit`, which waits for the parent of what was held, as if it were an
+    // intermediate.
+    run.tell(&control::Command::Exit(0));
+    let text = String::from_utf8(run.launcher().output.stderr).unwrap();
+    let start = "daemonize2: cannot notify the service manager at ";
+    assert!(text.starts_with(start), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+fn a_failed_notification_without_standard_error_does_not_fail_the_start() {
+    for scenario in [in_foreground(), scenario!()] {
+        let scenario = scenario.from_state(|state| state.closed = [true; 3]);
+        let run = scenario.env(ADDRESS, "/nowhere/notify").launch();
+        run.report();
+        run.exit(0);
+        assert!(run.launcher().output.status.success());
+    }
+}
+
+/// What the launcher allows the intermediate beyond the time, and then some.
+const MUCH_MORE: Duration = Duration::from_secs(9);
+
+fn a_manager_that_does_not_read_delays_a_start_only_briefly() {
+    let (scenario, _manager) = with_deaf_manager(scenario!().pid_file("daemon.pid"), false);
+    // A signal ends the wait, which begins again.
+    let interrupted = scenario.clone().pid_file("interrupted.pid");
+    let interrupted = interrupted.from_state(|state| state.interval_timer = Some(100_000));
+    thread::scope(|scope| {
+        for scenario in [scenario, interrupted] {
+            scope.spawn(move || {
+                let began = Instant::now();
+                scenario.start().observe();
+                assert!(began.elapsed() < MUCH_MORE, "{:?}", began.elapsed());
+            });
+        }
+    });
+}
+
+fn a_manager_that_does_not_read_delays_a_foreground_start_only_briefly() {
+    let scenario = scenario!().foreground(Foreground::Yes);
+    let (scenario, _manager) = with_deaf_manager(scenario, false);
+    let began = Instant::now();
+    let run = scenario.launch();
+    run.report();
+    assert!(began.elapsed() < MUCH_MORE, "{:?}", began.elapsed());
+}

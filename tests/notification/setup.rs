@@ -1,0 +1,86 @@
+//! Set-up and assertions that the modules of this suite share.
+
+use std::os::fd::AsFd as _;
+#[cfg(target_os = "linux")]
+use std::os::linux::net::SocketAddrExt as _;
+#[cfg(target_os = "linux")]
+use std::os::unix::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::time::Instant;
+
+use tester::prelude::*;
+
+/// One that is there, but does not read; with room for more, or without.
+pub(crate) fn with_deaf_manager(scenario: Scenario, has_room: bool) -> (Scenario, UnixDatagram) {
+    let path = scenario.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    if !has_room {
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        while sender.send_to(b"X=1\n", &path).is_ok() {}
+    }
+    (scenario.env("NOTIFY_SOCKET", path), manager)
+}
+
+pub(crate) fn in_foreground() -> Scenario {
+    scenario!().foreground(Foreground::Yes)
+}
+
+/// A service manager that reads its messages, and sees their senders.
+pub(crate) struct Manager(UnixDatagram);
+
+impl Manager {
+    fn with(socket: UnixDatagram) -> Self {
+        #[cfg(target_os = "linux")]
+        sys::ask_for_senders(socket.as_fd()).unwrap();
+        Self(socket)
+    }
+
+    /// A manager at an abstract address, and that address.
+    pub(crate) fn at_abstract_address() -> (Self, String) {
+        let name = format!("tester/{}/notify", std::process::id());
+        #[cfg(target_os = "linux")]
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        #[cfg(not(target_os = "linux"))]
+        let address = unreachable!("an abstract address");
+        let socket = UnixDatagram::bind_addr(&address).unwrap();
+        (Self::with(socket), format!("@{name}"))
+    }
+
+    /// The next message and its sender.
+    #[track_caller]
+    pub(crate) fn receive(&self) -> (String, u32) {
+        let (bytes, sender) = self
+            .receive_until(Instant::now() + DEADLINE)
+            .expect("a message");
+        (String::from_utf8(bytes).unwrap(), sender)
+    }
+
+    /// No message has been sent so far.
+    #[track_caller]
+    pub(crate) fn assert_silent(&self) {
+        assert_eq!(self.receive_until(Instant::now()), None);
+    }
+
+    fn receive_until(&self, deadline: Instant) -> Option<(Vec<u8>, u32)> {
+        #[cfg(target_os = "linux")]
+        return sys::receive_with_sender(self.0.as_fd(), deadline).unwrap();
+        #[cfg(not(target_os = "linux"))]
+        unreachable!("a sender by {deadline:?}")
+    }
+}
+
+/// A process that another case forks may have a copy of the socket until execve(2).
+impl Drop for Manager {
+    fn drop(&mut self) {
+        sys::shut_down(self.0.as_fd());
+    }
+}
+
+pub(crate) const ADDRESS: &str = "NOTIFY_SOCKET";
+
+pub(crate) fn notifying(scenario: Scenario) -> (Scenario, Manager) {
+    let path = scenario.path("notify");
+    let manager = Manager::with(UnixDatagram::bind(&path).unwrap());
+    (scenario.env(ADDRESS, &path), manager)
+}

@@ -1,0 +1,138 @@
+use std::fs;
+use std::os::unix::fs::chown;
+
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_directory_of_another_user_is_refused, needs Root),
+    case!(a_directory_that_others_can_write_is_refused, needs Root),
+    case!(a_directory_whose_access_list_lets_others_write_is_refused, needs Root, Linux),
+    case!(a_directory_whose_access_list_lets_others_read_is_accepted, needs Root, Linux),
+    case!(a_directory_that_only_root_can_write_is_accepted, needs Root),
+    case!(a_sticky_directory_is_accepted, needs Root),
+    case!(a_directory_of_the_daemons_user_is_accepted, needs Root),
+    case!(a_directory_of_the_chown_user_is_accepted, needs Root),
+    case!(an_ordinary_user_may_use_a_directory_that_others_can_write),
+    case!(a_directory_of_an_unmapped_user_is_accepted_if_sticky, needs Root, Linux, UserNamespaces),
+];
+
+/// A start as root with the pid file in a directory like this.
+fn in_directory(uid: u32, gid: u32, mode: u32) -> Scenario {
+    let scenario = scenario!().pid_file("directory/daemon.pid");
+    let directory = scenario.create_folder("directory");
+    chown(&directory, Some(uid), Some(gid)).unwrap();
+    set_mode(&directory, mode);
+    scenario
+}
+
+#[track_caller]
+fn assert_directory_refused(scenario: &Scenario, reason: &str) {
+    assert_refused(scenario, libc::EPERM, reason);
+    assert!(!scenario.path("directory/daemon.pid").exists());
+}
+
+fn a_directory_of_another_user_is_refused() {
+    for mode in [0o755, 0o700, 0o1755] {
+        let scenario = in_directory(UID, 0, mode);
+        let directory = scenario.path("directory");
+        let reason = format!(
+            ": its directory belongs to another user: {} belongs to uid {UID} and gid 0, mode \
+             {mode:04o}; to root, it may be that of root, of `user` or of `chown_pid_file_user`",
+            directory.display()
+        );
+        assert_directory_refused(&scenario, &reason);
+    }
+}
+
+fn a_directory_that_others_can_write_is_refused() {
+    let reason = ": other users can write to its directory";
+    for (gid, mode) in [(0, 0o777), (GID, 0o777), (0, 0o757), (GID, 0o775)] {
+        assert_directory_refused(&in_directory(0, gid, mode), reason);
+    }
+}
+
+/// In the mode it looks as if root's group could write, and nobody else.
+fn a_directory_whose_access_list_lets_others_write_is_refused() {
+    let scenario = in_directory(0, 0, 0o755);
+    sys::give_access_to(scenario.pid_file_path().unwrap().parent().unwrap(), UID).unwrap();
+    assert_directory_refused(&scenario, ": other users can write to its directory");
+}
+
+fn a_directory_whose_access_list_lets_others_read_is_accepted() {
+    let scenario = in_directory(0, 0, 0o755);
+    let path = scenario.pid_file_path().unwrap();
+    let directory = path.parent().unwrap();
+    sys::give_access_to(directory, UID).unwrap();
+    // The mode bounds what the list gives.
+    set_mode(directory, 0o755);
+    scenario.start().assert_pid_file_held();
+}
+
+fn a_directory_that_only_root_can_write_is_accepted() {
+    for (gid, mode) in [(0, 0o755), (0, 0o700), (0, 0o775), (GID, 0o755)] {
+        in_directory(0, gid, mode).start().assert_pid_file_held();
+    }
+}
+
+fn a_sticky_directory_is_accepted() {
+    for (gid, mode) in [(0, 0o1777), (GID, 0o1775)] {
+        in_directory(0, gid, mode).start().assert_pid_file_held();
+    }
+}
+
+fn a_directory_of_the_daemons_user_is_accepted() {
+    let scenario = in_directory(UID, GID, 0o755).user(UID).group(GID);
+    let run = scenario.start();
+    run.assert_pid_file_held();
+    run.exit(0);
+    scenario.start().assert_pid_file_held();
+}
+
+fn a_directory_of_the_chown_user_is_accepted() {
+    let scenario = in_directory(UID, GID, 0o755).chown_pid_file_user(UID);
+    let run = scenario.start();
+    run.assert_pid_file_held();
+    run.exit(0);
+    scenario.start().assert_pid_file_held();
+}
+
+fn an_ordinary_user_may_use_a_directory_that_others_can_write() {
+    let (scenario, ..) = with_pid_file_as_ordinary();
+    set_mode(scenario.folder(), 0o777);
+    scenario.start().assert_pid_file_held();
+}
+
+/// As /tmp and /run are root's in the initial user namespace, who has no number in one
+/// that an ordinary user has made.
+fn a_directory_of_an_unmapped_user_is_accepted_if_sticky() {
+    let scenario = scenario!();
+    let namespace = |scenario: &Scenario| {
+        scenario.clone().from_state(|state| {
+            state.ids = Some(Ids::user(7001, 7001));
+            state.user_namespace = Some(UserNamespace {
+                users: vec![[0, 7001, 1]],
+                groups: vec![[0, 7001, 1]],
+                denies_setgroups: true,
+            });
+        })
+    };
+    let directory = scenario.create_folder("shared");
+    set_mode(&directory, 0o1777);
+    let path = directory.join("daemon.pid");
+    let run = namespace(&scenario)
+        .pid_file(&path)
+        .entry(Entry::StartChecked)
+        .start();
+    let content = format!("{}\n", run.report().pid);
+    assert_eq!(fs::read(&path).expect("read it"), content.as_bytes());
+    // Who may write there may replace the file.
+    set_mode(&directory, 0o777);
+    let other = directory.join("other.pid");
+    let error = namespace(&scenario)
+        .pid_file(other)
+        .launch()
+        .launcher_error();
+    assert_eq!(error.kind, format!("OpenPidfile({})", libc::EPERM));
+}

@@ -1,0 +1,112 @@
+use std::path::Path;
+
+use daemonize2::PidFile;
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_daemon_started_by_a_daemon_does_not_share_its_pid_file),
+    case!(a_daemon_started_by_a_daemon_with_a_guard_keeps_its_own_pid_file),
+    case!(a_daemon_started_before_readiness_does_not_share_the_first_start),
+    case!(a_second_start_in_the_foreground_keeps_the_first_pid_file_locked),
+];
+
+/// Every way to start a daemon from a daemon.
+fn other_starts() -> impl Iterator<Item = AnotherStart> {
+    let pid_files = [None, Some(Bytes::from("other.pid"))];
+    let by_whom = [false, true].map(|in_worker| pid_files.clone().map(|file| (in_worker, file)));
+    by_whom
+        .into_iter()
+        .flatten()
+        .flat_map(|(in_worker, pid_file)| {
+            [false, true].map(|close_inherited_fds| AnotherStart {
+                pid_file: pid_file.clone(),
+                close_inherited_fds,
+                foreground: false,
+                in_worker,
+                by_start: false,
+            })
+        })
+}
+
+#[track_caller]
+fn assert_has_not(report: &Report, path: &Path) {
+    let descriptors = report.descriptors.as_ref().unwrap();
+    let has = descriptors.iter().any(|one| one.is_file(path));
+    assert!(!has, "{descriptors:?}");
+}
+
+#[track_caller]
+fn assert_locked_by(path: &Path, pid: u32) {
+    assert_eq!(PidFile::at(path).running().unwrap(), Some(pid));
+}
+
+fn a_daemon_started_by_a_daemon_does_not_share_its_pid_file() {
+    for start in other_starts() {
+        let scenario = daemon();
+        let path = scenario.pid_file_path().unwrap();
+        let run = scenario.start();
+        run.tell(&control::Command::StartAnother(start));
+        let other = run.observed();
+        assert_has_not(&other, &path);
+        assert_locked_by(&path, run.report().pid);
+        run.kill_daemon();
+        // The other one lives on, and is in nobody's way.
+        let next = scenario.start();
+        assert_locked_by(&path, next.report().pid);
+        run.handle(other.pid).kill(0).unwrap();
+    }
+}
+
+fn a_daemon_started_by_a_daemon_with_a_guard_keeps_its_own_pid_file() {
+    for start in other_starts().filter(|start| start.pid_file.is_some()) {
+        let scenario = guarded(daemon());
+        let run = scenario.start();
+        assert!(await_guard(&run));
+        run.tell(&control::Command::StartAnother(start));
+        // It has dropped its copy of the guard.
+        let other = run.observed();
+        assert_locked_by(&scenario.path("other.pid"), other.pid);
+        assert_locked_by(&scenario.pid_file_path().unwrap(), run.report().pid);
+    }
+}
+
+fn a_daemon_started_before_readiness_does_not_share_the_first_start() {
+    for start in other_starts() {
+        let mut deferral = Deferral::new([], ReadinessUse::Ready);
+        deferral.in_another = Some(start.clone());
+        let scenario = daemon().deferred_readiness(deferral);
+        let path = scenario.pid_file_path().unwrap();
+        let run = scenario.start();
+        // It has dropped its copy of the readiness.
+        let other = run.observed();
+        assert_has_not(&other, &path);
+        let own = usize::from(start.pid_file.is_some());
+        if start.close_inherited_fds {
+            assert_eq!(other.descriptor_numbers().len(), 3 + own);
+        }
+        if own == 1 {
+            assert_locked_by(&scenario.path("other.pid"), other.pid);
+        }
+        assert_locked_by(&path, run.report().pid);
+    }
+}
+
+fn a_second_start_in_the_foreground_keeps_the_first_pid_file_locked() {
+    for scenario in [daemon(), guarded(daemon())] {
+        for mut start in other_starts().filter(|start| !start.in_worker) {
+            start.foreground = true;
+            let with_own = start.pid_file.is_some();
+            let run = scenario.start();
+            let pid = run.report().pid;
+            run.tell(&control::Command::StartAnother(start));
+            assert_eq!(run.observed().pid, pid);
+            assert_locked_by(&scenario.pid_file_path().unwrap(), pid);
+            if with_own {
+                assert_locked_by(&scenario.path("other.pid"), pid);
+            }
+            run.kill_daemon();
+        }
+    }
+}

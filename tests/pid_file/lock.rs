@@ -1,0 +1,321 @@
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_second_start_names_the_running_daemon),
+    case!(a_second_start_touches_nothing),
+    case!(a_second_start_fails_in_launcher_and_daemon),
+    case!(a_second_start_names_a_daemon_that_is_starting),
+    case!(a_lock_of_a_running_daemon_is_reported),
+    case!(a_lock_of_a_starting_daemon_is_reported),
+    case!(a_lock_of_a_worker_is_reported_without_a_pid),
+    case!(a_number_in_a_locked_file_is_not_reported_as_a_daemon),
+    case!(the_daemon_alone_holds_the_lock, needs Linux),
+    case!(the_lock_ends_with_the_daemon),
+    case!(a_worker_keeps_the_lock_of_its_ended_daemon),
+    case!(a_worker_is_not_reported_as_the_daemon),
+    case!(a_prober_never_fails_a_start),
+    case!(a_start_waits_a_second_for_a_prober),
+    case!(of_twenty_simultaneous_starts_one_succeeds),
+    case!(of_thirty_two_simultaneous_starts_one_succeeds),
+    case!(a_lock_on_a_removed_file_does_not_count),
+];
+
+fn a_second_start_names_the_running_daemon() {
+    let (scenario, path) = with_pid_file();
+    let absolute = scenario.clone().pid_file(&path);
+    let run = scenario.start();
+    let pid = run.report().pid;
+    for (second, as_given) in [(&scenario, "daemon.pid".into()), (&absolute, path)] {
+        let error = second.fail_beside_daemon();
+        assert_eq!(error.kind, format!("LockPidfile({})", libc::EWOULDBLOCK));
+        assert_eq!(error.running_pid, Some(pid));
+        assert_eq!(error.path, Some((&as_given).into()));
+        let path = as_given.display();
+        let text = format!("cannot lock pid file {path}: held by running daemon {pid}");
+        assert_eq!(error.text, text);
+    }
+    run.assert_pid_file_held();
+}
+
+fn a_second_start_touches_nothing() {
+    let (scenario, path) = with_pid_file();
+    let run = scenario.start();
+    // Even what it would change of a file of its own.
+    set_mode(&path, 0o666);
+    let before = file_state(&path);
+    scenario.clone().umask(0o077_u32).fail_beside_daemon();
+    assert_eq!(file_state(&path), before);
+    run.assert_pid_file_held();
+}
+
+fn a_second_start_fails_in_launcher_and_daemon() {
+    let (scenario, path) = with_pid_file();
+    let run = scenario.start();
+    let before = file_state(&path);
+    let second = scenario.entry(Entry::Execute).launch();
+    let error = second.launcher_error();
+    assert_eq!(error.kind_name(), "LockPidfile");
+    assert_eq!(error.running_pid, Some(run.report().pid));
+    assert_eq!(second.daemon_error(), error);
+    second.wait_until_all_ended();
+    assert_eq!(file_state(&path), before);
+    run.assert_pid_file_held();
+}
+
+fn a_second_start_names_a_daemon_that_is_starting() {
+    let (scenario, path) = with_pid_file();
+    let held = scenario.clone().privileged_action([Step::Hold]);
+    let run = held.launch();
+    run.held();
+    let before = file_state(&path);
+    assert_eq!(before.0, b"");
+    let error = scenario.fail_beside_daemon();
+    assert_eq!(error.kind_name(), "LockPidfile");
+    assert_eq!(error.running_pid, None);
+    let pid = run.held().pid;
+    let reason = format!(": held by daemon {pid}, which is starting");
+    assert!(error.text.ends_with(&reason), "{error}");
+    assert_eq!(file_state(&path), before);
+    run.proceed();
+    run.launcher().assert().success();
+    run.assert_pid_file_held();
+}
+
+/// The second start's error, and what the file still says.
+#[track_caller]
+fn locked_out(scenario: &Scenario, expected: &StartError) {
+    let run = scenario.launch();
+    assert_eq!(&run.launcher_error(), expected);
+    run.wait_until_all_ended();
+    run.assert_errors(1, 0);
+    assert!(
+        run.launcher().living().next().is_none(),
+        "{}",
+        run.account()
+    );
+
+    let run = scenario.clone().entry(Entry::Execute).launch();
+    assert_eq!(&run.launcher_error(), expected);
+    assert_eq!(&run.daemon_error(), expected);
+}
+
+fn a_lock_of_a_running_daemon_is_reported() {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let run = scenario.start();
+    let pid = run.report().pid;
+    let before = run.pid_file();
+    let text = format!("cannot lock pid file daemon.pid: held by running daemon {pid}");
+    let expected = StartError {
+        running_pid: Some(pid),
+        ..StartError::with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), &text)
+    };
+    locked_out(&scenario, &expected);
+    assert_eq!(run.pid_file(), before);
+    assert_eq!(run.observe().pid, pid);
+}
+
+fn a_lock_of_a_starting_daemon_is_reported() {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let starting = scenario.clone().privileged_action([Step::Hold]).launch();
+    starting.held();
+    let pid = starting.held().pid;
+    let text = format!("cannot lock pid file daemon.pid: held by daemon {pid}, which is starting");
+    let expected =
+        StartError::with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), &text);
+    locked_out(&scenario, &expected);
+    starting.proceed();
+    starting.launcher().assert().success();
+    let content = format!("{}\n", starting.report().pid);
+    assert_eq!(starting.pid_file().unwrap().bytes, content.as_bytes());
+}
+
+fn a_lock_of_a_worker_is_reported_without_a_pid() {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let with_worker = scenario.clone().privileged_action([Step::ForkWorker]);
+    let run = with_worker.start();
+    run.kill_daemon();
+    let text = "cannot lock pid file daemon.pid: held by another process";
+    let expected =
+        StartError::with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), text);
+    locked_out(&scenario, &expected);
+}
+
+fn a_number_in_a_locked_file_is_not_reported_as_a_daemon() {
+    let (scenario, path) = with_pid_file();
+    fs::write(&path, "1\n").unwrap();
+    let file = File::open(&path).unwrap();
+    sys::flock(file.as_fd(), libc::LOCK_EX).unwrap();
+    let before = file_state(&path);
+    let error = scenario.fail_beside_daemon();
+    assert_eq!(error.kind_name(), "LockPidfile");
+    assert_eq!(error.running_pid, None);
+    assert!(error.text.ends_with(": held by another process"), "{error}");
+    assert_eq!(file_state(&path), before);
+}
+
+fn the_daemon_alone_holds_the_lock() {
+    let (scenario, _) = with_pid_file();
+    let run = scenario.start();
+    assert_eq!(run.lock_holders(), [run.report().pid]);
+}
+
+fn the_lock_ends_with_the_daemon() {
+    let (scenario, path) = with_pid_file();
+    let run = scenario.start();
+    assert!(pid_file_at(&path).locked);
+    run.exit(0);
+    assert!(!pid_file_at(&path).locked);
+    let run = scenario.start();
+    run.kill_daemon();
+    run.wait_until_all_ended();
+    assert!(!pid_file_at(&path).locked);
+}
+
+fn a_worker_keeps_the_lock_of_its_ended_daemon() {
+    let (scenario, path) = with_pid_file();
+    let run = scenario.privileged_action([Step::ForkWorker]).start();
+    let worker = run.worker();
+    run.kill_daemon();
+    assert!(pid_file_at(&path).locked);
+    run.kill(worker);
+    assert!(!pid_file_at(&path).locked);
+}
+
+fn a_worker_is_not_reported_as_the_daemon() {
+    let (scenario, _) = with_pid_file();
+    let parent = scenario.clone().privileged_action([Step::ForkWorker]);
+    let run = parent.start();
+    run.kill_daemon();
+    let error = scenario.fail_beside_daemon();
+    assert_eq!(error.kind_name(), "LockPidfile");
+    assert_eq!(error.running_pid, None);
+    assert!(error.text.ends_with(": held by another process"), "{error}");
+}
+
+fn a_prober_never_fails_a_start() {
+    let (scenario, path) = with_pid_file();
+    fs::write(&path, "").unwrap();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _until = Until(&over);
+        scope.spawn(|| {
+            let file = File::open(&path).unwrap();
+            while !over.load(Ordering::Relaxed) {
+                // Held more often than not.
+                let _ = sys::flock(file.as_fd(), libc::LOCK_SH);
+                for _ in 0..20 {
+                    let _ = tester::harness::PidFile::look(&path);
+                }
+                sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
+                thread::yield_now();
+            }
+        });
+        for _ in 0..20 {
+            let run = scenario.start();
+            assert_eq!(pid_file_at(&path).bytes, content(run.report().pid));
+            run.exit(0);
+        }
+    });
+}
+
+fn a_start_waits_a_second_for_a_prober() {
+    let (scenario, path) = with_pid_file();
+    fs::write(&path, "4242\n").unwrap();
+    let prober = File::open(&path).unwrap();
+    sys::flock(prober.as_fd(), libc::LOCK_SH).unwrap();
+    let began = Instant::now();
+    let error = scenario.fail_beside_daemon();
+    assert_eq!(error.kind, format!("LockPidfile({})", libc::EWOULDBLOCK));
+    assert!(began.elapsed() >= Duration::from_secs(1));
+}
+
+fn of_twenty_simultaneous_starts_one_succeeds() {
+    for entry in [Entry::Start, Entry::Execute] {
+        let scenario = scenario!().pid_file("daemon.pid").entry(entry);
+        let runs: Vec<_> = (0..20).map(|_| scenario.launch()).collect();
+        let (successes, failures): (Vec<_>, Vec<_>) = runs
+            .iter()
+            .partition(|run| run.launcher().output.status.success());
+        assert_eq!(successes.len(), 1);
+        for run in failures {
+            let error = run.launcher_error();
+            assert_eq!(error.kind_name(), "LockPidfile", "{error}");
+            let is_started = |message: &Message| matches!(message, Message::Daemon(_));
+            assert!(!run.messages().iter().any(|one| is_started(&one.message)));
+        }
+        let content = format!("{}\n", successes[0].report().pid);
+        let pid_file = successes[0].pid_file().unwrap();
+        assert_eq!(pid_file.bytes, content.as_bytes());
+        assert!(pid_file.locked);
+    }
+}
+
+/// The daemons among these starts; the others have failed with LockPidfile.
+#[track_caller]
+fn winners(runs: &[Run]) -> Vec<&Run> {
+    let (won, lost): (Vec<_>, Vec<_>) = runs
+        .iter()
+        .partition(|run| run.launcher().output.status.success());
+    for run in lost {
+        let error = run.launcher_error();
+        assert_eq!(error.kind_name(), "LockPidfile", "{error}");
+        match (error.running_pid, won.as_slice()) {
+            (Some(pid), [winner]) => assert_eq!(pid, winner.report().pid),
+            (Some(_), _) => panic!("{error}"),
+            (None, _) => assert!(error.text.contains(": held by "), "{error}"),
+        }
+        run.wait_until_all_ended();
+    }
+    won
+}
+
+fn of_thirty_two_simultaneous_starts_one_succeeds() {
+    let (scenario, _) = with_pid_file();
+    let runs: Vec<_> = (0..32).map(|_| scenario.launch()).collect();
+    let won = winners(&runs);
+    assert_eq!(won.len(), 1, "several daemons, or none");
+    won[0].assert_pid_file_held();
+}
+
+/// As a daemon does that removes its file at the end: who has opened it
+/// meanwhile and gets its lock then has the lock of nothing.
+fn a_lock_on_a_removed_file_does_not_count() {
+    let (scenario, path) = with_pid_file();
+    let over = AtomicBool::new(false);
+    let runs: Vec<_> = thread::scope(|scope| {
+        let _until = Until(&over);
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let mut options = OpenOptions::new();
+                let file = options.write(true).create(true).truncate(false).open(&path);
+                let file = file.unwrap();
+                let is_ours = sys::flock(file.as_fd(), libc::LOCK_EX).is_ok()
+                    && fs::metadata(&path)
+                        .is_ok_and(|there| there.ino() == file.metadata().unwrap().ino());
+                if is_ours {
+                    fs::remove_file(&path).unwrap();
+                }
+                // Another thread's child may have a copy for a while.
+                sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
+            }
+        });
+        let runs: Vec<_> = (0..32).map(|_| scenario.launch()).collect();
+        runs.iter().for_each(|run| drop(run.launcher()));
+        runs
+    });
+    let won = winners(&runs);
+    assert!(won.len() <= 1, "several daemons");
+    match won.first() {
+        Some(winner) => winner.assert_pid_file_held(),
+        None => scenario.start().assert_pid_file_held(),
+    }
+}

@@ -1,0 +1,155 @@
+use std::fs;
+use std::path::Path;
+
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_relative_path_starts_at_the_working_directory),
+    case!(the_pid_file_is_outside_the_jail, needs Root),
+    case!(a_pid_file_that_cannot_be_opened_is_reported),
+    case!(a_missing_directory_is_reported),
+    case!(a_missing_directory_is_reported_with_its_absolute_path),
+    case!(a_file_in_place_of_the_directory_is_reported),
+    case!(a_path_through_a_file_is_reported),
+    case!(a_name_that_is_too_long_is_reported),
+    case!(an_empty_path_is_reported),
+    case!(a_nul_in_the_path_is_refused),
+    case!(a_directory_without_write_permission_is_reported),
+    case!(a_pid_file_without_permissions_is_reported),
+];
+
+fn a_relative_path_starts_at_the_working_directory() {
+    let (scenario, beside) = with_pid_file();
+    let path = scenario.create_folder("sub").join("daemon.pid");
+    let run = scenario.working_directory("sub").start();
+    assert_eq!(pid_file_at(&path).bytes, content(run.report().pid));
+    assert!(!beside.exists());
+}
+
+fn the_pid_file_is_outside_the_jail() {
+    let scenario = scenario!();
+    let jail = scenario.create_folder("jail");
+    let absolute = scenario.path("daemon.pid");
+    for path in [Path::new("daemon.pid"), &absolute] {
+        let run = scenario.clone().pid_file(path).chroot(&jail).start();
+        let pid_file = run.launcher().pid_file.unwrap();
+        assert_eq!(
+            pid_file.bytes,
+            format!("{}\n", run.report().pid).into_bytes()
+        );
+        assert!(pid_file.locked);
+        assert_eq!(fs::read_dir(&jail).unwrap().count(), 0);
+        run.exit(0);
+    }
+}
+
+fn a_pid_file_that_cannot_be_opened_is_reported() {
+    let path = "missing/daemon.pid";
+    let scenario = scenario!().pid_file(path);
+    let text = "cannot open pid file missing/daemon.pid";
+    let mut expected = StartError::with_errno("OpenPidfile", libc::ENOENT, Some(path), text);
+    let missing = scenario.path("missing");
+    expected.text += &format!(": its directory {} does not exist", missing.display());
+    scenario.assert_fails(&expected);
+}
+
+fn a_missing_directory_is_reported() {
+    for path in ["missing/daemon.pid", "./missing/../daemon.pid"] {
+        let error = scenario!().pid_file(path).fail();
+        assert_eq!(error.kind, format!("OpenPidfile({})", libc::ENOENT));
+        assert_eq!(error.path, Some(path.into()));
+        let start = format!("cannot open pid file {path}: No such file or directory");
+        assert!(error.text.starts_with(&start), "{error}");
+    }
+}
+
+fn a_missing_directory_is_reported_with_its_absolute_path() {
+    let scenario = scenario!();
+    let home = scenario.create_folder("home");
+    for working_directory in [home.as_path(), Path::new("home")] {
+        for entry in [Entry::Start, Entry::Execute] {
+            let scenario = scenario.clone().entry(entry);
+            let scenario = scenario.working_directory(working_directory);
+            let error = scenario
+                .pid_file("missing/daemon.pid")
+                .launch()
+                .launcher_error();
+            let end = format!(": its directory {}/missing does not exist", home.display());
+            assert!(error.text.ends_with(&end), "{error}");
+        }
+    }
+    let scenario = scenario
+        .working_directory("home")
+        .pid_file("missing/daemon.pid");
+    let error = scenario
+        .foreground(Foreground::Yes)
+        .launch()
+        .launcher_error();
+    let end = format!(": its directory {}/missing does not exist", home.display());
+    assert!(error.text.ends_with(&end), "{error}");
+}
+
+fn a_file_in_place_of_the_directory_is_reported() {
+    let scenario = scenario!().pid_file("file/daemon.pid");
+    fs::write(scenario.path("file"), "precious").unwrap();
+    let error = scenario.launch().launcher_error();
+    assert_eq!(error.kind, format!("OpenPidfile({})", libc::ENOTDIR));
+    assert_eq!(fs::read(scenario.path("file")).unwrap(), b"precious");
+}
+
+fn a_path_through_a_file_is_reported() {
+    for path in ["file/", "file/.", "file/../daemon.pid"] {
+        let scenario = scenario!().pid_file(path);
+        fs::write(scenario.path("file"), "precious").unwrap();
+        scenario.assert_pid_file_fails("OpenPidfile", libc::ENOTDIR);
+        assert_eq!(fs::read(scenario.path("file")).unwrap(), b"precious");
+    }
+}
+
+fn a_name_that_is_too_long_is_reported() {
+    let long_name = "n".repeat(300);
+    let long_path = "./".repeat(3000) + "daemon.pid";
+    for path in [long_name.as_str(), long_path.as_str()] {
+        scenario!()
+            .pid_file(path)
+            .assert_pid_file_fails("OpenPidfile", libc::ENAMETOOLONG);
+    }
+}
+
+fn an_empty_path_is_reported() {
+    scenario!()
+        .pid_file("")
+        .assert_pid_file_fails("OpenPidfile", libc::ENOENT);
+}
+
+fn a_nul_in_the_path_is_refused() {
+    let scenario = scenario!();
+    let mut nul = scenario.clone();
+    nul.config.options.pid_file = Some("daemon\0.pid".into());
+    let run = nul.launch();
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "PathContainsNul");
+    assert_eq!(error.path, Some("daemon\0.pid".into()));
+    assert!(!scenario.path("daemon").exists());
+}
+
+fn a_directory_without_write_permission_is_reported() {
+    let scenario = scenario!()
+        .as_ordinary_user()
+        .pid_file("directory/daemon.pid");
+    let directory = scenario.create_folder("directory");
+    set_mode(&directory, 0o555);
+    scenario.assert_pid_file_fails("OpenPidfile", libc::EACCES);
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+}
+
+fn a_pid_file_without_permissions_is_reported() {
+    let scenario = scenario!().as_ordinary_user().pid_file("daemon.pid");
+    let path = scenario.path("daemon.pid");
+    fs::write(&path, "").unwrap();
+    // Not even to be read: one that may be is replaced.
+    set_mode(&path, 0o000);
+    scenario.assert_pid_file_fails("OpenPidfile", libc::EACCES);
+}

@@ -1,0 +1,73 @@
+//! Set-up and assertions that the modules of this suite share.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::Path;
+
+use tester::prelude::*;
+use tester::sys;
+
+/// A daemon with a pid file.
+pub(crate) fn daemon() -> Scenario {
+    scenario!().pid_file("daemon.pid")
+}
+
+pub(crate) fn guarded(mut scenario: Scenario) -> Scenario {
+    scenario.config.guard_pid_file = true;
+    scenario
+}
+
+#[track_caller]
+pub(crate) fn await_guard(run: &Run) -> bool {
+    run.message("the guard", |frame| match frame.message {
+        Message::Guarded(guarded) => Some(guarded),
+        _ => None,
+    })
+}
+
+/// A start with the pid file `daemon.pid`, and its path.
+pub(crate) fn with_pid_file() -> (Scenario, std::path::PathBuf) {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let path = scenario.path("daemon.pid");
+    (scenario, path)
+}
+
+/// The same by an ordinary user, which the test itself may be already.
+pub(crate) fn with_pid_file_as_ordinary() -> (Scenario, std::path::PathBuf, u32) {
+    let (scenario, path) = with_pid_file();
+    match sys::effective_user() {
+        0 => (scenario.as_user(UID, GID), path, UID),
+        uid => (scenario, path, uid),
+    }
+}
+
+/// As root can, and as is no change to anybody else.
+pub(crate) fn give_to(path: &Path, uid: u32) {
+    chown(path, Some(uid), None).unwrap();
+}
+
+/// Everything by which one could see that a file was touched.
+pub(crate) fn file_state(path: &Path) -> (Vec<u8>, [u64; 4], [i64; 4]) {
+    let bytes = fs::read(path).unwrap();
+    let found = fs::symlink_metadata(path).unwrap();
+    let owner = (u64::from(found.uid()) << 32) | u64::from(found.gid());
+    (
+        bytes,
+        [found.dev(), found.ino(), found.mode().into(), owner],
+        [
+            found.mtime(),
+            found.mtime_nsec(),
+            found.ctime(),
+            found.ctime_nsec(),
+        ],
+    )
+}
+
+#[track_caller]
+pub(crate) fn assert_refused(scenario: &Scenario, errno: i32, reason: &str) {
+    let error = scenario.fail_beside_daemon();
+    assert_eq!(error.kind, format!("OpenPidfile({errno})"), "{error}");
+    assert_eq!(error.path, scenario.config.options.pid_file);
+    assert!(error.text.starts_with("cannot open pid file "), "{error}");
+    assert!(error.text.contains(reason), "{error}");
+}

@@ -1,0 +1,204 @@
+use std::fs;
+
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_user_in_five_hundred_groups_gets_all_of_them, needs Root, Linux, Mounting),
+    case!(a_user_in_as_many_groups_as_the_system_allows_gets_all_of_them, needs Root, Linux, Mounting),
+    case!(a_user_in_too_many_groups_is_reported_with_number_and_limit, needs Root, Linux, Mounting),
+    case!(a_group_of_twenty_thousand_members_is_found, needs Root, Linux, Mounting),
+    case!(a_group_line_of_eight_mebibytes_is_found_and_of_eighty_is_refused, needs Root, Linux, Mounting),
+    case!(invalid_lines_do_not_hide_valid_lines, needs Root, Linux, Mounting),
+    case!(an_empty_database_has_no_user_and_no_group, needs Root, Linux, Mounting),
+    case!(an_unreadable_user_database_is_not_an_unknown_user, needs Root, Linux, Mounting),
+    case!(an_unreadable_group_database_is_not_an_unknown_group, needs Root, Linux, Mounting),
+    case!(an_unreadable_group_database_does_not_remove_groups, needs Root, Linux, Mounting),
+    case!(a_missing_group_database_means_no_groups, needs Root, Linux, Mounting),
+    case!(numeric_ids_need_no_user_database, needs Root, Mounting, Linux),
+];
+
+/// `count` groups of the [`MEMBER`].
+fn groups_of_member(count: usize) -> (String, Vec<u32>) {
+    let groups: Vec<u32> = (1_000_000..).take(count).collect();
+    let line = |gid: &u32| format!("group{gid}:x:{gid}:somebody,{MEMBER}\n");
+    (groups.iter().map(line).collect(), groups)
+}
+
+#[track_caller]
+fn assert_in_all_groups(count: usize) {
+    let (lines, mut groups) = groups_of_member(count);
+    groups.push(GID);
+    let run = with_database(scenario!().as_root_with_groups(), "", &lines).user(MEMBER);
+    assert_dropped(&run.start(), UID, GID, &groups, (0, 0));
+}
+
+fn a_user_in_five_hundred_groups_gets_all_of_them() {
+    assert_in_all_groups(500);
+}
+
+fn a_user_in_as_many_groups_as_the_system_allows_gets_all_of_them() {
+    // The primary group is one, too.
+    assert_in_all_groups(sys::most_groups() - 1);
+}
+
+fn a_user_in_too_many_groups_is_reported_with_number_and_limit() {
+    let most = sys::most_groups();
+    for count in [most, 70_000] {
+        let (lines, _) = groups_of_member(count);
+        let scenario = with_database(scenario!().as_root_with_groups(), "", &lines);
+        let error = fail_before_any_fork(scenario.user(MEMBER));
+        let kind = format!("SetSupplementaryGroups({})", libc::EINVAL);
+        assert_eq!(error.kind, kind);
+        let text = format!(
+            "cannot set supplementary groups for member: {} groups, where this system allows {most}",
+            count + 1
+        );
+        assert_eq!(error.text, text);
+    }
+}
+
+fn a_group_of_twenty_thousand_members_is_found() {
+    let members: Vec<String> = (0..20_000).map(|number| format!("other{number}")).collect();
+    let line = format!("crowd:x:4711:{},{MEMBER}\n", members.join(","));
+    let scenario = with_database(scenario!().as_root_with_groups(), "", &line);
+    let run = scenario.clone().user(MEMBER).start();
+    assert_dropped(&run, UID, GID, &[4711, GID], (0, 0));
+    let run = scenario.user(MEMBER).group("crowd").start();
+    assert_dropped(&run, UID, 4711, &[4711], (0, 0));
+}
+
+fn a_group_line_of_eight_mebibytes_is_found_and_of_eighty_is_refused() {
+    let scenario = |mebibytes: usize| {
+        let line = format!("crowd:x:4711:{}\n", "m".repeat(mebibytes << 20));
+        with_database(scenario!().as_root_with_groups(), "", &line)
+            .user(MEMBER)
+            .group("crowd")
+    };
+    assert_dropped(&scenario(8).start(), UID, 4711, &[4711], (0, 0));
+    let error = fail_before_any_fork(scenario(80));
+    assert_eq!(error.kind, format!("LookUpGroup({})", libc::ERANGE));
+}
+
+fn invalid_lines_do_not_hide_valid_lines() {
+    let none = "\n:::\nnothing\ncolons:x\nletters:x:nine:ten\nnegative:x:-1:-1\n\0\n";
+    let passwd = format!("{none}other:x:4712:4712::/:/bin/sh\n");
+    let group = format!("{none}last:x:4711:{MEMBER},other\nletters:x:nine:{MEMBER}\n");
+    let scenario = with_database(scenario!().as_root_with_groups(), &passwd, &group);
+    let run = scenario.clone().user("other").start();
+    assert_dropped(&run, 4712, 4712, &[4711, 4712], (0, 0));
+    for name in ["nothing", "colons", "letters"] {
+        let error = scenario.clone().user(name).fail();
+        assert_eq!(error.text, format!("unknown user {name}"));
+        let error = scenario.clone().group(name).fail();
+        assert_eq!(error.text, format!("unknown group {name}"));
+    }
+}
+
+fn an_empty_database_has_no_user_and_no_group() {
+    let scenario = with_database(scenario!().as_root_with_groups(), "", "");
+    for file in ["etc/passwd", "etc/group"] {
+        fs::write(scenario.path(file), "").unwrap();
+    }
+    assert_eq!(scenario.clone().user("root").fail().kind, "UserNotFound");
+    assert_eq!(scenario.clone().group("root").fail().kind, "GroupNotFound");
+    let error = scenario.clone().user(0_u32).fail();
+    assert_eq!(error.kind, "PrimaryGroupUnknown");
+    let run = scenario.user(UID).group(GID).start();
+    assert_dropped(&run, UID, GID, &[GID], (0, 0));
+}
+
+/// As an ordinary user, who may not read one of the files.
+fn with_unreadable(file: &str) -> Scenario {
+    let scenario = scenario!().as_user(STARTER, STARTERS_GROUP);
+    let lines = format!("starters:x:{STARTERS_GROUP}:\nextra:x:4711:starter\n");
+    let user = format!("starter:x:{STARTER}:{STARTERS_GROUP}::/:/bin/sh\n");
+    let scenario = with_database(scenario, &user, &lines);
+    // Else what follows would show nothing.
+    let run = scenario.clone().user("starter").group("starters");
+    let run = run.supplementary_groups(SupplementaryGroups::Keep).start();
+    assert_is(&run, STARTER, STARTERS_GROUP, &[]);
+    let path = scenario.path("etc").join(file);
+    set_mode(&path, 0o000);
+    scenario
+}
+
+fn an_unreadable_user_database_is_not_an_unknown_user() {
+    let scenario = with_unreadable("passwd");
+    for scenario in [
+        scenario.clone().user("starter"),
+        scenario.clone().user(STARTER),
+        scenario
+            .pid_file("daemon.pid")
+            .chown_pid_file_user("starter"),
+    ] {
+        let error = fail_before_any_fork(scenario);
+        assert_eq!(error.kind, format!("LookUpUser({})", libc::EACCES));
+        assert!(error.text.contains("Permission denied"), "{error}");
+    }
+}
+
+fn an_unreadable_group_database_is_not_an_unknown_group() {
+    let scenario = with_unreadable("group");
+    for scenario in [
+        scenario.clone().group("starters"),
+        scenario.clone().supplementary_groups(only(["starters"])),
+        scenario
+            .pid_file("daemon.pid")
+            .chown_pid_file_group("starters"),
+    ] {
+        let error = fail_before_any_fork(scenario);
+        assert_eq!(error.kind, format!("LookUpGroup({})", libc::EACCES));
+        let text = "cannot look up group starters: Permission denied";
+        assert!(error.text.starts_with(text), "{error}");
+    }
+}
+
+/// Of what getgrouplist(3) makes of it, glibc's knows the primary group only and
+/// tells of no error; musl's takes it for a lack of room.
+fn an_unreadable_group_database_does_not_remove_groups() {
+    let error = fail_before_any_fork(with_unreadable("group").user("starter"));
+    assert_eq!(error.kind, format!("LookUpGroup({})", libc::EACCES));
+    let text = "cannot look up group starter: ";
+    assert!(error.text.starts_with(text), "{error}");
+}
+
+fn a_missing_group_database_means_no_groups() {
+    let scenario = with_database(scenario!().as_root_with_groups(), "", "");
+    fs::remove_file(scenario.path("etc/group")).unwrap();
+    assert_dropped(&scenario.user(MEMBER).start(), UID, GID, &[GID], (0, 0));
+}
+
+fn numeric_ids_need_no_user_database() {
+    let scenario = scenario!();
+    // Which no look-up can read.
+    let directory = scenario.create_folder("etc");
+    for file in ["passwd", "group"] {
+        scenario.create_folder(format!("etc/{file}"));
+    }
+    fs::write(
+        directory.join("nsswitch.conf"),
+        "passwd: files\ngroup: files\n",
+    )
+    .expect("write it");
+    let scenario = scenario
+        .pid_file("daemon.pid")
+        .user(7003)
+        .group(7004)
+        .chown_pid_file_user(7003)
+        .chown_pid_file_group(7004)
+        .from_state(|state| state.user_database = Some(directory.into()));
+    for groups in [
+        SupplementaryGroups::Only(vec![7005.into()]),
+        SupplementaryGroups::Only(Vec::new()),
+        SupplementaryGroups::Keep,
+    ] {
+        let run = scenario.clone().supplementary_groups(groups).start();
+        assert!(run.report().uid.expect("its uid") == 7003);
+        assert!(run.report().gid.expect("its gid") == 7004);
+    }
+    // By default the groups are those of the user's name.
+    let error = scenario.launch().launcher_error();
+    assert_eq!(error.kind, format!("LookUpUser({})", libc::EISDIR));
+}

@@ -1,0 +1,156 @@
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(an_unknown_user_or_group_is_reported),
+    case!(an_unknown_user_or_group_of_the_pid_file_is_reported),
+    case!(an_unknown_user_is_named),
+    case!(an_unknown_group_is_named),
+    case!(an_unknown_supplementary_group_is_named),
+    case!(a_nul_in_a_name_is_refused),
+    case!(a_nul_in_a_name_is_reported_with_the_name),
+    case!(a_nul_in_the_name_of_a_supplementary_group_is_refused),
+    case!(a_user_id_without_an_entry_needs_a_group),
+    case!(a_user_without_an_entry_fails_before_any_fork),
+    case!(a_user_without_an_entry_needs_a_group_with_any_supplementary_groups),
+    case!(the_user_is_looked_up_before_the_group_and_the_supplementary_groups),
+];
+
+fn an_unknown_user_or_group_is_reported() {
+    let expected = StartError::new("UserNotFound", None, "unknown user no-such-user");
+    scenario!()
+        .user("no-such-user")
+        .assert_fails_in_launcher(&expected);
+    let expected = StartError::new("GroupNotFound", None, "unknown group no-such-group");
+    scenario!()
+        .group("no-such-group")
+        .assert_fails_in_launcher(&expected);
+    // A name is a name, also one of digits.
+    let expected = StartError::new("UserNotFound", None, "unknown user 4294967295");
+    scenario!()
+        .user("4294967295")
+        .assert_fails_in_launcher(&expected);
+    let expected = StartError::new("UserNotFound", None, "unknown user ");
+    scenario!().user("").assert_fails_in_launcher(&expected);
+}
+
+fn an_unknown_user_or_group_of_the_pid_file_is_reported() {
+    let scenario = || scenario!().pid_file("daemon.pid");
+    let expected = StartError::new("UserNotFound", None, "unknown user no-such-user");
+    let by_user = scenario().chown_pid_file_user("no-such-user");
+    by_user.assert_fails_in_launcher(&expected);
+    let expected = StartError::new("GroupNotFound", None, "unknown group no-such-group");
+    let by_group = scenario().chown_pid_file_group("no-such-group");
+    by_group.assert_fails_in_launcher(&expected);
+}
+
+fn an_unknown_user_is_named() {
+    for scenario in [
+        scenario!().user("no such user"),
+        scenario!()
+            .pid_file("daemon.pid")
+            .chown_pid_file_user("no such user"),
+    ] {
+        let error = scenario.fail();
+        assert_eq!(error.kind, "UserNotFound");
+        assert_eq!(error.text, "unknown user no such user");
+        assert_eq!(error.errno, None);
+    }
+}
+
+fn an_unknown_group_is_named() {
+    for scenario in [
+        scenario!().group("no such group"),
+        scenario!()
+            .pid_file("daemon.pid")
+            .chown_pid_file_group("no such group"),
+    ] {
+        let error = scenario.fail();
+        assert_eq!(error.kind, "GroupNotFound");
+        assert_eq!(error.text, "unknown group no such group");
+        assert_eq!(error.errno, None);
+    }
+}
+
+fn an_unknown_supplementary_group_is_named() {
+    let groups = || only([Identity::Id(7), "no such group".into()]);
+    for scenario in [scenario!(), scenario!().user("root")] {
+        let error = fail_before_any_fork(scenario.supplementary_groups(groups()));
+        assert_eq!(error.kind, "GroupNotFound");
+        assert_eq!(error.text, "unknown group no such group");
+        assert_eq!(error.errno, None);
+    }
+}
+
+fn a_nul_in_a_name_is_refused() {
+    for (scenario, kind) in [
+        (scenario!().user("root\0"), "UserContainsNul"),
+        (scenario!().group("\0root"), "GroupContainsNul"),
+        (scenario!().chown_pid_file_user("ro\0ot"), "UserContainsNul"),
+        (scenario!().chown_pid_file_group("\0"), "GroupContainsNul"),
+    ] {
+        let error = scenario.pid_file("daemon.pid").fail();
+        assert_eq!(error.kind, kind);
+        assert!(!error.text.contains('\0'), "{error}");
+    }
+}
+
+fn a_nul_in_a_name_is_reported_with_the_name() {
+    let user = StartError::new("UserContainsNul", None, "NUL byte in user name a\\u{0}b");
+    scenario!().user("a\0b").assert_fails_in_launcher(&user);
+    scenario!()
+        .chown_pid_file_user("a\0b")
+        .assert_fails_in_launcher(&user);
+    let group = StartError::new("GroupContainsNul", None, "NUL byte in group name a\\u{0}b");
+    scenario!().group("a\0b").assert_fails_in_launcher(&group);
+    scenario!()
+        .chown_pid_file_group("a\0b")
+        .assert_fails_in_launcher(&group);
+}
+
+fn a_nul_in_the_name_of_a_supplementary_group_is_refused() {
+    let groups = only([Identity::Id(7), "ro\0ot".into()]);
+    let error = fail_before_any_fork(scenario!().supplementary_groups(groups));
+    assert_eq!(error.kind, "GroupContainsNul");
+    assert_eq!(error.text, "NUL byte in group name ro\\u{0}ot");
+}
+
+fn a_user_id_without_an_entry_needs_a_group() {
+    let text = "no group set, and no entry in the database for user 2000000011";
+    let expected = StartError::new("PrimaryGroupUnknown", None, text);
+    scenario!()
+        .user(2_000_000_011_u32)
+        .assert_fails_in_launcher(&expected);
+}
+
+fn a_user_without_an_entry_fails_before_any_fork() {
+    let scenario = scenario!().user(UID).pid_file("daemon.pid");
+    let run = scenario.entry(Entry::Execute).launch();
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "PrimaryGroupUnknown");
+    assert!(error.text.contains("4000000001"), "{error}");
+    run.assert_nothing_left();
+    // Nobody but the launcher was there to return or to make the file.
+    let senders = run.messages().into_iter().map(|frame| frame.sender);
+    assert!(senders.into_iter().all(|pid| pid == run.launcher_pid()));
+    assert_eq!(run.pid_file(), None);
+}
+
+fn a_user_without_an_entry_needs_a_group_with_any_supplementary_groups() {
+    for groups in [SupplementaryGroups::Keep, only([7])] {
+        let scenario = scenario!().user(UID).supplementary_groups(groups);
+        let error = fail_before_any_fork(scenario);
+        assert_eq!(error.kind, "PrimaryGroupUnknown");
+    }
+}
+
+fn the_user_is_looked_up_before_the_group_and_the_supplementary_groups() {
+    let scenario = scenario!().supplementary_groups(only(["no third"]));
+    let error = scenario.clone().user("no first").group("no second").fail();
+    assert_eq!(error.text, "unknown user no first");
+    let error = scenario.clone().user("root").group("no second").fail();
+    assert_eq!(error.text, "unknown group no second");
+    let error = scenario.user("root").group(GID).fail();
+    assert_eq!(error.text, "unknown group no third");
+}

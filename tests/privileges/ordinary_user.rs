@@ -1,0 +1,261 @@
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
+use std::time::Duration;
+
+use tester::prelude::*;
+use tester::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
+use tester::sys::{CAP_SETGID, CAP_SETUID};
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(an_ordinary_user_may_become_itself_by_number),
+    case!(an_ordinary_user_may_become_itself_by_name),
+    case!(an_ordinary_user_from_a_shell_becomes_itself, needs Root, Linux),
+    case!(a_member_of_several_groups_may_become_itself, needs Root, TestUser),
+    case!(an_ordinary_user_may_list_its_own_groups, needs Root, TestUser),
+    case!(an_ordinary_user_may_keep_groups_that_the_database_lacks, needs Root, Linux),
+    case!(an_ordinary_user_cannot_become_root),
+    case!(the_error_says_what_becoming_root_takes),
+    case!(an_ordinary_user_cannot_become_another_user, needs Root),
+    case!(the_error_says_what_becoming_another_user_takes, needs Root),
+    case!(the_error_says_what_changing_to_another_group_takes, needs Root),
+    case!(the_error_names_the_user_whose_group_is_refused, needs Root),
+    case!(an_ordinary_user_cannot_change_to_its_supplementary_group, needs Root),
+    case!(an_ordinary_user_cannot_drop_a_group, needs Root),
+    case!(an_ordinary_user_cannot_list_other_groups),
+    case!(an_ordinary_user_cannot_drop_its_groups, needs Root, Linux),
+    case!(the_capabilities_to_change_ids_are_enough, needs Root, Linux),
+    case!(the_capability_to_change_users_alone_needs_the_groups_kept, needs Root, Linux),
+    case!(the_capability_to_change_groups_alone_changes_no_user, needs Root, Linux),
+    case!(a_launcher_that_may_not_signal_the_daemon_ends_it, needs Root, Linux),
+];
+
+fn an_ordinary_user_may_become_itself_by_number() {
+    let (scenario, uid, gid) = as_nobody();
+    let run = scenario.user(uid).start();
+    assert_is(&run, uid, gid, &run.initial().groups.unwrap());
+}
+
+fn an_ordinary_user_may_become_itself_by_name() {
+    let (scenario, uid, gid) = as_nobody();
+    let output = Command::new("id").args(["-un", &uid.to_string()]).output();
+    let name = String::from_utf8(output.unwrap().stdout).unwrap();
+    let run = scenario.user(name.trim()).start();
+    assert_is(&run, uid, gid, &run.initial().groups.unwrap());
+}
+
+fn an_ordinary_user_from_a_shell_becomes_itself() {
+    let scenario = scenario!().launched_by(STARTER, STARTERS_GROUP, &[STARTERS_GROUP]);
+    let run = scenario.user(STARTER).group(STARTERS_GROUP).start();
+    let pid = run.report().pid;
+    assert_is(&run, STARTER, STARTERS_GROUP, &[STARTERS_GROUP]);
+    assert_no_way_back(&run, (0, 0));
+    // Nothing has changed, and so it is no more out of its user's reach.
+    let environ = fs::metadata(format!("/proc/{pid}/environ")).unwrap();
+    assert_eq!((environ.uid(), environ.gid()), (STARTER, STARTERS_GROUP));
+}
+
+fn a_member_of_several_groups_may_become_itself() {
+    // In another order, and without the primary group: all the same.
+    for groups in [vec![7003, 7001, 7002], vec![7002, 7003]] {
+        let scenario = scenario!()
+            .as_user(TEST_USER_ID, TEST_USER_ID)
+            .from_state(|state| state.ids.as_mut().unwrap().groups = Some(groups))
+            .user(TEST_USER);
+        let run = scenario.start();
+        let groups = run.initial().groups.unwrap();
+        assert_is(&run, TEST_USER_ID, TEST_USER_ID, &groups);
+    }
+}
+
+fn an_ordinary_user_may_list_its_own_groups() {
+    let scenario = scenario!().as_user(TEST_USER_ID, TEST_USER_ID);
+    let scenario = scenario.from_state(|state| {
+        state.ids.as_mut().unwrap().groups = Some(TEST_USER_GROUPS.to_vec());
+    });
+    let mut ways = vec![
+        only(TEST_USER_GROUPS),
+        only([7003, 7001, 7003, 7002]),
+        only([TEST_USER, "daemonize2-extra1", "daemonize2-extra2"]),
+        // The primary group is had anyhow.
+        only([7003, 7002]),
+    ];
+    for groups in ways.drain(..) {
+        for scenario in [scenario.clone(), scenario.clone().user(TEST_USER)] {
+            let run = scenario.supplementary_groups(groups.clone()).start();
+            assert_dropped(&run, TEST_USER_ID, TEST_USER_ID, &TEST_USER_GROUPS, (0, 0));
+        }
+    }
+}
+
+fn an_ordinary_user_may_keep_groups_that_the_database_lacks() {
+    let scenario = as_member(&[4711, 4712]);
+    let scenario = scenario.user(STARTER).group(STARTERS_GROUP);
+    assert_groups_refused(&scenario);
+    let run = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    assert_dropped(&run.start(), STARTER, STARTERS_GROUP, &[4711, 4712], (0, 0));
+}
+
+fn an_ordinary_user_cannot_become_root() {
+    let (scenario, ..) = as_nobody();
+    let error = scenario.user("root").fail();
+    // The first step that its own groups do not make superfluous.
+    let steps = ["SetSupplementaryGroups", "SetGroup"];
+    assert!(steps.contains(&error.kind_name()), "{error}");
+    assert_eq!(error.errno, Some(libc::EPERM));
+    assert!(error.text.contains("Operation not permitted"), "{error}");
+}
+
+const TO_BECOME: &str = "CAP_SETUID and CAP_SETGID";
+
+/// Which of root's ids is refused first depends on the groups one has.
+fn the_error_says_what_becoming_root_takes() {
+    let scenario = scenario!()
+        .as_ordinary_user()
+        .user(0_u32)
+        .pid_file("daemon.pid");
+    let error = scenario.fail_in_launcher();
+    assert_eq!(error, scenario.fail_in_launcher_and_daemon());
+    assert_eq!(error.errno, Some(libc::EPERM));
+    assert!(
+        ["SetSupplementaryGroups", "SetGroup"].contains(&error.kind_name()),
+        "{error}"
+    );
+    let takes = StartError::takes("becoming user 0", TO_BECOME);
+    assert!(error.text.ends_with(&takes), "{error}");
+}
+
+fn an_ordinary_user_cannot_become_another_user() {
+    // With its own groups, so that only the last step is one too many.
+    let (scenario, _, gid) = as_nobody();
+    let error = scenario.user(UID).group(gid).fail();
+    assert_eq!(error.kind, format!("SetUser({})", libc::EPERM));
+    let start = "cannot change to user 4000000001: Operation not permitted";
+    assert!(error.text.starts_with(start), "{error}");
+}
+
+fn the_error_says_what_becoming_another_user_takes() {
+    let scenario = scenario!().as_ordinary_user().user(7302_u32).group(GID);
+    let text = "cannot change to user 7302";
+    let takes = ("becoming user 7302", TO_BECOME);
+    let expected = StartError::refused(&scenario, "SetUser", None, text, takes);
+    scenario.pid_file("daemon.pid").assert_fails(&expected);
+}
+
+fn the_error_says_what_changing_to_another_group_takes() {
+    let scenario = scenario!()
+        .as_ordinary_user()
+        .group(7301_u32)
+        .pid_file("daemon.pid");
+    let text = "cannot change to group 7301";
+    let takes = ("becoming group 7301", TO_BECOME);
+    scenario.assert_fails(&StartError::refused(
+        &scenario, "SetGroup", None, text, takes,
+    ));
+}
+
+/// There may well be no group of the user's name.
+fn the_error_names_the_user_whose_group_is_refused() {
+    let scenario = scenario!()
+        .as_ordinary_user()
+        .user(0_u32)
+        .pid_file("daemon.pid");
+    let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    let text = "cannot change to group of user 0";
+    let takes = ("becoming user 0", TO_BECOME);
+    scenario.assert_fails(&StartError::refused(
+        &scenario, "SetGroup", None, text, takes,
+    ));
+}
+
+fn an_ordinary_user_cannot_change_to_its_supplementary_group() {
+    let (scenario, ..) = as_nobody();
+    let scenario = scenario.from_state(|state| {
+        state.ids.as_mut().unwrap().groups = Some(vec![GID]);
+    });
+    let error = scenario.group(GID).fail();
+    assert_eq!(error.kind, format!("SetGroup({})", libc::EPERM));
+    let start = "cannot change to group 4000000002: Operation not permitted";
+    assert!(error.text.starts_with(start), "{error}");
+}
+
+fn an_ordinary_user_cannot_drop_a_group() {
+    let (scenario, _, gid) = as_nobody();
+    let scenario = scenario.from_state(|state| {
+        state.ids.as_mut().unwrap().groups = Some(vec![gid, GID]);
+    });
+    let error = scenario.group(gid).fail();
+    let kind = format!("SetSupplementaryGroups({})", libc::EPERM);
+    assert_eq!(error.kind, kind);
+    let start = "cannot set supplementary groups";
+    assert!(error.text.starts_with(start), "{error}");
+    assert!(error.text.contains("Operation not permitted"), "{error}");
+}
+
+fn an_ordinary_user_cannot_list_other_groups() {
+    let (scenario, uid, gid) = as_ordinary();
+    let scenario = scenario.supplementary_groups(only([4711, 4712]));
+    assert_groups_refused(&scenario.clone());
+    assert_groups_refused(&scenario.user(uid).group(gid));
+}
+
+fn an_ordinary_user_cannot_drop_its_groups() {
+    let scenario = as_member(&[4711, 4712]);
+    for groups in [no_groups(), only([4711])] {
+        assert_groups_refused(&scenario.clone().supplementary_groups(groups));
+    }
+    // Who has none has none to give up.
+    let run = as_member(&[]).supplementary_groups(no_groups()).start();
+    assert_dropped(&run, STARTER, STARTERS_GROUP, &[], (0, 0));
+}
+
+fn the_capabilities_to_change_ids_are_enough() {
+    for ambient in [0, CAP_SETUID, CAP_SETUID | CAP_SETGID] {
+        let scenario = as_capable(CAP_SETUID | CAP_SETGID, &ROOTS_GROUPS);
+        let scenario = scenario.from_state(|state| state.ambient_capabilities = Some(ambient));
+        let run = scenario.user(UID).group(GID).start();
+        assert_eq!(run.initial().capabilities.unwrap().ambient, ambient);
+        assert_dropped(&run, UID, GID, &[GID], (STARTER, STARTERS_GROUP));
+    }
+}
+
+fn the_capability_to_change_users_alone_needs_the_groups_kept() {
+    let scenario = as_capable(CAP_SETUID, &[4711, 4712]);
+    let scenario = scenario.user(UID).group(STARTERS_GROUP);
+    assert_groups_refused(&scenario);
+    let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    let run = scenario.clone().start();
+    let groups = &[4711, 4712];
+    assert_dropped(&run, UID, STARTERS_GROUP, groups, (STARTER, GID));
+    let error = scenario.group(GID).fail();
+    assert_eq!(error.kind, format!("SetGroup({})", libc::EPERM));
+}
+
+fn the_capability_to_change_groups_alone_changes_no_user() {
+    let scenario = as_capable(CAP_SETGID, &ROOTS_GROUPS).group(GID);
+    let run = scenario.clone().start();
+    assert_dropped(&run, STARTER, GID, &[GID], (0, STARTERS_GROUP));
+    let error = scenario.user(UID).fail();
+    assert_eq!(error.kind, format!("SetUser({})", libc::EPERM));
+}
+
+/// Without CAP_KILL the others are strangers to a daemon that has become somebody
+/// else.
+fn a_launcher_that_may_not_signal_the_daemon_ends_it() {
+    let scenario = as_capable(CAP_SETUID | CAP_SETGID, &[])
+        .user(UID)
+        .group(GID);
+    let scenario = scenario.pid_file("daemon.pid").initialize([Step::Hold]);
+    let late = scenario.clone().startup_timeout(Duration::from_secs(1));
+    let run = late.launch();
+    assert!(run.held().uid.is_none_or(|ids| ids == UID));
+    assert_eq!(run.launcher_error().kind, "StartupTimeout");
+    run.assert_nothing_left();
+    let run = scenario.launch();
+    run.held();
+    run.kill_launcher();
+    run.wait_until_all_ended();
+    run.assert_pid_file_released();
+}

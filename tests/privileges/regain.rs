@@ -1,0 +1,116 @@
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(root_cannot_be_regained, needs Root),
+    case!(an_effective_root_becomes_its_real_user_irrevocably, needs Root),
+    case!(a_saved_root_becomes_its_real_user_irrevocably, needs Root),
+    case!(a_real_root_becomes_its_effective_user_irrevocably, needs Root),
+    case!(root_is_dropped_from_real_effective_and_saved_ids, needs Root, Linux),
+    case!(an_effective_root_becomes_a_third_user, needs Root, Linux),
+    case!(a_process_without_effective_root_cannot_become_a_third_user, needs Root, Linux),
+    case!(a_real_root_may_become_root, needs Root, Linux),
+];
+
+fn root_cannot_be_regained() {
+    let run = scenario!()
+        .as_root_with_groups()
+        .user(UID)
+        .group(GID)
+        .start();
+    assert_cannot_regain(&run, 0, 0);
+    assert_is(&run, UID, GID, &[GID]);
+}
+
+/// As a program that is set-user-id root starts.
+fn an_effective_root_becomes_its_real_user_irrevocably() {
+    let scenario = scenario!()
+        .user(UID)
+        .group(GID)
+        .with_ids([UID, 0, 0], [GID, 0, 0], &[0, 4]);
+    let run = scenario.start();
+    assert_is(&run, UID, GID, &[GID]);
+    assert_cannot_regain(&run, 0, 0);
+}
+
+/// As such a program that has dropped its privileges for a while.
+fn a_saved_root_becomes_its_real_user_irrevocably() {
+    let scenario = scenario!()
+        .user(UID)
+        .group(GID)
+        .with_ids([UID, UID, 0], [GID, GID, 0], &[GID]);
+    let run = scenario.start();
+    assert_is(&run, UID, GID, &[GID]);
+    assert_cannot_regain(&run, 0, 0);
+}
+
+fn a_real_root_becomes_its_effective_user_irrevocably() {
+    let scenario = scenario!()
+        .user(UID)
+        .group(GID)
+        .with_ids([0, UID, UID], [0, GID, GID], &[GID]);
+    let run = scenario.start();
+    assert_is(&run, UID, GID, &[GID]);
+    assert_cannot_regain(&run, 0, 0);
+}
+
+/// Each of the three ids root's or an ordinary user's, but not all alike.
+fn mixtures() -> impl Iterator<Item = ([u32; 3], [u32; 3])> {
+    (1..7_u32).map(|bits| {
+        let choose = |own: u32| [0, 1, 2].map(|place| own * (bits >> place & 1));
+        (choose(STARTER), choose(STARTERS_GROUP))
+    })
+}
+
+fn root_is_dropped_from_real_effective_and_saved_ids() {
+    for (uid, gid) in mixtures() {
+        let scenario = scenario!().with_ids(uid, gid, &[STARTERS_GROUP]);
+        let run = scenario.user(STARTER).group(STARTERS_GROUP).start();
+        assert_eq!((run.initial().uid, run.initial().gid), (ids(uid), ids(gid)));
+        assert_dropped(&run, STARTER, STARTERS_GROUP, &[STARTERS_GROUP], (0, 0));
+    }
+    // All three apart.
+    for uid in [[0, STARTER, UID], [STARTER, 0, UID], [STARTER, UID, 0]] {
+        let scenario = scenario!()
+            .with_ids(uid, [GID; 3], &[GID])
+            .user(STARTER)
+            .group(GID);
+        assert_dropped(&scenario.start(), STARTER, GID, &[GID], (UID, 0));
+    }
+}
+
+fn an_effective_root_becomes_a_third_user() {
+    for (uid, gid) in mixtures().filter(|(uid, _)| uid[1] == 0) {
+        let scenario = scenario!()
+            .with_ids(uid, gid, &ROOTS_GROUPS)
+            .user(UID)
+            .group(GID);
+        let run = scenario.start();
+        assert_dropped(&run, UID, GID, &[GID], (STARTER, STARTERS_GROUP));
+    }
+}
+
+/// Not even one who could be root again: it is for the caller to say so.
+fn a_process_without_effective_root_cannot_become_a_third_user() {
+    for (uid, gid) in mixtures().filter(|(uid, _)| uid[1] != 0) {
+        let scenario = scenario!()
+            .with_ids(uid, gid, &ROOTS_GROUPS)
+            .user(UID)
+            .group(GID);
+        assert_groups_refused(&scenario);
+        let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
+        let kind = |name: &str| format!("{name}({})", libc::EPERM);
+        assert_eq!(scenario.clone().fail().kind, kind("SetGroup"));
+        assert_eq!(scenario.group(gid[1]).fail().kind, kind("SetUser"));
+    }
+}
+
+fn a_real_root_may_become_root() {
+    let scenario = scenario!().with_ids([0, STARTER, STARTER], [0, GID, GID], &[4711]);
+    let scenario = scenario.user(0_u32).group(0_u32);
+    // Who is not root yet sets no groups.
+    assert_groups_refused(&scenario);
+    let run = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    assert_is(&run.start(), 0, 0, &[4711]);
+}

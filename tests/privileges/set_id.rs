@@ -1,0 +1,146 @@
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+
+use tester::prelude::*;
+use tester::report::SignalSet;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_set_user_id_root_launcher_becomes_its_real_user, needs Root, Linux),
+    case!(a_set_user_id_root_launcher_becomes_another_user, needs Root, Linux),
+    case!(a_set_user_id_root_launcher_does_not_trust_its_initial_state, needs Root, Linux),
+    case!(a_set_user_id_root_launcher_without_options_keeps_its_ids, needs Root, Linux),
+    case!(a_set_group_id_root_launcher_becomes_its_real_group, needs Root, Linux),
+    case!(a_launcher_that_is_set_user_id_and_set_group_id_becomes_its_real_user, needs Root, Linux),
+    case!(a_launcher_that_is_set_id_to_an_ordinary_user_becomes_either_user, needs Root, Linux),
+];
+
+/// A tester with this mode and owner, started by an ordinary user of these
+/// groups; and what keeps it.
+fn set_id_launcher(mode: u32, owner: (u32, u32), groups: &[u32]) -> (Scenario, Scenario) {
+    let directory = copy_of(&tester::tester!(), mode, owner);
+    let scenario = Scenario::new(directory.path("program"));
+    let scenario = scenario.launched_by(STARTER, STARTERS_GROUP, groups);
+    (scenario, directory)
+}
+
+const SET_USER_ID: u32 = 0o4755;
+
+fn a_set_user_id_root_launcher_becomes_its_real_user() {
+    let (scenario, _folder) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
+    let scenario = scenario.user(STARTER).group(STARTERS_GROUP);
+    for (groups, expected) in [
+        (SupplementaryGroups::FromDatabase, &[STARTERS_GROUP][..]),
+        (SupplementaryGroups::Keep, &[4711, 4712]),
+        (only([4712]), &[4712]),
+        (no_groups(), &[]),
+    ] {
+        let run = scenario.clone().supplementary_groups(groups).start();
+        // Where it is not, the directory's file system ignores the bit.
+        assert_eq!(run.initial().uid, ids([STARTER, 0, 0]));
+        assert_dropped(&run, STARTER, STARTERS_GROUP, expected, (0, 0));
+    }
+}
+
+fn a_set_user_id_root_launcher_becomes_another_user() {
+    let (scenario, _folder) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
+    let run = scenario.clone().user(UID).group(GID).start();
+    assert_dropped(&run, UID, GID, &[GID], (STARTER, STARTERS_GROUP));
+    // Wholly root, it has left the user who started it.
+    let run = scenario.user("root").start();
+    assert_eq!(run.observe().uid, ids([0; 3]));
+    assert_eq!(run.observe().gid, ids([0; 3]));
+    assert!(!run.observe().groups.unwrap().contains(&4711));
+}
+
+/// Whoever calls it chooses what it starts with.
+fn a_set_user_id_root_launcher_does_not_trust_its_initial_state() {
+    let (scenario, _folder) = set_id_launcher(SET_USER_ID, (0, 0), &[4711]);
+    let path = scenario.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    set_mode(&path, 0o777);
+    manager.set_nonblocking(true).unwrap();
+    let run = scenario
+        .user(STARTER)
+        .group(STARTERS_GROUP)
+        .env("NOTIFY_SOCKET", &path)
+        .close_inherited_fds([])
+        .reset_signals()
+        .from_state(|state| {
+            state.closed = [true; 3];
+            state.descriptors = vec![OpenDescriptor {
+                number: 150,
+                path: "/".into(),
+                close_on_exec: false,
+            }];
+            state.limit_descriptors = Some(32);
+            state.umask = Some(0o777);
+            state.dispositions = vec![
+                (libc::SIGCHLD, Disposition::Ignore),
+                (libc::SIGPIPE, Disposition::Default),
+                (libc::SIGTERM, Disposition::Ignore),
+            ];
+            state.interval_timer = Some(500);
+            state.blocked = Blocked::All;
+        })
+        .start();
+    assert_dropped(&run, STARTER, STARTERS_GROUP, &[STARTERS_GROUP], (0, 0));
+    let daemon = run.observe();
+    assert_eq!(daemon.descriptor_numbers(), [0, 1, 2]);
+    assert_eq!(
+        (daemon.umask, daemon.blocked_signals),
+        (Some(0o027), Some(SignalSet::default()))
+    );
+    // The environment is the caller's: nobody is told.
+    let told = manager.recv(&mut [0; 64]).map_err(|error| error.kind());
+    assert_eq!(told, Err(ErrorKind::WouldBlock));
+}
+
+fn a_set_user_id_root_launcher_without_options_keeps_its_ids() {
+    let (scenario, _folder) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
+    let run = scenario.start();
+    assert_eq!(run.observe().uid, ids([STARTER, 0, 0]));
+    assert_eq!(run.observe().groups, Some(vec![4711, 4712]));
+}
+
+const SET_GROUP_ID: u32 = 0o2755;
+
+fn a_set_group_id_root_launcher_becomes_its_real_group() {
+    let (scenario, _folder) = set_id_launcher(SET_GROUP_ID, (0, 0), &[]);
+    for scenario in [
+        scenario.clone().group(STARTERS_GROUP),
+        scenario.user(STARTER).group(STARTERS_GROUP),
+    ] {
+        let run = scenario.start();
+        assert_eq!(run.initial().gid, ids([STARTERS_GROUP, 0, 0]));
+        assert_dropped(&run, STARTER, STARTERS_GROUP, &[], (0, 0));
+    }
+    // It has no right to set groups; those that it has it can keep.
+    let (scenario, _folder) = set_id_launcher(SET_GROUP_ID, (0, 0), &[4711]);
+    let scenario = scenario.group(STARTERS_GROUP);
+    assert_groups_refused(&scenario);
+    let run = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    assert_dropped(&run.start(), STARTER, STARTERS_GROUP, &[4711], (0, 0));
+}
+
+fn a_launcher_that_is_set_user_id_and_set_group_id_becomes_its_real_user() {
+    let (scenario, _folder) = set_id_launcher(SET_BOTH, (0, 0), &[4711]);
+    let run = scenario.user(STARTER).group(STARTERS_GROUP).start();
+    assert_eq!(run.initial().uid, ids([STARTER, 0, 0]));
+    assert_eq!(run.initial().gid, ids([STARTERS_GROUP, 0, 0]));
+    assert_dropped(&run, STARTER, STARTERS_GROUP, &[STARTERS_GROUP], (0, 0));
+}
+
+fn a_launcher_that_is_set_id_to_an_ordinary_user_becomes_either_user() {
+    let (scenario, _folder) = set_id_launcher(SET_BOTH, (UID, GID), &[]);
+    let run = scenario.clone().user(STARTER).group(STARTERS_GROUP).start();
+    assert_eq!(run.initial().uid, ids([STARTER, UID, UID]));
+    assert_dropped(&run, STARTER, STARTERS_GROUP, &[], (UID, GID));
+    let run = scenario.clone().user(UID).group(GID).start();
+    assert_dropped(&run, UID, GID, &[], (STARTER, STARTERS_GROUP));
+    // A group alone leaves the user ids as they were.
+    let run = scenario.group(STARTERS_GROUP).start();
+    assert_eq!(run.observe().uid, ids([STARTER, UID, UID]));
+    assert_eq!(run.observe().gid, ids([STARTERS_GROUP; 3]));
+}

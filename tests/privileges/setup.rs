@@ -1,0 +1,246 @@
+//! Set-up and assertions that the modules of this suite share.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use tester::prelude::*;
+use tester::report::IdTriple;
+
+/// Those of the user who starts a program.
+pub(crate) const STARTER: u32 = 4_000_000_011;
+
+pub(crate) const STARTERS_GROUP: u32 = 4_000_000_012;
+
+/// `SupplementaryGroups::Only`
+pub(crate) fn only<Group: Into<Identity>>(
+    groups: impl IntoIterator<Item = Group>,
+) -> SupplementaryGroups {
+    SupplementaryGroups::Only(groups.into_iter().map(Into::into).collect())
+}
+
+pub(crate) fn no_groups() -> SupplementaryGroups {
+    SupplementaryGroups::Only(Vec::new())
+}
+
+/// An ordinary user, which the test itself may be already.
+pub(crate) fn as_ordinary() -> (Scenario, u32, u32) {
+    match sys::effective_user() {
+        0 => (
+            scenario!().as_user(STARTER, STARTERS_GROUP),
+            STARTER,
+            STARTERS_GROUP,
+        ),
+        user => (scenario!(), user, sys::group_ids().1),
+    }
+}
+
+/// An ordinary user of these groups.
+pub(crate) fn as_member(groups: &[u32]) -> Scenario {
+    let scenario = scenario!().as_user(STARTER, STARTERS_GROUP);
+    scenario.from_state(|state| state.ids.as_mut().unwrap().groups = Some(groups.to_vec()))
+}
+
+/// The same with these capabilities.
+pub(crate) fn as_capable(capabilities: u64, groups: &[u32]) -> Scenario {
+    as_member(groups).from_state(|state| state.capabilities = Some(capabilities))
+}
+
+/// As the system lists them, of which some count the effective gid as one.
+pub(crate) fn listed(gid: u32, groups: &[u32]) -> Vec<u32> {
+    let effective = sys::EFFECTIVE_GID_IS_LISTED.then_some(gid);
+    let groups: BTreeSet<u32> = groups.iter().copied().chain(effective).collect();
+    groups.into_iter().collect()
+}
+
+#[track_caller]
+pub(crate) fn assert_ids(view: &Report, uid: u32, gid: u32, groups: &[u32]) {
+    assert!(view.uid.is_none_or(|ids| ids == uid), "{:?}", view.uid);
+    assert!(view.gid.is_none_or(|ids| ids == gid), "{:?}", view.gid);
+    if let Some(found) = &view.groups {
+        assert_eq!(found, &listed(gid, groups));
+    }
+}
+
+/// All three user and group ids, and exactly these groups, from inside and,
+/// as far as the platform can tell, from outside.
+#[track_caller]
+pub(crate) fn assert_is(run: &Run, uid: u32, gid: u32, groups: &[u32]) {
+    for view in run.views() {
+        assert_ids(&view, uid, gid, groups);
+    }
+}
+
+/// Nothing of root or of `former` is left or can be had again.
+#[track_caller]
+pub(crate) fn assert_no_way_back(run: &Run, former: (u32, u32)) {
+    for view in run.views() {
+        view.assert_no_capabilities();
+    }
+    let regained = run.try_to_regain(former.0, former.1);
+    assert_eq!(regained.succeeded, [""; 0]);
+    let calls = ["setgroups([0])", "setgid(0)", "setuid(0)", "setresuid(0)"];
+    for call in calls {
+        let refused = (call.to_owned(), libc::EPERM);
+        assert!(regained.failed.contains(&refused), "{call}: {regained:?}");
+    }
+}
+
+/// The daemon has become an ordinary user, with exactly these groups and with
+/// nothing else.
+#[track_caller]
+pub(crate) fn assert_dropped(run: &Run, uid: u32, gid: u32, groups: &[u32], former: (u32, u32)) {
+    assert_is(run, uid, gid, groups);
+    assert_no_way_back(run, former);
+    // The attempts have changed nothing either.
+    assert_is(run, uid, gid, groups);
+    if cfg!(target_os = "linux") {
+        assert_out_of_reach(run.report().pid, uid, gid);
+    }
+}
+
+/// Other processes of the same user cannot look into the daemon: proc(5), "if
+/// the process's dumpable attribute is set to a value other than 1", which
+/// follows from a change of ids as /proc/sys/fs/suid_dumpable says. The directory
+/// itself always shows the effective ids.
+#[track_caller]
+pub(crate) fn assert_out_of_reach(pid: u32, uid: u32, gid: u32) {
+    let owner = |file: &str| {
+        let metadata = fs::metadata(format!("/proc/{pid}/{file}")).unwrap();
+        (metadata.uid(), metadata.gid())
+    };
+    let dumpable = fs::read_to_string("/proc/sys/fs/suid_dumpable").unwrap();
+    let expected = match dumpable.trim() {
+        "1" => (uid, gid),
+        _ => (0, 0),
+    };
+    assert_eq!(owner("."), (uid, gid));
+    for file in ["environ", "fd", "mem", "status"] {
+        assert_eq!(owner(file), expected, "{file}");
+    }
+}
+
+/// Like [`Scenario::fail`], and also: nobody but the launcher was there to
+/// fail.
+#[track_caller]
+pub(crate) fn fail_before_any_fork(scenario: Scenario) -> StartError {
+    let run = scenario.entry(Entry::Execute).launch();
+    let error = run.launcher_error();
+    run.assert_nothing_left();
+    let mut frames = run.messages().into_iter();
+    assert!(frames.all(|frame| frame.sender == run.launcher_pid()));
+    error
+}
+
+#[track_caller]
+pub(crate) fn assert_groups_refused(scenario: &Scenario) {
+    let error = scenario.fail();
+    let kind = format!("SetSupplementaryGroups({})", libc::EPERM);
+    assert_eq!(error.kind, kind);
+    assert!(error.text.contains("Operation not permitted"), "{error}");
+}
+
+pub(crate) const MEMBER: &str = "member";
+
+/// With a user database of the case's own, which has root and a [`MEMBER`]
+/// with `UID` and `GID`, and these lines.
+pub(crate) fn with_database(scenario: Scenario, passwd: &str, group: &str) -> Scenario {
+    let directory = scenario.create_folder("etc");
+    let passwd = format!(
+        "root:x:0:0::/root:/bin/sh\n{MEMBER}:x:{UID}:{GID}::/nonexistent:/bin/sh\n{passwd}"
+    );
+    fs::write(directory.join("passwd"), passwd).unwrap();
+    fs::write(directory.join("group"), format!("root:x:0:\n{group}")).unwrap();
+    // Other sources than the files would add entries of their own.
+    fs::write(
+        directory.join("nsswitch.conf"),
+        "passwd: files\ngroup: files\n",
+    )
+    .unwrap();
+    scenario.from_state(|state| state.user_database = Some(directory.into()))
+}
+
+/// This line of each thread's status, the first thread's first.
+pub(crate) fn of_each_thread(pid: u32, line: &str) -> Vec<String> {
+    let mut threads: Vec<u32> = fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|entry| {
+            entry
+                .unwrap()
+                .file_name()
+                .to_str()
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
+    threads.sort_unstable_by_key(|&thread| (thread != pid, thread));
+    let value = |thread| {
+        let status = fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")).unwrap();
+        let mut lines = status.lines();
+        let value = lines.find_map(|found| found.strip_prefix(line)?.strip_prefix(':'));
+        value.unwrap().trim().to_owned()
+    };
+    threads.into_iter().map(value).collect()
+}
+
+/// A copy of a program with this mode and owner; the directory of the scenario is
+/// what keeps it.
+pub(crate) fn copy_of(program: &Path, mode: u32, owner: (u32, u32)) -> Scenario {
+    let directory = scenario!();
+    let copy = directory.path("program");
+    // By another process: one that this test starts meanwhile would inherit
+    // the copy's descriptor, and what is open for writing cannot be run.
+    let copied = Command::new("cp").arg(program).arg(&copy).status();
+    assert!(copied.unwrap().success());
+    std::os::unix::fs::chown(&copy, Some(owner.0), Some(owner.1)).unwrap();
+    set_mode(&copy, mode);
+    directory
+}
+
+pub(crate) fn ids([real, effective, saved]: [u32; 3]) -> Option<IdTriple> {
+    Some(IdTriple {
+        real,
+        effective,
+        saved: Some(saved),
+    })
+}
+
+pub(crate) const SET_BOTH: u32 = 0o6755;
+
+pub(crate) const NOBODY: &str = "nobody";
+
+/// What id(1) prints, which asks the same databases as the library.
+pub(crate) fn id(option: &str, name: &str) -> Vec<u32> {
+    let output = Command::new("id").args([option, name]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let ids = text.split_ascii_whitespace();
+    let mut ids: Vec<u32> = ids.map(|id| id.parse().unwrap()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// An ordinary user, which the test itself may be already.
+pub(crate) fn as_nobody() -> (Scenario, u32, u32) {
+    if sys::effective_user() == 0 {
+        let (uid, gid) = (id("-u", NOBODY)[0], id("-g", NOBODY)[0]);
+        (scenario!().as_user(uid, gid), uid, gid)
+    } else {
+        (scenario!(), sys::effective_user(), sys::group_ids().1)
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_cannot_regain(run: &Run, uid: u32, gid: u32) {
+    let regained = run.try_to_regain(uid, gid);
+    assert_eq!(regained.succeeded, [""; 0]);
+    let tried = |call: &str| {
+        let mut failed = regained.failed.iter();
+        failed.any(|(name, errno)| name == call && *errno == libc::EPERM)
+    };
+    for call in ["setgroups([0])", "setgid(0)", "setuid(0)", "setresuid(0)"] {
+        assert!(tried(call), "{call}: {regained:?}");
+    }
+}

@@ -1,0 +1,192 @@
+use tester::prelude::*;
+use tester::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(the_groups_of_the_database_are_the_default, needs Root, TestUser),
+    case!(kept_groups_stay_with_another_user, needs Root),
+    case!(kept_groups_stay_with_another_group, needs Root),
+    case!(keeping_the_groups_changes_nothing),
+    case!(a_daemon_with_another_user_has_exactly_the_listed_groups, needs Root),
+    case!(a_daemon_with_another_group_has_exactly_the_listed_groups, needs Root),
+    case!(listed_groups_alone_keep_the_ids, needs Root),
+    case!(all_groups_can_be_dropped, needs Root),
+    case!(duplicates_and_order_of_groups_do_not_matter, needs Root),
+    case!(groups_can_be_listed_by_name, needs Root, TestUser),
+    case!(groups_need_no_entry_in_the_database, needs Root),
+    case!(root_as_target_has_the_listed_groups_and_its_capabilities, needs Root, Linux),
+    case!(groups_change_in_the_foreground, needs Root),
+    case!(the_privileged_action_has_the_former_groups, needs Root),
+    case!(as_many_groups_as_the_system_allows_can_be_set, needs Root, Linux),
+    case!(one_group_too_many_is_reported_with_number_and_limit),
+    case!(groups_are_refused_before_the_gid_and_the_gid_before_the_uid, needs Root),
+];
+
+fn the_groups_of_the_database_are_the_default() {
+    let explicit = || {
+        scenario!()
+            .as_root_with_groups()
+            .supplementary_groups(SupplementaryGroups::FromDatabase)
+    };
+    let run = explicit().user(TEST_USER).start();
+    assert_dropped(&run, TEST_USER_ID, TEST_USER_ID, &TEST_USER_GROUPS, (0, 0));
+    assert_is(&explicit().group(GID).start(), 0, GID, &[GID]);
+    assert_is(&explicit().start(), 0, 0, &ROOTS_GROUPS);
+}
+
+/// What stays of them where they are kept, and the effective gid takes the place
+/// of the first.
+const KEPT_GROUPS: &[u32] = if sys::EFFECTIVE_GID_IS_LISTED {
+    &[4, 7, 4711]
+} else {
+    &ROOTS_GROUPS
+};
+
+fn kept_groups_stay_with_another_user() {
+    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let run = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    assert_dropped(&run.start(), UID, GID, KEPT_GROUPS, (0, 0));
+}
+
+fn kept_groups_stay_with_another_group() {
+    let scenario = scenario!().as_root_with_groups().group(GID);
+    let run = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    assert_is(&run.start(), 0, GID, KEPT_GROUPS);
+}
+
+fn keeping_the_groups_changes_nothing() {
+    let run = scenario!()
+        .supplementary_groups(SupplementaryGroups::Keep)
+        .start();
+    let (initial, daemon) = (run.initial(), run.observe());
+    assert_eq!(
+        (daemon.uid, daemon.gid, daemon.groups, daemon.capabilities),
+        (
+            initial.uid,
+            initial.gid,
+            initial.groups,
+            initial.capabilities
+        )
+    );
+}
+
+fn a_daemon_with_another_user_has_exactly_the_listed_groups() {
+    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let run = scenario.supplementary_groups(only([8, 4712])).start();
+    assert_dropped(&run, UID, GID, &[8, 4712], (0, 0));
+    // The user's own in the database are not added.
+    let scenario = scenario!().as_root_with_groups().user("nobody").group(GID);
+    let run = scenario.supplementary_groups(only([8, 4712])).start();
+    let uid = run.observe().uid.unwrap().real;
+    assert_dropped(&run, uid, GID, &[8, 4712], (0, 0));
+}
+
+fn a_daemon_with_another_group_has_exactly_the_listed_groups() {
+    let scenario = scenario!().as_root_with_groups().group(GID);
+    let run = scenario.supplementary_groups(only([8, 4712])).start();
+    assert_is(&run, 0, GID, &[8, 4712]);
+}
+
+fn listed_groups_alone_keep_the_ids() {
+    let run = scenario!()
+        .as_root_with_groups()
+        .supplementary_groups(only([8, 4712]));
+    assert_is(&run.start(), 0, 0, &[8, 4712]);
+    let run = scenario!()
+        .as_root_with_groups()
+        .supplementary_groups(no_groups());
+    assert_is(&run.start(), 0, 0, &[]);
+}
+
+fn all_groups_can_be_dropped() {
+    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let run = scenario.supplementary_groups(no_groups()).start();
+    assert_dropped(&run, UID, GID, &[], (0, 0));
+}
+
+fn duplicates_and_order_of_groups_do_not_matter() {
+    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let groups = only([9, 7, 4713, 9, GID, 8, 7]);
+    let run = scenario.supplementary_groups(groups).start();
+    assert_dropped(&run, UID, GID, &[7, 8, 9, 4713, GID], (0, 0));
+}
+
+fn groups_can_be_listed_by_name() {
+    let groups = only(["daemonize2-extra2", "daemonize2-extra1"]);
+    let scenario = scenario!().as_root_with_groups().user(UID).group(TEST_USER);
+    let run = scenario.supplementary_groups(groups).start();
+    assert_dropped(&run, UID, TEST_USER_ID, &TEST_USER_GROUPS[1..], (0, 0));
+}
+
+fn groups_need_no_entry_in_the_database() {
+    let groups = [4_000_000_003, 4_000_000_004];
+    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let run = scenario.supplementary_groups(only(groups)).start();
+    assert_dropped(&run, UID, GID, &groups, (0, 0));
+}
+
+fn root_as_target_has_the_listed_groups_and_its_capabilities() {
+    let scenario = scenario!().as_root_with_groups().user("root").group(GID);
+    let run = scenario.supplementary_groups(only([8])).start();
+    assert_is(&run, 0, GID, &[8]);
+    let initial = run.initial().capabilities;
+    assert_ne!(initial.unwrap().effective, 0);
+    assert_eq!(run.observe().capabilities, initial);
+}
+
+fn groups_change_in_the_foreground() {
+    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = scenario.foreground(Foreground::Yes);
+    for (groups, expected) in [
+        (only([8, 4712]), &[8, 4712][..]),
+        (SupplementaryGroups::Keep, KEPT_GROUPS),
+    ] {
+        let run = scenario.clone().supplementary_groups(groups).launch();
+        assert_eq!(run.report().pid, run.launcher_pid());
+        assert_dropped(&run, UID, GID, expected, (0, 0));
+    }
+}
+
+fn the_privileged_action_has_the_former_groups() {
+    let scenario = scenario!()
+        .as_root_with_groups()
+        .supplementary_groups(only([8]));
+    let run = scenario.privileged_action([Step::Observe]).start();
+    assert_eq!(run.observed().groups, Some(ROOTS_GROUPS.to_vec()));
+    assert_is(&run, 0, 0, &[8]);
+}
+
+fn as_many_groups_as_the_system_allows_can_be_set() {
+    let most = sys::most_groups() - usize::from(sys::EFFECTIVE_GID_IS_LISTED);
+    let groups: Vec<u32> = (1_000_000..).take(most).collect();
+    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    // One that is named twice is not one too many.
+    let named = groups.iter().rev().copied().chain([1_000_000]);
+    let run = scenario.supplementary_groups(only(named)).start();
+    assert_dropped(&run, UID, GID, &groups, (0, 0));
+}
+
+fn one_group_too_many_is_reported_with_number_and_limit() {
+    let most = sys::most_groups();
+    let groups = only((1_000_000..).take(most + 1));
+    let error = fail_before_any_fork(scenario!().supplementary_groups(groups));
+    let kind = format!("SetSupplementaryGroups({})", libc::EINVAL);
+    assert_eq!(error.kind, kind);
+    // Where the effective gid counts as one of them.
+    let asked = most + 1 + usize::from(sys::EFFECTIVE_GID_IS_LISTED);
+    let text =
+        format!("cannot set supplementary groups: {asked} groups, where this system allows {most}");
+    assert_eq!(error.text, text);
+}
+
+fn groups_are_refused_before_the_gid_and_the_gid_before_the_uid() {
+    let (scenario, _, gid) = as_ordinary();
+    let scenario = scenario.user(UID).group(GID);
+    let kind = |name: &str| format!("{name}({})", libc::EPERM);
+    let error = scenario.clone().supplementary_groups(only([4711])).fail();
+    assert_eq!(error.kind, kind("SetSupplementaryGroups"));
+    let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    assert_eq!(scenario.clone().fail().kind, kind("SetGroup"));
+    assert_eq!(scenario.group(gid).fail().kind, kind("SetUser"));
+}

@@ -1,0 +1,101 @@
+use tester::prelude::*;
+use tester::sys::{CAP_SETGID, CAP_SETUID, NO_SETUID_FIXUP};
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(threads_of_the_privileged_action_drop_their_privileges, needs Root, Linux),
+    case!(start_fails_if_another_thread_keeps_capabilities, needs Root, Linux),
+    case!(a_foreground_process_ends_if_another_thread_keeps_capabilities, needs Root, Linux),
+];
+
+fn threads_of_the_privileged_action_drop_their_privileges() {
+    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let run = scenario.privileged_action([Step::MakeThread]).start();
+    assert_dropped(&run, UID, GID, &[GID], (0, 0));
+    let pid = run.report().pid;
+    for (line, value) in [
+        ("Uid", [UID; 4].map(|id| id.to_string()).join("\t")),
+        ("Gid", [GID; 4].map(|id| id.to_string()).join("\t")),
+        ("Groups", GID.to_string()),
+        ("CapPrm", format!("{:016x}", 0)),
+        ("CapEff", format!("{:016x}", 0)),
+    ] {
+        assert_eq!(of_each_thread(pid, line), [value.as_str(); 2], "{line}");
+    }
+}
+
+/// To what it was called by, with more than it should have.
+fn has_returned(message: &Message) -> bool {
+    matches!(message, Message::Daemon(_) | Message::DaemonFailed(_))
+}
+
+/// The kernel takes capabilities from root's threads only, as far as their
+/// secure bits let it, and each other thread would have to give them up itself.
+fn start_fails_if_another_thread_keeps_capabilities() {
+    /// CAP_NET_BIND_SERVICE of <linux/capability.h>, which containers have too
+    const CAP_NET_BIND_SERVICE: u64 = 1 << 10;
+    // May go back to nobody, and so takes nobody's right to notice.
+    let with_another_right = as_capable(CAP_NET_BIND_SERVICE, &[]).from_state(|state| {
+        state.ids.as_mut().unwrap().uid = [STARTER, UID, UID];
+    });
+    let as_capable = as_capable(CAP_SETUID | CAP_SETGID, &[]).group(GID);
+    let as_root = scenario!()
+        .as_root_with_groups()
+        .group(GID)
+        .from_state(|state| {
+            state.secure_bits = Some(NO_SETUID_FIXUP);
+        });
+    for scenario in [
+        with_another_right.group(STARTERS_GROUP),
+        as_capable,
+        as_root,
+    ] {
+        let scenario = scenario.user(UID);
+        let error = scenario
+            .clone()
+            .privileged_action([Step::MakeThread])
+            .fail();
+        assert_eq!(error.kind, "PrivilegesRetained", "{error}");
+        assert!(error.text.contains("in another thread"), "{error}");
+        scenario.start();
+    }
+    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let jail = scenario.create_folder("jail");
+    for scenario in [scenario.clone(), scenario.chroot(&jail)] {
+        let steps = [Step::MakeThreadThatKeepsCapabilities];
+        let retained = scenario.clone().privileged_action(steps);
+        let error = retained.fail();
+        assert_eq!(error.kind, "PrivilegesRetained", "{error}");
+        // Also where a daemon that has failed would return to its caller.
+        let run = retained.entry(Entry::Execute).launch();
+        assert_eq!(run.launcher_error().kind, "PrivilegesRetained");
+        run.assert_nothing_left();
+        assert!(!run.has_sent(has_returned));
+        // One that keeps none is none the worse for it.
+        scenario.privileged_action([Step::MakeThread]).start();
+    }
+}
+
+/// Whoever called the library is not returned to with what was to be given up,
+/// also if there is nobody whom that could be told.
+fn a_foreground_process_ends_if_another_thread_keeps_capabilities() {
+    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = scenario
+        .foreground(Foreground::Yes)
+        .pid_file("daemon.pid")
+        .privileged_action([Step::MakeThreadThatKeepsCapabilities]);
+    let run = scenario.launch();
+    let text = "privileges were retained for 4000000001: capabilities are left, here or in another thread\n";
+    run.launcher().assert().code(1).stderr(text);
+    let deaf = scenario
+        .clone()
+        .stderr(Stream::file("/dev/full", Access::Append));
+    let run_of_deaf = deaf.launch();
+    run_of_deaf.launcher().assert().code(1);
+    for run in [run, run_of_deaf] {
+        run.wait_until_all_ended();
+        assert!(run.pid_file().is_some_and(|file| !file.locked));
+        assert!(!run.has_sent(has_returned));
+    }
+}

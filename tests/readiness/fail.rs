@@ -1,0 +1,178 @@
+use std::time::{Duration, Instant};
+
+use tester::prelude::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_failure_to_get_ready_reaches_the_launcher),
+    case!(a_failure_may_be_returned_so_that_destructors_run),
+    case!(an_error_that_a_server_returns_before_readiness_reaches_the_launcher),
+    case!(a_panic_of_a_server_before_readiness_reaches_the_launcher),
+    case!(a_readiness_dropped_unused_fails_the_start),
+    case!(a_daemon_that_goes_on_after_the_drop_is_terminated),
+    case!(a_daemon_that_ends_after_the_drop_is_not_signalled),
+    case!(a_readiness_dropped_by_a_panic_reports_the_panic),
+];
+
+fn a_failure_to_get_ready_reaches_the_launcher() {
+    for entry in ENTRIES {
+        let usage = ReadinessUse::Fail("no port is free".into());
+        let scenario = scenario!()
+            .pid_file("daemon.pid")
+            .deferring([], usage)
+            .entry(entry);
+        let scenario = scenario
+            .stderr(Stream::append("log"))
+            .from_state(|state| state.at_exit_handler = true);
+        let run = scenario.launch();
+        let error = run.launcher_error();
+        run.assert_nothing_left();
+        error.assert_is("NotReady", "the daemon is not ready: no port is free");
+        // It is the launcher's to say so.
+        assert_eq!(
+            std::fs::read(scenario.path("log")).unwrap(),
+            b"",
+            "{}",
+            run.account()
+        );
+        // It has ended by _exit(2), and in no other way.
+        let daemon = run.report().pid;
+        let exits: Vec<_> = run.messages();
+        assert!(
+            exits
+                .iter()
+                .all(|frame| frame.sender != daemon || frame.message != Message::AtExit),
+            "{}",
+            run.account()
+        );
+    }
+}
+
+/// By a daemon that then ends by itself.
+fn a_failure_may_be_returned_so_that_destructors_run() {
+    let text = "the daemon is not ready: no port is free";
+    for entry in ENTRIES {
+        let usage = ReadinessUse::FailAndReturn("no port is free".into());
+        let scenario = scenario!()
+            .pid_file("daemon.pid")
+            .deferring([], usage)
+            .entry(entry)
+            .life(Life::Exit(0));
+        let scenario = scenario.from_state(|state| {
+            state.at_exit_handler = true;
+            let disposition = (libc::SIGTERM, Disposition::TellAndExit);
+            state.dispositions.push(disposition);
+        });
+        let run = scenario.launch();
+        run.launcher_error().assert_is("NotReady", text);
+        run.assert_nothing_left();
+        let (daemon, error) = run.readiness_error();
+        error.assert_is("NotReady", text);
+        assert!(
+            run.senders_of(&Message::AtExit).contains(&daemon),
+            "{}",
+            run.account()
+        );
+        assert!(!run.has_sent(|message| *message == Message::Signalled(libc::SIGTERM)));
+    }
+}
+
+fn an_error_that_a_server_returns_before_readiness_reaches_the_launcher() {
+    let causes = ["no server", "cannot read app.toml"].map(str::to_owned);
+    let server = Fallible::from(ErrorText::Chain(causes.to_vec()));
+    for in_thread in [false, true] {
+        let mut deferral = Deferral::new([], ReadinessUse::Serve(server.clone()));
+        deferral.in_thread = in_thread;
+        let scenario = scenario!().pid_file("daemon.pid").life(Life::Exit(0));
+        let run = scenario.deferred_readiness(deferral).launch();
+        let error = run.launcher_error();
+        run.assert_nothing_left();
+        let text = "no server: cannot read app.toml";
+        error.assert_is("NotReady", &format!("the daemon is not ready: {text}"));
+        run.await_message(&Message::Served(Err(text.to_owned())));
+    }
+    // One that is ready before it returns.
+    let run = scenario!()
+        .pid_file("daemon.pid")
+        .deferring([], ReadinessUse::Serve(Fallible::default()))
+        .start();
+    run.await_message(&Message::Acknowledged);
+    run.await_message(&Message::Served(Ok(())));
+}
+
+fn a_panic_of_a_server_before_readiness_reaches_the_launcher() {
+    for steps in [
+        vec![Step::Panic("out of luck".to_owned())],
+        vec![
+            Step::SetPanicHook(PanicHook::Silent),
+            Step::Panic("out of luck".to_owned()),
+        ],
+    ] {
+        let usage = ReadinessUse::Serve(Fallible::from(steps));
+        scenario!()
+            .pid_file("daemon.pid")
+            .deferring([], usage)
+            .fail()
+            .assert_is("NotReady", "the daemon is not ready: panic: out of luck");
+    }
+}
+
+fn a_readiness_dropped_unused_fails_the_start() {
+    for in_thread in [false, true] {
+        let mut deferral = Deferral::new([], ReadinessUse::Drop);
+        deferral.in_thread = in_thread;
+        let scenario = scenario!().pid_file("daemon.pid");
+        scenario.deferred_readiness(deferral).fail().assert_is(
+            "NotReady",
+            "the daemon is not ready: its readiness was dropped unused",
+        );
+    }
+}
+
+fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
+    for (disposition, least) in [
+        // One second of its own, and another one after SIGTERM.
+        (Disposition::TellAndExit, Duration::from_secs(1)),
+        (Disposition::Tell, Duration::from_secs(2)),
+    ] {
+        for entry in [Entry::Start, Entry::Execute] {
+            let scenario = scenario!()
+                .pid_file("daemon.pid")
+                .deferring([], ReadinessUse::Drop)
+                .entry(entry)
+                .on_signal(libc::SIGTERM, disposition);
+            let began = Instant::now();
+            let run = scenario.launch();
+            let error = run.launcher_error();
+            let took = began.elapsed();
+            run.assert_nothing_left();
+            assert_eq!(error.kind, "NotReady");
+            run.await_message(&Message::Signalled(libc::SIGTERM));
+            assert!(took >= least, "{took:?}");
+        }
+    }
+}
+
+fn a_daemon_that_ends_after_the_drop_is_not_signalled() {
+    let scenario = scenario!()
+        .pid_file("daemon.pid")
+        .deferring([], ReadinessUse::Drop)
+        .life(Life::Exit(0))
+        .on_signal(libc::SIGTERM, Disposition::TellAndExit);
+    let run = scenario.launch();
+    assert_eq!(run.launcher_error().kind, "NotReady");
+    run.assert_nothing_left();
+    assert!(!run.has_sent(|message| *message == Message::Signalled(libc::SIGTERM)));
+}
+
+fn a_readiness_dropped_by_a_panic_reports_the_panic() {
+    for in_thread in [false, true] {
+        let usage = ReadinessUse::DropByPanic("out of luck".into());
+        let mut deferral = Deferral::new([], usage);
+        deferral.in_thread = in_thread;
+        let scenario = scenario!().pid_file("daemon.pid");
+        scenario
+            .deferred_readiness(deferral)
+            .fail()
+            .assert_is("NotReady", "the daemon is not ready: panic: out of luck");
+    }
+}

@@ -1,0 +1,139 @@
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use tester::prelude::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_daemon_whose_launcher_dies_ends),
+    case!(ready_without_a_launcher_returns_an_error_under_execute),
+    case!(ready_without_a_launcher_ends_the_process_under_start),
+    case!(a_report_without_a_launcher_does_not_raise_sigpipe),
+    case!(the_launcher_does_not_believe_a_forged_pid),
+    case!(the_launcher_accepts_no_descriptor_from_a_daemon, needs Linux),
+];
+
+fn a_daemon_whose_launcher_dies_ends() {
+    for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGHUP] {
+        for disposition in [Disposition::Default, Disposition::Ignore] {
+            let scenario = scenario!()
+                .pid_file("daemon.pid")
+                .deferring([], ReadinessUse::Keep)
+                .on_signal(libc::SIGTERM, disposition);
+            let run = scenario.launch();
+            run.report();
+            run.signal_launcher(signal);
+            run.launcher().assert().interrupted();
+            run.wait_until_all_ended();
+            run.assert_pid_file_released();
+        }
+    }
+}
+
+/// A daemon that nobody has told of its launcher's death: the intermediate is
+/// killed before, while the launcher cannot notice.
+fn without_launcher(entry: Entry) -> (Run, u32) {
+    let run = scenario!()
+        .pid_file("daemon.pid")
+        .deferring([Step::Hold], ReadinessUse::Ready)
+        .entry(entry)
+        .launch();
+    let daemon = run.held();
+    run.signal_launcher(libc::SIGSTOP);
+    run.kill_intermediate();
+    run.kill_launcher();
+    (run, daemon.pid)
+}
+
+fn ready_without_a_launcher_returns_an_error_under_execute() {
+    for entry in [Entry::Execute, Entry::ExecuteChecked] {
+        let (run, daemon) = without_launcher(entry);
+        run.proceed();
+        let (sender, error) = run.readiness_error();
+        assert_eq!(sender, daemon);
+        error.assert_is("LauncherGone", "the launcher is gone");
+        // It lives on, without a pid file.
+        assert_eq!(run.observe().pid, daemon);
+        run.assert_pid_file_released();
+    }
+}
+
+fn ready_without_a_launcher_ends_the_process_under_start() {
+    for entry in [Entry::Start, Entry::StartChecked] {
+        let (run, _) = without_launcher(entry);
+        run.proceed();
+        run.wait_until_all_ended();
+        assert!(run.messages().iter().all(|frame| !matches!(
+            frame.message,
+            Message::Acknowledged | Message::NotAcknowledged(_)
+        )));
+        run.assert_pid_file_released();
+    }
+}
+
+/// Kills the intermediate and the launcher, in this order, the launcher
+/// having no chance to notice.
+fn orphan(run: &Run) {
+    run.held();
+    run.signal_launcher(libc::SIGSTOP);
+    run.kill_intermediate();
+    run.kill_launcher();
+}
+
+/// The daemon's report goes to a socket that nobody reads any more.
+fn a_report_without_a_launcher_does_not_raise_sigpipe() {
+    let run = scenario!()
+        .pid_file("daemon.pid")
+        .on_signal(libc::SIGPIPE, Disposition::Default)
+        .entry(Entry::Execute)
+        .privileged_action([Step::Hold])
+        .launch();
+    orphan(&run);
+    run.proceed();
+    let StartError { kind, .. } = run.daemon_error();
+    assert_eq!(kind, "LauncherGone");
+}
+
+/// Once it has given up its rights the daemon may be anybody's, and its launcher
+/// is root: `MAINPID=1` would have systemd take itself for the service.
+fn the_launcher_does_not_believe_a_forged_pid() {
+    // A report of readiness (src/report.rs) with the pid 1.
+    let mut forged = [0_u8; 16];
+    forged[0] = 1;
+    forged[8..12].copy_from_slice(&1_u32.to_ne_bytes());
+    let scenario = scenario!().entry(Entry::Execute).pid_file("daemon.pid");
+    let path = scenario.path("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let run = scenario
+        .env("NOTIFY_SOCKET", path)
+        .initialize([Step::Observe, Step::SendToSockets(Bytes(forged.to_vec()))])
+        .launch();
+    let daemon = run.observed().pid;
+    let mut message = [0; 64];
+    let length = manager.recv(&mut message).unwrap();
+    drop(manager);
+    let told = String::from_utf8_lossy(&message[..length]);
+    assert_eq!(told, format!("MAINPID={daemon}\nREADY=1\n"));
+    assert_eq!(run.launcher_result().daemon_pid, daemon);
+}
+
+fn the_launcher_accepts_no_descriptor_from_a_daemon() {
+    let scenario = scenario!().entry(Entry::Execute);
+    let gift = scenario.path("gift");
+    fs::write(&gift, "").unwrap();
+    let steps = [
+        Step::SendDescriptorToSockets(Bytes::from(gift.as_path())),
+        Step::Hold,
+    ];
+    let run = scenario.initialize(steps).launch();
+    run.held();
+    let launcher = run.outside(run.launcher_pid());
+    let descriptors = launcher.descriptors.unwrap();
+    assert!(
+        !descriptors.iter().any(|one| one.is_file(&gift)),
+        "{descriptors:?}"
+    );
+}

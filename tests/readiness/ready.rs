@@ -1,0 +1,50 @@
+use tester::prelude::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(the_launcher_waits_until_the_daemon_is_ready),
+    case!(ready_returns_when_the_start_is_committed),
+    case!(ready_may_be_reported_from_another_thread),
+];
+
+fn the_launcher_waits_until_the_daemon_is_ready() {
+    let run = scenario!()
+        .pid_file("daemon.pid")
+        .deferring([Step::Hold], ReadinessUse::Ready)
+        .launch();
+    let daemon = run.held();
+    // By then the library has returned in the daemon.
+    assert_eq!(run.report().pid, daemon.pid);
+    run.assert_launcher_waits();
+    assert!(!run.has_sent(|message| *message == Message::Acknowledged));
+    run.proceed();
+    run.launcher().assert().success().stdout("").stderr("");
+    assert_eq!(run.await_message(&Message::Acknowledged), daemon.pid);
+}
+
+fn ready_returns_when_the_start_is_committed() {
+    let run = scenario!()
+        .pid_file("daemon.pid")
+        .deferring([Step::Observe], ReadinessUse::Ready)
+        .launch();
+    let intermediate = run.observed().ppid;
+    assert_ne!(intermediate, run.reaper());
+    run.await_message(&Message::Acknowledged);
+    // From now on nothing that happens to the launcher matters.
+    run.signal_launcher(libc::SIGKILL);
+    assert_eq!(run.observe().ppid, run.reaper());
+    run.launcher();
+    assert_eq!(run.observe().ppid, run.reaper());
+    run.assert_pid_file_held();
+}
+
+fn ready_may_be_reported_from_another_thread() {
+    let mut deferral = Deferral::new([Step::Hold], ReadinessUse::Ready);
+    deferral.in_thread = true;
+    let run = scenario!().deferred_readiness(deferral).launch();
+    let daemon = run.held();
+    run.assert_launcher_waits();
+    run.proceed();
+    run.launcher().assert().success();
+    assert_eq!(run.await_message(&Message::Acknowledged), daemon.pid);
+    assert_eq!(run.observe().pid, daemon.pid);
+}

@@ -1,0 +1,203 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_missing_working_directory_is_reported),
+    case!(a_file_as_working_directory_is_reported),
+    case!(a_nul_in_a_path_is_refused),
+    case!(a_working_directory_outside_becomes_the_new_root, needs Root),
+    case!(a_working_directory_inside_is_kept, needs Root),
+    case!(the_launchers_working_directory_inside_is_kept, needs Root),
+    case!(the_new_root_as_working_directory_is_kept, needs Root),
+    case!(a_sibling_whose_name_starts_with_the_roots_name_is_outside, needs Root),
+    case!(the_parent_of_the_new_root_is_outside, needs Root),
+    case!(the_working_directory_is_resolved_before_chroot, needs Root),
+    case!(a_working_directory_that_exists_only_in_the_jail_is_missing),
+    case!(a_working_directory_behind_a_symbolic_link_is_kept, needs Root),
+    case!(a_working_directory_that_was_moved_out_is_outside, needs Root),
+    case!(a_working_directory_that_was_replaced_is_not_kept, needs Root),
+    case!(a_working_directory_below_a_mount_is_not_kept, needs Root, Linux, Mounting),
+];
+
+fn a_missing_working_directory_is_reported() {
+    let scenario = scenario!().working_directory("missing");
+    let text = "cannot change to directory missing";
+    let expected = StartError::with_errno("ChangeDirectory", libc::ENOENT, Some("missing"), text);
+    scenario.assert_fails(&expected);
+}
+
+fn a_file_as_working_directory_is_reported() {
+    let scenario = scenario!().working_directory("/dev/null");
+    let text = "cannot change to directory /dev/null";
+    let expected =
+        StartError::with_errno("ChangeDirectory", libc::ENOTDIR, Some("/dev/null"), text);
+    scenario.assert_fails(&expected);
+}
+
+fn a_nul_in_a_path_is_refused() {
+    let path = || Bytes(b"a\0b".to_vec());
+    let expected = StartError::new("PathContainsNul", Some("a\0b"), "NUL byte in path a\\u{0}b");
+    scenario!()
+        .working_directory(path())
+        .assert_fails_in_launcher(&expected);
+    scenario!()
+        .chroot(path())
+        .assert_fails_in_launcher(&expected);
+    // The harness cannot look at such a pid file either.
+    for entry in [Entry::Start, Entry::Execute] {
+        let mut scenario = scenario!().entry(entry).pid_file(path());
+        scenario.config.initial.working_directory = Some("/".into());
+        let run = scenario.launch();
+        let error = run.error_of_launcher();
+        assert_eq!(error, expected);
+    }
+}
+
+fn a_working_directory_outside_becomes_the_new_root() {
+    let scenario = scenario!();
+    let jail = scenario.create_folder("jail");
+    let run = scenario.chroot(&jail).start();
+    let initial = run.initial().working_directory.unwrap();
+    assert_ne!(initial, Place::of(&jail).unwrap());
+    assert_confined(&run, &jail, &jail);
+}
+
+fn a_working_directory_inside_is_kept() {
+    let scenario = scenario!();
+    let jail = scenario.create_folder("jail");
+    scenario.create_folder("jail/a");
+    let inside = scenario.create_folder("jail/a/b");
+    let run = scenario.chroot(&jail).working_directory(&inside).start();
+    let daemon = assert_confined(&run, &jail, &inside);
+    let path = daemon.working_directory.unwrap().path;
+    assert!(path.is_none_or(|path| path == *inside || path.0 == b"." || path.0 == b"/a/b"));
+}
+
+fn the_launchers_working_directory_inside_is_kept() {
+    let scenario = scenario!();
+    let jail = scenario.create_folder("jail");
+    let inside = scenario.create_folder("jail/inside");
+    let scenario = scenario.from_state(|state| state.working_directory = Some((&inside).into()));
+    assert_confined(&scenario.chroot(&jail).start(), &jail, &inside);
+}
+
+fn the_new_root_as_working_directory_is_kept() {
+    let scenario = scenario!();
+    let jail = scenario.create_folder("jail");
+    let run = scenario.working_directory(&jail).chroot(&jail).start();
+    assert_confined(&run, &jail, &jail);
+}
+
+fn a_sibling_whose_name_starts_with_the_roots_name_is_outside() {
+    let scenario = scenario!();
+    let jail = scenario.create_folder("jail");
+    // Through the new root, this name leads somewhere.
+    scenario.create_folder("jail/er");
+    let jailer = scenario.create_folder("jailer");
+    let run = scenario.working_directory(&jailer).chroot(&jail).start();
+    assert_confined(&run, &jail, &jail);
+}
+
+fn the_parent_of_the_new_root_is_outside() {
+    let scenario = scenario!();
+    let parent = scenario.create_folder("parent");
+    let jail = scenario.create_folder("parent/jail");
+    let run = scenario.working_directory(&parent).chroot(&jail).start();
+    assert_confined(&run, &jail, &jail);
+}
+
+fn the_working_directory_is_resolved_before_chroot() {
+    let scenario = scenario!();
+    let jail = scenario.create_folder("jail");
+    let outside = scenario.create_folder("same");
+    // Resolved afterwards, it would be this one.
+    scenario.create_folder("jail/same");
+    let run = scenario
+        .chroot(&jail)
+        .working_directory("same")
+        .privileged_action([Step::Observe])
+        .start();
+    let before = run.observed().working_directory;
+    assert_eq!(before, Some(Place::of(&outside).unwrap()));
+    assert_confined(&run, &jail, &jail);
+}
+
+fn a_working_directory_that_exists_only_in_the_jail_is_missing() {
+    let scenario = scenario!();
+    let jail = scenario.create_folder("jail");
+    scenario.create_folder("jail/tester-only-here");
+    let scenario = scenario.working_directory("/tester-only-here");
+    let error = scenario.chroot(&jail).fail();
+    assert_eq!(error.kind, format!("ChangeDirectory({})", libc::ENOENT));
+    assert_eq!(error.path, Some("/tester-only-here".into()));
+}
+
+fn a_working_directory_behind_a_symbolic_link_is_kept() {
+    let scenario = scenario!();
+    let jail = scenario.create_folder("jail");
+    let inside = scenario.create_folder("jail/inside");
+    symlink(&inside, scenario.path("link")).unwrap();
+    let run = scenario.working_directory("link").chroot(&jail).start();
+    assert_confined(&run, &jail, &inside);
+}
+
+/// The privileged action, or anybody else, changes the working directory inside
+/// the jail before the root changes.
+fn assert_not_kept_after(change: impl FnOnce(&Scenario, &Path)) {
+    let scenario = scenario!();
+    let jail = scenario.create_folder("jail");
+    let inside = scenario.create_folder("jail/inside");
+    let scenario = scenario.working_directory(&inside).chroot(&jail);
+    let scenario = scenario.privileged_action([Step::Hold]);
+    let run = scenario.launch();
+    run.held();
+    change(&scenario, &inside);
+    run.proceed();
+    run.report();
+    assert_confined(&run, &jail, &jail);
+}
+
+fn a_working_directory_that_was_moved_out_is_outside() {
+    assert_not_kept_after(|scenario, inside| {
+        fs::rename(inside, scenario.path("outside")).unwrap();
+    });
+}
+
+fn a_working_directory_that_was_replaced_is_not_kept() {
+    assert_not_kept_after(|scenario, inside| {
+        fs::remove_dir(inside).unwrap();
+        scenario.create_folder("jail/inside");
+    });
+}
+
+/// Its path then leads to what covers it.
+fn a_working_directory_below_a_mount_is_not_kept() {
+    let programs = tempfile::tempdir().unwrap();
+    let program = programs.path().join("tester-below-a-mount");
+    let script = format!(
+        "#!/bin/sh\nexec unshare --mount \
+         sh -c 'cd jail/inside && mount -t tmpfs tester . && exec {}'\n",
+        tester::tester!().display()
+    );
+    // Not by this process: what it forks meanwhile would keep the file open
+    // for writing, and so from being run.
+    let written = Command::new("sh")
+        .args(["-c", "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"", "sh"])
+        .args([script.as_ref(), program.as_os_str()])
+        .status();
+    assert!(written.unwrap().success());
+
+    let scenario = Scenario::new(&program);
+    let jail = scenario.create_folder("jail");
+    let inside = scenario.create_folder("jail/inside");
+    let run = scenario.chroot(&jail).start();
+    let initial = run.initial().working_directory;
+    assert_eq!(initial, Some(Place::of(&inside).unwrap()));
+    assert_confined(&run, &jail, &jail);
+}

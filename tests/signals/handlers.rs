@@ -1,0 +1,130 @@
+use tester::crash::Victim;
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_handler_of_the_launcher_does_not_run_in_the_daemon),
+    case!(a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report, needs Stepping),
+    case!(a_signal_to_the_daemon_at_any_call_runs_its_handler_once, needs Stepping),
+    case!(a_signal_to_the_intermediate_is_neither_handled_nor_fatal),
+    case!(a_signal_to_the_intermediate_at_any_call_is_neither_handled_nor_fatal, needs Stepping),
+];
+
+/// A group's signal reaches all of its members: while the launcher starts a
+/// daemon, nobody but itself.
+fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
+    let run = scenario!()
+        .pid_file("daemon.pid")
+        .on_signal(libc::SIGUSR1, Disposition::Tell)
+        .from_state(|state| state.session = Session::Leader)
+        .privileged_action([Step::Hold])
+        .launch();
+    run.held();
+    let group = run.launcher_pid();
+    sys::kill_group(group, libc::SIGUSR1).unwrap();
+    let is_told = |message: &Message| *message == Message::Signalled(libc::SIGUSR1);
+    let sender = run.message("the handler", |frame| {
+        is_told(&frame.message).then_some(frame.sender)
+    });
+    assert_eq!(sender, group);
+    run.proceed();
+    run.launcher().assert().success();
+    run.observe();
+    let frames = run.messages();
+    let told = frames.iter().filter(|frame| is_told(&frame.message));
+    assert_eq!(told.count(), 1);
+}
+
+/// Also while the daemon has it blocked: it ends as soon as it has not.
+fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
+    let (mut ended, mut committed) = (0, 0);
+    sweep(
+        &scenario!()
+            .pid_file("daemon.pid")
+            .on_signal(libc::SIGTERM, Disposition::Default),
+        Victim::Daemon,
+        |run, _| {
+            if run.launcher().output.status.success() {
+                committed += 1;
+                return;
+            }
+            ended += 1;
+            let error = run.launcher_error();
+            // Once the intermediate has stood down, nobody can know.
+            if error.daemon_exit_status.is_some() {
+                error.assert_killed_by_sigterm();
+            }
+            assert_eq!(error.kind, "DaemonExited");
+            run.assert_nothing_left();
+        },
+    );
+    assert!(ended > 5, "{ended} starts ended, {committed} succeeded");
+}
+
+/// Once, in the daemon, whether it came before or after that.
+fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
+    let scenario = scenario!()
+        .pid_file("daemon.pid")
+        .on_signal(libc::SIGTERM, Disposition::Tell)
+        .privileged_action([Step::Observe]);
+    let (mut before, mut after) = (0, 0);
+    sweep(&scenario, Victim::Daemon, |run, daemon| {
+        run.launcher().assert().success();
+        run.observe();
+        let of_daemon = |frame: &Frame| frame.sender == daemon;
+        let frames: Vec<_> = run.messages().into_iter().filter(of_daemon).collect();
+        let is_handled = |message: &Message| *message == Message::Signalled(libc::SIGTERM);
+        let handled = |frame: &&Frame| is_handled(&frame.message);
+        assert_eq!(
+            frames.iter().filter(handled).count(),
+            1,
+            "{}",
+            run.account()
+        );
+        assert_eq!(run.messages().iter().filter(handled).count(), 1);
+        // What came before the mask is the caller's again is handled first.
+        match frames[0].message {
+            Message::Signalled(_) => before += 1,
+            _ => after += 1,
+        }
+    });
+    // The daemon makes few calls that late.
+    assert!(before > 5 && after > 3, "{before} before, {after} after");
+}
+
+fn a_signal_to_the_intermediate_is_neither_handled_nor_fatal() {
+    let scenario = scenario!()
+        .pid_file("daemon.pid")
+        .on_signal(libc::SIGTERM, Disposition::Tell);
+    let run = scenario.privileged_action([Step::Hold]).launch();
+    let intermediate = run.held().ppid;
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
+        sys::kill(intermediate, signal).unwrap();
+    }
+    run.assert_launcher_waits();
+    run.proceed();
+    run.launcher().assert().success();
+    run.observe();
+    let frames = run.messages();
+    let is_handled = |message: &Message| matches!(message, Message::Signalled(_));
+    assert!(!frames.iter().any(|frame| is_handled(&frame.message)));
+    run.assert_pid_file_complete();
+}
+
+fn a_signal_to_the_intermediate_at_any_call_is_neither_handled_nor_fatal() {
+    for disposition in [Disposition::Tell, Disposition::Default] {
+        sweep(
+            &scenario!()
+                .pid_file("daemon.pid")
+                .on_signal(libc::SIGTERM, disposition),
+            Victim::Intermediate,
+            |run, _| {
+                run.launcher().assert().success();
+                run.observe();
+                let is_handled = |frame: &Frame| matches!(frame.message, Message::Signalled(_));
+                assert!(!run.messages().iter().any(is_handled), "{}", run.account());
+            },
+        );
+    }
+}

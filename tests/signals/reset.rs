@@ -1,0 +1,219 @@
+use std::ops::Range;
+
+use tester::crash::Victim;
+use tester::prelude::*;
+use tester::report::SignalSet;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_reset_restores_every_default_except_for_sigpipe),
+    case!(a_reset_unblocks_every_signal),
+    case!(a_reset_does_not_change_sigpipe),
+    case!(a_reset_includes_the_real_time_signals, needs Linux),
+    case!(a_reset_spares_the_signals_of_the_c_library, needs Linux),
+    case!(a_reset_does_not_change_the_launcher, needs Linux),
+    case!(a_reset_works_in_the_foreground),
+    case!(after_a_reset_no_handler_of_the_launcher_runs),
+    case!(after_a_reset_no_handler_runs_for_a_signal_at_any_call, needs Stepping),
+];
+
+/// What a launcher may have done to its signals, and may not pass on.
+fn disturbed() -> Scenario {
+    scenario!().from_state(|state| {
+        state.dispositions = vec![
+            (libc::SIGHUP, Disposition::Ignore),
+            (libc::SIGINT, Disposition::Ignore),
+            (libc::SIGCHLD, Disposition::Ignore),
+            (libc::SIGTSTP, Disposition::Ignore),
+            (libc::SIGTERM, Disposition::Handle),
+            (libc::SIGUSR1, Disposition::Tell),
+            (libc::SIGALRM, Disposition::Handle),
+        ];
+        state.blocked = Blocked::All;
+    })
+}
+
+/// The signals that the C library keeps for itself. Whoever started the test
+/// may have them ignored.
+fn reserved() -> Range<i32> {
+    #[cfg(target_os = "linux")]
+    return 32..libc::SIGRTMIN();
+    #[cfg(not(target_os = "linux"))]
+    return 0..0;
+}
+
+fn only(signals: &[i32]) -> Option<SignalSet> {
+    let set = SignalSet::default();
+    Some(signals.iter().fold(set, |set, &signal| set.with(signal)))
+}
+
+/// Those that are ignored and those that are caught, but for the reserved ones.
+fn left_of(report: &Report) -> [Option<SignalSet>; 2] {
+    [report.ignored_signals, report.caught_signals].map(|set| {
+        let signals = set?.iter().filter(|signal| !reserved().contains(signal));
+        only(&signals.collect::<Vec<_>>())
+    })
+}
+
+fn a_reset_restores_every_default_except_for_sigpipe() {
+    let run = disturbed()
+        .reset_signals()
+        .privileged_action([Step::Observe])
+        .start();
+    let initial = run.initial();
+    assert!(initial.ignored_signals.unwrap().contains(libc::SIGCHLD));
+    assert!(initial.caught_signals.unwrap().contains(libc::SIGTERM));
+    for report in [run.observed(), run.report()] {
+        // As Rust's runtime has set it.
+        assert_eq!(left_of(&report), [only(&[libc::SIGPIPE]), only(&[])]);
+    }
+}
+
+fn a_reset_unblocks_every_signal() {
+    for blocked in masks() {
+        let scenario = with_blocked(blocked).reset_signals();
+        let run = scenario.privileged_action([Step::Observe]).start();
+        for report in [run.observed(), run.report()] {
+            assert_eq!(report.blocked_signals, only(&[]));
+        }
+    }
+}
+
+fn a_reset_does_not_change_sigpipe() {
+    for (disposition, left) in [
+        (Disposition::Default, [only(&[]), only(&[])]),
+        (Disposition::Ignore, [only(&[libc::SIGPIPE]), only(&[])]),
+        (Disposition::Handle, [only(&[]), only(&[libc::SIGPIPE])]),
+    ] {
+        let run = scenario!()
+            .pid_file("daemon.pid")
+            .on_signal(libc::SIGPIPE, disposition)
+            .reset_signals()
+            .start();
+        assert_eq!(left_of(&run.report()), left);
+    }
+}
+
+/// The real-time signals that a program may use.
+fn real_time() -> Vec<i32> {
+    #[cfg(target_os = "linux")]
+    return (libc::SIGRTMIN()..=libc::SIGRTMAX()).collect();
+    // SIGRTMIN and SIGRTMAX of sys/signal.h, which libc lacks.
+    #[cfg(target_os = "freebsd")]
+    return (65..=126).collect();
+    #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+    Vec::new()
+}
+
+fn a_reset_includes_the_real_time_signals() {
+    let signals = real_time();
+    assert!(signals.len() >= 30);
+    for disposition in [Disposition::Ignore, Disposition::Handle] {
+        let dispositions = signals
+            .iter()
+            .map(|&signal| (signal, disposition))
+            .collect();
+        let scenario = scenario!().from_state(|state| state.dispositions = dispositions);
+        let run = scenario.reset_signals().start();
+        let seen = run.outside(run.report().pid);
+        for (signal, number) in signals.iter().zip(1..) {
+            assert!(
+                !seen.ignored_signals.unwrap().contains(*signal),
+                "SIGRTMIN+{number}"
+            );
+            assert!(
+                !seen.caught_signals.unwrap().contains(*signal),
+                "SIGRTMIN+{number}"
+            );
+        }
+    }
+}
+
+/// A thread brings the C library to set up handlers of its own, which
+/// sigaction(3) does not show.
+fn a_reset_spares_the_signals_of_the_c_library() {
+    let own = |report: &Report| -> Vec<_> {
+        let caught = report.caught_signals.unwrap();
+        reserved()
+            .filter(|&signal| caught.contains(signal))
+            .collect()
+    };
+    let run = disturbed()
+        .from_state(|state| state.joined_threads = 1)
+        .reset_signals()
+        .privileged_action([Step::Hold])
+        .launch();
+    run.held();
+    let launcher = run.outside(run.launcher_pid());
+    let daemon = run.outside(run.held().pid);
+    assert_eq!(own(&daemon), own(&launcher));
+    // Else there is nothing to be spared.
+    if cfg!(target_env = "gnu") {
+        assert_ne!(own(&launcher), [0; 0]);
+    }
+    run.proceed();
+    run.report();
+}
+
+fn a_reset_does_not_change_the_launcher() {
+    let scenario = disturbed().reset_signals();
+    let run = scenario.privileged_action([Step::Hold]).launch();
+    run.held();
+    let (launcher, initial) = (run.outside(run.launcher_pid()), run.initial());
+    assert_eq!(launcher.ignored_signals, initial.ignored_signals);
+    assert_eq!(launcher.caught_signals, initial.caught_signals);
+    // The C library blocks its own while it forks.
+    let blocked = |report: &Report| -> Vec<_> {
+        let all = report.blocked_signals.unwrap();
+        all.iter().filter(|one| !reserved().contains(one)).collect()
+    };
+    assert_eq!(blocked(&launcher), blocked(&initial));
+    run.proceed();
+    run.report();
+}
+
+fn a_reset_works_in_the_foreground() {
+    let scenario = disturbed().foreground(Foreground::Yes).reset_signals();
+    let run = scenario.privileged_action([Step::Observe]).launch();
+    for report in [run.observed(), run.report()] {
+        assert_eq!(left_of(&report), [only(&[libc::SIGPIPE]), only(&[])]);
+        assert_eq!(report.blocked_signals, only(&[]));
+    }
+}
+
+fn after_a_reset_no_handler_of_the_launcher_runs() {
+    let run = disturbed()
+        .reset_signals()
+        .privileged_action([Step::Hold])
+        .launch();
+    run.handle(run.held().pid).kill(libc::SIGUSR1).unwrap();
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "DaemonExited");
+    assert_eq!(error.daemon_exit_status, Some(libc::SIGUSR1));
+    let told = |frame: &Frame| frame.message == Message::Signalled(libc::SIGUSR1);
+    assert!(!run.messages().iter().any(told));
+}
+
+/// It ends the daemon, whenever it came: before the reset it was blocked.
+fn after_a_reset_no_handler_runs_for_a_signal_at_any_call() {
+    let scenario = scenario!()
+        .pid_file("daemon.pid")
+        .on_signal(libc::SIGTERM, Disposition::Tell)
+        .reset_signals();
+    let mut ended = 0;
+    sweep(&scenario, Victim::Daemon, |run, _| {
+        if !run.launcher().output.status.success() {
+            ended += 1;
+            let error = run.launcher_error();
+            if error.daemon_exit_status.is_some() {
+                error.assert_killed_by_sigterm();
+            }
+            assert_eq!(error.kind, "DaemonExited");
+            run.assert_nothing_left();
+        }
+        let is_handled = |frame: &Frame| matches!(frame.message, Message::Signalled(_));
+        assert!(!run.messages().iter().any(is_handled), "{}", run.account());
+    });
+    assert!(ended > 5, "{ended} starts ended");
+}

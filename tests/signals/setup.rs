@@ -1,0 +1,40 @@
+//! Set-up and assertions that the modules of this suite share.
+
+use std::fs;
+
+use tester::crash::Victim;
+use tester::prelude::*;
+
+/// Sends one of the processes SIGTERM at its first call, then at its second, and
+/// so on; judges each time.
+#[track_caller]
+pub(crate) fn sweep(scenario: &Scenario, victim: Victim, mut judge: impl FnMut(&Run, u32)) {
+    for call in 0.. {
+        let run = scenario
+            .clone()
+            .signal_at(victim, call, libc::SIGTERM)
+            .launch();
+        match run.struck().map(|struck| struck.process) {
+            Some(pid) => judge(&run, pid),
+            None => {
+                assert!(call > 10, "{victim} makes {call} calls only");
+                break;
+            }
+        }
+        drop(run);
+        fs::write(scenario.pid_file_path().unwrap(), "").unwrap();
+    }
+}
+
+pub(crate) fn with_blocked(blocked: Blocked) -> Scenario {
+    scenario!().from_state(|state| state.blocked = blocked)
+}
+
+pub(crate) fn masks() -> [Blocked; 4] {
+    [
+        Blocked::Inherited,
+        Blocked::These(Vec::new()),
+        Blocked::These(vec![libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1]),
+        Blocked::All,
+    ]
+}

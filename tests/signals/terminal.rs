@@ -1,0 +1,57 @@
+use std::os::unix::process::ExitStatusExt as _;
+
+use tester::prelude::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(the_end_of_the_terminals_session_does_not_reach_the_daemon, needs Terminals),
+    case!(a_signal_to_the_launchers_group_ends_the_start),
+    case!(a_signal_to_the_launchers_group_after_the_start_does_not_reach_the_daemon),
+];
+
+/// When the leader of a terminal's session ends, the terminal hangs up, and
+/// the kernel sends SIGHUP to the group in its foreground, before anyone can
+/// see that the leader is gone.
+fn the_end_of_the_terminals_session_does_not_reach_the_daemon() {
+    for disposition in [Disposition::Default, Disposition::Tell] {
+        for entry in ENTRIES {
+            let run = scenario!()
+                .pid_file("daemon.pid")
+                .on_signal(libc::SIGHUP, disposition)
+                .from_state(|state| state.session = Session::LeaderWithTerminal)
+                .entry(entry)
+                .start();
+            run.observe().assert_detached();
+            let frames = run.messages();
+            let is_hang_up = Message::Signalled(libc::SIGHUP);
+            assert!(frames.iter().all(|frame| frame.message != is_hang_up));
+        }
+    }
+}
+
+/// What Ctrl-C and a closed terminal do.
+fn a_signal_to_the_launchers_group_ends_the_start() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+        let scenario = scenario!().pid_file("daemon.pid");
+        let run = scenario
+            .from_state(|state| state.session = Session::Leader)
+            .privileged_action([Step::Hold])
+            .launch();
+        run.held();
+        sys::kill_group(run.launcher_pid(), signal).unwrap();
+        assert_eq!(run.launcher().output.status.signal(), Some(signal));
+        run.wait_until_all_ended();
+        run.assert_pid_file_released();
+    }
+}
+
+fn a_signal_to_the_launchers_group_after_the_start_does_not_reach_the_daemon() {
+    let run = scenario!()
+        .entry(Entry::Execute)
+        .from_state(|state| state.session = Session::Leader)
+        .start();
+    let daemon = run.observe();
+    assert_ne!(daemon.pgid, run.launcher_pid());
+    // Nobody is left in that group, so that it cannot be sent to.
+    sys::kill_group(run.launcher_pid(), libc::SIGTERM).unwrap_err();
+    assert_eq!(run.observe().pid, daemon.pid);
+}

@@ -1,0 +1,84 @@
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_start_within_a_closure_is_refused),
+    case!(a_start_before_readiness_is_refused_if_its_launcher_would_exit),
+    case!(an_execute_before_readiness_starts_another_daemon),
+    case!(a_started_daemon_may_start_another_daemon),
+];
+
+fn start_refused(run: &Run) -> StartError {
+    run.message("the refusal", |frame| match &frame.message {
+        Message::StartRefused(error) => Some(error.clone()),
+        _ => None,
+    })
+}
+
+/// A daemon that it started would be acknowledged, and then end, as the copy of
+/// a closure does that returns twice.
+fn a_start_within_a_closure_is_refused() {
+    let text = "cannot start a daemon within the start of another: \
+                a closure of that start is running";
+    let expected = StartError::new("StartWithinStart", None, text);
+    for entry in ENTRIES {
+        for foreground in [Foreground::No, Foreground::Yes] {
+            let start = || [Step::StartAnother(entry, foreground)];
+            for scenario in [
+                with_action(start()),
+                scenario!().try_privileged_action(start()),
+                scenario!().initialize(start()),
+                scenario!().foreground(Foreground::Yes).initialize(start()),
+            ] {
+                let run = scenario.launch();
+                run.report();
+                assert_eq!(start_refused(&run), expected, "{entry:?} {foreground:?}");
+                let daemons = run.count_messages(|message| matches!(message, Message::Daemon(_)));
+                assert_eq!(daemons, 1);
+            }
+        }
+    }
+}
+
+/// The launcher of the other is the daemon of this one, which is not ready yet:
+/// were it to exit, this start would fail, although there is a daemon.
+fn a_start_before_readiness_is_refused_if_its_launcher_would_exit() {
+    let text = "cannot start a daemon within the start of another: \
+                this process has not reported yet that it is ready itself; `execute` can";
+    let expected = StartError::new("StartWithinStart", None, text);
+    for entry in [Entry::Start, Entry::StartChecked] {
+        let steps = [Step::StartAnother(entry, Foreground::No)];
+        let deferral = Deferral::new(steps, ReadinessUse::Ready);
+        for scenario in [scenario!(), scenario!().foreground(Foreground::Yes)] {
+            let run = scenario.deferred_readiness(deferral.clone()).launch();
+            run.report();
+            assert_eq!(start_refused(&run), expected, "{entry:?}");
+        }
+    }
+}
+
+fn an_execute_before_readiness_starts_another_daemon() {
+    let mut deferral = Deferral::new([], ReadinessUse::Ready);
+    deferral.in_another = Some(AnotherStart::default());
+    let run = scenario!().deferred_readiness(deferral).start();
+    let other = run.observed();
+    assert_ne!(other.pid, run.report().pid);
+    // The daemon says so only after its report.
+    run.await_message(&Message::Acknowledged);
+}
+
+fn a_started_daemon_may_start_another_daemon() {
+    for scenario in [scenario!(), scenario!().foreground(Foreground::Yes)] {
+        let deferral = Deferral::new([], ReadinessUse::Ready);
+        for scenario in [scenario.clone(), scenario.deferred_readiness(deferral)] {
+            let run = scenario.launch();
+            run.report();
+            run.tell(&control::Command::StartAnother(AnotherStart {
+                by_start: true,
+                ..AnotherStart::default()
+            }));
+            assert_ne!(run.observed().pid, run.report().pid);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+use tester::prelude::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(checked_starts_refuse_another_thread),
+    case!(the_error_counts_all_threads_and_names_eight, needs Linux),
+    case!(unchecked_starts_accept_another_thread),
+    case!(a_joined_thread_is_not_counted),
+    case!(a_single_thread_starts_if_the_kernel_counts_no_users_of_memory, needs Linux),
+    case!(other_threads_are_refused_if_the_kernel_counts_no_users_of_memory, needs Linux),
+    case!(a_start_succeeds_while_other_threads_take_the_librarys_locks),
+];
+
+const THREADS_COME_LATER: &str = "start the daemon first, and make threads and async runtimes \
+    after it (#[tokio::main] makes them before)";
+
+fn checked_starts_refuse_another_thread() {
+    let names = if cfg!(target_os = "linux") {
+        " (tester, tester)"
+    } else {
+        ""
+    };
+    let text = format!(
+        "cannot fork safely: the process has more than one thread: 2{names}; \
+         {THREADS_COME_LATER}"
+    );
+    let expected = StartError::new("MultiThreaded", None, &text);
+    for entry in CHECKED {
+        let scenario = scenario!().entry(entry).pid_file("daemon.pid");
+        let scenario = scenario.from_state(|state| state.extra_threads = 1);
+        assert_eq!(scenario.fail_in_launcher(), expected);
+    }
+}
+
+fn the_error_counts_all_threads_and_names_eight() {
+    let scenario = scenario!().entry(Entry::StartChecked);
+    let scenario = scenario.from_state(|state| state.extra_threads = 99);
+    let names = ["tester"; 8].join(", ");
+    let text = format!(
+        "cannot fork safely: the process has more than one thread: 100 ({names}, ...); \
+         {THREADS_COME_LATER}"
+    );
+    let expected = StartError::new("MultiThreaded", None, &text);
+    assert_eq!(scenario.fail_in_launcher(), expected);
+}
+
+fn unchecked_starts_accept_another_thread() {
+    for entry in [Entry::Start, Entry::Execute] {
+        let scenario = scenario!().entry(entry);
+        let run = scenario.from_state(|state| state.extra_threads = 1).start();
+        assert!(run.initial().threads.is_none_or(|threads| threads == 2));
+        assert!(run.report().threads.is_none_or(|threads| threads == 1));
+    }
+}
+
+fn a_joined_thread_is_not_counted() {
+    for entry in CHECKED {
+        for _ in 0..10 {
+            let scenario = scenario!().entry(entry);
+            scenario
+                .from_state(|state| state.joined_threads = 8)
+                .start();
+        }
+    }
+}
+
+/// As gVisor answers every process.
+fn without_a_count() -> Scenario {
+    scenario!().from_state(|state| state.refused_calls = vec![(SystemCall::Unshare, libc::EINVAL)])
+}
+
+fn a_single_thread_starts_if_the_kernel_counts_no_users_of_memory() {
+    for entry in CHECKED {
+        without_a_count().entry(entry).start();
+    }
+    // What may not be done with other threads may be done here, too.
+    without_a_count().no_new_privileges().start();
+}
+
+fn other_threads_are_refused_if_the_kernel_counts_no_users_of_memory() {
+    for entry in CHECKED {
+        let scenario = without_a_count().from_state(|state| state.extra_threads = 1);
+        assert_eq!(scenario.entry(entry).fail().kind, "MultiThreaded");
+    }
+}
+
+/// fork(2) copies a lock as it is, but not the thread that would unlock it.
+fn a_start_succeeds_while_other_threads_take_the_librarys_locks() {
+    for _ in 0..20 {
+        let scenario = scenario!().pid_file("daemon.pid").entry(Entry::Execute);
+        let run = scenario.from_state(|state| state.guard_takers = 4).start();
+        run.observe();
+    }
+}

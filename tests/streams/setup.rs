@@ -1,0 +1,66 @@
+//! Set-up and assertions that the modules of this suite share.
+
+use tester::prelude::*;
+use tester::report::{AccessMode, Descriptor};
+
+/// Every way to close some of three streams.
+pub(crate) fn every_closing() -> impl Iterator<Item = [bool; 3]> {
+    (0..8).map(|bits| [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0])
+}
+
+/// All three streams.
+pub(crate) fn set_all(scenario: Scenario, streams: [Stream; 3]) -> Scenario {
+    let [stdin, stdout, stderr] = streams;
+    scenario.stdin(stdin).stdout(stdout).stderr(stderr)
+}
+
+pub(crate) fn number(index: usize) -> i32 {
+    i32::try_from(index).unwrap()
+}
+
+#[track_caller]
+pub(crate) fn stream(report: &Report, index: usize) -> &Descriptor {
+    let found = report.descriptor(number(index));
+    found.unwrap_or_else(|| panic!("stream {index} is closed"))
+}
+
+#[track_caller]
+pub(crate) fn assert_null(report: &Report, index: usize) {
+    let stream = stream(report, index);
+    assert!(stream.is_null_device(), "{index}: {stream:?}");
+    assert_eq!(stream.access, AccessMode::ReadWrite);
+}
+
+/// What was open before and the three streams: nothing else, and nothing less.
+/// `gone` is a path whose descriptors the library had to close.
+#[track_caller]
+pub(crate) fn assert_nothing_stray(run: &Run, report: &Report, gone: Option<&std::path::Path>) {
+    let initial = run.initial();
+    let mut expected: Vec<_> = initial
+        .descriptors
+        .as_deref()
+        .unwrap()
+        .iter()
+        .filter(|one| gone.is_none_or(|path| !is_below(one, path)))
+        .map(|one| one.number)
+        .chain(0..3)
+        .collect();
+    expected.sort_unstable();
+    expected.dedup();
+    assert_eq!(report.descriptor_numbers(), expected);
+    for index in 0..3 {
+        assert!(!stream(report, index).close_on_exec, "stream {index}");
+    }
+}
+
+/// Whether it is one of the sources, which are all files of that directory.
+pub(crate) fn is_below(descriptor: &Descriptor, directory: &std::path::Path) -> bool {
+    ["0", "1", "2"]
+        .iter()
+        .any(|name| descriptor.is_file(&directory.join(name)))
+}
+
+/// A file named like the stream.
+pub(crate) fn file(scenario: &Scenario, index: usize) -> Stream {
+    Stream::file(scenario.path(index.to_string()), Access::ReadWrite)
+}

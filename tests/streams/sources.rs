@@ -1,0 +1,63 @@
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(the_sources_may_be_the_standard_streams_in_any_order),
+    case!(stdout_and_stderr_may_be_swapped),
+    case!(a_source_that_is_a_standard_stream_stays_in_its_place),
+];
+
+const ORDERS: [[i32; 3]; 6] = [
+    [0, 1, 2],
+    [0, 2, 1],
+    [1, 0, 2],
+    [1, 2, 0],
+    [2, 0, 1],
+    [2, 1, 0],
+];
+
+fn the_sources_may_be_the_standard_streams_in_any_order() {
+    for order in ORDERS {
+        let scenario = scenario!();
+        let sources = [0, 1, 2].map(|index| file(&scenario, index).at(order[index]));
+        let run = set_all(scenario.clone(), sources).start();
+        let daemon = run.report();
+        for index in 0..3 {
+            let path = scenario.path(index.to_string());
+            assert!(stream(&daemon, index).is_file(&path), "{order:?} {index}");
+        }
+        // Their numbers now belong to the streams.
+        assert_nothing_stray(&run, &daemon, None);
+    }
+}
+
+fn stdout_and_stderr_may_be_swapped() {
+    let scenario = scenario!();
+    let run = scenario
+        .clone()
+        .stdout(file(&scenario, 1).at(2))
+        .stderr(file(&scenario, 2).at(1))
+        .start();
+    let daemon = run.report();
+    assert_null(&daemon, 0);
+    assert!(stream(&daemon, 1).is_file(&scenario.path("1")));
+    assert!(stream(&daemon, 2).is_file(&scenario.path("2")));
+    assert_nothing_stray(&run, &daemon, None);
+}
+
+/// So the stream is one that is kept, and no longer closed on exec.
+fn a_source_that_is_a_standard_stream_stays_in_its_place() {
+    let scenario = scenario!();
+    let run = scenario
+        .clone()
+        .stdin(Stream::Keep)
+        .stdout(file(&scenario, 1).at(0))
+        .start();
+    assert!(stream(&run.initial(), 0).close_on_exec);
+    let daemon = run.report();
+    for index in 0..2 {
+        assert!(stream(&daemon, index).is_file(&scenario.path("1")));
+    }
+    assert_nothing_stray(&run, &daemon, None);
+}

@@ -1,0 +1,196 @@
+use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tester::prelude::*;
+use tester::sys::ProcessHandle;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_late_daemon_gets_sigterm),
+    case!(a_late_daemon_that_survives_sigterm_is_killed),
+    case!(the_timeout_covers_every_step_of_the_daemon),
+    case!(a_daemon_in_time_is_not_signalled),
+    case!(a_timeout_beyond_the_clocks_range_is_no_timeout),
+    case!(the_timeout_covers_the_steps_before_the_daemon_exists),
+    case!(a_stopped_daemon_does_not_outlast_the_timeout),
+    case!(a_daemon_that_cannot_be_terminated_is_reported_as_left, needs Stepping),
+    case!(a_disconnected_daemon_that_cannot_be_terminated_is_reported_as_left, needs Stepping),
+    case!(a_daemon_that_outlasts_sigkill_is_reaped_at_the_next_start, needs Stepping),
+];
+
+/// Longer than a daemon takes to get as far as it is to on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Runs a daemon that is late; returns how long the launcher has waited.
+#[track_caller]
+fn time_out(scenario: Scenario, disposition: Disposition, step: &str) -> (Run, Duration) {
+    let scenario = scenario
+        .startup_timeout(TIMEOUT)
+        .on_signal(libc::SIGTERM, disposition);
+    let began = Instant::now();
+    let run = scenario.launch();
+    let error = run.launcher_error();
+    let took = began.elapsed();
+    let text = format!(
+        "the daemon was not ready in time: the startup timeout of 1s ran out {step}; \
+         the daemon was terminated"
+    );
+    error.assert_is("StartupTimeout", &text);
+    run.assert_nothing_left();
+    (run, took)
+}
+
+/// Where a readiness is kept.
+const UNTIL_READY: &str = "before the daemon used its `Readiness`";
+
+fn a_late_daemon_gets_sigterm() {
+    let scenario = scenario!()
+        .pid_file("daemon.pid")
+        .deferring([], ReadinessUse::Keep);
+    let (run, took) = time_out(scenario, Disposition::TellAndExit, UNTIL_READY);
+    run.await_message(&Message::Signalled(libc::SIGTERM));
+    assert!(took >= TIMEOUT, "{took:?}");
+}
+
+fn a_late_daemon_that_survives_sigterm_is_killed() {
+    let least = TIMEOUT + Duration::from_secs(1);
+    let scenario = scenario!()
+        .pid_file("daemon.pid")
+        .deferring([], ReadinessUse::Keep);
+    let (run, took) = time_out(scenario, Disposition::Tell, UNTIL_READY);
+    run.await_message(&Message::Signalled(libc::SIGTERM));
+    assert!(took >= least, "{took:?}");
+    let scenario = scenario!()
+        .pid_file("daemon.pid")
+        .deferring([], ReadinessUse::Keep);
+    let (_, took) = time_out(scenario, Disposition::Ignore, UNTIL_READY);
+    assert!(took >= least, "{took:?}");
+}
+
+fn the_timeout_covers_every_step_of_the_daemon() {
+    thread::scope(|scope| {
+        for entry in ENTRIES {
+            for scenario in in_each_closure(|| scenario!().pid_file("daemon.pid"), &[Step::Hold]) {
+                scope.spawn(move || {
+                    let config = &scenario.config;
+                    let step = match (&config.deferred_readiness, config.initialize.is_empty()) {
+                        (Some(_), _) => UNTIL_READY,
+                        (None, false) => "during the initialization",
+                        (None, true) => "during the privileged action",
+                    };
+                    let (run, _) = time_out(scenario.entry(entry), Disposition::Default, step);
+                    run.held();
+                });
+            }
+        }
+    });
+    // No time at all is too little.
+    let scenario = scenario!()
+        .pid_file("daemon.pid")
+        .deferring([], ReadinessUse::Keep)
+        .startup_timeout(Duration::ZERO);
+    assert_eq!(scenario.fail().kind, "StartupTimeout");
+}
+
+fn a_daemon_in_time_is_not_signalled() {
+    let timeout = Duration::from_secs(2);
+    let began = Instant::now();
+    let run = scenario!()
+        .initialize([Step::Observe])
+        .startup_timeout(timeout)
+        .on_signal(libc::SIGTERM, Disposition::TellAndExit)
+        .start();
+    let daemon = ProcessHandle::open(run.report().pid).unwrap().unwrap();
+    let time_is_up = began + timeout + Duration::from_millis(200);
+    assert!(!daemon.wait(time_is_up).unwrap(), "{}", run.account());
+    run.observe();
+}
+
+fn a_timeout_beyond_the_clocks_range_is_no_timeout() {
+    // More than the clock can count to.
+    let run = scenario!()
+        .startup_timeout(Duration::from_millis(u64::MAX))
+        .start();
+    run.launcher().assert().success();
+}
+
+/// The intermediate waits a second for a prober, which is longer.
+fn the_timeout_covers_the_steps_before_the_daemon_exists() {
+    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIMEOUT);
+    let path = scenario.pid_file_path().unwrap();
+    std::fs::write(&path, "4242\n").unwrap();
+    let prober = std::fs::File::open(&path).unwrap();
+    sys::flock(prober.as_fd(), libc::LOCK_SH).unwrap();
+    let began = Instant::now();
+    let run = scenario.privileged_action([Step::Observe]).launch();
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    let text = late("while the pid file was opened and locked; there was no daemon yet");
+    assert_eq!(error.text, text);
+    assert!(began.elapsed() < TIMEOUT + MUCH_MORE);
+    // Nothing of a daemon has begun, and the file is as it was.
+    let frames = run.messages();
+    let is_observed = |message: &_| matches!(message, Message::Observed(_));
+    assert!(!frames.iter().any(|frame| is_observed(&frame.message)));
+    assert_eq!(std::fs::read(&path).unwrap(), b"4242\n");
+}
+
+fn a_stopped_daemon_does_not_outlast_the_timeout() {
+    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIMEOUT);
+    let began = Instant::now();
+    let run = scenario.privileged_action([Step::Hold]).launch();
+    sys::kill(run.held().pid, libc::SIGSTOP).unwrap();
+    assert_times_out(&run, began);
+}
+
+fn a_daemon_that_cannot_be_terminated_is_reported_as_left() {
+    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIMEOUT);
+    let run = scenario.initialize([Step::Hold]).launch();
+    let daemon = run.held().pid;
+    let detained = sys::detain(daemon).unwrap();
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    let text = late(
+        "during the initialization; the daemon may be left: \
+         it ends when it reports, if not before",
+    );
+    assert_eq!(error.text, text);
+    drop(detained);
+    run.wait_until_ended(daemon);
+}
+
+fn a_disconnected_daemon_that_cannot_be_terminated_is_reported_as_left() {
+    let steps = [Step::Hold, Step::CloseSockets, Step::Hold];
+    let scenario = scenario!().pid_file("daemon.pid").initialize(steps);
+    let run = scenario.launch();
+    let daemon = run.held().pid;
+    let detained = sys::detain(daemon).unwrap();
+    run.proceed();
+    let error = run.launcher_error();
+    // It still has its lock.
+    assert!(run.pid_file().unwrap().locked);
+    let text = "the daemon ended before it was ready: it closed its connection to the launcher, \
+                as a daemon does that executes another program or closes every descriptor; \
+                it could not be terminated, and may be left";
+    assert_eq!(error.text, text);
+    drop(detained);
+    run.wait_until_ended(daemon);
+}
+
+/// It becomes a child of the launcher where that is a subreaper.
+fn a_daemon_that_outlasts_sigkill_is_reaped_at_the_next_start() {
+    let run = going_on()
+        .from_state(|state| state.subreaper = true)
+        .launch();
+    let daemon = run.held().pid;
+    let detained = sys::detain(daemon).unwrap();
+    run.kill_intermediate();
+    let error = run.error_of_launcher();
+    assert_eq!(error.kind, "IntermediateExited");
+    assert!(error.text.contains("the daemon may be left"), "{error}");
+    drop(detained);
+    run.wait_until_ended(daemon);
+    assert_reaped_at_the_next_start(&run, daemon);
+}

@@ -1,0 +1,133 @@
+use std::thread;
+use std::time::Instant;
+
+use tester::crash::Victim;
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_stopped_intermediate_does_not_outlast_the_timeout),
+    case!(an_intermediate_stopped_at_any_call_does_not_outlast_the_timeout, needs Stepping),
+    case!(an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout, needs Stepping),
+    case!(an_intermediate_that_ends_slowly_is_reaped, needs Stepping),
+    case!(an_intermediate_that_outlasts_sigkill_is_reaped_at_the_next_start, needs Stepping),
+];
+
+fn a_stopped_intermediate_does_not_outlast_the_timeout() {
+    let outlasts_no_time = |entry, sigterm| {
+        let scenario = scenario!().pid_file("daemon.pid").entry(entry);
+        let scenario = scenario
+            .on_signal(libc::SIGTERM, sigterm)
+            .startup_timeout(TIMEOUT)
+            .privileged_action([Step::Hold]);
+        let began = Instant::now();
+        let run = scenario.launch();
+        sys::kill(run.held().ppid, libc::SIGSTOP).unwrap();
+        assert_times_out(&run, began);
+    };
+    // Seconds each.
+    thread::scope(|scope| {
+        for entry in [Entry::Start, Entry::Execute] {
+            for sigterm in [Disposition::Default, Disposition::Ignore] {
+                scope.spawn(move || outlasts_no_time(entry, sigterm));
+            }
+        }
+    });
+}
+
+/// Stops the intermediate at this call. False where there are not so many.
+fn is_outlasted(call: u64) -> bool {
+    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIMEOUT);
+    let run = scenario
+        .signal_at(Victim::Intermediate, call, libc::SIGSTOP)
+        .launch();
+    let launcher = run.launcher();
+    if launcher.output.status.success() {
+        run.report();
+        return false;
+    }
+    assert_eq!(
+        run.launcher_error().kind,
+        "StartupTimeout",
+        "{}",
+        run.account()
+    );
+    run.assert_nothing_left();
+    // Counted from the stop, however busy the machine was before.
+    let waited = run.struck().unwrap().launcher_ended_after;
+    assert!(
+        u128::from(waited) < (TIMEOUT + MUCH_MORE).as_millis(),
+        "{waited} ms"
+    );
+    true
+}
+
+/// Wherever that is: before there is a daemon, when there is one, and when it is
+/// ready.
+fn an_intermediate_stopped_at_any_call_does_not_outlast_the_timeout() {
+    thread::scope(|scope| {
+        for first in 0..24 {
+            scope.spawn(move || {
+                for call in (first..).step_by(24) {
+                    if !is_outlasted(call) {
+                        assert!(call > 10, "the intermediate makes {call} calls only");
+                        break;
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// As where a file server keeps it waiting. The daemon is ended nonetheless.
+fn an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout() {
+    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIMEOUT);
+    let began = Instant::now();
+    let run = scenario.privileged_action([Step::Hold]).launch();
+    let (daemon, intermediate) = (run.held().pid, run.held().ppid);
+    sys::kill(intermediate, libc::SIGSTOP).unwrap();
+    let detained = sys::detain(intermediate).unwrap();
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    let text = late(&format!(
+        "during the privileged action; the daemon was terminated; \
+         the intermediate process {intermediate} could not be terminated, and is left"
+    ));
+    assert_eq!(error.text, text);
+    assert!(began.elapsed() < TIMEOUT + MUCH_MORE);
+    run.wait_until_ended(daemon);
+    // It was told to end, and is on its way out.
+    assert!(!run.handle(intermediate).wait(Instant::now()).unwrap());
+    drop(detained);
+    run.wait_until_ended(intermediate);
+    run.assert_nothing_left_but(&[intermediate]);
+}
+
+fn an_intermediate_that_ends_slowly_is_reaped() {
+    let mut scenario = scenario!().startup_timeout(TIMEOUT);
+    scenario.config.report_afterwards = true;
+    let run = scenario.privileged_action([Step::Hold]).launch();
+    let intermediate = run.held().ppid;
+    sys::kill(intermediate, libc::SIGSTOP).unwrap();
+    let detained = sys::detain(intermediate).unwrap();
+    detained.wait_until_killed().unwrap();
+    run.assert_launcher_waits();
+    drop(detained);
+    run.launcher_error();
+    run.wait_until_all_ended();
+    let frames = run.messages();
+    let unreaped = Message::Unreaped(intermediate);
+    assert!(!frames.iter().any(|frame| frame.message == unreaped));
+}
+
+fn an_intermediate_that_outlasts_sigkill_is_reaped_at_the_next_start() {
+    let run = going_on().launch();
+    let intermediate = run.held().ppid;
+    sys::kill(intermediate, libc::SIGSTOP).unwrap();
+    let detained = sys::detain(intermediate).unwrap();
+    assert_eq!(run.error_of_launcher().kind, "StartupTimeout");
+    drop(detained);
+    run.wait_until_ended(intermediate);
+    assert_reaped_at_the_next_start(&run, intermediate);
+}

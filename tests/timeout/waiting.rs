@@ -1,0 +1,90 @@
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tester::prelude::*;
+use tester::subject;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(launcher_and_intermediate_use_no_processor_time_while_they_wait, needs Linux),
+    case!(a_launcher_uses_no_processor_time_while_the_intermediate_is_stopped, needs Linux),
+    case!(a_full_standard_output_does_not_outlast_the_timeout, needs Linux),
+];
+
+/// What a process has used so far, in hundredths of a second: proc(5), `utime`
+/// and `stime`.
+fn processor_time(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let times = fields.split(' ').skip(11).take(2);
+    times.map(|time| time.parse::<u64>().unwrap()).sum()
+}
+
+/// Fails unless these do nothing for a second, in which the launcher waits.
+#[track_caller]
+fn assert_idle<const COUNT: usize>(run: &Run, waiting: [u32; COUNT]) {
+    let before = waiting.map(processor_time);
+    let second = Instant::now() + Duration::from_secs(1);
+    assert!(!run.handle(run.launcher_pid()).wait(second).unwrap());
+    let after = waiting.map(processor_time);
+    for (before, after) in before.iter().zip(after) {
+        let used = after - before;
+        assert!(used < 5, "{used} hundredths of a second");
+    }
+}
+
+/// Launcher and intermediate, for as long as a daemon takes, with a time and
+/// without.
+fn launcher_and_intermediate_use_no_processor_time_while_they_wait() {
+    for timeout in [None, Some(Duration::from_secs(60))] {
+        let mut scenario = scenario!().pid_file("daemon.pid");
+        if let Some(timeout) = timeout {
+            scenario = scenario.startup_timeout(timeout);
+        }
+        let run = scenario.privileged_action([Step::Hold]).launch();
+        let waiting = [run.launcher_pid(), run.held().ppid];
+        assert_idle(&run, waiting);
+    }
+}
+
+/// For its last word, once there is a daemon.
+fn a_launcher_uses_no_processor_time_while_the_intermediate_is_stopped() {
+    let scenario = scenario!().pid_file("daemon.pid");
+    let run = scenario.privileged_action([Step::Hold]).launch();
+    let intermediate = run.held().ppid;
+    sys::kill(intermediate, libc::SIGSTOP).unwrap();
+    run.proceed();
+    assert_idle(&run, [run.launcher_pid()]);
+    sys::kill(intermediate, libc::SIGCONT).unwrap();
+    run.launcher().assert().success();
+}
+
+fn a_full_standard_output_does_not_outlast_the_timeout() {
+    let mut child = Command::new(tester::tester!())
+        .arg(subject::START_WITH_FULL_OUTPUT)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("run it");
+    let errors = BufReader::new(child.stderr.take().expect("it is piped"));
+    let (said, hear) = mpsc::channel();
+    thread::spawn(move || said.send(errors.lines().next()));
+    let line = hear.recv_timeout(DEADLINE);
+    // It may go on writing.
+    drop(child.stdout.take());
+    if line.is_err() {
+        let _ = child.kill();
+    }
+    child.wait().expect("wait for it");
+    let line = line
+        .expect("it ends in time")
+        .expect("a line")
+        .expect("text");
+    assert_eq!(
+        line,
+        "the daemon was not ready in time: standard output cannot be flushed: nobody reads it"
+    );
+}
