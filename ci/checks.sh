@@ -122,12 +122,13 @@ check_unsafe() {
 # The cases that the documents name are there.
 check_cases() {
     # shellcheck disable=SC2016 # Markdown's
-    grep -h -o -E '`[a-z_]+::[a-z0-9_*]+`' docs/*.md SECURITY.md README.md |
+    grep -h -o -E '`[a-z_]+(::[a-z_]+)?::[a-z0-9_*]+`' docs/*.md SECURITY.md README.md |
         tr -d '`' | sort -u |
         while IFS= read -r case; do
-            suite=tests/${case%%::*}.rs
-            name=$(printf '%s' "${case#*::}" | sed 's/\*/[a-z0-9_]*/g')
-            [ ! -e "$suite" ] || grep -q "case!(${name}[,)]" "$suite" || echo "$case"
+            [ -e "tests/${case%%::*}" ] || [ -e "tests/${case%%::*}.rs" ] || continue
+            file=tests/$(printf '%s' "${case%::*}" | sed 's|::|/|').rs
+            name=$(printf '%s' "${case##*::}" | sed 's/\*/[a-z0-9_]*/g')
+            grep -q -s "case!(${name}[,)]" "$file" || echo "$case"
         done >"$work/cases"
     [ ! -s "$work/cases" ] || wrong "documents name cases that are not there:" "$(cat "$work/cases")"
 }

@@ -29,7 +29,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
 # Tests that call the library themselves, and the files for which they are
 # therefore built anew.
-callers="compatibility control"
+callers="compatibility control limits pid_file"
 is_called() {
     case $1 in
         src/builder.rs | src/error.rs | src/notify.rs | src/own_fds.rs | src/streams.rs) ;;
@@ -43,9 +43,9 @@ is_called() {
 ordinary="control"
 
 # All but those of the tester itself and of the examples, the fastest first.
-order=${MUTANTS_SUITES:-"start identity root streams signals failures pid_file privileges sequences
-    compatibility foreground combinations control descriptors crashes readiness
-    faults held_up attacks races"}
+order=${MUTANTS_SUITES:-"root streams signals errors limits privileges sequences
+    compatibility foreground notification combinations control descriptors crashes readiness
+    faults timeout start pid_file"}
 
 die() {
     printf '%s\n' "mutants.sh: $*" >&2
@@ -57,23 +57,23 @@ die() {
 # The suites that know most of a file.
 experts() {
     case $1 in
-        src/start/actions.rs | src/start/panics.rs | src/start/text.rs) echo failures readiness ;;
-        src/builder.rs | src/error.rs) echo compatibility failures start ;;
-        src/own_fds.rs) echo control ;;
+        src/start/actions.rs | src/start/panics.rs | src/start/text.rs) echo errors start readiness ;;
+        src/builder.rs | src/error.rs) echo compatibility errors start ;;
+        src/own_fds.rs) echo pid_file control ;;
         src/identity/* | src/sys/ids.rs | src/sys/resuid.rs | src/sys/user_database.rs | \
-            src/sys/linux/capabilities.rs) echo identity privileges ;;
+            src/sys/linux/capabilities.rs) echo privileges ;;
         src/start/inherited.rs) echo descriptors signals ;;
-        src/notify.rs) echo foreground ;;
+        src/notify.rs) echo notification foreground ;;
         src/pid_file/*) echo pid_file control ;;
-        src/start/readiness.rs | src/start/uncommitted.rs) echo readiness foreground ;;
-        src/start/*) echo start failures crashes readiness ;;
+        src/start/readiness.rs | src/start/uncommitted.rs) echo readiness notification ;;
+        src/start/*) echo start errors crashes readiness ;;
         src/root.rs) echo root ;;
         src/streams.rs) echo streams ;;
         src/sys/fd.rs | src/sys/file.rs | src/sys/poll.rs | src/sys/socket.rs)
             echo streams start pid_file descriptors
             ;;
-        src/sys/child.rs | src/sys/signal.rs) echo signals attacks ;;
-        src/sys/linux/*) echo control descriptors identity ;;
+        src/sys/child.rs | src/sys/signal.rs) echo signals ;;
+        src/sys/linux/*) echo control descriptors privileges ;;
     esac
 }
 

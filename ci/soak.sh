@@ -3,7 +3,7 @@
 # options and initial states, each compared with what the oracle
 # (tester/src/model.rs) says, with one of the processes killed in every fifth;
 # then in turn every fault, every crash, random sequences on one pid file,
-# attacks and whatever is held up; and again.
+# attacks on a pid file, stuck processes and many starts at a time; and again.
 #
 #   ci/soak.sh [minutes]        10 minutes unless given
 #
@@ -70,7 +70,7 @@ suite() {
 
 echo "seed: TESTER_SEED=$seed"
 cargo test --locked --quiet --package tester --no-run
-next="faults crashes sequences attacks held_up races"
+next="faults crashes sequences pid_file timeout start"
 while [ "$(left)" -gt 0 ]; do
     slice=$(left)
     [ "$slice" -lt 60 ] || slice=60

@@ -251,7 +251,7 @@ cargo test --no-run --locked --message-format=json-render-diagnostics >"$work/bu
 # Cargo's order of the members is fixed; paths with quotes or tabs are not
 # worth a JSON parser, which the base systems of CI lack.
 sed -n 's/^{"reason":"compiler-artifact",.*"manifest_path":"\([^"]*\)\/Cargo\.toml","target":{"kind":\["\([^"]*\)".*,"name":"\([^"]*\)",.*"overflow_checks":[a-z]*,"test":true}.*"executable":"\([^"]*\)".*/\2 \3	\1	\4/p' \
-    "$work/build.json" | grep -v '^test misuse	' | sort >"$work/binaries"
+    "$work/build.json" | grep -v '^test compile_fail	' | sort >"$work/binaries"
 [ -s "$work/binaries" ] || die "cargo named no test binary"
 
 target=$(sed -n 's/.*	\(.*\)\/deps\/[^/]*$/\1/p' "$work/binaries" | head -n 1)
@@ -396,7 +396,7 @@ for identity in $passes; do
         # not be.
         pass=$work/$identity
         before=$(cat "$pass/skipped")
-        suite "test misuse" cargo test --locked --package tester --test misuse
+        suite "test compile_fail" cargo test --locked --package tester --test compile_fail
         suite "documentation" cargo test --doc --locked
         if [ "$(cat "$pass/skipped")" != "$before" ]; then
             say "examples in the documentation are ignored; let them compile (no_run) or fail (compile_fail)"

@@ -16,20 +16,20 @@ use tester::{case, suite};
 
 fn main() -> ExitCode {
     suite(&[
-        case!(every_option_takes_what_it_took),
-        case!(generics_are_named_in_their_order),
-        case!(a_number_is_a_user_a_group_or_a_mask_without_being_told),
+        case!(every_option_accepts_its_former_arguments),
+        case!(generic_parameters_keep_their_order),
+        case!(a_number_is_inferred_as_user_group_or_mask),
         case!(a_later_privileged_action_replaces_an_earlier_one),
         case!(a_daemonize_is_named_by_its_result_alone),
-        case!(a_generic_caller_needs_no_further_bounds),
-        case!(a_default_is_a_new_one),
-        case!(debug_text_needs_no_debug_of_the_result),
-        case!(the_entry_points_are_unsafe_functions_of_their_types),
-        case!(an_outcome_is_matched_and_asked),
-        case!(every_kind_is_there_with_its_errno),
-        case!(traits_are_as_they_were),
-        case!(errors_are_errors),
-        case!(kinds_are_compared_and_sorted),
+        case!(a_generic_caller_needs_no_additional_bounds),
+        case!(default_is_the_same_as_new),
+        case!(debug_does_not_require_debug_of_the_result),
+        case!(the_entry_points_keep_their_signatures),
+        case!(an_outcome_can_be_matched_and_queried),
+        case!(every_error_kind_exists_with_its_errno),
+        case!(types_implement_their_former_traits),
+        case!(errors_implement_the_error_trait),
+        case!(error_kinds_can_be_compared_and_sorted),
     ])
 }
 
@@ -37,7 +37,7 @@ fn dev_null() -> File {
     File::open("/dev/null").unwrap()
 }
 
-fn every_option_takes_what_it_took() {
+fn every_option_accepts_its_former_arguments() {
     let path: &Path = "daemon.pid".as_ref();
     let daemonize: Daemonize<u8> = Daemonize::new()
         .pid_file(path)
@@ -67,7 +67,7 @@ fn every_option_takes_what_it_took() {
     drop(daemonize);
 }
 
-fn generics_are_named_in_their_order() {
+fn generic_parameters_keep_their_order() {
     let daemonize = Daemonize::<()>::new()
         .pid_file::<&str>("daemon.pid")
         .chown_pid_file_user::<&str>("nobody")
@@ -84,7 +84,7 @@ fn generics_are_named_in_their_order() {
     let _ = Daemonize::new().privileged_action::<u64, _>(|| 7);
 }
 
-fn a_number_is_a_user_a_group_or_a_mask_without_being_told() {
+fn a_number_is_inferred_as_user_group_or_mask() {
     let _ = Daemonize::new()
         .user(0)
         .group(0)
@@ -122,7 +122,7 @@ fn a_daemonize_is_named_by_its_result_alone() {
 }
 
 /// Neither the closure's result nor the one before need be `'static`.
-fn a_generic_caller_needs_no_further_bounds() {
+fn a_generic_caller_needs_no_additional_bounds() {
     fn add<T, N, F: FnOnce() -> N + 'static>(daemonize: Daemonize<T>, action: F) -> Daemonize<N> {
         daemonize.user("nobody").privileged_action(action)
     }
@@ -139,13 +139,13 @@ fn a_generic_caller_needs_no_further_bounds() {
     drop(add(daemonize, || 7));
 }
 
-fn a_default_is_a_new_one() {
+fn default_is_the_same_as_new() {
     let debug_text = format!("{:?}", Daemonize::new());
     assert_eq!(format!("{:?}", Daemonize::default()), debug_text);
     let _: Daemonize<()> = Default::default();
 }
 
-fn debug_text_needs_no_debug_of_the_result() {
+fn debug_does_not_require_debug_of_the_result() {
     struct Opaque;
     let daemonize = Daemonize::new()
         .pid_file("daemon.pid")
@@ -157,12 +157,12 @@ fn debug_text_needs_no_debug_of_the_result() {
     assert!(text.contains("nobody"), "{text}");
 }
 
-fn the_entry_points_are_unsafe_functions_of_their_types() {
+fn the_entry_points_keep_their_signatures() {
     let _: unsafe fn(Daemonize<u8>) -> Result<u8, Error> = Daemonize::<u8>::start;
     let _: unsafe fn(Daemonize<u8>) -> Outcome<u8> = Daemonize::<u8>::execute;
 }
 
-fn an_outcome_is_matched_and_asked() {
+fn an_outcome_can_be_matched_and_queried() {
     fn describe(outcome: Outcome<u8>) -> String {
         match outcome {
             Outcome::Parent(Ok(Parent {
@@ -195,7 +195,7 @@ fn an_outcome_is_matched_and_asked() {
     let _: fn(Child<u8>) -> u8 = |child| child.privileged_action_result;
 }
 
-fn every_kind_is_there_with_its_errno() {
+fn every_error_kind_exists_with_its_errno() {
     use ErrorKind::*;
     let with_errno: [fn(i32) -> ErrorKind; 17] = [
         Fork,
@@ -235,7 +235,7 @@ fn every_kind_is_there_with_its_errno() {
     }
 }
 
-fn traits_are_as_they_were() {
+fn types_implement_their_former_traits() {
     fn is_value<T: Debug + Clone + Ord>() {}
     fn is_sent_and_shared<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe + 'static>() {}
     fn is_debug<T: Debug>() {}
@@ -265,7 +265,7 @@ fn traits_are_as_they_were() {
     is_sent_and_shared::<Outcome<u8>>();
 }
 
-fn errors_are_errors() {
+fn errors_implement_the_error_trait() {
     fn is_error<T: std::error::Error + Display + Send + Sync + 'static>(error: T) -> String {
         let boxed: Box<dyn std::error::Error + Send + Sync> = Box::new(error);
         boxed.to_string()
@@ -281,7 +281,7 @@ fn errors_are_errors() {
     assert_eq!(error.clone(), *error);
 }
 
-fn kinds_are_compared_and_sorted() {
+fn error_kinds_can_be_compared_and_sorted() {
     fn is_copy<T: Copy>(value: T) -> (T, T) {
         (value, value)
     }

@@ -12,9 +12,9 @@ use tester::{case, suite};
 
 fn main() -> ExitCode {
     suite(&[
-        case!(a_closure_in_the_wrong_place_is_told_where_it_goes, needs Compiler),
-        case!(what_must_be_used_is_warned_of, needs Compiler),
-        case!(a_correct_program_is_compiled_without_a_word, needs Compiler),
+        case!(a_closure_in_the_wrong_order_gets_a_helpful_error, needs Compiler),
+        case!(an_unused_result_is_a_warning, needs Compiler),
+        case!(a_correct_program_compiles_without_diagnostics, needs Compiler),
     ])
 }
 
@@ -70,7 +70,7 @@ fn assert_says(body: &str, sentence: &str) {
     assert!(said.contains(sentence), "{body}\n{said}");
 }
 
-fn a_closure_in_the_wrong_place_is_told_where_it_goes() {
+fn a_closure_in_the_wrong_order_gets_a_helpful_error() {
     const INITIALIZE: &str = "let _ = Daemonize::new().initialize(|()| Ok::<_, String>(()))";
     const DEFER: &str = "let _ = Daemonize::new().deferred_readiness()";
     let action = "a privileged action goes before `initialize` and `deferred_readiness`";
@@ -89,7 +89,7 @@ fn a_closure_in_the_wrong_place_is_told_where_it_goes() {
     assert_says(&format!("{DEFER}.deferred_readiness();"), initialize);
 }
 
-fn what_must_be_used_is_warned_of() {
+fn an_unused_result_is_a_warning() {
     for lost in [
         "Daemonize::new();",
         "Daemonize::new().execute_checked();",
@@ -102,7 +102,7 @@ fn what_must_be_used_is_warned_of() {
     }
 }
 
-fn a_correct_program_is_compiled_without_a_word() {
+fn a_correct_program_compiles_without_diagnostics() {
     let said = diagnose(
         "let _ = Daemonize::new().privileged_action(|| 1)\
             .initialize(|one| Ok::<_, String>(one)).deferred_readiness().umask(0);",

@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         case!(a_service_runs_in_the_foreground, needs ServiceExample),
         case!(a_supervised_service_stays_in_the_foreground, needs ServiceExample),
         case!(an_unknown_command_is_refused, needs ServiceExample),
-        case!(a_service_in_another_pid_namespace_is_stopped_by_the_number_it_has_here, needs ServiceExample, Root, Linux, Mounting),
+        case!(a_service_in_another_pid_namespace_is_stopped_by_its_pid_in_this_namespace, needs ServiceExample, Root, Linux, Mounting),
     ])
 }
 
@@ -104,7 +104,7 @@ fn answer(address: &str) -> String {
 }
 
 /// As the host of a container sees the service that runs in it.
-fn a_service_in_another_pid_namespace_is_stopped_by_the_number_it_has_here() {
+fn a_service_in_another_pid_namespace_is_stopped_by_its_pid_in_this_namespace() {
     let service = Service::new();
     let start = service.command("start");
     let mut namespace = Command::new("unshare");

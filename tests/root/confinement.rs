@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::{self};
+use std::io;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
