@@ -1,4 +1,5 @@
-//! The set-up and the assertions that the tests of several topics share.
+//! The set-up and the assertions that the tests of several topics share. Like an
+//! assertion, each function here panics if a start behaves otherwise.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,26 +34,26 @@ pub const ENTRIES: [Entry; 4] = [
 /// The checked entry points.
 pub const CHECKED: [Entry; 2] = [Entry::StartChecked, Entry::ExecuteChecked];
 
+/// A [`Scenario`] with the pid file `daemon.pid`.
+#[macro_export]
+macro_rules! daemon {
+    () => {
+        $crate::scenario!().pid_file("daemon.pid")
+    };
+}
+
 /// The content of the pid file of this daemon.
 pub fn content(pid: u32) -> Vec<u8> {
     format!("{pid}\n").into_bytes()
 }
 
 /// Changes the mode of a file.
-///
-/// # Panics
-///
-/// If the mode cannot be changed.
 #[track_caller]
 pub fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("change the mode");
 }
 
 /// Asserts that the result is an error of this kind.
-///
-/// # Panics
-///
-/// If it is not.
 #[track_caller]
 pub fn assert_io_error<T: fmt::Debug>(result: io::Result<T>, kind: io::ErrorKind) -> io::Error {
     match result {
@@ -62,10 +63,6 @@ pub fn assert_io_error<T: fmt::Debug>(result: io::Result<T>, kind: io::ErrorKind
 }
 
 /// Asserts that no daemon runs, whichever way the library is asked.
-///
-/// # Panics
-///
-/// If a daemon runs.
 #[track_caller]
 pub fn assert_not_running(pid_file: &PidFile) {
     assert_eq!(pid_file.running().expect("an answer"), None);
@@ -84,10 +81,6 @@ pub fn in_each_closure(new: impl Fn() -> Scenario, steps: &[Step]) -> [Scenario;
 }
 
 /// The pid file at this path, as the test sees it.
-///
-/// # Panics
-///
-/// If there is none.
 #[track_caller]
 pub fn pid_file_at(path: &Path) -> harness::PidFile {
     harness::PidFile::look(path)
@@ -97,20 +90,12 @@ pub fn pid_file_at(path: &Path) -> harness::PidFile {
 
 impl StartError {
     /// Asserts the kind, without its errno, and the text.
-    ///
-    /// # Panics
-    ///
-    /// If either differs.
     #[track_caller]
     pub fn assert_is(&self, kind: &str, text: &str) {
         assert_eq!((self.kind_name(), self.text.as_str()), (kind, text));
     }
 
     /// Asserts that SIGTERM killed the daemon.
-    ///
-    /// # Panics
-    ///
-    /// If it did not.
     #[track_caller]
     pub fn assert_killed_by_sigterm(&self) {
         assert_eq!(self.kind, "DaemonExited");
@@ -193,10 +178,6 @@ impl Scenario {
     }
 
     /// The library's own view of the pid file.
-    ///
-    /// # Panics
-    ///
-    /// If the case has no pid file.
     pub fn control(&self) -> PidFile {
         PidFile::at(self.pid_file_path().expect("a pid file"))
     }
@@ -225,10 +206,6 @@ impl Scenario {
 
     /// A start that fails while another daemon holds the pid file. No process of
     /// the failed start is left when its launcher ends.
-    ///
-    /// # Panics
-    ///
-    /// If the start succeeds, or a process is left.
     #[track_caller]
     pub fn fail_beside_daemon(&self) -> StartError {
         let run = self.launch();
@@ -239,10 +216,6 @@ impl Scenario {
     }
 
     /// A start that fails, with the error in the launcher alone, reported once.
-    ///
-    /// # Panics
-    ///
-    /// If the start succeeds, or another process gets the error, too.
     #[track_caller]
     pub fn fail_in_launcher(&self) -> StartError {
         let run = self.launch();
@@ -256,10 +229,6 @@ impl Scenario {
     /// A start under `execute` that fails in the daemon. The daemon gets the same
     /// error as the launcher, and goes on with the descriptors that it had before
     /// the start.
-    ///
-    /// # Panics
-    ///
-    /// If the start succeeds, or the daemon does not get the error.
     #[track_caller]
     pub fn fail_in_launcher_and_daemon(&self) -> StartError {
         let scenario = self.clone().entry(Entry::Execute);
@@ -279,10 +248,6 @@ impl Scenario {
     }
 
     /// The start fails with this error of the pid file.
-    ///
-    /// # Panics
-    ///
-    /// If the start does anything else.
     #[track_caller]
     pub fn assert_pid_file_fails(&self, kind: &str, errno: i32) {
         let error = self.fail();
@@ -304,10 +269,6 @@ impl Scenario {
     }
 
     /// Starts in the foreground: the launcher becomes the daemon.
-    ///
-    /// # Panics
-    ///
-    /// If another process becomes the daemon.
     #[track_caller]
     pub fn serve(&self) -> (Run, Report) {
         let run = self.launch();
@@ -317,10 +278,6 @@ impl Scenario {
     }
 
     /// A daemon fails with this error, under `start` and under `execute`.
-    ///
-    /// # Panics
-    ///
-    /// If the start does anything else.
     #[track_caller]
     pub fn assert_fails(&self, expected: &StartError) {
         assert_eq!(&self.fail_in_launcher(), expected);
@@ -329,10 +286,6 @@ impl Scenario {
 
     /// The start fails with this error before there is a daemon, or the daemon
     /// does not outlive the error.
-    ///
-    /// # Panics
-    ///
-    /// If the start does anything else.
     #[track_caller]
     pub fn assert_fails_in_launcher(&self, expected: &StartError) {
         for entry in [Entry::Start, Entry::Execute] {
@@ -344,10 +297,6 @@ impl Scenario {
 
 impl Run {
     /// Waits for this message, and returns its sender.
-    ///
-    /// # Panics
-    ///
-    /// As every wait does.
     #[track_caller]
     pub fn await_message(&self, message: &Message) -> u32 {
         self.message(&format!("{message:?}"), |frame| {
@@ -385,21 +334,13 @@ impl Run {
     }
 
     /// Asserts that the launcher got one error, and the daemon as many.
-    ///
-    /// # Panics
-    ///
-    /// If the numbers differ.
     #[track_caller]
     pub fn assert_errors(&self, in_launcher: usize, in_daemon: usize) {
         assert_eq!(self.error_counts(), (in_launcher, in_daemon));
     }
 
     /// The process that a closure forked at
-    /// [`Step::ForkWorker`](crate::config::Step::ForkWorker).
-    ///
-    /// # Panics
-    ///
-    /// As every wait does.
+    /// [`Step::ForkWorker`].
     #[track_caller]
     pub fn worker(&self) -> u32 {
         self.message("the worker", |frame| match frame.message {
@@ -408,11 +349,15 @@ impl Run {
         })
     }
 
+    /// Lets the process at [`Step::Hold`] go on, and waits until the launcher has
+    /// succeeded.
+    #[track_caller]
+    pub fn proceed_to_success(&self) {
+        self.proceed();
+        self.launcher().assert().success();
+    }
+
     /// What the closures returned.
-    ///
-    /// # Panics
-    ///
-    /// As every wait does.
     #[track_caller]
     pub fn result(&self) -> Vec<String> {
         self.message("the daemon's result", |frame| match &frame.message {
@@ -422,10 +367,6 @@ impl Run {
     }
 
     /// The error of a `Readiness`, and the process that got the error.
-    ///
-    /// # Panics
-    ///
-    /// As every wait does.
     #[track_caller]
     pub fn readiness_error(&self) -> (u32, StartError) {
         self.message("an error of the readiness", |frame| match frame {
@@ -439,10 +380,6 @@ impl Run {
 
     /// The launcher's error, of a launcher that goes on, or whose output the test
     /// does not see.
-    ///
-    /// # Panics
-    ///
-    /// As every wait does.
     #[track_caller]
     pub fn error_of_launcher(&self) -> StartError {
         self.message("the launcher's error", |frame| match &frame.message {
@@ -452,10 +389,6 @@ impl Run {
     }
 
     /// The daemon as it sees itself, and as another process sees the daemon.
-    ///
-    /// # Panics
-    ///
-    /// As every wait does.
     #[track_caller]
     pub fn views(&self) -> [Report; 2] {
         let inside = self.observe();
@@ -464,10 +397,6 @@ impl Run {
     }
 
     /// The pid file names the daemon, and is locked.
-    ///
-    /// # Panics
-    ///
-    /// If it is not.
     #[track_caller]
     pub fn assert_pid_file_held(&self) {
         let pid_file = self.pid_file().expect("a pid file");
@@ -476,10 +405,6 @@ impl Run {
     }
 
     /// The pid file named the daemon, and was locked, when the launcher ended.
-    ///
-    /// # Panics
-    ///
-    /// If it was not.
     #[track_caller]
     pub fn assert_pid_file_complete(&self) {
         let pid_file = self.launcher().pid_file.expect("a pid file");
@@ -488,10 +413,6 @@ impl Run {
     }
 
     /// The pid file is empty and not locked.
-    ///
-    /// # Panics
-    ///
-    /// If it is not.
     #[track_caller]
     pub fn assert_pid_file_released(&self) {
         let pid_file = self.pid_file().expect("a pid file");

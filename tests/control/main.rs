@@ -4,7 +4,6 @@
 mod polling;
 /// `running` reports only the process that holds the lock.
 mod running;
-mod setup;
 /// `signal` and `stop` reach the daemon, and `stop` returns when it is gone.
 mod signal;
 /// Root signals no process that another user could have named.

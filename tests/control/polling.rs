@@ -5,8 +5,6 @@ use std::thread;
 
 use tester::prelude::*;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(polling_never_fails_a_start),
     case!(a_poller_sees_no_invalid_content_at_start_and_end),
@@ -15,7 +13,7 @@ pub(crate) const CASES: &[Case] = &[
 /// Starts and ends a daemon again and again while two pollers ask without
 /// pause. Returns the failed starts, and the answers that were errors.
 fn poll_while_daemons_come_and_go(starts: usize) -> (Vec<String>, Vec<io::Error>) {
-    let scenario = daemon();
+    let scenario = daemon!();
     let over = AtomicBool::new(false);
     let poll = || {
         let pid_file = scenario.control();

@@ -13,8 +13,6 @@ use daemonize2::PidFile;
 use tester::prelude::*;
 use tester::sys;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(a_file_without_a_lock_names_no_running_daemon),
     case!(a_path_that_is_no_regular_file_is_invalid),
@@ -80,7 +78,7 @@ fn a_file_without_a_lock_names_no_running_daemon() {
 }
 
 fn a_path_that_is_no_regular_file_is_invalid() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     let directory = scenario.create_folder("directory");
     let fifo = scenario.path("fifo");
@@ -100,13 +98,13 @@ fn a_path_that_is_no_regular_file_is_invalid() {
 }
 
 fn a_running_daemon_is_found() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     let pid = run.report().pid;
     assert_eq!(scenario.control().running().unwrap(), Some(pid));
     assert!(scenario.control().signal(0).unwrap());
     // In the foreground, too.
-    let scenario = daemon().foreground(Foreground::Yes);
+    let scenario = daemon!().foreground(Foreground::Yes);
     let run = scenario.launch();
     let pid = run.report().pid;
     assert_eq!(scenario.control().running().unwrap(), Some(pid));
@@ -115,7 +113,7 @@ fn a_running_daemon_is_found() {
 }
 
 fn a_killed_daemon_is_not_running() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     let pid = run.report().pid;
     run.kill_daemon();
@@ -129,7 +127,7 @@ fn a_killed_daemon_is_not_running() {
 }
 
 fn a_starting_daemon_would_block() {
-    let scenario = daemon().privileged_action([Step::Hold]);
+    let scenario = daemon!().privileged_action([Step::Hold]);
     let run = scenario.launch();
     run.held();
     assert_io_error(scenario.control().running(), ErrorKind::WouldBlock);
@@ -137,14 +135,13 @@ fn a_starting_daemon_would_block() {
         scenario.control().signal(libc::SIGTERM),
         ErrorKind::WouldBlock,
     );
-    run.proceed();
-    run.launcher().assert().success();
+    run.proceed_to_success();
     let pid = run.report().pid;
     assert_eq!(scenario.control().running().unwrap(), Some(pid));
 }
 
 fn a_starting_daemon_is_named_but_not_running() {
-    let scenario = daemon().initialize([Step::Hold]);
+    let scenario = daemon!().initialize([Step::Hold]);
     let run = scenario.launch();
     let pid = run.held().pid;
     let path = scenario.pid_file_path().unwrap();
@@ -153,8 +150,7 @@ fn a_starting_daemon_is_named_but_not_running() {
     let expected = format!("pid file {}: daemon {pid} is starting", path.display());
     assert_eq!(error.to_string(), expected);
     assert_io_error(pid_file.signal(0), ErrorKind::WouldBlock);
-    run.proceed();
-    run.launcher().assert().success();
+    run.proceed_to_success();
     assert_eq!(pid_file.running().unwrap(), Some(pid));
 }
 
@@ -246,7 +242,7 @@ fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
     unrelated.assert_unharmed();
     assert_eq!(fs::read_to_string(&path).unwrap(), content);
     // Nor is a daemon that has another file open.
-    let run = daemon()
+    let run = daemon!()
         .from_state(|state| {
             state.descriptors.push(OpenDescriptor {
                 number: 50,
@@ -271,7 +267,7 @@ fn a_locked_file_that_names_init_is_invalid() {
 }
 
 fn a_process_that_reads_the_file_is_not_the_daemon() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     let path = scenario.pid_file_path().unwrap();
     let pid_file = scenario.control();
@@ -289,7 +285,7 @@ fn a_process_that_reads_the_file_is_not_the_daemon() {
 }
 
 fn a_worker_that_inherited_the_lock_is_not_the_daemon() {
-    let scenario = daemon().privileged_action([Step::ForkWorker]);
+    let scenario = daemon!().privileged_action([Step::ForkWorker]);
     let run = scenario.start();
     let worker = run.worker();
     run.kill_daemon();
@@ -310,7 +306,7 @@ fn a_worker_that_inherited_the_lock_is_not_the_daemon() {
 }
 
 fn the_daemon_is_found_without_proc() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     with_own_mounts(|| {
         mount(&["-t", "tmpfs", "none"], Path::new("/proc"));
@@ -323,7 +319,7 @@ fn the_daemon_is_found_without_proc() {
 }
 
 fn a_daemon_finds_itself_and_never_signals_itself() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     let pid = run.report().pid;
     let path = scenario.pid_file_path().unwrap();
@@ -347,7 +343,7 @@ fn a_pid_file_in_the_working_directory_is_found() {
         assert!(pid_file.stop(DEADLINE).unwrap());
         return;
     }
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
     let mut again =

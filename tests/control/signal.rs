@@ -5,8 +5,6 @@ use std::{fs, thread};
 use tester::prelude::*;
 use tester::sys;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(a_signal_reaches_the_daemon),
     case!(stop_sends_sigterm_first),
@@ -24,7 +22,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn a_signal_reaches_the_daemon() {
-    let scenario = daemon().on_signal(libc::SIGUSR1, Disposition::Tell);
+    let scenario = daemon!().on_signal(libc::SIGUSR1, Disposition::Tell);
     let run = scenario.start();
     assert!(scenario.control().signal(libc::SIGUSR1).unwrap());
     run.await_message(&Message::Signalled(libc::SIGUSR1));
@@ -33,7 +31,7 @@ fn a_signal_reaches_the_daemon() {
 }
 
 fn stop_sends_sigterm_first() {
-    let scenario = daemon().on_signal(libc::SIGTERM, Disposition::TellAndExit);
+    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::TellAndExit);
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
     let began = Instant::now();
@@ -48,7 +46,7 @@ fn stop_sends_sigterm_first() {
 
 fn stop_kills_a_daemon_that_survives_sigterm() {
     for disposition in [Disposition::Ignore, Disposition::Tell] {
-        let scenario = daemon().on_signal(libc::SIGTERM, disposition);
+        let scenario = daemon!().on_signal(libc::SIGTERM, disposition);
         let run = scenario.start();
         let daemon = run.handle(run.report().pid);
         // Enough for a busy machine to run its handler.
@@ -83,7 +81,7 @@ fn stop_kills_a_daemon_that_has_removed_its_directory() {
 
 fn stop_waits_for_a_daemon_that_dies_slowly() {
     // A process is gone when its memory is.
-    let scenario = daemon()
+    let scenario = daemon!()
         .on_signal(libc::SIGTERM, Disposition::Ignore)
         .privileged_action([Step::FillMemory(256)]);
     let run = scenario.start();
@@ -93,7 +91,7 @@ fn stop_waits_for_a_daemon_that_dies_slowly() {
 }
 
 fn stop_accepts_a_duration_beyond_the_clocks_range() {
-    let scenario = daemon().on_signal(libc::SIGTERM, Disposition::Tell);
+    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Tell);
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
     thread::scope(|scope| {
@@ -107,7 +105,7 @@ fn stop_accepts_a_duration_beyond_the_clocks_range() {
 }
 
 fn stop_waits_for_the_lock() {
-    let scenario = daemon().privileged_action([Step::ForkWorker]);
+    let scenario = daemon!().privileged_action([Step::ForkWorker]);
     let run = scenario.start();
     let (worker, daemon) = (run.worker(), run.handle(run.report().pid));
     thread::scope(|scope| {
@@ -124,7 +122,7 @@ fn stop_waits_for_the_lock() {
 }
 
 fn stop_times_out_on_a_lock_that_a_worker_keeps() {
-    let scenario = daemon().privileged_action([Step::ForkWorker]);
+    let scenario = daemon!().privileged_action([Step::ForkWorker]);
     let run = scenario.start();
     let (worker, daemon) = (run.worker(), run.handle(run.report().pid));
     let timeout = Duration::from_millis(300);
@@ -137,7 +135,7 @@ fn stop_times_out_on_a_lock_that_a_worker_keeps() {
 }
 
 fn stop_waits_for_a_starting_daemon() {
-    let scenario = daemon().privileged_action([Step::Hold]);
+    let scenario = daemon!().privileged_action([Step::Hold]);
     let run = scenario.launch();
     let daemon = run.handle(run.held().pid);
     let timeout = Duration::from_millis(100);
@@ -153,8 +151,8 @@ fn stop_waits_for_a_starting_daemon() {
 
 /// Before its pid is written, and while it ignores SIGTERM.
 fn stop_ends_a_daemon_that_is_not_ready_in_time() {
-    let ignoring = daemon().on_signal(libc::SIGTERM, Disposition::Ignore);
-    for scenario in [daemon(), ignoring] {
+    let ignoring = daemon!().on_signal(libc::SIGTERM, Disposition::Ignore);
+    for scenario in [daemon!(), ignoring] {
         let scenario = scenario.initialize([Step::Hold]);
         let run = scenario.launch();
         let daemon = run.handle(run.held().pid);
@@ -170,7 +168,7 @@ fn stop_ends_a_daemon_that_is_not_ready_in_time() {
 }
 
 fn a_start_may_follow_a_stop_at_once() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let mut run = scenario.start();
     for _ in 0..10 {
         let before = run.report().pid;
@@ -184,7 +182,7 @@ fn a_start_may_follow_a_stop_at_once() {
 fn a_daemon_that_ends_while_it_is_signalled_is_not_running() {
     const NOBODY: u32 = 65534;
     const TIMES: usize = 50;
-    let scenario = daemon().as_user(NOBODY, NOBODY);
+    let scenario = daemon!().as_user(NOBODY, NOBODY);
     for _ in 0..TIMES {
         let run = scenario.start();
         let pid = run.report().pid;
@@ -204,7 +202,7 @@ fn a_daemon_that_ends_while_it_is_signalled_is_not_running() {
 /// As in a container with Docker's default capabilities.
 fn root_without_the_right_to_trace_stops_a_daemon_of_another_user() {
     const CAP_SYS_PTRACE: u64 = 1 << 19;
-    let scenario = daemon().user(65534).group(65534);
+    let scenario = daemon!().user(65534).group(65534);
     let run = scenario.start();
     let pid = run.report().pid;
     thread::scope(|scope| {

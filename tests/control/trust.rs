@@ -6,8 +6,6 @@ use std::time::Duration;
 use tester::prelude::*;
 use tester::sys;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(root_refuses_a_file_that_others_can_write, needs Root),
     case!(root_refuses_a_directory_that_others_can_write, needs Root),
@@ -33,7 +31,7 @@ fn assert_refused(scenario: &Scenario, run: &Run) {
 }
 
 fn root_refuses_a_file_that_others_can_write() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     let path = scenario.pid_file_path().unwrap();
     set_mode(&path, 0o646);
@@ -48,7 +46,7 @@ fn root_refuses_a_file_that_others_can_write() {
 }
 
 fn root_refuses_a_directory_that_others_can_write() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     set_mode(scenario.folder(), 0o757);
     assert_refused(&scenario, &run);
@@ -64,7 +62,7 @@ fn root_refuses_a_directory_that_others_can_write() {
 
 /// In the mode it looks as if root's group could write, and nobody else.
 fn root_refuses_a_path_that_an_access_list_lets_others_write() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     let path = scenario.pid_file_path().unwrap();
     sys::give_access_to(&path, 65534).unwrap();
@@ -77,7 +75,7 @@ fn root_refuses_a_path_that_an_access_list_lets_others_write() {
     set_mode(&path, 0o755);
     assert!(scenario.control().signal(0).unwrap());
     drop(run);
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     sys::give_access_to(scenario.folder(), 65534).unwrap();
     assert_refused(&scenario, &run);
@@ -85,7 +83,7 @@ fn root_refuses_a_path_that_an_access_list_lets_others_write() {
 
 /// Who may make links in a directory may call one daemon's pid file another's.
 fn root_refuses_a_file_with_a_second_hard_link() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     fs::hard_link(scenario.pid_file_path().unwrap(), scenario.path("link")).unwrap();
     assert_refused(&scenario, &run);
@@ -96,13 +94,13 @@ fn root_refuses_a_file_with_a_second_hard_link() {
 fn root_signals_only_the_owners_processes_for_another_users_file() {
     const NOBODY: u32 = 65534;
     // Its directory, its process.
-    let scenario = daemon().as_user(NOBODY, NOBODY);
+    let scenario = daemon!().as_user(NOBODY, NOBODY);
     let run = scenario.start();
     assert!(scenario.control().signal(0).unwrap());
     assert!(scenario.control().stop(DEADLINE).unwrap());
     run.wait_until_all_ended();
     // Its directory, but root's process, or in part.
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     chown(scenario.folder(), Some(NOBODY), None).unwrap();
     assert_refused(&scenario, &run);
@@ -111,7 +109,7 @@ fn root_signals_only_the_owners_processes_for_another_users_file() {
         [0, NOBODY, NOBODY],
         [NOBODY, NOBODY, NOBODY - 1],
     ] {
-        let scenario = daemon().as_user(NOBODY, NOBODY).from_state(|state| {
+        let scenario = daemon!().as_user(NOBODY, NOBODY).from_state(|state| {
             state.ids = Some(Ids {
                 uid,
                 ..Ids::user(NOBODY, NOBODY)
@@ -121,7 +119,7 @@ fn root_signals_only_the_owners_processes_for_another_users_file() {
         assert_refused(&scenario, &run);
     }
     // Root's directory, but its file.
-    let scenario = daemon().chown_pid_file_user(NOBODY);
+    let scenario = daemon!().chown_pid_file_user(NOBODY);
     let run = scenario.start();
     assert_refused(&scenario, &run);
     let run = scenario.user(NOBODY).group(NOBODY).pid_file("other.pid");

@@ -94,8 +94,7 @@ fn readiness_can_still_be_deferred() {
     let run = scenario.deferred_readiness(deferral).launch();
     run.held();
     run.assert_launcher_waits();
-    run.proceed();
-    run.launcher().assert().success();
+    run.proceed_to_success();
     assert_eq!(beside_streams(&run.observe()), [0; 0]);
 }
 

@@ -3,8 +3,6 @@ use std::process::ExitStatus;
 
 use tester::prelude::*;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(an_exit_before_readiness_is_a_failure),
     case!(a_death_by_a_signal_is_reported_at_once),
@@ -22,9 +20,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn an_exit_before_readiness_is_a_failure() {
     for status in [0, 3] {
-        for scenario in
-            in_each_closure(|| scenario!().pid_file("daemon.pid"), &[Step::Exit(status)])
-        {
+        for scenario in in_each_closure(|| daemon!(), &[Step::Exit(status)]) {
             let error = scenario.fail();
             error.assert_is(
                 "DaemonExited",
@@ -40,10 +36,7 @@ fn an_exit_before_readiness_is_a_failure() {
 
 fn a_death_by_a_signal_is_reported_at_once() {
     for signal in [libc::SIGKILL, libc::SIGTERM] {
-        for scenario in in_each_closure(
-            || scenario!().pid_file("daemon.pid"),
-            &[Step::KillItself(signal)],
-        ) {
+        for scenario in in_each_closure(|| daemon!(), &[Step::KillItself(signal)]) {
             let error = scenario.fail();
             assert_eq!(error.kind, "DaemonExited");
             assert_eq!(error.daemon_exit_status, Some(signal));
@@ -54,7 +47,7 @@ fn a_death_by_a_signal_is_reported_at_once() {
 }
 
 fn an_abort_is_reported_at_once() {
-    for scenario in in_each_closure(|| scenario!().pid_file("daemon.pid"), &[Step::Abort]) {
+    for scenario in in_each_closure(|| daemon!(), &[Step::Abort]) {
         let error = scenario.fail();
         assert_eq!(error.kind, "DaemonExited");
         // The bit of a core dump may be set.
@@ -69,10 +62,7 @@ fn a_worker_that_shares_all_descriptors_does_not_hide_a_death() {
         (Step::Exit(0), 0),
     ];
     for (end, status) in ends {
-        for scenario in in_each_closure(
-            || scenario!().pid_file("daemon.pid"),
-            &[Step::ForkWorker, end],
-        ) {
+        for scenario in in_each_closure(|| daemon!(), &[Step::ForkWorker, end]) {
             let run = scenario.launch();
             let error = run.launcher_error();
             assert_eq!(error.kind, "DaemonExited");
@@ -101,7 +91,9 @@ fn ended(status: ExitStatus) -> StartError {
 fn an_exit_of_the_privileged_action_is_reported_with_its_status() {
     for status in [0, 1, 3, 255] {
         let expected = ended(ExitStatus::from_raw(status << 8));
-        with_action([Step::Exit(status)]).assert_fails_in_launcher(&expected);
+        daemon!()
+            .privileged_action([Step::Exit(status)])
+            .assert_fails_in_launcher(&expected);
     }
 }
 
@@ -113,7 +105,10 @@ fn a_signal_that_kills_the_privileged_action_is_reported() {
         (Step::Abort, libc::SIGABRT),
     ] {
         for entry in [Entry::Start, Entry::Execute] {
-            let error = with_action([step.clone()]).entry(entry).fail_in_launcher();
+            let error = daemon!()
+                .privileged_action([step.clone()])
+                .entry(entry)
+                .fail_in_launcher();
             let status = ExitStatus::from_raw(error.daemon_exit_status.unwrap());
             assert_eq!(status.signal(), Some(signal));
             assert_eq!(error, ended(status));
@@ -123,12 +118,14 @@ fn a_signal_that_kills_the_privileged_action_is_reported() {
 
 fn a_death_is_reported_without_a_hint_if_standard_error_is_not_the_null_device() {
     for stream in [Stream::Keep, Stream::append("log")] {
-        let scenario = with_action([Step::Exit(3)]).stderr(stream);
+        let scenario = daemon!().privileged_action([Step::Exit(3)]).stderr(stream);
         let text = "the daemon ended before it was ready (exit status: 3)";
         assert_eq!(scenario.fail_in_launcher().text, text);
     }
     let status = ExitStatus::from_raw(3 << 8);
-    let scenario = with_action([Step::Exit(3)]).stderr(Stream::DevNull);
+    let scenario = daemon!()
+        .privileged_action([Step::Exit(3)])
+        .stderr(Stream::DevNull);
     assert_eq!(scenario.fail_in_launcher(), ended(status));
 }
 
@@ -138,8 +135,8 @@ fn assert_disconnected(steps: &[Step]) {
                 as a daemon does that executes another program or closes every descriptor; \
                 the library then terminated it";
     let expected = StartError::new("DaemonExited", None, text);
-    let action = with_action(steps);
-    let initialization = scenario!().pid_file("daemon.pid").initialize(steps);
+    let action = daemon!().privileged_action(steps);
+    let initialization = daemon!().initialize(steps);
     for scenario in [action, initialization] {
         // One that ignores SIGTERM is killed, which is nobody else's doing either.
         for sigterm in [Disposition::Default, Disposition::Ignore] {
@@ -163,9 +160,13 @@ fn a_daemon_that_closes_its_channel_is_reported() {
 fn the_exit_status_is_reported_rather_than_the_closed_channel() {
     let steps = [Step::CloseSockets, Step::Exit(3)];
     let expected = ended(ExitStatus::from_raw(3 << 8));
-    with_action(steps).assert_fails_in_launcher(&expected);
+    daemon!()
+        .privileged_action(steps)
+        .assert_fails_in_launcher(&expected);
     let exits = Step::Execute(vec!["sh".into(), "-c".into(), "exit 3".into()]);
-    with_action([exits]).assert_fails_in_launcher(&expected);
+    daemon!()
+        .privileged_action([exits])
+        .assert_fails_in_launcher(&expected);
 }
 
 /// The worker stays until this test is done: had the launcher waited for it,
@@ -173,7 +174,8 @@ fn the_exit_status_is_reported_rather_than_the_closed_channel() {
 fn a_worker_that_shares_all_descriptors_does_not_delay_the_report_of_a_death() {
     for end in [Step::Exit(3), Step::KillItself(libc::SIGKILL), Step::Abort] {
         for entry in [Entry::Start, Entry::Execute] {
-            let run = with_action([Step::ForkWorker, end.clone()])
+            let run = daemon!()
+                .privileged_action([Step::ForkWorker, end.clone()])
                 .entry(entry)
                 .launch();
             assert_eq!(run.launcher_error().kind, "DaemonExited");
@@ -185,9 +187,7 @@ fn a_worker_that_shares_all_descriptors_does_not_delay_the_report_of_a_death() {
 }
 
 fn a_sigterm_to_a_starting_daemon_is_reported() {
-    let scenario = scenario!()
-        .pid_file("daemon.pid")
-        .on_signal(libc::SIGTERM, Disposition::Default);
+    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Default);
     for scenario in [
         scenario.clone().privileged_action([Step::Hold]),
         scenario.initialize([Step::Hold]),

@@ -12,7 +12,6 @@ mod reaping;
 mod reporting;
 /// A process is terminated even if a sandbox refuses pidfd_send_signal(2).
 mod sandbox;
-mod setup;
 /// The text of an error reaches the launcher complete, readable and harmless to a terminal.
 mod text;
 

@@ -55,8 +55,7 @@ const FAULTS: &[Fault] = &[
 
 fn the_first_of_several_failures_is_reported() {
     for first in 0..FAULTS.len() {
-        let mut scenario = scenario!()
-            .pid_file("daemon.pid")
+        let mut scenario = daemon!()
             .limit_file_size(100)
             .on_signal(libc::SIGXFSZ, Disposition::Ignore)
             .as_ordinary_user();
@@ -69,8 +68,7 @@ fn the_first_of_several_failures_is_reported() {
         assert!(kinds.contains(&error.kind_name()), "{kinds:?}: {error}");
     }
     // So it was each of them that failed.
-    scenario!()
-        .pid_file("daemon.pid")
+    daemon!()
         .limit_file_size(100)
         .on_signal(libc::SIGXFSZ, Disposition::Ignore)
         .as_ordinary_user()
@@ -78,7 +76,7 @@ fn the_first_of_several_failures_is_reported() {
 }
 
 fn a_locked_pid_file_is_reported_before_later_failures() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let _running = scenario.start();
     let steps = [Step::Panic("never reached".to_owned())];
     let run = scenario.chroot("missing").privileged_action(steps).launch();

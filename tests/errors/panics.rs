@@ -2,8 +2,6 @@ use std::path::PathBuf;
 
 use tester::prelude::*;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(a_panic_is_reported_with_its_text),
     case!(the_text_of_a_panic_reaches_the_launcher),
@@ -14,17 +12,15 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn a_panic_is_reported_with_its_text() {
-    let scenario = with_action([Step::Panic("two\nlines \x1b[2J".to_owned())]);
+    let scenario = daemon!().privileged_action([Step::Panic("two\nlines \x1b[2J".to_owned())]);
     let text = "panic:\n    two\n    lines \\u{1b}[2J";
     let expected = StartError::new("Panicked", None, text);
     scenario.assert_fails(&expected);
 }
 
 fn the_text_of_a_panic_reaches_the_launcher() {
-    let [action, initialize, _] = in_each_closure(
-        || scenario!().pid_file("daemon.pid"),
-        &[Step::Panic("out of luck".to_owned())],
-    );
+    let [action, initialize, _] =
+        in_each_closure(|| daemon!(), &[Step::Panic("out of luck".to_owned())]);
     let try_action = scenario!()
         .try_privileged_action([Step::Panic("out of luck".to_owned())])
         .initialize([Step::Observe]);
@@ -78,7 +74,7 @@ fn assert_text_comes_through(new: impl Fn() -> Scenario) {
 }
 
 fn a_panic_hook_does_not_hide_the_text_of_a_panic() {
-    assert_text_comes_through(|| scenario!().pid_file("daemon.pid"));
+    assert_text_comes_through(|| daemon!());
 }
 
 /// It is told all the same: it may be what the process ended for.
@@ -91,13 +87,11 @@ fn a_caught_panic_is_not_reported_as_the_cause_of_a_later_failure() {
         .assert_is("NotReady", "the daemon is not ready: no port is free");
     let survived = Step::PanicAndCatch("out of luck".to_owned());
     let fail = ReadinessUse::Fail("no port is free".into());
-    scenario!()
-        .pid_file("daemon.pid")
+    daemon!()
         .deferring([survived.clone()], fail)
         .fail()
         .assert_is("NotReady", "the daemon is not ready: no port is free");
-    let error = scenario!()
-        .pid_file("daemon.pid")
+    let error = daemon!()
         .deferring([survived.clone(), Step::Exit(3)], ReadinessUse::Ready)
         .fail();
     error.assert_is(
@@ -105,10 +99,7 @@ fn a_caught_panic_is_not_reported_as_the_cause_of_a_later_failure() {
         "the daemon ended before it was ready (exit status: 3); panic: out of luck",
     );
     assert_eq!(error.daemon_exit_status, Some(3 << 8));
-    scenario!()
-        .pid_file("daemon.pid")
-        .deferring([survived], ReadinessUse::Ready)
-        .start();
+    daemon!().deferring([survived], ReadinessUse::Ready).start();
 }
 
 fn a_panic_that_aborts_is_reported_with_its_text() {

@@ -2,8 +2,6 @@ use std::time::Duration;
 
 use tester::prelude::*;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(a_failed_start_leaves_no_zombie),
     case!(a_subreaper_reaps_intermediate_and_daemon, needs Linux),
@@ -15,7 +13,7 @@ fn a_failed_start_leaves_no_zombie() {
         Step::KillItself(libc::SIGKILL),
         Step::Panic("panic".to_owned()),
     ] {
-        let run = with_action([Step::Observe, end]).launch();
+        let run = daemon!().privileged_action([Step::Observe, end]).launch();
         run.launcher_error();
         let observed = run.observed();
         for pid in [observed.pid, observed.ppid] {
@@ -27,7 +25,9 @@ fn a_failed_start_leaves_no_zombie() {
 /// The daemon of a subreaper becomes its child when the intermediate is gone.
 fn a_subreaper_reaps_intermediate_and_daemon() {
     let time = Duration::from_secs(1);
-    let mut scenario = with_action([Step::Hold]).startup_timeout(time);
+    let mut scenario = daemon!()
+        .privileged_action([Step::Hold])
+        .startup_timeout(time);
     scenario.config.report_afterwards = true;
     let scenario = scenario.from_state(|state| state.subreaper = true);
     let ways: [fn(&Run); 3] = [

@@ -1,7 +1,5 @@
 use tester::prelude::*;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(a_failed_start_leaves_nothing),
     case!(every_entry_point_reports_every_failure_of_a_closure),
@@ -84,8 +82,11 @@ fn a_failure_is_printed_once_if_launcher_and_daemon_print_it() {
     let cases = [
         (scenario!().working_directory("missing"), "ChangeDirectory"),
         (scenario!().pid_file("missing/daemon.pid"), "OpenPidfile"),
-        (with_action([Step::Panic("panic".to_owned())]), "Panicked"),
-        (with_action([]).chroot("missing"), "Chroot"),
+        (
+            daemon!().privileged_action([Step::Panic("panic".to_owned())]),
+            "Panicked",
+        ),
+        (daemon!().privileged_action([]).chroot("missing"), "Chroot"),
     ];
     let keep = |scenario: Scenario| {
         let mut scenario = scenario.stderr(Stream::Keep);
@@ -112,8 +113,10 @@ fn a_failure_is_printed_once_if_launcher_and_daemon_print_it() {
 
 fn a_worker_that_shares_all_descriptors_does_not_delay_a_failure() {
     for scenario in [
-        with_action([Step::ForkWorker, Step::Panic("panic".to_owned())]),
-        with_action([Step::ForkWorker]).chroot("missing"),
+        daemon!().privileged_action([Step::ForkWorker, Step::Panic("panic".to_owned())]),
+        daemon!()
+            .privileged_action([Step::ForkWorker])
+            .chroot("missing"),
     ] {
         let run = scenario.launch();
         assert!(["Panicked", "Chroot"].contains(&run.launcher_error().kind_name()));

@@ -9,8 +9,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn the_launcher_terminates_the_daemon_if_a_sandbox_refuses_pidfd_send_signal() {
     for errno in [libc::EPERM, libc::ENOSYS] {
-        let scenario = scenario!()
-            .pid_file("daemon.pid")
+        let scenario = daemon!()
             .privileged_action([Step::Hold])
             .from_state(|state| {
                 state.refused_calls = vec![(SystemCall::PidfdSendSignal, errno)];
@@ -27,8 +26,7 @@ fn the_launcher_terminates_the_daemon_if_a_sandbox_refuses_pidfd_send_signal() {
 /// It is held up, so that the launcher ends it.
 fn the_launcher_terminates_the_intermediate_if_a_sandbox_refuses_pidfd_send_signal() {
     for errno in [libc::EPERM, libc::ENOSYS] {
-        let scenario = scenario!()
-            .pid_file("daemon.pid")
+        let scenario = daemon!()
             .startup_timeout(Duration::from_millis(500))
             .privileged_action([Step::Hold])
             .from_state(|state| {

@@ -1,7 +1,5 @@
 use tester::prelude::*;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(the_text_of_an_error_reaches_the_launcher),
     case!(the_causes_of_an_error_reach_the_launcher),
@@ -28,9 +26,7 @@ fn failing_with(error: &ErrorText) -> [(Scenario, &'static str, &'static str); 3
             "the initialization failed",
         ),
         (
-            scenario!()
-                .pid_file("daemon.pid")
-                .deferring([], ReadinessUse::Fail(error.clone())),
+            daemon!().deferring([], ReadinessUse::Fail(error.clone())),
             "NotReady",
             "the daemon is not ready",
         ),
@@ -96,7 +92,9 @@ fn the_text_of_a_panic_is_cut_at_two_kibibytes() {
     for (character, kept) in [('x', 2048), ('€', 2048 / 3)] {
         let long = character.to_string().repeat(100_000);
         let text = format!("panic: {}", character.to_string().repeat(kept));
-        let error = with_action([Step::Panic(long)]).fail_in_launcher();
+        let error = daemon!()
+            .privileged_action([Step::Panic(long)])
+            .fail_in_launcher();
         assert_eq!(error, StartError::new("Panicked", None, &text));
     }
 }

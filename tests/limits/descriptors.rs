@@ -40,13 +40,13 @@ fn kinds_with_few_descriptors(scenario: &Scenario) -> Vec<String> {
 }
 
 fn a_lack_of_descriptors_is_reported_at_every_step() {
-    let kinds = kinds_with_few_descriptors(&scenario!().pid_file("daemon.pid"));
+    let kinds = kinds_with_few_descriptors(&daemon!());
     assert_eq!(kinds, ["Channel", "OpenPidfile"]);
 }
 
 /// A start with the pid file `daemon.pid`, and its path.
 fn with_pid_file() -> (Scenario, std::path::PathBuf) {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let path = scenario.path("daemon.pid");
     (scenario, path)
 }
@@ -72,11 +72,6 @@ fn a_lack_of_descriptors_leaves_neither_content_nor_lock() {
     assert!(kinds.contains(&wanted), "{kinds:?}");
 }
 
-/// A daemon with a pid file.
-fn daemon() -> Scenario {
-    scenario!().pid_file("daemon.pid")
-}
-
 /// Of what is looked at in turn, each may be what there is no descriptor left for.
 fn a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended() {
     /// How many are left, set where this runs.
@@ -100,7 +95,7 @@ fn a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended() {
         return;
     }
     // Another user's, so that root asks whose the process is, too.
-    let scenario = daemon().as_user(65534, 65534);
+    let scenario = daemon!().as_user(65534, 65534);
     let run = scenario.start();
     for left in 0..=MOST {
         let mut again = suite::again(

@@ -9,8 +9,7 @@ pub(crate) const CASES: &[Case] = &[
 fn a_pid_that_cannot_be_written_is_reported() {
     let text = "cannot write pid file daemon.pid";
     let expected = StartError::with_errno("WritePid", libc::EFBIG, Some("daemon.pid"), text);
-    scenario!()
-        .pid_file("daemon.pid")
+    daemon!()
         .limit_file_size(0)
         .on_signal(libc::SIGXFSZ, Disposition::Ignore)
         .assert_fails_in_launcher(&expected);
@@ -19,21 +18,18 @@ fn a_pid_that_cannot_be_written_is_reported() {
 fn a_partly_written_pid_is_reported() {
     let text = "cannot write the whole pid to pid file daemon.pid";
     let expected = StartError::new("WritePidUnspecifiedError", Some("daemon.pid"), text);
-    scenario!()
-        .pid_file("daemon.pid")
+    daemon!()
         .limit_file_size(1)
         .on_signal(libc::SIGXFSZ, Disposition::Ignore)
         .assert_fails_in_launcher(&expected);
 }
 
 fn sigxfsz_neither_kills_a_process_nor_runs_a_handler() {
-    scenario!()
-        .pid_file("daemon.pid")
+    daemon!()
         .limit_file_size(0)
         .assert_pid_file_fails("WritePid", libc::EFBIG);
     // Nor does a handler run for what is told otherwise.
-    let scenario = scenario!()
-        .pid_file("daemon.pid")
+    let scenario = daemon!()
         .limit_file_size(0)
         .on_signal(libc::SIGXFSZ, Disposition::Tell);
     let run = scenario.launch();

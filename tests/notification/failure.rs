@@ -107,7 +107,7 @@ fn a_failed_notification_without_standard_error_does_not_fail_the_start() {
 const MUCH_MORE: Duration = Duration::from_secs(9);
 
 fn a_manager_that_does_not_read_delays_a_start_only_briefly() {
-    let (scenario, _manager) = with_deaf_manager(scenario!().pid_file("daemon.pid"), false);
+    let (scenario, _manager) = with_deaf_manager(daemon!(), false);
     // A signal ends the wait, which begins again.
     let interrupted = scenario.clone().pid_file("interrupted.pid");
     let interrupted = interrupted.from_state(|state| state.interval_timer = Some(100_000));

@@ -88,7 +88,7 @@ fn systemd_is_notified_from_a_jail_without_privileges() {
 
 fn the_launcher_notifies_systemd_of_the_daemon() {
     for entry in [Entry::Start, Entry::Execute] {
-        let scenario = scenario!().pid_file("daemon.pid").entry(entry);
+        let scenario = daemon!().entry(entry);
         let (scenario, manager) = notifying(scenario.privileged_action([Step::Observe]));
         let run = scenario.launch();
         let (text, sender) = manager.receive();
@@ -146,7 +146,7 @@ fn the_manager_of_another_service_is_not_notified() {
 /// The launcher waits for the manager to read, which takes it seconds. A daemon
 /// that ends meanwhile leaves no lock behind.
 fn the_daemon_alone_holds_the_lock_while_the_launcher_notifies() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let (scenario, manager) = with_deaf_manager(scenario, true);
     manager
         .set_read_timeout(Some(Duration::from_secs(20)))

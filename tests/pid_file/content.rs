@@ -27,22 +27,17 @@ fn the_pid_is_written_once_the_daemon_is_ready() {
     run.held();
     assert_eq!(pid_file_at(&path).bytes, b"");
     assert_eq!(scenario.fail_beside_daemon().running_pid, None);
-    run.proceed();
-    run.launcher().assert().success();
+    run.proceed_to_success();
     run.assert_pid_file_held();
 }
 
 fn the_pid_is_written_after_initialize_has_run() {
-    let run = scenario!()
-        .pid_file("daemon.pid")
-        .initialize([Step::Hold])
-        .launch();
+    let run = daemon!().initialize([Step::Hold]).launch();
     let pid = run.held().pid;
     let pid_file = run.pid_file().unwrap();
     assert!(pid_file.bytes.is_empty() && pid_file.locked);
     run.assert_launcher_waits();
-    run.proceed();
-    run.launcher().assert().success();
+    run.proceed_to_success();
     assert_eq!(run.report().pid, pid);
     run.assert_pid_file_held();
 }

@@ -23,11 +23,11 @@ pub(crate) const CASES: &[Case] = &[
 fn a_guard_removes_the_file_at_a_clean_exit() {
     let deferral = Deferral::new([], ReadinessUse::Ready);
     let cases = [
-        daemon(),
-        daemon().entry(Entry::Execute),
-        daemon().foreground(Foreground::Yes),
-        daemon().deferred_readiness(deferral),
-        daemon().life(Life::Exit(0)),
+        daemon!(),
+        daemon!().entry(Entry::Execute),
+        daemon!().foreground(Foreground::Yes),
+        daemon!().deferred_readiness(deferral),
+        daemon!().life(Life::Exit(0)),
     ];
     for scenario in cases.map(guarded) {
         let run = scenario.launch();
@@ -40,7 +40,7 @@ fn a_guard_removes_the_file_at_a_clean_exit() {
         assert_eq!(run.pid_file(), None);
     }
     // A relative path is one from the daemon's working directory.
-    let scenario = guarded(daemon());
+    let scenario = guarded(daemon!());
     let directory = scenario.create_folder("home");
     let run = scenario.working_directory(directory).start();
     assert!(await_guard(&run) && run.pid_file().is_some());
@@ -49,7 +49,7 @@ fn a_guard_removes_the_file_at_a_clean_exit() {
 }
 
 fn without_a_guard_an_unlocked_file_is_left() {
-    let scenario = daemon();
+    let scenario = daemon!();
     let run = scenario.start();
     let content = format!("{}\n", run.report().pid);
     run.exit(0);
@@ -63,13 +63,13 @@ fn without_a_guard_an_unlocked_file_is_left() {
 }
 
 fn a_guard_dropped_early_keeps_the_lock() {
-    let scenario = guarded(daemon());
+    let scenario = guarded(daemon!());
     let run = scenario.start();
     assert!(await_guard(&run));
     let before = run.pid_file();
     run.answer(&control::Command::DropGuard);
     assert_eq!(run.pid_file(), before);
-    let second = daemon().pid_file(scenario.pid_file_path().unwrap());
+    let second = daemon!().pid_file(scenario.pid_file_path().unwrap());
     let error = second.launch().launcher_error();
     assert_eq!(error.running_pid, Some(run.report().pid));
     run.exit(0);
@@ -78,7 +78,7 @@ fn a_guard_dropped_early_keeps_the_lock() {
 
 /// A worker still has the lock when the guard would have removed the file.
 fn a_guarded_file_that_a_worker_locks_names_no_starting_daemon() {
-    let scenario = guarded(daemon()).user(65534).group(65534);
+    let scenario = guarded(daemon!()).user(65534).group(65534);
     let scenario = scenario.privileged_action([Step::ForkWorker]);
     let run = scenario.start();
     assert!(await_guard(&run));
@@ -102,8 +102,8 @@ fn a_guarded_file_that_a_worker_locks_names_no_starting_daemon() {
 
 fn a_guard_leaves_other_files_with_reused_descriptor_numbers_alone() {
     for scenario in [
-        guarded(daemon()),
-        guarded(daemon()).foreground(Foreground::Yes),
+        guarded(daemon!()),
+        guarded(daemon!()).foreground(Foreground::Yes),
     ] {
         let run = scenario.launch();
         assert!(await_guard(&run));
@@ -129,7 +129,7 @@ fn a_guard_needs_a_pid_file() {
 }
 
 fn a_file_that_the_daemon_may_not_remove_is_left_unlocked() {
-    let scenario = guarded(daemon()).user(65534).group(65534);
+    let scenario = guarded(daemon!()).user(65534).group(65534);
     let run = scenario.start();
     assert!(await_guard(&run));
     let before = run.pid_file().unwrap();
@@ -141,7 +141,7 @@ fn a_file_that_the_daemon_may_not_remove_is_left_unlocked() {
 }
 
 fn a_file_outside_the_jail_is_left_unlocked() {
-    let scenario = guarded(daemon());
+    let scenario = guarded(daemon!());
     let jail = scenario.create_folder("jail");
     // Within the jail, something else is at the same path.
     let inside = jail.join(scenario.folder().strip_prefix("/").unwrap());
@@ -167,7 +167,7 @@ fn assert_copy_removes_nothing(run: &Run) {
 }
 
 fn a_forked_copy_of_the_daemon_removes_nothing() {
-    let run = guarded(daemon()).start();
+    let run = guarded(daemon!()).start();
     assert!(await_guard(&run));
     assert_copy_removes_nothing(&run);
     run.exit(0);
@@ -175,12 +175,12 @@ fn a_forked_copy_of_the_daemon_removes_nothing() {
 }
 
 fn a_forked_copy_of_the_daemon_gets_no_guard() {
-    let run = daemon().start();
+    let run = daemon!().start();
     assert_copy_removes_nothing(&run);
 }
 
 fn a_guard_leaves_another_file_at_its_path_alone() {
-    let scenario = guarded(daemon());
+    let scenario = guarded(daemon!());
     let run = scenario.start();
     assert!(await_guard(&run));
     let (path, moved) = (scenario.pid_file_path().unwrap(), scenario.path("moved"));

@@ -44,7 +44,7 @@ fn assert_locked_by(path: &Path, pid: u32) {
 
 fn a_daemon_started_by_a_daemon_does_not_share_its_pid_file() {
     for start in other_starts() {
-        let scenario = daemon();
+        let scenario = daemon!();
         let path = scenario.pid_file_path().unwrap();
         let run = scenario.start();
         run.tell(&control::Command::StartAnother(start));
@@ -61,7 +61,7 @@ fn a_daemon_started_by_a_daemon_does_not_share_its_pid_file() {
 
 fn a_daemon_started_by_a_daemon_with_a_guard_keeps_its_own_pid_file() {
     for start in other_starts().filter(|start| start.pid_file.is_some()) {
-        let scenario = guarded(daemon());
+        let scenario = guarded(daemon!());
         let run = scenario.start();
         assert!(await_guard(&run));
         run.tell(&control::Command::StartAnother(start));
@@ -76,7 +76,7 @@ fn a_daemon_started_before_readiness_does_not_share_the_first_start() {
     for start in other_starts() {
         let mut deferral = Deferral::new([], ReadinessUse::Ready);
         deferral.in_another = Some(start.clone());
-        let scenario = daemon().deferred_readiness(deferral);
+        let scenario = daemon!().deferred_readiness(deferral);
         let path = scenario.pid_file_path().unwrap();
         let run = scenario.start();
         // It has dropped its copy of the readiness.
@@ -94,7 +94,7 @@ fn a_daemon_started_before_readiness_does_not_share_the_first_start() {
 }
 
 fn a_second_start_in_the_foreground_keeps_the_first_pid_file_locked() {
-    for scenario in [daemon(), guarded(daemon())] {
+    for scenario in [daemon!(), guarded(daemon!())] {
         for mut start in other_starts().filter(|start| !start.in_worker) {
             start.foreground = true;
             let with_own = start.pid_file.is_some();

@@ -85,8 +85,7 @@ fn a_second_start_names_a_daemon_that_is_starting() {
     let reason = format!(": held by daemon {pid}, which is starting");
     assert!(error.text.ends_with(&reason), "{error}");
     assert_eq!(file_state(&path), before);
-    run.proceed();
-    run.launcher().assert().success();
+    run.proceed_to_success();
     run.assert_pid_file_held();
 }
 
@@ -109,7 +108,7 @@ fn locked_out(scenario: &Scenario, expected: &StartError) {
 }
 
 fn a_lock_of_a_running_daemon_is_reported() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let run = scenario.start();
     let pid = run.report().pid;
     let before = run.pid_file();
@@ -124,7 +123,7 @@ fn a_lock_of_a_running_daemon_is_reported() {
 }
 
 fn a_lock_of_a_starting_daemon_is_reported() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let starting = scenario.clone().privileged_action([Step::Hold]).launch();
     starting.held();
     let pid = starting.held().pid;
@@ -139,7 +138,7 @@ fn a_lock_of_a_starting_daemon_is_reported() {
 }
 
 fn a_lock_of_a_worker_is_reported_without_a_pid() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let with_worker = scenario.clone().privileged_action([Step::ForkWorker]);
     let run = with_worker.start();
     run.kill_daemon();
@@ -240,7 +239,7 @@ fn a_start_waits_a_second_for_a_prober() {
 
 fn of_twenty_simultaneous_starts_one_succeeds() {
     for entry in [Entry::Start, Entry::Execute] {
-        let scenario = scenario!().pid_file("daemon.pid").entry(entry);
+        let scenario = daemon!().entry(entry);
         let runs: Vec<_> = (0..20).map(|_| scenario.launch()).collect();
         let (successes, failures): (Vec<_>, Vec<_>) = runs
             .iter()

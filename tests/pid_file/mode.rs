@@ -74,7 +74,7 @@ fn a_file_that_others_can_still_write_is_refused() {
 }
 
 fn a_daemon_without_privileges_cannot_write_its_pid_file() {
-    let scenario = scenario!().pid_file("daemon.pid").user(UID).group(GID);
+    let scenario = daemon!().user(UID).group(GID);
     for scenario in [scenario.clone(), scenario.entry(Entry::Execute)] {
         let run = scenario.start();
         let before = run.pid_file().unwrap();

@@ -7,11 +7,6 @@ use std::path::Path;
 use tester::prelude::*;
 use tester::sys;
 
-/// A daemon with a pid file.
-pub(crate) fn daemon() -> Scenario {
-    scenario!().pid_file("daemon.pid")
-}
-
 pub(crate) fn guarded(mut scenario: Scenario) -> Scenario {
     scenario.config.guard_pid_file = true;
     scenario
@@ -27,7 +22,7 @@ pub(crate) fn await_guard(run: &Run) -> bool {
 
 /// A start with the pid file `daemon.pid`, and its path.
 pub(crate) fn with_pid_file() -> (Scenario, std::path::PathBuf) {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let path = scenario.path("daemon.pid");
     (scenario, path)
 }

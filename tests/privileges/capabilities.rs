@@ -25,11 +25,7 @@ fn assert_no_capabilities(run: &Run) {
 }
 
 fn a_change_of_user_leaves_no_capability() {
-    let run = scenario!()
-        .as_root_with_groups()
-        .user(UID)
-        .group(GID)
-        .start();
+    let run = root_to_user().start();
     assert_ne!(run.initial().capabilities.unwrap().effective, 0);
     assert_no_capabilities(&run);
 }
@@ -37,7 +33,7 @@ fn a_change_of_user_leaves_no_capability() {
 const MAY_CHANGE_IDS: u64 = CAP_SETGID | CAP_SETUID;
 
 fn a_change_of_user_leaves_no_inheritable_capability() {
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let run = scenario
         .from_state(|state| state.ambient_capabilities = Some(MAY_CHANGE_IDS))
         .start();
@@ -110,7 +106,7 @@ fn capabilities_that_secure_bits_keep_are_cleared() {
         KEEP_CAPS | NO_SETUID_FIXUP,
         NOROOT | NO_SETUID_FIXUP,
     ] {
-        let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+        let scenario = root_to_user();
         let scenario = scenario.from_state(|state| state.secure_bits = Some(bits));
         let run = scenario.start();
         assert_dropped(&run, UID, GID, &[GID], (0, 0));

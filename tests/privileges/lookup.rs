@@ -36,7 +36,7 @@ fn an_unknown_user_or_group_is_reported() {
 }
 
 fn an_unknown_user_or_group_of_the_pid_file_is_reported() {
-    let scenario = || scenario!().pid_file("daemon.pid");
+    let scenario = || daemon!();
     let expected = StartError::new("UserNotFound", None, "unknown user no-such-user");
     let by_user = scenario().chown_pid_file_user("no-such-user");
     by_user.assert_fails_in_launcher(&expected);
@@ -48,9 +48,7 @@ fn an_unknown_user_or_group_of_the_pid_file_is_reported() {
 fn an_unknown_user_is_named() {
     for scenario in [
         scenario!().user("no such user"),
-        scenario!()
-            .pid_file("daemon.pid")
-            .chown_pid_file_user("no such user"),
+        daemon!().chown_pid_file_user("no such user"),
     ] {
         let error = scenario.fail();
         assert_eq!(error.kind, "UserNotFound");
@@ -62,9 +60,7 @@ fn an_unknown_user_is_named() {
 fn an_unknown_group_is_named() {
     for scenario in [
         scenario!().group("no such group"),
-        scenario!()
-            .pid_file("daemon.pid")
-            .chown_pid_file_group("no such group"),
+        daemon!().chown_pid_file_group("no such group"),
     ] {
         let error = scenario.fail();
         assert_eq!(error.kind, "GroupNotFound");

@@ -38,7 +38,7 @@ fn without_the_option_no_new_privs_is_not_set() {
 }
 
 fn no_new_privs_is_set_for_another_user_in_a_jail() {
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let jail = scenario.create_folder("jail");
     let scenario = scenario.chroot(&jail).privileged_action([Step::Observe]);
     let run = scenario.no_new_privileges().start();
@@ -90,7 +90,7 @@ fn a_set_user_id_program_grants_nothing_with_no_new_privs() {
     let directory = copy_of(&tester::tester!(), SET_BOTH, (0, 0));
     // Prints its effective user id first.
     let program = vec![(&directory.path("program")).into(), TELL_SUPERVISED.into()];
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let scenario = scenario.initialize([Step::Run(program)]);
     let printed = |scenario: Scenario| {
         let run = scenario.start();

@@ -14,11 +14,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn root_cannot_be_regained() {
-    let run = scenario!()
-        .as_root_with_groups()
-        .user(UID)
-        .group(GID)
-        .start();
+    let run = root_to_user().start();
     assert_cannot_regain(&run, 0, 0);
     assert_is(&run, UID, GID, &[GID]);
 }

@@ -13,7 +13,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn the_reserved_id_is_refused_under_start_and_execute() {
     let unchanged = u32::MAX;
-    let pid_file = scenario!().pid_file("daemon.pid");
+    let pid_file = daemon!();
     for (scenario, kind) in [
         (scenario!().user(unchanged), "SetUser"),
         (scenario!().group(unchanged), "SetGroup"),
@@ -31,7 +31,7 @@ fn the_reserved_id_is_refused_under_start_and_execute() {
 }
 
 fn the_reserved_id_is_refused_with_its_meaning() {
-    let with_pid_file = || scenario!().pid_file("daemon.pid");
+    let with_pid_file = || daemon!();
     for (scenario, kind) in [
         (scenario!().user(u32::MAX).group(7_u32), "SetUser"),
         (scenario!().group(u32::MAX), "SetGroup"),
@@ -53,7 +53,7 @@ fn the_reserved_id_is_refused_with_its_meaning() {
 const MEANS_UNCHANGED: u32 = u32::MAX;
 
 fn the_reserved_id_is_refused_in_every_option() {
-    let scenario = || scenario!().pid_file("daemon.pid");
+    let scenario = || daemon!();
     for (scenario, kind) in [
         (scenario().user(MEANS_UNCHANGED), "SetUser"),
         (scenario().user("root").group(MEANS_UNCHANGED), "SetGroup"),

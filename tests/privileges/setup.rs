@@ -244,3 +244,8 @@ pub(crate) fn assert_cannot_regain(run: &Run, uid: u32, gid: u32) {
         assert!(tried(call), "{call}: {regained:?}");
     }
 }
+
+/// A start by root, with groups that have to go, for a daemon with other ids.
+pub(crate) fn root_to_user() -> Scenario {
+    scenario!().as_root_with_groups().user(UID).group(GID)
+}

@@ -44,7 +44,7 @@ const KEPT_GROUPS: &[u32] = if sys::EFFECTIVE_GID_IS_LISTED {
 };
 
 fn kept_groups_stay_with_another_user() {
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let run = scenario.supplementary_groups(SupplementaryGroups::Keep);
     assert_dropped(&run.start(), UID, GID, KEPT_GROUPS, (0, 0));
 }
@@ -72,7 +72,7 @@ fn keeping_the_groups_changes_nothing() {
 }
 
 fn a_daemon_with_another_user_has_exactly_the_listed_groups() {
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let run = scenario.supplementary_groups(only([8, 4712])).start();
     assert_dropped(&run, UID, GID, &[8, 4712], (0, 0));
     // The user's own in the database are not added.
@@ -100,13 +100,13 @@ fn listed_groups_alone_keep_the_ids() {
 }
 
 fn all_groups_can_be_dropped() {
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let run = scenario.supplementary_groups(no_groups()).start();
     assert_dropped(&run, UID, GID, &[], (0, 0));
 }
 
 fn duplicates_and_order_of_groups_do_not_matter() {
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let groups = only([9, 7, 4713, 9, GID, 8, 7]);
     let run = scenario.supplementary_groups(groups).start();
     assert_dropped(&run, UID, GID, &[7, 8, 9, 4713, GID], (0, 0));
@@ -121,7 +121,7 @@ fn groups_can_be_listed_by_name() {
 
 fn groups_need_no_entry_in_the_database() {
     let groups = [4_000_000_003, 4_000_000_004];
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let run = scenario.supplementary_groups(only(groups)).start();
     assert_dropped(&run, UID, GID, &groups, (0, 0));
 }
@@ -136,7 +136,7 @@ fn root_as_target_has_the_listed_groups_and_its_capabilities() {
 }
 
 fn groups_change_in_the_foreground() {
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let scenario = scenario.foreground(Foreground::Yes);
     for (groups, expected) in [
         (only([8, 4712]), &[8, 4712][..]),
@@ -160,7 +160,7 @@ fn the_privileged_action_has_the_former_groups() {
 fn as_many_groups_as_the_system_allows_can_be_set() {
     let most = sys::most_groups() - usize::from(sys::EFFECTIVE_GID_IS_LISTED);
     let groups: Vec<u32> = (1_000_000..).take(most).collect();
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     // One that is named twice is not one too many.
     let named = groups.iter().rev().copied().chain([1_000_000]);
     let run = scenario.supplementary_groups(only(named)).start();

@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn threads_of_the_privileged_action_drop_their_privileges() {
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let run = scenario.privileged_action([Step::MakeThread]).start();
     assert_dropped(&run, UID, GID, &[GID], (0, 0));
     let pid = run.report().pid;
@@ -60,7 +60,7 @@ fn start_fails_if_another_thread_keeps_capabilities() {
         assert!(error.text.contains("in another thread"), "{error}");
         scenario.start();
     }
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let jail = scenario.create_folder("jail");
     for scenario in [scenario.clone(), scenario.chroot(&jail)] {
         let steps = [Step::MakeThreadThatKeepsCapabilities];
@@ -80,7 +80,7 @@ fn start_fails_if_another_thread_keeps_capabilities() {
 /// Whoever called the library is not returned to with what was to be given up,
 /// also if there is nobody whom that could be told.
 fn a_foreground_process_ends_if_another_thread_keeps_capabilities() {
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let scenario = scenario
         .foreground(Foreground::Yes)
         .pid_file("daemon.pid")

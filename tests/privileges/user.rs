@@ -37,11 +37,7 @@ fn a_user_by_number_is_the_same_as_by_name() {
 }
 
 fn a_user_without_an_entry_has_only_the_configured_group() {
-    let run = scenario!()
-        .as_root_with_groups()
-        .user(UID)
-        .group(GID)
-        .start();
+    let run = root_to_user().start();
     assert_is(&run, UID, GID, &[GID]);
 }
 
@@ -51,11 +47,7 @@ fn root_as_target_keeps_no_groups_of_the_caller() {
 }
 
 fn the_identity_looks_the_same_from_inside_and_outside() {
-    let run = scenario!()
-        .as_root_with_groups()
-        .user(UID)
-        .group(GID)
-        .start();
+    let run = root_to_user().start();
     let daemon = run.assert_views_agree();
     assert!(daemon.uid.unwrap().saved == Some(UID));
     assert!(daemon.gid.unwrap().saved == Some(GID));
@@ -75,7 +67,7 @@ fn names_are_looked_up_outside_the_jail() {
 }
 
 fn the_privileged_action_has_the_former_identity_and_root() {
-    let scenario = scenario!().as_root_with_groups().user(UID).group(GID);
+    let scenario = root_to_user();
     let jail = scenario.create_folder("jail");
     let scenario = scenario.chroot(&jail).privileged_action([Step::Observe]);
     let run = scenario.start();

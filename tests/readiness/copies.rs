@@ -15,7 +15,7 @@ fn a_forked_copy_of_the_daemon_cannot_report() {
     for usage in usages {
         let mut deferral = Deferral::new([], ReadinessUse::Ready);
         deferral.in_copy = Some(usage.clone());
-        let scenario = scenario!().pid_file("daemon.pid");
+        let scenario = daemon!();
         let run = scenario.deferred_readiness(deferral).start();
         let daemon = run.report().pid;
         assert_eq!(run.await_message(&Message::Acknowledged), daemon);
@@ -32,7 +32,7 @@ fn a_forked_copy_with_the_daemons_pid_cannot_report() {
     let mut deferral = Deferral::new([], ReadinessUse::Ready);
     deferral.in_copy = Some(ReadinessUse::Ready);
     deferral.copy_has_same_pid = true;
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let run = scenario.deferred_readiness(deferral).start();
     let daemon = run.report().pid;
     let (copy, error) = run.readiness_error();

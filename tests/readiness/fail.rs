@@ -16,10 +16,7 @@ pub(crate) const CASES: &[Case] = &[
 fn a_failure_to_get_ready_reaches_the_launcher() {
     for entry in ENTRIES {
         let usage = ReadinessUse::Fail("no port is free".into());
-        let scenario = scenario!()
-            .pid_file("daemon.pid")
-            .deferring([], usage)
-            .entry(entry);
+        let scenario = daemon!().deferring([], usage).entry(entry);
         let scenario = scenario
             .stderr(Stream::append("log"))
             .from_state(|state| state.at_exit_handler = true);
@@ -52,8 +49,7 @@ fn a_failure_may_be_returned_so_that_destructors_run() {
     let text = "the daemon is not ready: no port is free";
     for entry in ENTRIES {
         let usage = ReadinessUse::FailAndReturn("no port is free".into());
-        let scenario = scenario!()
-            .pid_file("daemon.pid")
+        let scenario = daemon!()
             .deferring([], usage)
             .entry(entry)
             .life(Life::Exit(0));
@@ -82,7 +78,7 @@ fn an_error_that_a_server_returns_before_readiness_reaches_the_launcher() {
     for in_thread in [false, true] {
         let mut deferral = Deferral::new([], ReadinessUse::Serve(server.clone()));
         deferral.in_thread = in_thread;
-        let scenario = scenario!().pid_file("daemon.pid").life(Life::Exit(0));
+        let scenario = daemon!().life(Life::Exit(0));
         let run = scenario.deferred_readiness(deferral).launch();
         let error = run.launcher_error();
         run.assert_nothing_left();
@@ -91,8 +87,7 @@ fn an_error_that_a_server_returns_before_readiness_reaches_the_launcher() {
         run.await_message(&Message::Served(Err(text.to_owned())));
     }
     // One that is ready before it returns.
-    let run = scenario!()
-        .pid_file("daemon.pid")
+    let run = daemon!()
         .deferring([], ReadinessUse::Serve(Fallible::default()))
         .start();
     run.await_message(&Message::Acknowledged);
@@ -108,8 +103,7 @@ fn a_panic_of_a_server_before_readiness_reaches_the_launcher() {
         ],
     ] {
         let usage = ReadinessUse::Serve(Fallible::from(steps));
-        scenario!()
-            .pid_file("daemon.pid")
+        daemon!()
             .deferring([], usage)
             .fail()
             .assert_is("NotReady", "the daemon is not ready: panic: out of luck");
@@ -120,7 +114,7 @@ fn a_readiness_dropped_unused_fails_the_start() {
     for in_thread in [false, true] {
         let mut deferral = Deferral::new([], ReadinessUse::Drop);
         deferral.in_thread = in_thread;
-        let scenario = scenario!().pid_file("daemon.pid");
+        let scenario = daemon!();
         scenario.deferred_readiness(deferral).fail().assert_is(
             "NotReady",
             "the daemon is not ready: its readiness was dropped unused",
@@ -135,8 +129,7 @@ fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
         (Disposition::Tell, Duration::from_secs(2)),
     ] {
         for entry in [Entry::Start, Entry::Execute] {
-            let scenario = scenario!()
-                .pid_file("daemon.pid")
+            let scenario = daemon!()
                 .deferring([], ReadinessUse::Drop)
                 .entry(entry)
                 .on_signal(libc::SIGTERM, disposition);
@@ -153,8 +146,7 @@ fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
 }
 
 fn a_daemon_that_ends_after_the_drop_is_not_signalled() {
-    let scenario = scenario!()
-        .pid_file("daemon.pid")
+    let scenario = daemon!()
         .deferring([], ReadinessUse::Drop)
         .life(Life::Exit(0))
         .on_signal(libc::SIGTERM, Disposition::TellAndExit);
@@ -169,7 +161,7 @@ fn a_readiness_dropped_by_a_panic_reports_the_panic() {
         let usage = ReadinessUse::DropByPanic("out of luck".into());
         let mut deferral = Deferral::new([], usage);
         deferral.in_thread = in_thread;
-        let scenario = scenario!().pid_file("daemon.pid");
+        let scenario = daemon!();
         scenario
             .deferred_readiness(deferral)
             .fail()

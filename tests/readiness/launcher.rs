@@ -16,8 +16,7 @@ pub(crate) const CASES: &[Case] = &[
 fn a_daemon_whose_launcher_dies_ends() {
     for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGHUP] {
         for disposition in [Disposition::Default, Disposition::Ignore] {
-            let scenario = scenario!()
-                .pid_file("daemon.pid")
+            let scenario = daemon!()
                 .deferring([], ReadinessUse::Keep)
                 .on_signal(libc::SIGTERM, disposition);
             let run = scenario.launch();
@@ -33,8 +32,7 @@ fn a_daemon_whose_launcher_dies_ends() {
 /// A daemon that nobody has told of its launcher's death: the intermediate is
 /// killed before, while the launcher cannot notice.
 fn without_launcher(entry: Entry) -> (Run, u32) {
-    let run = scenario!()
-        .pid_file("daemon.pid")
+    let run = daemon!()
         .deferring([Step::Hold], ReadinessUse::Ready)
         .entry(entry)
         .launch();
@@ -82,8 +80,7 @@ fn orphan(run: &Run) {
 
 /// The daemon's report goes to a socket that nobody reads any more.
 fn a_report_without_a_launcher_does_not_raise_sigpipe() {
-    let run = scenario!()
-        .pid_file("daemon.pid")
+    let run = daemon!()
         .on_signal(libc::SIGPIPE, Disposition::Default)
         .entry(Entry::Execute)
         .privileged_action([Step::Hold])

@@ -7,8 +7,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn the_launcher_waits_until_the_daemon_is_ready() {
-    let run = scenario!()
-        .pid_file("daemon.pid")
+    let run = daemon!()
         .deferring([Step::Hold], ReadinessUse::Ready)
         .launch();
     let daemon = run.held();
@@ -22,8 +21,7 @@ fn the_launcher_waits_until_the_daemon_is_ready() {
 }
 
 fn ready_returns_when_the_start_is_committed() {
-    let run = scenario!()
-        .pid_file("daemon.pid")
+    let run = daemon!()
         .deferring([Step::Observe], ReadinessUse::Ready)
         .launch();
     let intermediate = run.observed().ppid;
@@ -43,8 +41,7 @@ fn ready_may_be_reported_from_another_thread() {
     let run = scenario!().deferred_readiness(deferral).launch();
     let daemon = run.held();
     run.assert_launcher_waits();
-    run.proceed();
-    run.launcher().assert().success();
+    run.proceed_to_success();
     assert_eq!(run.await_message(&Message::Acknowledged), daemon.pid);
     assert_eq!(run.observe().pid, daemon.pid);
 }

@@ -82,7 +82,7 @@ fn root_and_user_change_together() {
 }
 
 fn a_missing_root_is_reported() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let error = scenario.chroot("missing/jail").fail();
     assert_eq!(error.kind, format!("Chroot({})", libc::ENOENT));
     assert_eq!(error.errno, Some(libc::ENOENT));
@@ -99,7 +99,7 @@ fn a_missing_root_is_reported_to_launcher_and_daemon() {
 }
 
 fn a_failed_chroot_is_reported_under_execute() {
-    let scenario = scenario!().pid_file("daemon.pid").chroot("missing");
+    let scenario = daemon!().chroot("missing");
     let run = scenario.entry(Entry::Execute).launch();
     let error = run.launcher_error();
     assert_eq!(error.kind, format!("Chroot({})", libc::ENOENT));
@@ -150,7 +150,7 @@ fn the_error_says_what_changing_the_root_takes() {
 }
 
 fn a_jail_that_is_moved_away_during_the_start_is_reported() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let jail = scenario.create_folder("jail");
     let moved = scenario.path("moved");
     let run = scenario

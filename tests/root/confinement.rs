@@ -32,14 +32,14 @@ fn nothing_outside_can_be_reached() {
 }
 
 fn nothing_outside_can_be_reached_with_a_pid_file() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let jail = scenario.create_folder("jail");
     let run = scenario.chroot(&jail).start();
     assert_eq!(run.try_to_escape(), [Place::of(&jail).unwrap()]);
 }
 
 fn no_descriptor_of_the_library_is_a_directory() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let jail = scenario.create_folder("jail");
     let run = scenario.chroot(&jail).start();
     let (before, daemon) = (run.initial().descriptor_numbers(), run.report());

@@ -26,8 +26,7 @@ fn dispositions() -> impl Iterator<Item = (i32, Disposition)> {
 fn the_daemon_inherits_the_dispositions() {
     for (signal, disposition) in dispositions() {
         let steps = [Step::Observe];
-        let run = scenario!()
-            .pid_file("daemon.pid")
+        let run = daemon!()
             .on_signal(signal, disposition)
             .privileged_action(steps)
             .start();
@@ -49,8 +48,7 @@ fn the_daemon_inherits_the_dispositions() {
 fn the_launcher_keeps_its_dispositions() {
     for (signal, disposition) in dispositions() {
         let steps = [Step::Hold];
-        let run = scenario!()
-            .pid_file("daemon.pid")
+        let run = daemon!()
             .on_signal(signal, disposition)
             .privileged_action(steps)
             .launch();

@@ -14,8 +14,7 @@ pub(crate) const CASES: &[Case] = &[
 /// A group's signal reaches all of its members: while the launcher starts a
 /// daemon, nobody but itself.
 fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
-    let run = scenario!()
-        .pid_file("daemon.pid")
+    let run = daemon!()
         .on_signal(libc::SIGUSR1, Disposition::Tell)
         .from_state(|state| state.session = Session::Leader)
         .privileged_action([Step::Hold])
@@ -28,8 +27,7 @@ fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
         is_told(&frame.message).then_some(frame.sender)
     });
     assert_eq!(sender, group);
-    run.proceed();
-    run.launcher().assert().success();
+    run.proceed_to_success();
     run.observe();
     let frames = run.messages();
     let told = frames.iter().filter(|frame| is_told(&frame.message));
@@ -40,9 +38,7 @@ fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
 fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
     let (mut ended, mut committed) = (0, 0);
     sweep(
-        &scenario!()
-            .pid_file("daemon.pid")
-            .on_signal(libc::SIGTERM, Disposition::Default),
+        &daemon!().on_signal(libc::SIGTERM, Disposition::Default),
         Victim::Daemon,
         |run, _| {
             if run.launcher().output.status.success() {
@@ -64,8 +60,7 @@ fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
 
 /// Once, in the daemon, whether it came before or after that.
 fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
-    let scenario = scenario!()
-        .pid_file("daemon.pid")
+    let scenario = daemon!()
         .on_signal(libc::SIGTERM, Disposition::Tell)
         .privileged_action([Step::Observe]);
     let (mut before, mut after) = (0, 0);
@@ -94,17 +89,14 @@ fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
 }
 
 fn a_signal_to_the_intermediate_is_neither_handled_nor_fatal() {
-    let scenario = scenario!()
-        .pid_file("daemon.pid")
-        .on_signal(libc::SIGTERM, Disposition::Tell);
+    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Tell);
     let run = scenario.privileged_action([Step::Hold]).launch();
     let intermediate = run.held().ppid;
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
         sys::kill(intermediate, signal).unwrap();
     }
     run.assert_launcher_waits();
-    run.proceed();
-    run.launcher().assert().success();
+    run.proceed_to_success();
     run.observe();
     let frames = run.messages();
     let is_handled = |message: &Message| matches!(message, Message::Signalled(_));
@@ -115,9 +107,7 @@ fn a_signal_to_the_intermediate_is_neither_handled_nor_fatal() {
 fn a_signal_to_the_intermediate_at_any_call_is_neither_handled_nor_fatal() {
     for disposition in [Disposition::Tell, Disposition::Default] {
         sweep(
-            &scenario!()
-                .pid_file("daemon.pid")
-                .on_signal(libc::SIGTERM, disposition),
+            &daemon!().on_signal(libc::SIGTERM, disposition),
             Victim::Intermediate,
             |run, _| {
                 run.launcher().assert().success();

@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
 
 /// Every 500 us a handler runs in the launcher, and no call is restarted.
 fn interrupted() -> Scenario {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     scenario.from_state(|state| state.interval_timer = Some(500))
 }
 
@@ -50,11 +50,7 @@ fn assert_starts(scenario: &Scenario) {
 }
 
 fn an_ignored_sigchld_is_no_error() {
-    assert_starts(
-        &scenario!()
-            .pid_file("daemon.pid")
-            .on_signal(libc::SIGCHLD, Disposition::Ignore),
-    );
+    assert_starts(&daemon!().on_signal(libc::SIGCHLD, Disposition::Ignore));
 }
 
 #[track_caller]
@@ -67,25 +63,13 @@ fn assert_death_is_told(scenario: &Scenario) {
 }
 
 fn an_ignored_sigchld_does_not_hide_how_a_daemon_died() {
-    assert_death_is_told(
-        &scenario!()
-            .pid_file("daemon.pid")
-            .on_signal(libc::SIGCHLD, Disposition::Ignore),
-    );
+    assert_death_is_told(&daemon!().on_signal(libc::SIGCHLD, Disposition::Ignore));
 }
 
 fn a_handler_that_reaps_every_child_is_no_error() {
-    assert_starts(
-        &scenario!()
-            .pid_file("daemon.pid")
-            .on_signal(libc::SIGCHLD, Disposition::Reap),
-    );
+    assert_starts(&daemon!().on_signal(libc::SIGCHLD, Disposition::Reap));
 }
 
 fn a_handler_that_reaps_every_child_does_not_hide_how_a_daemon_died() {
-    assert_death_is_told(
-        &scenario!()
-            .pid_file("daemon.pid")
-            .on_signal(libc::SIGCHLD, Disposition::Reap),
-    );
+    assert_death_is_told(&daemon!().on_signal(libc::SIGCHLD, Disposition::Reap));
 }

@@ -37,8 +37,7 @@ fn blocked_signals_do_not_delay_the_report_of_a_death() {
 /// launcher has its mask back.
 fn the_launcher_keeps_its_mask() {
     for blocked in [vec![], vec![libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR2]] {
-        let run = scenario!()
-            .pid_file("daemon.pid")
+        let run = daemon!()
             .on_signal(libc::SIGUSR1, Disposition::Tell)
             .from_state(|state| state.blocked = Blocked::These(blocked))
             .privileged_action([Step::Hold])

@@ -86,8 +86,7 @@ fn a_reset_does_not_change_sigpipe() {
         (Disposition::Ignore, [only(&[libc::SIGPIPE]), only(&[])]),
         (Disposition::Handle, [only(&[]), only(&[libc::SIGPIPE])]),
     ] {
-        let run = scenario!()
-            .pid_file("daemon.pid")
+        let run = daemon!()
             .on_signal(libc::SIGPIPE, disposition)
             .reset_signals()
             .start();
@@ -197,8 +196,7 @@ fn after_a_reset_no_handler_of_the_launcher_runs() {
 
 /// It ends the daemon, whenever it came: before the reset it was blocked.
 fn after_a_reset_no_handler_runs_for_a_signal_at_any_call() {
-    let scenario = scenario!()
-        .pid_file("daemon.pid")
+    let scenario = daemon!()
         .on_signal(libc::SIGTERM, Disposition::Tell)
         .reset_signals();
     let mut ended = 0;

@@ -14,8 +14,7 @@ pub(crate) const CASES: &[Case] = &[
 fn the_end_of_the_terminals_session_does_not_reach_the_daemon() {
     for disposition in [Disposition::Default, Disposition::Tell] {
         for entry in ENTRIES {
-            let run = scenario!()
-                .pid_file("daemon.pid")
+            let run = daemon!()
                 .on_signal(libc::SIGHUP, disposition)
                 .from_state(|state| state.session = Session::LeaderWithTerminal)
                 .entry(entry)
@@ -31,7 +30,7 @@ fn the_end_of_the_terminals_session_does_not_reach_the_daemon() {
 /// What Ctrl-C and a closed terminal do.
 fn a_signal_to_the_launchers_group_ends_the_start() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
-        let scenario = scenario!().pid_file("daemon.pid");
+        let scenario = daemon!();
         let run = scenario
             .from_state(|state| state.session = Session::Leader)
             .privileged_action([Step::Hold])

@@ -3,8 +3,6 @@ use std::net::TcpStream;
 
 use tester::prelude::*;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(the_launcher_waits_for_the_closures),
     case!(closures_run_in_order_and_pass_on_their_results),
@@ -19,14 +17,12 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn the_launcher_waits_for_the_closures() {
-    let [action, initialize, _] =
-        in_each_closure(|| scenario!().pid_file("daemon.pid"), &[Step::Hold]);
+    let [action, initialize, _] = in_each_closure(|| daemon!(), &[Step::Hold]);
     for scenario in [action, initialize] {
         let run = scenario.launch();
         run.held();
         run.assert_launcher_waits();
-        run.proceed();
-        run.launcher().assert().success();
+        run.proceed_to_success();
         run.report();
     }
 }
@@ -56,7 +52,7 @@ fn closures_run_in_order_and_pass_on_their_results() {
 }
 
 fn initialize_runs_in_the_jail_and_without_privileges() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let jail = scenario.create_folder("jail");
     let run = scenario
         .user(65534)
@@ -77,8 +73,7 @@ fn initialize_runs_in_the_jail_and_without_privileges() {
     assert_eq!(after.working_directory, Some(jail));
     assert_eq!(run.pid_file().unwrap().bytes, b"");
     run.assert_launcher_waits();
-    run.proceed();
-    run.launcher().assert().success();
+    run.proceed_to_success();
     assert!(run.report().uid.unwrap() == 65534);
 }
 
@@ -86,7 +81,7 @@ fn every_entry_point_runs_every_closure() {
     for entry in ENTRIES {
         for choice in 0..12 {
             let (action, initialize, defer) = (choice % 3, choice / 3 % 2 == 1, choice / 6 == 1);
-            let mut scenario = scenario!().pid_file("daemon.pid").entry(entry);
+            let mut scenario = daemon!().entry(entry);
             let mut expected = vec![];
             if action == 1 {
                 scenario = scenario.privileged_action(add("action"));
@@ -126,7 +121,8 @@ fn every_entry_point_runs_every_closure() {
 
 fn a_closure_that_returns_twice_makes_one_daemon() {
     for entry in [Entry::Start, Entry::Execute] {
-        let run = with_action([Step::ForkTwice, Step::WitnessResult])
+        let run = daemon!()
+            .privileged_action([Step::ForkTwice, Step::WitnessResult])
             .entry(entry)
             .start();
         run.assert_pid_file_held();
@@ -141,7 +137,10 @@ fn a_closure_that_returns_twice_makes_one_daemon() {
 fn a_closure_that_panics_twice_is_reported_once() {
     let steps = [Step::ForkTwice, Step::Panic("panic".to_owned())];
     for entry in [Entry::Start, Entry::Execute] {
-        let run = with_action(steps.clone()).entry(entry).launch();
+        let run = daemon!()
+            .privileged_action(steps.clone())
+            .entry(entry)
+            .launch();
         assert_eq!(run.launcher_error().kind, "Panicked");
         run.wait_until_all_ended();
         let in_daemon = usize::from(entry == Entry::Execute);
@@ -151,7 +150,7 @@ fn a_closure_that_panics_twice_is_reported_once() {
 
 fn the_daemon_drops_its_result_before_the_launcher_fails() {
     for entry in [Entry::Start, Entry::Execute] {
-        let scenario = with_action([Step::Observe, Step::WitnessResult]);
+        let scenario = daemon!().privileged_action([Step::Observe, Step::WitnessResult]);
         let run = scenario.chroot("missing").entry(entry).launch();
         run.launcher_error();
         run.wait_until_all_ended();
@@ -169,7 +168,9 @@ fn the_daemon_drops_its_result_before_the_launcher_fails() {
 }
 
 fn a_socket_of_the_privileged_action_is_closed_before_the_launcher_fails() {
-    let scenario = with_action([Step::Listen]).chroot("missing");
+    let scenario = daemon!()
+        .privileged_action([Step::Listen])
+        .chroot("missing");
     for entry in [Entry::Start, Entry::Execute] {
         let scenario = scenario.clone().entry(entry);
         let run = scenario.life(Life::UntilToldEvenIfFailed).launch();
@@ -180,7 +181,7 @@ fn a_socket_of_the_privileged_action_is_closed_before_the_launcher_fails() {
 }
 
 fn witnessed(entry: Entry) -> Run {
-    let mut scenario = with_action([]).entry(entry);
+    let mut scenario = daemon!().privileged_action([]).entry(entry);
     scenario.config.witness_capture = true;
     let run = scenario.start();
     run.exit(0);

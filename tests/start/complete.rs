@@ -21,7 +21,7 @@ fn the_daemons_parent_is_init_when_the_launcher_ends() {
 }
 
 fn the_pid_file_is_complete_when_the_launcher_ends() {
-    let run = scenario!().pid_file("daemon.pid").start();
+    let run = daemon!().start();
     let pid_file = run.launcher().pid_file.unwrap();
     run.assert_pid_file_complete();
     assert_eq!((pid_file.mode, pid_file.links), (0o640, 1));
@@ -93,7 +93,7 @@ fn two_hundred_simultaneous_starts_do_not_disturb_each_other() {
 }
 
 fn fifty_starts_in_a_row_take_over_the_pid_file() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     for number in 0..50 {
         let run = scenario.launch();
         assert_complete(&run);

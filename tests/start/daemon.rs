@@ -76,7 +76,7 @@ fn the_daemon_has_no_descriptor_that_the_launcher_lacks() {
 }
 
 fn the_daemon_looks_the_same_from_inside_and_outside() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let run = scenario.start();
     let daemon = run.assert_views_agree();
     assert_eq!(

@@ -19,9 +19,7 @@ fn event_queues() -> impl Iterator<Item = (EventQueue, &'static str)> {
 }
 
 fn with_event_queue(queue: EventQueue) -> Scenario {
-    scenario!()
-        .pid_file("daemon.pid")
-        .from_state(|state| state.event_queue = Some(queue))
+    daemon!().from_state(|state| state.event_queue = Some(queue))
 }
 
 fn execute_checked_refuses_an_event_queue() {

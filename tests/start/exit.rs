@@ -1,7 +1,5 @@
 use tester::prelude::*;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(unflushed_output_is_written_once),
     case!(a_failed_start_writes_unflushed_output_once),
@@ -76,8 +74,10 @@ fn after_execute_exit_handlers_run_in_launcher_and_daemon() {
 fn a_failed_process_writes_nothing_and_runs_no_exit_handler() {
     for scenario in [
         scenario!().working_directory("missing"),
-        with_action([Step::Panic("panic".to_owned())]).stderr(Stream::DevNull),
-        with_action([]).chroot("missing"),
+        daemon!()
+            .privileged_action([Step::Panic("panic".to_owned())])
+            .stderr(Stream::DevNull),
+        daemon!().privileged_action([]).chroot("missing"),
     ] {
         let scenario = scenario.stdout(Stream::Keep).from_state(|state| {
             state.at_exit_handler = true;

@@ -16,7 +16,6 @@ mod nested;
 mod parent_death;
 /// The first process of a pid namespace, whose exit ends the daemon, does not start one.
 mod pid_namespaces;
-mod setup;
 /// The checked entry points refuse other threads, and count them correctly.
 mod threads;
 

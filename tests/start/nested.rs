@@ -1,7 +1,5 @@
 use tester::prelude::*;
 
-use crate::setup::*;
-
 pub(crate) const CASES: &[Case] = &[
     case!(a_start_within_a_closure_is_refused),
     case!(a_start_before_readiness_is_refused_if_its_launcher_would_exit),
@@ -26,7 +24,7 @@ fn a_start_within_a_closure_is_refused() {
         for foreground in [Foreground::No, Foreground::Yes] {
             let start = || [Step::StartAnother(entry, foreground)];
             for scenario in [
-                with_action(start()),
+                daemon!().privileged_action(start()),
                 scenario!().try_privileged_action(start()),
                 scenario!().initialize(start()),
                 scenario!().foreground(Foreground::Yes).initialize(start()),

@@ -32,13 +32,13 @@ fn assert_lives(scenario: &Scenario) {
 
 fn a_daemon_survives_the_parent_death_signal_that_it_sets() {
     for entry in CHECKED {
-        assert_lives(&scenario!().pid_file("daemon.pid").entry(entry));
+        assert_lives(&daemon!().entry(entry));
     }
 }
 
 fn a_daemon_survives_the_parent_death_signal_that_a_fork_handler_sets() {
     for entry in CHECKED {
-        let scenario = scenario!().pid_file("daemon.pid").entry(entry);
+        let scenario = daemon!().entry(entry);
         assert_lives(&scenario.from_state(|state| state.parent_death_signal_at_fork = Some(0)));
     }
 }
@@ -46,6 +46,6 @@ fn a_daemon_survives_the_parent_death_signal_that_a_fork_handler_sets() {
 fn a_daemon_whose_thread_reports_readiness_survives_its_parent_death_signal() {
     let mut deferral = Deferral::new([], ReadinessUse::Ready);
     deferral.in_thread = true;
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     assert_lives(&scenario.deferred_readiness(deferral));
 }

@@ -51,8 +51,7 @@ fn a_daemon_in_another_pid_namespace_is_refused() {
         (ChildrenNamespace::WithFirst, "the launcher has no pid"),
     ] {
         for entry in CHECKED {
-            let scenario = scenario!()
-                .pid_file("daemon.pid")
+            let scenario = daemon!()
                 .entry(entry)
                 .from_state(|state| state.children_namespace = Some(namespace));
             let error = scenario.launch().launcher_error();

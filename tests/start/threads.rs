@@ -86,7 +86,7 @@ fn other_threads_are_refused_if_the_kernel_counts_no_users_of_memory() {
 /// fork(2) copies a lock as it is, but not the thread that would unlock it.
 fn a_start_succeeds_while_other_threads_take_the_librarys_locks() {
     for _ in 0..20 {
-        let scenario = scenario!().pid_file("daemon.pid").entry(Entry::Execute);
+        let scenario = daemon!().entry(Entry::Execute);
         let run = scenario.from_state(|state| state.guard_takers = 4).start();
         run.observe();
     }

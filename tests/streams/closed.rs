@@ -56,7 +56,7 @@ fn closed_streams_become_files() {
 
 fn a_failed_start_with_closed_streams_leaves_nothing() {
     for closed in every_closing() {
-        let scenario = scenario!().pid_file("daemon.pid").chroot("missing");
+        let scenario = daemon!().chroot("missing");
         let run = scenario.from_state(|state| state.closed = closed).launch();
         let error = run.error_of_launcher();
         assert_eq!(error.kind_name(), "Chroot");

@@ -23,7 +23,7 @@ fn the_librarys(initial: &Report, report: &Report) -> Vec<Descriptor> {
 
 fn the_librarys_descriptors_are_close_on_exec_and_no_streams() {
     for closed in every_closing() {
-        let scenario = scenario!().pid_file("daemon.pid");
+        let scenario = daemon!();
         let run = scenario
             .from_state(|state| state.closed = closed)
             .privileged_action([Step::Observe])
@@ -43,7 +43,7 @@ fn the_librarys_descriptors_are_close_on_exec_and_no_streams() {
 }
 
 fn no_descriptor_stays_in_the_place_of_a_stream_during_the_start() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let run = scenario
         .from_state(|state| state.closed = [true; 3])
         .privileged_action([Step::Hold])

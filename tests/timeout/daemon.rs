@@ -46,9 +46,7 @@ fn time_out(scenario: Scenario, disposition: Disposition, step: &str) -> (Run, D
 const UNTIL_READY: &str = "before the daemon used its `Readiness`";
 
 fn a_late_daemon_gets_sigterm() {
-    let scenario = scenario!()
-        .pid_file("daemon.pid")
-        .deferring([], ReadinessUse::Keep);
+    let scenario = daemon!().deferring([], ReadinessUse::Keep);
     let (run, took) = time_out(scenario, Disposition::TellAndExit, UNTIL_READY);
     run.await_message(&Message::Signalled(libc::SIGTERM));
     assert!(took >= TIMEOUT, "{took:?}");
@@ -56,15 +54,11 @@ fn a_late_daemon_gets_sigterm() {
 
 fn a_late_daemon_that_survives_sigterm_is_killed() {
     let least = TIMEOUT + Duration::from_secs(1);
-    let scenario = scenario!()
-        .pid_file("daemon.pid")
-        .deferring([], ReadinessUse::Keep);
+    let scenario = daemon!().deferring([], ReadinessUse::Keep);
     let (run, took) = time_out(scenario, Disposition::Tell, UNTIL_READY);
     run.await_message(&Message::Signalled(libc::SIGTERM));
     assert!(took >= least, "{took:?}");
-    let scenario = scenario!()
-        .pid_file("daemon.pid")
-        .deferring([], ReadinessUse::Keep);
+    let scenario = daemon!().deferring([], ReadinessUse::Keep);
     let (_, took) = time_out(scenario, Disposition::Ignore, UNTIL_READY);
     assert!(took >= least, "{took:?}");
 }
@@ -72,7 +66,7 @@ fn a_late_daemon_that_survives_sigterm_is_killed() {
 fn the_timeout_covers_every_step_of_the_daemon() {
     thread::scope(|scope| {
         for entry in ENTRIES {
-            for scenario in in_each_closure(|| scenario!().pid_file("daemon.pid"), &[Step::Hold]) {
+            for scenario in in_each_closure(|| daemon!(), &[Step::Hold]) {
                 scope.spawn(move || {
                     let config = &scenario.config;
                     let step = match (&config.deferred_readiness, config.initialize.is_empty()) {
@@ -87,8 +81,7 @@ fn the_timeout_covers_every_step_of_the_daemon() {
         }
     });
     // No time at all is too little.
-    let scenario = scenario!()
-        .pid_file("daemon.pid")
+    let scenario = daemon!()
         .deferring([], ReadinessUse::Keep)
         .startup_timeout(Duration::ZERO);
     assert_eq!(scenario.fail().kind, "StartupTimeout");
@@ -118,7 +111,7 @@ fn a_timeout_beyond_the_clocks_range_is_no_timeout() {
 
 /// The intermediate waits a second for a prober, which is longer.
 fn the_timeout_covers_the_steps_before_the_daemon_exists() {
-    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIMEOUT);
+    let scenario = daemon!().startup_timeout(TIMEOUT);
     let path = scenario.pid_file_path().unwrap();
     std::fs::write(&path, "4242\n").unwrap();
     let prober = std::fs::File::open(&path).unwrap();
@@ -138,7 +131,7 @@ fn the_timeout_covers_the_steps_before_the_daemon_exists() {
 }
 
 fn a_stopped_daemon_does_not_outlast_the_timeout() {
-    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIMEOUT);
+    let scenario = daemon!().startup_timeout(TIMEOUT);
     let began = Instant::now();
     let run = scenario.privileged_action([Step::Hold]).launch();
     sys::kill(run.held().pid, libc::SIGSTOP).unwrap();
@@ -146,7 +139,7 @@ fn a_stopped_daemon_does_not_outlast_the_timeout() {
 }
 
 fn a_daemon_that_cannot_be_terminated_is_reported_as_left() {
-    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIMEOUT);
+    let scenario = daemon!().startup_timeout(TIMEOUT);
     let run = scenario.initialize([Step::Hold]).launch();
     let daemon = run.held().pid;
     let detained = sys::detain(daemon).unwrap();
@@ -163,7 +156,7 @@ fn a_daemon_that_cannot_be_terminated_is_reported_as_left() {
 
 fn a_disconnected_daemon_that_cannot_be_terminated_is_reported_as_left() {
     let steps = [Step::Hold, Step::CloseSockets, Step::Hold];
-    let scenario = scenario!().pid_file("daemon.pid").initialize(steps);
+    let scenario = daemon!().initialize(steps);
     let run = scenario.launch();
     let daemon = run.held().pid;
     let detained = sys::detain(daemon).unwrap();

@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn a_stopped_intermediate_does_not_outlast_the_timeout() {
     let outlasts_no_time = |entry, sigterm| {
-        let scenario = scenario!().pid_file("daemon.pid").entry(entry);
+        let scenario = daemon!().entry(entry);
         let scenario = scenario
             .on_signal(libc::SIGTERM, sigterm)
             .startup_timeout(TIMEOUT)
@@ -38,7 +38,7 @@ fn a_stopped_intermediate_does_not_outlast_the_timeout() {
 
 /// Stops the intermediate at this call. False where there are not so many.
 fn is_outlasted(call: u64) -> bool {
-    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIMEOUT);
+    let scenario = daemon!().startup_timeout(TIMEOUT);
     let run = scenario
         .signal_at(Victim::Intermediate, call, libc::SIGSTOP)
         .launch();
@@ -82,7 +82,7 @@ fn an_intermediate_stopped_at_any_call_does_not_outlast_the_timeout() {
 
 /// As where a file server keeps it waiting. The daemon is ended nonetheless.
 fn an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout() {
-    let scenario = scenario!().pid_file("daemon.pid").startup_timeout(TIMEOUT);
+    let scenario = daemon!().startup_timeout(TIMEOUT);
     let began = Instant::now();
     let run = scenario.privileged_action([Step::Hold]).launch();
     let (daemon, intermediate) = (run.held().pid, run.held().ppid);

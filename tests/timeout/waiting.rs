@@ -39,7 +39,7 @@ fn assert_idle<const COUNT: usize>(run: &Run, waiting: [u32; COUNT]) {
 /// without.
 fn launcher_and_intermediate_use_no_processor_time_while_they_wait() {
     for timeout in [None, Some(Duration::from_secs(60))] {
-        let mut scenario = scenario!().pid_file("daemon.pid");
+        let mut scenario = daemon!();
         if let Some(timeout) = timeout {
             scenario = scenario.startup_timeout(timeout);
         }
@@ -51,7 +51,7 @@ fn launcher_and_intermediate_use_no_processor_time_while_they_wait() {
 
 /// For its last word, once there is a daemon.
 fn a_launcher_uses_no_processor_time_while_the_intermediate_is_stopped() {
-    let scenario = scenario!().pid_file("daemon.pid");
+    let scenario = daemon!();
     let run = scenario.privileged_action([Step::Hold]).launch();
     let intermediate = run.held().ppid;
     sys::kill(intermediate, libc::SIGSTOP).unwrap();
