@@ -1,7 +1,7 @@
-//! Misuse that the compiler can see is refused by it, in words that help.
+//! The compiler refuses misuse that it can see, with a helpful message.
 //!
-//! `ci/test.sh` runs this as whoever has built it: another user may not be able to
-//! reach the compiler.
+//! `ci/test.sh` runs this suite as the user that built it: another user may not be able
+//! to reach the compiler.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -18,9 +18,8 @@ fn main() -> ExitCode {
     ])
 }
 
-/// What the compiler says of a function with this body. Nothing is built but the
-/// function itself: the library beside this test is the one that cargo has just
-/// built.
+/// The compiler's messages for a function with this body. Only the function is compiled:
+/// the library beside this test is the one that cargo has just built.
 fn diagnose(body: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("compile_fail.rs");
@@ -40,7 +39,7 @@ fn diagnose(body: &str) -> String {
         .arg(&source)
         .output()
         .unwrap();
-    // Lines are wrapped nowhere, and colours are for terminals.
+    // The compiler wraps no lines here, and colours only the output of a terminal.
     String::from_utf8(output.stderr).unwrap()
 }
 
@@ -48,7 +47,7 @@ fn dependencies() -> PathBuf {
     env::current_exe().unwrap().parent().unwrap().to_owned()
 }
 
-/// The newest one, where a former build has left others.
+/// The newest library, if a former build has left others.
 fn library(dependencies: &Path) -> PathBuf {
     let built_at = |path: &PathBuf| -> SystemTime {
         fs::metadata(path).and_then(|file| file.modified()).unwrap()

@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     ])
 }
 
-/// The example with a home of its own. Dropping it stops it.
+/// The example, with a home directory of its own. Dropping this stops the service.
 struct Service {
     home: TempDir,
 }
@@ -53,7 +53,7 @@ impl Service {
         self.command(argument).output().unwrap()
     }
 
-    /// Starts it; returns address and pid.
+    /// Starts the service, and returns its address and pid.
     #[track_caller]
     fn start(&self) -> (String, u32) {
         let output = self.run("start");
@@ -70,7 +70,7 @@ impl Service {
     #[track_caller]
     fn await_running(&self, child: &mut Child) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        // Nothing tells but the question.
+        // No event announces that the service runs.
         while self.run("status").status.code() != Some(0) {
             assert_eq!(child.try_wait().unwrap(), None);
             assert!(Instant::now() < deadline, "not running");
@@ -84,7 +84,7 @@ impl Drop for Service {
     }
 }
 
-/// Of `listening on 127.0.0.1:4242, pid 4242`.
+/// Parses `listening on 127.0.0.1:4242, pid 4242`.
 #[track_caller]
 fn address_and_pid(output: &Output) -> (String, u32) {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
@@ -103,12 +103,12 @@ fn answer(address: &str) -> String {
     text
 }
 
-/// As the host of a container sees the service that runs in it.
+/// The host of a container sees the container's service like this.
 fn a_service_in_another_pid_namespace_is_stopped_by_its_pid_in_this_namespace() {
     let service = Service::new();
     let start = service.command("start");
     let mut namespace = Command::new("unshare");
-    // The shell is the first process of the namespace, which ends with it.
+    // The shell is the first process of the namespace, which ends with the shell.
     namespace
         .args(["--pid", "--fork", "sh", "-c", "\"$0\" start && read line"])
         .arg(start.get_program())
@@ -195,7 +195,7 @@ fn a_service_is_restarted() {
     let (address, second) = address_and_pid(&service.run("status"));
     assert_ne!(first, second);
     assert_answers(&address, second);
-    // Where there is none it is a start.
+    // Without a running service, `restart` starts one.
     service.run("stop").assert().success();
     service.run("restart").assert().success();
     service.run("status").assert().success();

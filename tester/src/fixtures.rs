@@ -3,7 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -180,6 +180,12 @@ impl Scenario {
     /// The library's own view of the pid file.
     pub fn control(&self) -> PidFile {
         PidFile::at(self.pid_file_path().expect("a pid file"))
+    }
+
+    /// Makes a directory in the case's own, and returns its path.
+    pub fn with_directory(self, name: &str) -> (Self, PathBuf) {
+        let path = self.create_folder(name);
+        (self, path)
     }
 
     /// Starts as an ordinary user, also if the test runs as root.

@@ -10,8 +10,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_poller_sees_no_invalid_content_at_start_and_end),
 ];
 
-/// Starts and ends a daemon again and again while two pollers ask without
-/// pause. Returns the failed starts, and the answers that were errors.
+/// Starts and ends daemons while two pollers ask without pause. Returns the starts that
+/// failed, and the errors that the pollers got.
 fn poll_while_daemons_come_and_go(starts: usize) -> (Vec<String>, Vec<io::Error>) {
     let scenario = daemon!();
     let over = AtomicBool::new(false);
@@ -33,7 +33,7 @@ fn poll_while_daemons_come_and_go(starts: usize) -> (Vec<String>, Vec<io::Error>
             return Some(run.account());
         }
         run.report();
-        // Every other one leaves its pid behind.
+        // Every other daemon leaves its pid behind.
         if number % 2 == 0 {
             run.exit(0);
         } else {

@@ -33,7 +33,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(every_error_names_the_path),
 ];
 
-/// A process that has nothing to do with any of this.
+/// A process that has nothing to do with the daemon.
 struct Unrelated(Child);
 
 impl Unrelated {
@@ -42,7 +42,7 @@ impl Unrelated {
         Self(command.arg("600").stdin(Stdio::null()).spawn().unwrap())
     }
 
-    /// One that has a file open to read it.
+    /// An unrelated process that has a file open to read it.
     fn reading(path: &Path) -> Self {
         let mut command = Command::new("sleep");
         let file = File::open(path).unwrap();
@@ -67,7 +67,8 @@ fn a_file_without_a_lock_names_no_running_daemon() {
     let path = scenario.path("daemon.pid");
     assert_not_running(&PidFile::at(&path));
     assert_not_running(&PidFile::at(scenario.path("missing/daemon.pid")));
-    // A number proves nothing, be it that of a living process.
+    // A number in an unlocked file proves nothing, even if a living process has that
+    // number.
     let mut unrelated = Unrelated::new();
     for content in [format!("{}\n", unrelated.0.id()), String::new()] {
         fs::write(&path, &content).unwrap();
@@ -84,11 +85,11 @@ fn a_path_that_is_no_regular_file_is_invalid() {
     let fifo = scenario.path("fifo");
     sys::make_fifo(&fifo).unwrap();
     for path in [directory, fifo] {
-        // Without waiting for anybody to open the other end.
+        // `running` does not wait for a process that opens the other end.
         assert_io_error(PidFile::at(&path).running(), ErrorKind::InvalidData);
         assert_io_error(PidFile::at(&path).signal(0), ErrorKind::InvalidData);
     }
-    // A link is not followed, even to the real one.
+    // A link is not followed, even if it leads to the daemon's file.
     let link = scenario.path("link");
     symlink(scenario.pid_file_path().unwrap(), &link).unwrap();
     PidFile::at(&link).running().unwrap_err();
@@ -103,7 +104,7 @@ fn a_running_daemon_is_found() {
     let pid = run.report().pid;
     assert_eq!(scenario.control().running().unwrap(), Some(pid));
     assert!(scenario.control().signal(0).unwrap());
-    // In the foreground, too.
+    // A daemon in the foreground is found, too.
     let scenario = daemon!().foreground(Foreground::Yes);
     let run = scenario.launch();
     let pid = run.report().pid;
@@ -118,11 +119,10 @@ fn a_killed_daemon_is_not_running() {
     let pid = run.report().pid;
     run.kill_daemon();
     assert_not_running(&scenario.control());
-    // What it has left is another start's to take over.
+    // The next start takes over the stale file.
     let left = run.pid_file().unwrap();
     assert_eq!(left.bytes, format!("{pid}\n").as_bytes());
-    let run = scenario.start();
-    let pid = run.report().pid;
+    let pid = scenario.start().report().pid;
     assert_eq!(scenario.control().running().unwrap(), Some(pid));
 }
 
@@ -168,7 +168,8 @@ impl Locked {
 
 impl Drop for Locked {
     fn drop(&mut self) {
-        // Explicitly, since a child that is just being started shares it.
+        // The test unlocks explicitly: a child that another thread forks shares the
+        // lock.
         let _ = sys::flock(self.0.as_fd(), libc::LOCK_UN);
     }
 }
@@ -204,7 +205,7 @@ fn an_invalid_content_under_a_lock_is_an_error() {
         .into_iter()
         .chain(with_a_stranger.iter().map(String::as_str));
     let contents = texts.map(str::as_bytes).chain([b"\xff\xfe\n".as_slice()]);
-    // Each is looked at for a while.
+    // The library waits a while for each content to become valid.
     thread::scope(|scope| {
         for (number, content) in contents.enumerate() {
             let path = scenario.path(format!("{number}.pid"));
@@ -221,15 +222,14 @@ fn an_invalid_content_under_a_lock_is_an_error() {
         }
     });
     unrelated.assert_unharmed();
-    // Nothing at all is what a start looks like.
+    // An empty file under a lock means that a daemon is starting.
     let path = scenario.path("daemon.pid");
     let _locked = Locked::with(&path, b"");
     assert_io_error(PidFile::at(&path).running(), ErrorKind::WouldBlock);
 }
 
 fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
-    let scenario = scenario!();
-    let path = scenario.path("daemon.pid");
+    let path = scenario!().path("daemon.pid");
     let mut unrelated = Unrelated::new();
     let content = format!("{}\n", unrelated.0.id());
     let _locked = Locked::with(&path, content.as_bytes());
@@ -241,7 +241,7 @@ fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
     assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
     unrelated.assert_unharmed();
     assert_eq!(fs::read_to_string(&path).unwrap(), content);
-    // Nor is a daemon that has another file open.
+    // A daemon that holds another file is not signalled either.
     let run = daemon!()
         .from_state(|state| {
             state.descriptors.push(OpenDescriptor {
@@ -258,8 +258,7 @@ fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
 }
 
 fn a_locked_file_that_names_init_is_invalid() {
-    let scenario = scenario!();
-    let path = scenario.path("daemon.pid");
+    let path = scenario!().path("daemon.pid");
     let _locked = Locked::with(&path, b"1\n");
     let pid_file = PidFile::at(&path);
     assert_io_error(pid_file.running(), ErrorKind::InvalidData);
@@ -273,7 +272,7 @@ fn a_process_that_reads_the_file_is_not_the_daemon() {
     let pid_file = scenario.control();
     let mut reader = Unrelated::reading(&path);
     assert_eq!(pid_file.running().unwrap(), Some(run.report().pid));
-    // Not even if root itself has written its number.
+    // Not even if root itself has written the number of that process.
     let content = fs::read(&path).unwrap();
     fs::write(&path, format!("{}\n", reader.0.id())).unwrap();
     assert_io_error(pid_file.running(), ErrorKind::InvalidData);
@@ -328,13 +327,14 @@ fn a_daemon_finds_itself_and_never_signals_itself() {
     for answer in &answers[1..] {
         assert!(answer.contains("the daemon is this process"), "{answer}");
     }
-    // It has not lost the lock by asking.
+    // The daemon has not lost the lock by asking.
     assert_eq!(PidFile::at(&path).running().unwrap(), Some(pid));
     assert!(PidFile::at(&path).stop(DEADLINE).unwrap());
 }
 
 fn a_pid_file_in_the_working_directory_is_found() {
-    /// Set where this runs in that directory, which all threads share.
+    /// Set in the process that runs in that directory: threads share their working
+    /// directory.
     const IS_THERE: &str = "TESTER_IS_IN_FOLDER";
 
     if std::env::var_os(IS_THERE).is_some() {
@@ -354,8 +354,7 @@ fn a_pid_file_in_the_working_directory_is_found() {
 }
 
 fn a_removed_directory_means_no_running_daemon() {
-    let scenario = scenario!().pid_file("run/daemon.pid");
-    let directory = scenario.create_folder("run");
+    let (scenario, directory) = scenario!().pid_file("run/daemon.pid").with_directory("run");
     let run = scenario.start();
     fs::remove_dir_all(directory).unwrap();
     let pid_file = scenario.control();
@@ -383,7 +382,7 @@ fn a_directory_that_disappears_repeatedly_is_no_error() {
         let pid_file = scenario.control();
         let deadline = Instant::now() + DEADLINE;
         let (mut there, mut gone, mut errors) = (0, 0, Vec::new());
-        // Until it was met often, both ways.
+        // Until the directory was often there and often gone.
         while there + gone < TRIES || there == 0 || gone == 0 {
             match pid_file.signal(0) {
                 Ok(true) => there += 1,
@@ -402,8 +401,7 @@ fn a_directory_that_disappears_repeatedly_is_no_error() {
 }
 
 fn every_error_names_the_path() {
-    let scenario = scenario!();
-    let directory = scenario.create_folder("directory");
+    let (scenario, directory) = scenario!().with_directory("directory");
     let locked = scenario.path("locked");
     let _locked = Locked::with(&locked, b"one\n");
     let link = scenario.path("link");

@@ -40,7 +40,7 @@ fn stop_sends_sigterm_first() {
     assert!(daemon.wait(Instant::now()).unwrap());
     assert!(!run.pid_file().unwrap().locked);
     run.await_message(&Message::Signalled(libc::SIGTERM));
-    // It cannot be stopped twice.
+    // The daemon cannot be stopped twice.
     assert!(!scenario.control().stop(DEADLINE).unwrap());
 }
 
@@ -49,7 +49,7 @@ fn stop_kills_a_daemon_that_survives_sigterm() {
         let scenario = daemon!().on_signal(libc::SIGTERM, disposition);
         let run = scenario.start();
         let daemon = run.handle(run.report().pid);
-        // Enough for a busy machine to run its handler.
+        // A busy machine runs the handler within this time.
         let timeout = Duration::from_secs(1);
         let began = Instant::now();
         assert!(scenario.control().stop(timeout).unwrap());
@@ -62,7 +62,7 @@ fn stop_kills_a_daemon_that_survives_sigterm() {
     }
 }
 
-/// As a daemon may that was asked to end, and then takes long.
+/// A daemon may do so when it gets SIGTERM, and then take long to end.
 fn stop_kills_a_daemon_that_has_removed_its_directory() {
     let scenario = scenario!()
         .pid_file("run/daemon.pid")
@@ -80,7 +80,7 @@ fn stop_kills_a_daemon_that_has_removed_its_directory() {
 }
 
 fn stop_waits_for_a_daemon_that_dies_slowly() {
-    // A process is gone when its memory is.
+    // A process ends only once its memory is freed.
     let scenario = daemon!()
         .on_signal(libc::SIGTERM, Disposition::Ignore)
         .privileged_action([Step::FillMemory(256)]);
@@ -111,8 +111,8 @@ fn stop_waits_for_the_lock() {
     thread::scope(|scope| {
         let stop = scope.spawn(|| scenario.control().stop(DEADLINE));
         assert!(daemon.wait(Instant::now() + DEADLINE).unwrap());
-        // As long as the lock is held it goes on waiting, while this looks for
-        // a while for sense in a lock without a daemon.
+        // `stop` waits as long as the lock is held. `running` waits a while for a valid
+        // content, and then reports the lock without a daemon.
         assert_io_error(scenario.control().running(), ErrorKind::InvalidData);
         assert!(!stop.is_finished());
         run.kill(worker);
@@ -149,7 +149,7 @@ fn stop_waits_for_a_starting_daemon() {
     assert_not_running(&scenario.control());
 }
 
-/// Before its pid is written, and while it ignores SIGTERM.
+/// The daemon has not written its pid yet. The second daemon ignores SIGTERM.
 fn stop_ends_a_daemon_that_is_not_ready_in_time() {
     let ignoring = daemon!().on_signal(libc::SIGTERM, Disposition::Ignore);
     for scenario in [daemon!(), ignoring] {
@@ -178,7 +178,8 @@ fn a_start_may_follow_a_stop_at_once() {
     }
 }
 
-/// However little is left of it by then. Root looks at it before it signals.
+/// Root inspects the process before it signals, and little is left of a process that
+/// ends.
 fn a_daemon_that_ends_while_it_is_signalled_is_not_running() {
     const NOBODY: u32 = 65534;
     const TIMES: usize = 50;
@@ -199,7 +200,7 @@ fn a_daemon_that_ends_while_it_is_signalled_is_not_running() {
     }
 }
 
-/// As in a container with Docker's default capabilities.
+/// Docker's default capabilities do not include CAP_SYS_PTRACE.
 fn root_without_the_right_to_trace_stops_a_daemon_of_another_user() {
     const CAP_SYS_PTRACE: u64 = 1 << 19;
     let scenario = daemon!().user(65534).group(65534);

@@ -14,7 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(root_signals_only_the_owners_processes_for_another_users_file, needs Root),
 ];
 
-/// Refused as root, though the daemon is found.
+/// The daemon is found, but root refuses to signal it.
 #[track_caller]
 fn assert_refused(scenario: &Scenario, run: &Run) {
     let pid = run.report().pid;
@@ -36,7 +36,7 @@ fn root_refuses_a_file_that_others_can_write() {
     let path = scenario.pid_file_path().unwrap();
     set_mode(&path, 0o646);
     assert_refused(&scenario, &run);
-    // Root's group is no other.
+    // Root trusts its own group.
     set_mode(&path, 0o664);
     assert!(scenario.control().signal(0).unwrap());
     chown(&path, None, Some(65534)).unwrap();
@@ -53,14 +53,14 @@ fn root_refuses_a_directory_that_others_can_write() {
     chown(scenario.folder(), None, Some(65534)).unwrap();
     set_mode(scenario.folder(), 0o775);
     assert_refused(&scenario, &run);
-    // The sticky bit keeps them from replacing the file.
+    // The sticky bit keeps other users from replacing the file.
     set_mode(scenario.folder(), 0o1777);
     assert!(scenario.control().signal(0).unwrap());
     set_mode(scenario.folder(), 0o755);
     assert!(scenario.control().stop(DEADLINE).unwrap());
 }
 
-/// In the mode it looks as if root's group could write, and nobody else.
+/// The mode shows only that root's group may write.
 fn root_refuses_a_path_that_an_access_list_lets_others_write() {
     let scenario = daemon!();
     let run = scenario.start();
@@ -71,7 +71,7 @@ fn root_refuses_a_path_that_an_access_list_lets_others_write() {
         0o775
     );
     assert_refused(&scenario, &run);
-    // Then the list may say what it likes.
+    // The mode now limits the access list.
     set_mode(&path, 0o755);
     assert!(scenario.control().signal(0).unwrap());
     drop(run);
@@ -81,7 +81,8 @@ fn root_refuses_a_path_that_an_access_list_lets_others_write() {
     assert_refused(&scenario, &run);
 }
 
-/// Who may make links in a directory may call one daemon's pid file another's.
+/// A user who can make links in a directory could give one daemon's pid file another
+/// daemon's name.
 fn root_refuses_a_file_with_a_second_hard_link() {
     let scenario = daemon!();
     let run = scenario.start();
@@ -93,13 +94,14 @@ fn root_refuses_a_file_with_a_second_hard_link() {
 
 fn root_signals_only_the_owners_processes_for_another_users_file() {
     const NOBODY: u32 = 65534;
-    // Its directory, its process.
+    // Directory and process belong to the user.
     let scenario = daemon!().as_user(NOBODY, NOBODY);
     let run = scenario.start();
     assert!(scenario.control().signal(0).unwrap());
     assert!(scenario.control().stop(DEADLINE).unwrap());
     run.wait_until_all_ended();
-    // Its directory, but root's process, or in part.
+    // The directory belongs to the user, but the process, or one of its ids, belongs to
+    // root.
     let scenario = daemon!();
     let run = scenario.start();
     chown(scenario.folder(), Some(NOBODY), None).unwrap();
@@ -118,7 +120,7 @@ fn root_signals_only_the_owners_processes_for_another_users_file() {
         let run = scenario.start();
         assert_refused(&scenario, &run);
     }
-    // Root's directory, but its file.
+    // The directory belongs to root, but the file belongs to the user.
     let scenario = daemon!().chown_pid_file_user(NOBODY);
     let run = scenario.start();
     assert_refused(&scenario, &run);

@@ -31,7 +31,7 @@ fn a_descriptor_above_a_lowered_limit_is_closed() {
     assert_left(&below_a_lowered_limit().close_inherited_fds([]), &[]);
 }
 
-/// More than any list fits into at once.
+/// No listing returns this many descriptors at once.
 fn hundreds_of_descriptors_are_closed() {
     let scenario = with_open((300..900).chain(910..1000)).close_inherited_fds([905, 950, 300]);
     assert_left(&scenario, &[300, 950]);
@@ -46,10 +46,11 @@ fn every_entry_point_closes_descriptors() {
     }
 }
 
-/// Descriptors go before the root directory.
+/// The library closes descriptors before it changes the root directory.
 fn descriptors_are_closed_in_a_jail_without_proc() {
-    let scenario = with_open(NUMBERS).close_inherited_fds([]);
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = with_open(NUMBERS)
+        .close_inherited_fds([])
+        .with_directory("jail");
     assert_left(&scenario.chroot(&jail), &[]);
 }
 
@@ -102,7 +103,7 @@ fn a_foreground_process_closes_its_own_descriptors() {
     assert!(left.contains(&111) && left.len() == 2, "{left:?}");
 }
 
-/// A list has to be opened somewhere.
+/// A listing of /dev/fd needs a descriptor itself.
 fn a_foreground_process_without_free_numbers_closes_its_descriptors() {
     for free in 0..3 {
         let change = |state: &mut InitialState| {

@@ -2,7 +2,7 @@
 
 use tester::prelude::*;
 
-/// As many as the tests of other things leave alone.
+/// Numbers that the suites of other topics do not use.
 pub(crate) const NUMBERS: [i32; 5] = [110, 111, 157, 163, 900];
 
 pub(crate) fn open(number: i32) -> OpenDescriptor {
@@ -18,7 +18,7 @@ pub(crate) fn with_open(numbers: impl IntoIterator<Item = i32>) -> Scenario {
     scenario!().from_state(|state| state.descriptors = descriptors)
 }
 
-/// The numbers above the standard streams.
+/// The numbers above those of the standard streams.
 pub(crate) fn beside_streams(report: &Report) -> Vec<i32> {
     let numbers = report.descriptor_numbers();
     assert_eq!(numbers[..3], [0, 1, 2]);

@@ -42,7 +42,7 @@ fn streams_are_the_same_with_and_without_the_option() {
         for stream in 0..3 {
             let [without, with] = reports.each_ref().map(|report| report.descriptor(stream));
             let [without, with] = [without.unwrap(), with.unwrap()];
-            // Each has an output file of its own.
+            // Each start has an output file of its own.
             assert_eq!(without.is_null_device(), with.is_null_device());
             assert_eq!(
                 (without.file_type, without.access),
@@ -61,14 +61,14 @@ fn the_pid_file_stays_locked() {
         pid_file.bytes,
         format!("{}\n", run.report().pid).into_bytes()
     );
-    // The lock's descriptor, and nothing else.
+    // Only the descriptor of the lock is left.
     let left = beside_streams(&run.report());
     assert_eq!(left.len(), 1, "{left:?}");
     let error = scenario.launch().launcher_error();
     assert_eq!(error.running_pid, Some(run.report().pid));
 }
 
-/// The intermediate's own descriptors survive: it sees how the daemon dies.
+/// The intermediate keeps its own descriptors, and so sees how the daemon dies.
 fn the_intermediate_still_supervises_the_start() {
     let scenario = with_open(NUMBERS)
         .pid_file("daemon.pid")

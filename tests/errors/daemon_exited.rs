@@ -50,7 +50,7 @@ fn an_abort_is_reported_at_once() {
     for scenario in in_each_closure(|| daemon!(), &[Step::Abort]) {
         let error = scenario.fail();
         assert_eq!(error.kind, "DaemonExited");
-        // The bit of a core dump may be set.
+        // The status may include the bit of a core dump.
         let status = error.daemon_exit_status.unwrap();
         assert_eq!(status & 0x7f, libc::SIGABRT);
     }
@@ -68,18 +68,18 @@ fn a_worker_that_shares_all_descriptors_does_not_hide_a_death() {
             assert_eq!(error.kind, "DaemonExited");
             assert_eq!(error.daemon_exit_status, Some(status));
             let worker = run.worker();
-            // The worker is the closure's, and lives: what was told was not
-            // its end.
+            // The worker belongs to the closure, and lives: the launcher did not wait
+            // for its end.
             run.assert_nothing_left_but(&[worker]);
             assert!(run.launcher().process(worker).is_some());
         }
     }
 }
 
-/// Why the daemon has said nothing.
+/// The reason why the daemon's messages are lost.
 const NO_MESSAGES: &str = "its standard error is /dev/null: set `stderr` to see its messages";
 
-/// The launcher's error for a daemon that ended like this.
+/// The launcher's error if the daemon ended with this status.
 fn ended(status: ExitStatus) -> StartError {
     let text = format!("the daemon ended before it was ready ({status}); {NO_MESSAGES}");
     StartError {
@@ -138,7 +138,8 @@ fn assert_disconnected(steps: &[Step]) {
     let action = daemon!().privileged_action(steps);
     let initialization = daemon!().initialize(steps);
     for scenario in [action, initialization] {
-        // One that ignores SIGTERM is killed, which is nobody else's doing either.
+        // SIGKILL ends a daemon that ignores SIGTERM. The library reports neither signal
+        // as another process's.
         for sigterm in [Disposition::Default, Disposition::Ignore] {
             let scenario = scenario.clone();
             let scenario = scenario.on_signal(libc::SIGTERM, sigterm);
@@ -147,7 +148,7 @@ fn assert_disconnected(steps: &[Step]) {
     }
 }
 
-/// Nobody else's signal is to blame.
+/// The error blames no other process's signal.
 fn a_daemon_that_executes_another_program_is_reported() {
     let sleep = Step::Execute(vec!["sleep".into(), "60".into()]);
     assert_disconnected(&[sleep]);
@@ -169,8 +170,8 @@ fn the_exit_status_is_reported_rather_than_the_closed_channel() {
         .assert_fails_in_launcher(&expected);
 }
 
-/// The worker stays until this test is done: had the launcher waited for it,
-/// it would still wait.
+/// The worker lives until this test ends: a launcher that waited for the worker would
+/// still wait.
 fn a_worker_that_shares_all_descriptors_does_not_delay_the_report_of_a_death() {
     for end in [Step::Exit(3), Step::KillItself(libc::SIGKILL), Step::Abort] {
         for entry in [Entry::Start, Entry::Execute] {

@@ -8,8 +8,8 @@ pub(crate) const CASES: &[Case] = &[
 
 type Fault = (&'static [&'static str], fn(&mut Config));
 
-/// In the order of the crate's documentation. Each overrides what a later one
-/// sets in its place.
+/// Faults in the order of the crate's documentation. Each fault overrides what a later
+/// fault sets in its place.
 const FAULTS: &[Fault] = &[
     (&["PathContainsNul"], |config| {
         config.options.chroot = Some(Bytes(b"\0".to_vec()));
@@ -44,7 +44,7 @@ const FAULTS: &[Fault] = &[
     (&["Chroot"], |config| {
         config.options.chroot = Some("missing".into());
     }),
-    // Which of them depends on the groups one has.
+    // The caller's groups decide which of these steps fails first.
     (&["SetSupplementaryGroups", "SetGroup"], |config| {
         config.options.user = Some(0.into());
     }),
@@ -67,7 +67,7 @@ fn the_first_of_several_failures_is_reported() {
         let error = scenario.fail_in_launcher();
         assert!(kinds.contains(&error.kind_name()), "{kinds:?}: {error}");
     }
-    // So it was each of them that failed.
+    // Without a fault the start succeeds.
     daemon!()
         .limit_file_size(100)
         .on_signal(libc::SIGXFSZ, Disposition::Ignore)

@@ -36,8 +36,8 @@ const HOOKS: [PanicHook; 4] = [
     PanicHook::ExitsAfterTheOneBefore,
 ];
 
-/// Panics at each place, where the program has a hook of its own: from before the
-/// start, and set right before the panic.
+/// Panics in each closure, with a hook of the program that is set before the start, or
+/// right before the panic.
 fn assert_text_comes_through(new: impl Fn() -> Scenario) {
     for hook in HOOKS {
         for is_set_before in [false, true] {
@@ -59,8 +59,8 @@ fn assert_text_comes_through(new: impl Fn() -> Scenario) {
                 }
                 let error = scenario.fail();
                 let which = format!("{hook:?}, set before: {is_set_before}, {kind}: {error}");
-                // Where the hook has called the library's and then exits, the
-                // library has done its work.
+                // A hook that calls the library's hook and then exits may end the daemon
+                // before the panic unwinds.
                 let kinds = match hook {
                     PanicHook::ExitsAfterTheOneBefore => vec![kind, "DaemonExited"],
                     _ => vec![kind],
@@ -77,7 +77,7 @@ fn a_panic_hook_does_not_hide_the_text_of_a_panic() {
     assert_text_comes_through(|| daemon!());
 }
 
-/// It is told all the same: it may be what the process ended for.
+/// The library reports the panic nevertheless: it may be the reason for the exit.
 fn a_caught_panic_is_not_reported_as_the_cause_of_a_later_failure() {
     let mut deferral = Deferral::new([], ReadinessUse::Fail("no port is free".into()));
     deferral.in_copy = Some(ReadinessUse::DropByPanic("the copy's".to_owned()));
@@ -123,7 +123,7 @@ fn a_panic_that_aborts_is_reported_with_its_text() {
             assert!(error.text.ends_with(text), "{error}");
         }
     }
-    // Once the start is committed, a panic is the daemon's own affair.
+    // A panic after the commit concerns the daemon alone.
     let deferral = Deferral::new([], ReadinessUse::Ready);
     scenario().deferred_readiness(deferral).start();
 }

@@ -22,7 +22,7 @@ fn a_failed_start_leaves_no_zombie() {
     }
 }
 
-/// The daemon of a subreaper becomes its child when the intermediate is gone.
+/// When the intermediate ends, the daemon becomes a child of the subreaper.
 fn a_subreaper_reaps_intermediate_and_daemon() {
     let time = Duration::from_secs(1);
     let mut scenario = daemon!()
@@ -33,7 +33,7 @@ fn a_subreaper_reaps_intermediate_and_daemon() {
     let ways: [fn(&Run); 3] = [
         Run::kill_held,
         Run::kill_intermediate,
-        // Whom the launcher then kills itself.
+        // The launcher itself then kills the intermediate.
         |run| sys::kill(run.held().ppid, libc::SIGSTOP).unwrap(),
     ];
     for end in ways {

@@ -9,8 +9,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn a_failed_start_leaves_nothing() {
-    let scenario = scenario!().pid_file("missing/daemon.pid");
-    let error = scenario.fail();
+    let error = scenario!().pid_file("missing/daemon.pid").fail();
     assert_eq!(error.kind, format!("OpenPidfile({})", libc::ENOENT));
     assert_eq!(error.errno, Some(libc::ENOENT));
     assert!(error.text.contains("missing/daemon.pid"), "{error}");
@@ -37,7 +36,7 @@ fn every_entry_point_reports_every_failure_of_a_closure() {
                 scenario!().initialize(add("first")).initialize(error()),
                 "Initialize",
             ),
-            // The first failure is the one.
+            // The first failure is reported.
             (
                 scenario!()
                     .try_privileged_action(error())
@@ -54,7 +53,6 @@ fn every_entry_point_reports_every_failure_of_a_closure() {
                 let told = run.daemon_error();
                 assert_eq!((told.kind, told.text), (error.kind, error.text));
             }
-            // The daemon's side ends by itself.
             run.wait_until_all_ended();
             run.assert_pid_file_released();
             assert!(
@@ -76,8 +74,8 @@ fn checked_starts_report_the_same_error() {
     assert_eq!(run.daemon_error(), expected);
 }
 
-/// As `Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => eprintln!(..)`
-/// does.
+/// A program does so with `Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) =>
+/// eprintln!(..)`.
 fn a_failure_is_printed_once_if_launcher_and_daemon_print_it() {
     let cases = [
         (scenario!().working_directory("missing"), "ChangeDirectory"),
@@ -91,7 +89,7 @@ fn a_failure_is_printed_once_if_launcher_and_daemon_print_it() {
     let keep = |scenario: Scenario| {
         let mut scenario = scenario.stderr(Stream::Keep);
         scenario.config.end_failed_daemon = true;
-        // What Rust prints of a panic is the program's own.
+        // The panic hook would print the program's own message.
         let silent = Some(PanicHook::Silent);
         scenario.from_state(|state| state.panic_hook = silent)
     };
@@ -121,7 +119,7 @@ fn a_worker_that_shares_all_descriptors_does_not_delay_a_failure() {
         let run = scenario.launch();
         assert!(["Panicked", "Chroot"].contains(&run.launcher_error().kind_name()));
         run.assert_nothing_left_but(&[run.worker()]);
-        // So that the file can be had again.
+        // The next start gets the file.
         let mut next = scenario.clone();
         next.config.privileged_action = None;
         next.config.options.chroot = None;

@@ -16,14 +16,14 @@ fn the_launcher_terminates_the_daemon_if_a_sandbox_refuses_pidfd_send_signal() {
             });
         let run = scenario.launch();
         let held = run.held();
-        // The launcher is left to end the daemon.
+        // Only the launcher is left to terminate the daemon.
         sys::kill(held.ppid, libc::SIGKILL).expect("kill the intermediate");
         assert_eq!(run.launcher_error().kind, "IntermediateExited");
         run.assert_nothing_left();
     }
 }
 
-/// It is held up, so that the launcher ends it.
+/// The intermediate is stopped, so that the launcher terminates it.
 fn the_launcher_terminates_the_intermediate_if_a_sandbox_refuses_pidfd_send_signal() {
     for errno in [libc::EPERM, libc::ENOSYS] {
         let scenario = daemon!()

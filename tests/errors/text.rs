@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_panic_in_the_text_of_an_error_is_survived),
 ];
 
-/// The three that carry an error's text, with what comes before it.
+/// The three failures that carry the text of an error, and the start of each message.
 fn failing_with(error: &ErrorText) -> [(Scenario, &'static str, &'static str); 3] {
     let fallible = Fallible::from(error.clone());
     [
@@ -55,7 +55,7 @@ fn the_causes_of_an_error_reach_the_launcher() {
     }
 }
 
-/// 10 kB of characters that are two bytes long each, and start at an odd one.
+/// 10 kB of characters of two bytes each, the first at an odd offset.
 fn long_text() -> String {
     std::iter::once('x')
         .chain(std::iter::repeat_n('ä', 5000))
@@ -99,7 +99,7 @@ fn the_text_of_a_panic_is_cut_at_two_kibibytes() {
     }
 }
 
-/// As parsers of configuration files say what is wrong, and where.
+/// Parsers of configuration files report errors like this.
 const PARSE_ERROR: &str = "\
 TOML parse error at line 3, column 8
   |
@@ -108,8 +108,7 @@ TOML parse error at line 3, column 8
 invalid string
 ";
 
-/// The lines keep their places below each other, and none begins where another
-/// program's message would.
+/// The lines keep their alignment, and no line starts like a message of another program.
 fn a_text_of_several_lines_stays_readable() {
     let below = "
     TOML parse error at line 3, column 8
@@ -124,7 +123,7 @@ fn a_text_of_several_lines_stays_readable() {
     panicking
         .fail()
         .assert_is("Panicked", &format!("panic:{below}"));
-    // A first line that is the source itself, and line ends of another system.
+    // The first line is indented, and the line ends are those of another system.
     for (scenario, kind, start) in failing_with(&"\r\n  a = = b\r\n\r\n\t  ^\r\n".into()) {
         let text = format!("{start}:\n      a = = b\n\n    \t  ^");
         scenario.fail().assert_is(kind, &text);

@@ -26,14 +26,14 @@ fn a_failure_is_returned_and_clears_the_pid_file() {
         let run = scenario.launch();
         let error = run.launcher_error();
         assert_eq!(error.kind_name(), kind);
-        // Under `execute` it is the child's error, and the process goes on.
+        // Under `execute` the child gets the error, and the process goes on.
         let run = scenario.entry(Entry::Execute).launch();
         assert_eq!(run.daemon_error(), error);
         run.wait_until_all_ended();
         let pid_file = run.launcher().pid_file.unwrap();
         assert!(pid_file.bytes.is_empty() && !pid_file.locked);
     }
-    // While the process lives, too.
+    // The pid file is released while the process lives.
     let scenario = in_foreground()
         .pid_file("daemon.pid")
         .initialize(no_luck())
@@ -43,7 +43,7 @@ fn a_failure_is_returned_and_clears_the_pid_file() {
     run.daemon_error();
     run.observe();
     run.assert_pid_file_released();
-    // A panic is no exception: it is printed by the hook, then returned.
+    // The hook prints a panic before the library returns it.
     let scenario = in_foreground().initialize([Step::Panic("out of luck".to_owned())]);
     let run = scenario.entry(Entry::Execute).launch();
     let error = run.daemon_error();
@@ -70,7 +70,7 @@ fn a_failure_to_get_ready_ends_the_process() {
         .code(1)
         .stderr("the daemon is not ready: no port is free\n");
     run.assert_nothing_left();
-    // Dropped, it leaves the process to itself, but no pid file.
+    // A dropped readiness releases the pid file, and leaves the process alone.
     let scenario = in_foreground()
         .pid_file("daemon.pid")
         .deferring([], ReadinessUse::Drop);

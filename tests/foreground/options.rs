@@ -12,8 +12,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn umask_and_working_directory_are_as_configured() {
-    let scenario = in_foreground();
-    let directory = scenario.create_folder("home");
+    let (scenario, directory) = in_foreground().with_directory("home");
     let (_run, daemon) = scenario
         .working_directory(&directory)
         .umask(0o077_u32)
@@ -37,8 +36,9 @@ fn a_umask_that_is_not_set_is_kept() {
 }
 
 fn identity_and_root_are_as_configured() {
-    let scenario = in_foreground().pid_file("daemon.pid");
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = in_foreground()
+        .pid_file("daemon.pid")
+        .with_directory("jail");
     let scenario = scenario
         .user(65534)
         .group(65534)

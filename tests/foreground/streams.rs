@@ -44,7 +44,6 @@ fn the_pid_file_is_the_only_added_descriptor() {
         daemon.descriptor_numbers(),
         run.initial().descriptor_numbers()
     );
-    // The pid file is the only one.
     let (run, daemon) = in_foreground().pid_file("daemon.pid").serve();
     let initial = run.initial().descriptor_numbers();
     let added: Vec<_> = daemon

@@ -12,14 +12,14 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended, needs Root, Linux),
 ];
 
-/// The kinds of error with few descriptors left to open, then with one more,
-/// and so on until there are enough.
+/// The kinds of error with few free descriptors, then with one more, and so on until the
+/// start succeeds.
 #[track_caller]
 fn kinds_with_few_descriptors(scenario: &Scenario) -> Vec<String> {
     let used = scenario!().launch().initial().descriptor_numbers();
     let free = (0..).filter(|number| !used.contains(number));
     let mut kinds = Vec::new();
-    // The tester needs two for itself.
+    // The tester itself needs two descriptors.
     for first_not_to_be_had in free.skip(2) {
         let limit = u64::try_from(first_not_to_be_had).unwrap();
         let scenario = scenario.clone();
@@ -53,7 +53,7 @@ fn with_pid_file() -> (Scenario, std::path::PathBuf) {
 
 fn a_lack_of_descriptors_leaves_neither_content_nor_lock() {
     let mut kinds = Vec::new();
-    // Whoever runs the tests may have some open.
+    // The process that runs the tests may have descriptors open.
     let numbers = scenario!().launch().initial().descriptor_numbers();
     let inherited = numbers.iter().filter(|number| (3..100).contains(*number));
     let first = 4 + u64::try_from(inherited.count()).unwrap();
@@ -72,9 +72,9 @@ fn a_lack_of_descriptors_leaves_neither_content_nor_lock() {
     assert!(kinds.contains(&wanted), "{kinds:?}");
 }
 
-/// Of what is looked at in turn, each may be what there is no descriptor left for.
+/// `signal` opens several files in turn, and each of them may lack a descriptor.
 fn a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended() {
-    /// How many are left, set where this runs.
+    /// The number of free descriptors, set in the process that asks.
     const LEFT: &str = "TESTER_DESCRIPTORS_LEFT";
     const MOST: usize = 6;
 
@@ -94,7 +94,7 @@ fn a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended() {
         }
         return;
     }
-    // Another user's, so that root asks whose the process is, too.
+    // For a file of another user, root also looks up whose process the daemon is.
     let scenario = daemon!().as_user(65534, 65534);
     let run = scenario.start();
     for left in 0..=MOST {

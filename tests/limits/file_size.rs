@@ -28,7 +28,7 @@ fn sigxfsz_neither_kills_a_process_nor_runs_a_handler() {
     daemon!()
         .limit_file_size(0)
         .assert_pid_file_fails("WritePid", libc::EFBIG);
-    // Nor does a handler run for what is told otherwise.
+    // No handler runs either: the library reports the error itself.
     let scenario = daemon!()
         .limit_file_size(0)
         .on_signal(libc::SIGXFSZ, Disposition::Tell);

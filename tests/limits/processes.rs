@@ -18,7 +18,7 @@ fn a_refused_first_fork_is_reported() {
         .assert_fails_in_launcher(&expected);
 }
 
-/// A user whom nobody else is, so that the launcher is its only process.
+/// A user that no other process has.
 fn lonely(limit: u64) -> Scenario {
     static USERS: AtomicU32 = AtomicU32::new(0);
     let number = USERS.fetch_add(1, Ordering::Relaxed);
@@ -38,7 +38,7 @@ fn assert_second_fork_is_refused(change: fn(Scenario) -> Scenario) {
 
 fn a_refused_second_fork_is_reported_and_clears_the_pid_file() {
     assert_second_fork_is_refused(|scenario| scenario);
-    // It was the second, since there was an intermediate to make the file.
+    // The second fork failed: an intermediate has made the file.
     let run = lonely(2).launch();
     run.launcher_error();
     assert!(run.launcher().pid_file.is_some_and(|file| !file.locked));

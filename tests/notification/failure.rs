@@ -41,7 +41,7 @@ fn a_broken_address_does_not_fail_a_start() {
     }
 }
 
-/// A service manager that waits for nothing is a riddle otherwise.
+/// Otherwise the administrator of a service manager that waits in vain has no clue.
 fn a_failed_notification_is_a_line_on_standard_error() {
     let nobody = |scenario: Scenario| {
         let path = scenario.path("nobody");
@@ -75,7 +75,8 @@ fn a_failed_notification_is_a_line_on_standard_error() {
     }
 }
 
-/// The manager goes between the opening of the socket and the report.
+/// The manager goes away after the library has opened its socket, and before the
+/// notification.
 fn a_notification_that_fails_late_is_a_line_on_standard_error() {
     let scenario = in_foreground().initialize([Step::Hold]);
     let (scenario, manager) = notifying(scenario);
@@ -84,8 +85,7 @@ fn a_notification_that_fails_late_is_a_line_on_standard_error() {
     drop(manager);
     run.proceed();
     run.report();
-    // Not `exit`, which waits for the parent of what was held, as if it were an
-    // intermediate.
+    // `exit` would wait for the parent of the process, as if it were an intermediate.
     run.tell(&control::Command::Exit(0));
     let text = String::from_utf8(run.launcher().output.stderr).unwrap();
     let start = "daemonize2: cannot notify the service manager at ";
@@ -103,12 +103,12 @@ fn a_failed_notification_without_standard_error_does_not_fail_the_start() {
     }
 }
 
-/// What the launcher allows the intermediate beyond the time, and then some.
+/// More than the launcher waits for the manager.
 const MUCH_MORE: Duration = Duration::from_secs(9);
 
 fn a_manager_that_does_not_read_delays_a_start_only_briefly() {
     let (scenario, _manager) = with_deaf_manager(daemon!(), false);
-    // A signal ends the wait, which begins again.
+    // A signal interrupts the wait, which starts again.
     let interrupted = scenario.clone().pid_file("interrupted.pid");
     let interrupted = interrupted.from_state(|state| state.interval_timer = Some(100_000));
     thread::scope(|scope| {
@@ -126,7 +126,6 @@ fn a_manager_that_does_not_read_delays_a_foreground_start_only_briefly() {
     let scenario = scenario!().foreground(Foreground::Yes);
     let (scenario, _manager) = with_deaf_manager(scenario, false);
     let began = Instant::now();
-    let run = scenario.launch();
-    run.report();
+    scenario.launch().report();
     assert!(began.elapsed() < MUCH_MORE, "{:?}", began.elapsed());
 }

@@ -68,9 +68,12 @@ fn systemd_is_not_notified_of_a_failure() {
 
 fn systemd_is_notified_from_a_jail_without_privileges() {
     for deferred in [false, true] {
-        let scenario = in_foreground().user(65534).group(65534);
-        let jail = scenario.create_folder("jail");
-        // Neither within reach from the jail nor open to its user.
+        let (scenario, jail) = in_foreground()
+            .user(65534)
+            .group(65534)
+            .with_directory("jail");
+        // From inside the jail the socket cannot be reached, and the jail's user may not
+        // write to it.
         let (mut scenario, manager) = notifying(scenario.chroot(&jail));
         let path = scenario.path("notify");
         set_mode(&path, 0o700);
@@ -80,7 +83,7 @@ fn systemd_is_notified_from_a_jail_without_privileges() {
         let (run, daemon) = scenario.serve();
         assert_eq!(manager.receive(), ("READY=1\n".to_owned(), daemon.pid));
         assert!(daemon.uid.unwrap() == 65534);
-        // Nothing of it is left within the daemon's reach.
+        // No descriptor of the socket is left in the daemon.
         let numbers = run.observe().descriptor_numbers();
         assert_eq!(numbers, run.initial().descriptor_numbers());
     }
@@ -92,7 +95,8 @@ fn the_launcher_notifies_systemd_of_the_daemon() {
         let (scenario, manager) = notifying(scenario.privileged_action([Step::Observe]));
         let run = scenario.launch();
         let (text, sender) = manager.receive();
-        // By now the daemon is init's, and its pid file is complete.
+        // When the manager is notified, the daemon is init's child, and its pid file is
+        // complete.
         let daemon = run.observe();
         let intermediate = run.observed().ppid;
         assert_eq!(text, format!("MAINPID={}\nREADY=1\n", daemon.pid));
@@ -101,8 +105,8 @@ fn the_launcher_notifies_systemd_of_the_daemon() {
         assert_eq!(tester::observe::process(intermediate).unwrap(), None);
         let content = format!("{}\n", daemon.pid);
         assert_eq!(run.pid_file().unwrap().bytes, content.as_bytes());
-        // The launcher stays until it was read: whom it is from is looked up
-        // only then.
+        // The launcher waits until the manager has read the message: the manager looks
+        // up the sender only then.
         assert_eq!(manager.receive(), ("BARRIER=1".to_owned(), sender));
         run.launcher().assert().success();
         manager.assert_silent();
@@ -117,7 +121,7 @@ fn systemd_is_notified_when_a_deferred_daemon_is_ready() {
     assert_eq!(manager.receive(), ("READY=1\n".to_owned(), daemon.pid));
 }
 
-/// As a program of that service's that starts a daemon of its own.
+/// A program of another service may start a daemon of its own.
 fn the_manager_of_another_service_is_not_notified() {
     for (exec_pid, is_told) in [
         (Some(ExecPid::Parents), false),
@@ -143,8 +147,8 @@ fn the_manager_of_another_service_is_not_notified() {
     }
 }
 
-/// The launcher waits for the manager to read, which takes it seconds. A daemon
-/// that ends meanwhile leaves no lock behind.
+/// The manager takes seconds to read, and the launcher waits for it. The lock of a daemon
+/// that ends meanwhile is free.
 fn the_daemon_alone_holds_the_lock_while_the_launcher_notifies() {
     let scenario = daemon!();
     let (scenario, manager) = with_deaf_manager(scenario, true);
@@ -153,7 +157,7 @@ fn the_daemon_alone_holds_the_lock_while_the_launcher_notifies() {
         .unwrap();
     let run = scenario.launch();
     let daemon = run.report().pid;
-    // From here on it is told; that all of it was read is what is waited for.
+    // From now on the launcher waits until the manager has read everything.
     manager.recv(&mut [0; 256]).unwrap();
     run.kill_daemon();
     run.wait_until_ended(daemon);

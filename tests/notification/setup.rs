@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use tester::prelude::*;
 
-/// One that is there, but does not read; with room for more, or without.
+/// A service manager that does not read, whose socket has room for a message or not.
 pub(crate) fn with_deaf_manager(scenario: Scenario, has_room: bool) -> (Scenario, UnixDatagram) {
     let path = scenario.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();

@@ -40,7 +40,7 @@ fn supervised_means_an_address_that_is_meant_for_this_process() {
     }
 }
 
-/// Which says of itself 'effective user id, supervised'.
+/// The program prints its effective user id, and the result of `supervised`.
 fn ask_supervised(program: &Path) -> io::Result<String> {
     let mut command = Command::new(program);
     command
@@ -53,10 +53,9 @@ fn ask_supervised(program: &Path) -> io::Result<String> {
 }
 
 fn supervised_is_false_in_a_set_user_id_program() {
-    let scenario = scenario!();
-    let program = scenario.path("program");
-    // By another process: one that this test starts meanwhile would inherit
-    // the copy's descriptor, and what is open for writing cannot be run.
+    let program = scenario!().path("program");
+    // Another process copies: a child that this process forks meanwhile would inherit
+    // the open copy, and a file that is open for writing cannot be executed.
     let mut copy = Command::new("cp");
     copy.arg(tester::tester!()).arg(&program);
     assert!(copy.status().unwrap().success());
@@ -64,6 +63,6 @@ fn supervised_is_false_in_a_set_user_id_program() {
     assert_eq!(ask_supervised(&program).unwrap(), "65534 true\n");
     set_mode(&program, 0o4755);
     assert_eq!(fs::metadata(&program).unwrap().mode() & 0o4000, 0o4000);
-    // Where this is not 0, the directory's file system ignores the bit.
+    // If the first number is not 0, the file system ignores the bit.
     assert_eq!(ask_supervised(&program).unwrap(), "0 false\n");
 }

@@ -15,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
 fn the_file_contains_the_pid_and_a_line_feed() {
     let (scenario, path) = with_pid_file();
     let run = scenario.start();
-    // Complete by the launcher's end already.
+    // The file is complete when the launcher ends.
     let pid_file = run.launcher().pid_file.unwrap();
     assert_eq!(pid_file.bytes, content(run.report().pid));
     assert_eq!(fs::read(path).unwrap(), pid_file.bytes);

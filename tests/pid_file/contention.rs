@@ -24,10 +24,10 @@ struct Round {
     all_have_meddled: bool,
 }
 
-/// Checks what holds in any contest: nobody has the lock of a file
-/// that another one has, and it contains its holder's pid all the while; every
-/// success has its daemon, and every daemon its success; whoever is told to be
-/// running was one of them.
+/// Checks what holds in any contest. No two daemons hold the lock of one file. The file
+/// contains the pid of its lock holder. Each successful start has its daemon, and each
+/// daemon its successful start. Each pid that is reported as running belonged to a
+/// daemon.
 #[track_caller]
 fn compete_once(contest: &Contest, path: &Path, two_may_live: bool) -> Round {
     let pid_file = PidFile::at(path);
@@ -81,8 +81,8 @@ fn contest(path: &Path) -> Contest {
     Contest::new(tester::tester!(), path)
 }
 
-/// Runs a contest, again until enough has happened in it: some daemons, and each of
-/// these failures, by errno. Returns all failures.
+/// Repeats a contest until several daemons have run, and each of these errnos was met.
+/// Returns all errors.
 #[track_caller]
 fn compete(contest: &Contest, path: &Path, two_may_live: bool, errnos: &[i32]) -> Vec<StartError> {
     const TRIES: usize = 5;
@@ -108,8 +108,8 @@ fn compete(contest: &Contest, path: &Path, two_may_live: bool, errnos: &[i32]) -
     );
 }
 
-/// Every error is one of these, by kind, errno and the end of its text; or
-/// tells truly who holds the lock.
+/// Each error has one of these errnos and texts, or names the holder of the lock
+/// correctly.
 #[track_caller]
 fn assert_clear(errors: &[StartError], expected: &[(i32, &str)]) {
     for error in errors {
@@ -151,7 +151,7 @@ fn of_32_launchers_at_most_one_daemon_runs_at_a_time() {
 
 const REPLACED: (i32, &str) = (libc::EAGAIN, ": it is replaced again and again");
 
-/// As a daemon does that removes its file at the end.
+/// A daemon that removes its file when it ends does the same.
 fn removing_the_locked_file_makes_no_second_daemon() {
     let (scenario, path) = with_directory();
     let contest = contest(&path)
@@ -162,9 +162,8 @@ fn removing_the_locked_file_makes_no_second_daemon() {
     scenario.start().assert_pid_file_complete();
 }
 
-/// Nothing keeps somebody who may from removing a running daemon's file, and
-/// then there is nothing that would keep a second daemon from starting. But
-/// each has a file of its own.
+/// A user who may write to the directory can remove the file of a running daemon. Nothing
+/// then keeps a second daemon from starting, but each daemon has a file of its own.
 fn replacing_the_file_repeatedly_makes_no_second_lock_holder() {
     let (scenario, path) = with_directory();
     let contest = contest(&path).meddler(Meddling::Replaces, None);
@@ -173,7 +172,7 @@ fn replacing_the_file_repeatedly_makes_no_second_lock_holder() {
     scenario.start().assert_pid_file_complete();
 }
 
-/// What was planted led nowhere, and once it is gone there is a daemon.
+/// No link was followed. Without the planted file there is a daemon.
 #[track_caller]
 fn assert_spared(scenario: &Scenario, path: &Path, victim: &Path) {
     assert_eq!(fs::read(victim).unwrap(), b"precious");
@@ -181,7 +180,7 @@ fn assert_spared(scenario: &Scenario, path: &Path, victim: &Path) {
     scenario.start().assert_pid_file_complete();
 }
 
-/// Makes what is put at the pid file's place later on.
+/// Makes the files that are planted later.
 fn prepare_to_plant(path: &Path) -> PathBuf {
     let victim = path.with_file_name("victim");
     fs::write(&victim, "precious").unwrap();
@@ -218,7 +217,7 @@ fn compete_in_changing_directory(meddling: Option<Meddling>, two_may_live: bool)
         assert_clear(&errors, &[REPLACED, refusal]);
     } else {
         let errors = compete(&contest, &path, two_may_live, &[]);
-        // Where a file cannot be made. It is seldom that there is none.
+        // The start cannot create the file, which is seldom missing.
         assert_clear(&errors, &[REPLACED, (libc::EACCES, "")]);
     }
     set_mode(path.parent().unwrap(), 0o755);
@@ -237,7 +236,7 @@ fn changing_the_directory_and_replacing_the_file_makes_no_second_lock_holder() {
     compete_in_changing_directory(Some(Meddling::Replaces), true);
 }
 
-/// Who can plant what he likes, but not remove what root has made.
+/// This user can plant files, but cannot remove root's.
 fn another_user_in_a_sticky_directory_makes_no_second_daemon() {
     let (scenario, path) = with_directory();
     let victim = prepare_to_plant(&path);

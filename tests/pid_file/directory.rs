@@ -18,10 +18,11 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_directory_of_an_unmapped_user_is_accepted_if_sticky, needs Root, Linux, UserNamespaces),
 ];
 
-/// A start as root with the pid file in a directory like this.
+/// A start by root with the pid file in a directory with this owner and mode.
 fn in_directory(uid: u32, gid: u32, mode: u32) -> Scenario {
-    let scenario = scenario!().pid_file("directory/daemon.pid");
-    let directory = scenario.create_folder("directory");
+    let (scenario, directory) = scenario!()
+        .pid_file("directory/daemon.pid")
+        .with_directory("directory");
     chown(&directory, Some(uid), Some(gid)).unwrap();
     set_mode(&directory, mode);
     scenario
@@ -53,7 +54,7 @@ fn a_directory_that_others_can_write_is_refused() {
     }
 }
 
-/// In the mode it looks as if root's group could write, and nobody else.
+/// The mode shows only that root's group may write.
 fn a_directory_whose_access_list_lets_others_write_is_refused() {
     let scenario = in_directory(0, 0, 0o755);
     sys::give_access_to(scenario.pid_file_path().unwrap().parent().unwrap(), UID).unwrap();
@@ -65,7 +66,7 @@ fn a_directory_whose_access_list_lets_others_read_is_accepted() {
     let path = scenario.pid_file_path().unwrap();
     let directory = path.parent().unwrap();
     sys::give_access_to(directory, UID).unwrap();
-    // The mode bounds what the list gives.
+    // The mode limits the access list.
     set_mode(directory, 0o755);
     scenario.start().assert_pid_file_held();
 }
@@ -104,8 +105,8 @@ fn an_ordinary_user_may_use_a_directory_that_others_can_write() {
     scenario.start().assert_pid_file_held();
 }
 
-/// As /tmp and /run are root's in the initial user namespace, who has no number in one
-/// that an ordinary user has made.
+/// In the user namespace of an ordinary user, root, who owns /tmp and /run, has no
+/// number.
 fn a_directory_of_an_unmapped_user_is_accepted_if_sticky() {
     let scenario = scenario!();
     let namespace = |scenario: &Scenario| {
@@ -127,7 +128,7 @@ fn a_directory_of_an_unmapped_user_is_accepted_if_sticky() {
         .start();
     let content = format!("{}\n", run.report().pid);
     assert_eq!(fs::read(&path).expect("read it"), content.as_bytes());
-    // Who may write there may replace the file.
+    // A user who may write to the directory may replace the file.
     set_mode(&directory, 0o777);
     let other = directory.join("other.pid");
     let error = namespace(&scenario)

@@ -23,8 +23,8 @@ fn a_failed_first_step_creates_no_file() {
     assert_eq!(error.kind_name(), "ChangeDirectory");
 }
 
-/// The start fails with this kind of error and leaves the file empty and
-/// unlocked, both if there was none before and if there was a stale one.
+/// The start fails with this kind of error, and leaves the file empty and unlocked,
+/// whether there was a stale file or none.
 #[track_caller]
 fn assert_leaves_an_empty_file(scenario: &Scenario, kind: &str) {
     let path = scenario.pid_file_path().unwrap();
@@ -32,7 +32,7 @@ fn assert_leaves_an_empty_file(scenario: &Scenario, kind: &str) {
         let run = scenario.clone().entry(entry).launch();
         let error = run.launcher_error();
         assert_eq!(error.kind_name(), kind, "{error}");
-        // By the launcher's end, even if the daemon was returned to.
+        // This holds when the launcher ends, even if the daemon goes on.
         let left = run.launcher().pid_file.unwrap();
         assert!(left.bytes.is_empty() && !left.locked, "{left:?}");
         if entry == Entry::Start {
@@ -62,7 +62,7 @@ fn a_failed_privileged_action_leaves_an_empty_file() {
     }
 }
 
-/// By then the pid has been written.
+/// The initialization fails before the pid is written.
 fn a_failed_initialization_leaves_an_empty_file() {
     let steps = |step: Step| Fallible::from([step]);
     for (initialization, kind) in [
@@ -123,7 +123,7 @@ fn a_failed_start_releases_the_lock_that_a_worker_shares() {
     }
 }
 
-/// Each of its processes does so, but only if no other one has.
+/// Each process of a failed start clears the file, unless another process has cleared it.
 fn a_failed_start_does_not_clear_the_next_daemons_file() {
     let (scenario, _) = with_pid_file();
     let failing = scenario.clone().chroot("missing");

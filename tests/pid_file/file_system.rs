@@ -13,11 +13,11 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_read_only_file_system_is_reported, needs Root, Linux, Mounting),
 ];
 
-/// A start whose pid file is on a file system of its own, in memory, with
-/// these options.
+/// A start whose pid file is on a file system in memory, with these mount options.
 fn on_own_disk(options: &str, body: impl FnOnce(&Scenario, &Path) + Send) {
-    let scenario = scenario!().pid_file("disk/daemon.pid");
-    let disk = scenario.create_folder("disk");
+    let (scenario, disk) = scenario!()
+        .pid_file("disk/daemon.pid")
+        .with_directory("disk");
     with_own_mounts(|| {
         let options = format!("mode=755,{options}");
         mount(&["-t", "tmpfs", "-o", &options, "tester"], &disk);
@@ -25,7 +25,7 @@ fn on_own_disk(options: &str, body: impl FnOnce(&Scenario, &Path) + Send) {
     });
 }
 
-/// One page: room for one file with any content.
+/// One page has room for the content of one file.
 const ONE_PAGE: &str = "size=4k";
 
 #[track_caller]
@@ -45,7 +45,7 @@ fn a_full_file_system_is_reported() {
     });
 }
 
-/// What its content takes is its own.
+/// The pid needs no more room than the stale content.
 fn a_stale_file_on_a_full_file_system_is_taken_over() {
     on_own_disk(ONE_PAGE, |scenario, disk| {
         let run = scenario.start();
@@ -70,7 +70,7 @@ fn a_file_system_without_free_inodes_is_reported() {
     on_own_disk("nr_inodes=2", |scenario, disk| {
         fs::write(disk.join("filler"), "").unwrap();
         scenario.assert_pid_file_fails("OpenPidfile", libc::ENOSPC);
-        // Not a new file.
+        // The start now needs no new file.
         fs::rename(disk.join("filler"), disk.join("daemon.pid")).unwrap();
         scenario.start().assert_pid_file_complete();
     });

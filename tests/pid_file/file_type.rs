@@ -18,8 +18,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_socket_is_refused),
 ];
 
-/// A file that an attack would change; and a start that would change
-/// everything about its pid file, if the caller may.
+/// A file that an attack would change, and a start that changes everything about its pid
+/// file that the caller may change.
 fn with_victim() -> (Scenario, std::path::PathBuf, std::path::PathBuf) {
     let (mut scenario, path) = with_pid_file();
     if sys::effective_user() == 0 {
@@ -63,7 +63,7 @@ fn a_fifo_is_refused() {
 }
 
 fn a_device_is_refused() {
-    // One that whoever runs the tests can open.
+    // Every user can open this device.
     let scenario = scenario!().pid_file("/dev/null");
     assert_refused(&scenario, libc::EINVAL, ": it is a device");
 }

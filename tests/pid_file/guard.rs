@@ -39,9 +39,8 @@ fn a_guard_removes_the_file_at_a_clean_exit() {
         run.wait_until_all_ended();
         assert_eq!(run.pid_file(), None);
     }
-    // A relative path is one from the daemon's working directory.
-    let scenario = guarded(daemon!());
-    let directory = scenario.create_folder("home");
+    // A relative path starts at the daemon's working directory.
+    let (scenario, directory) = guarded(daemon!()).with_directory("home");
     let run = scenario.working_directory(directory).start();
     assert!(await_guard(&run) && run.pid_file().is_some());
     run.exit(0);
@@ -76,25 +75,20 @@ fn a_guard_dropped_early_keeps_the_lock() {
     assert_eq!(run.pid_file(), None);
 }
 
-/// A worker still has the lock when the guard would have removed the file.
+/// The worker holds the lock when the guard should remove the file.
 fn a_guarded_file_that_a_worker_locks_names_no_starting_daemon() {
     let scenario = guarded(daemon!()).user(65534).group(65534);
     let scenario = scenario.privileged_action([Step::ForkWorker]);
     let run = scenario.start();
     assert!(await_guard(&run));
-    let worker = run.worker();
+    let (worker, daemon) = (run.worker(), run.handle(run.report().pid));
     run.tell(&control::Command::Exit(0));
-    assert!(
-        run.handle(run.report().pid)
-            .wait(Instant::now() + DEADLINE)
-            .unwrap()
-    );
+    assert!(daemon.wait(Instant::now() + DEADLINE).unwrap());
     let error = assert_io_error(scenario.control().running(), ErrorKind::InvalidData);
+    let text = error.to_string();
     assert!(
-        error
-            .to_string()
-            .contains("a worker of a daemon that has ended"),
-        "{error}"
+        text.contains("a worker of a daemon that has ended"),
+        "{text}"
     );
     run.kill(worker);
     assert_not_running(&scenario.control());
@@ -141,9 +135,8 @@ fn a_file_that_the_daemon_may_not_remove_is_left_unlocked() {
 }
 
 fn a_file_outside_the_jail_is_left_unlocked() {
-    let scenario = guarded(daemon!());
-    let jail = scenario.create_folder("jail");
-    // Within the jail, something else is at the same path.
+    let (scenario, jail) = guarded(daemon!()).with_directory("jail");
+    // Inside the jail, another file is at the same path.
     let inside = jail.join(scenario.folder().strip_prefix("/").unwrap());
     fs::create_dir_all(&inside).unwrap();
     fs::write(inside.join("daemon.pid"), "another's\n").unwrap();

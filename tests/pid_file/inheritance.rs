@@ -12,7 +12,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_second_start_in_the_foreground_keeps_the_first_pid_file_locked),
 ];
 
-/// Every way to start a daemon from a daemon.
+/// Every way in which a daemon can start another daemon.
 fn other_starts() -> impl Iterator<Item = AnotherStart> {
     let pid_files = [None, Some(Bytes::from("other.pid"))];
     let by_whom = [false, true].map(|in_worker| pid_files.clone().map(|file| (in_worker, file)));
@@ -52,7 +52,7 @@ fn a_daemon_started_by_a_daemon_does_not_share_its_pid_file() {
         assert_has_not(&other, &path);
         assert_locked_by(&path, run.report().pid);
         run.kill_daemon();
-        // The other one lives on, and is in nobody's way.
+        // The other daemon lives on, and does not hinder the next start.
         let next = scenario.start();
         assert_locked_by(&path, next.report().pid);
         run.handle(other.pid).kill(0).unwrap();
@@ -65,7 +65,7 @@ fn a_daemon_started_by_a_daemon_with_a_guard_keeps_its_own_pid_file() {
         let run = scenario.start();
         assert!(await_guard(&run));
         run.tell(&control::Command::StartAnother(start));
-        // It has dropped its copy of the guard.
+        // The other daemon has dropped its copy of the guard.
         let other = run.observed();
         assert_locked_by(&scenario.path("other.pid"), other.pid);
         assert_locked_by(&scenario.pid_file_path().unwrap(), run.report().pid);
@@ -79,7 +79,7 @@ fn a_daemon_started_before_readiness_does_not_share_the_first_start() {
         let scenario = daemon!().deferred_readiness(deferral);
         let path = scenario.pid_file_path().unwrap();
         let run = scenario.start();
-        // It has dropped its copy of the readiness.
+        // The other daemon has dropped its copy of the readiness.
         let other = run.observed();
         assert_has_not(&other, &path);
         let own = usize::from(start.pid_file.is_some());

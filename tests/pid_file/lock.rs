@@ -49,7 +49,7 @@ fn a_second_start_names_the_running_daemon() {
 fn a_second_start_touches_nothing() {
     let (scenario, path) = with_pid_file();
     let run = scenario.start();
-    // Even what it would change of a file of its own.
+    // A start would change this mode of its own file.
     set_mode(&path, 0o666);
     let before = file_state(&path);
     scenario.clone().umask(0o077_u32).fail_beside_daemon();
@@ -89,7 +89,7 @@ fn a_second_start_names_a_daemon_that_is_starting() {
     run.assert_pid_file_held();
 }
 
-/// The second start's error, and what the file still says.
+/// The second start fails with this error, in both processes, and leaves the file alone.
 #[track_caller]
 fn locked_out(scenario: &Scenario, expected: &StartError) {
     let run = scenario.launch();
@@ -140,8 +140,7 @@ fn a_lock_of_a_starting_daemon_is_reported() {
 fn a_lock_of_a_worker_is_reported_without_a_pid() {
     let scenario = daemon!();
     let with_worker = scenario.clone().privileged_action([Step::ForkWorker]);
-    let run = with_worker.start();
-    run.kill_daemon();
+    with_worker.start().kill_daemon();
     let text = "cannot lock pid file daemon.pid: held by another process";
     let expected =
         StartError::with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), text);
@@ -209,7 +208,7 @@ fn a_prober_never_fails_a_start() {
         scope.spawn(|| {
             let file = File::open(&path).unwrap();
             while !over.load(Ordering::Relaxed) {
-                // Held more often than not.
+                // The lock is held most of the time.
                 let _ = sys::flock(file.as_fd(), libc::LOCK_SH);
                 for _ in 0..20 {
                     let _ = tester::harness::PidFile::look(&path);
@@ -258,7 +257,7 @@ fn of_twenty_simultaneous_starts_one_succeeds() {
     }
 }
 
-/// The daemons among these starts; the others have failed with LockPidfile.
+/// The successful starts. The others have failed with LockPidfile.
 #[track_caller]
 fn winners(runs: &[Run]) -> Vec<&Run> {
     let (won, lost): (Vec<_>, Vec<_>) = runs
@@ -285,8 +284,8 @@ fn of_thirty_two_simultaneous_starts_one_succeeds() {
     won[0].assert_pid_file_held();
 }
 
-/// As a daemon does that removes its file at the end: who has opened it
-/// meanwhile and gets its lock then has the lock of nothing.
+/// A daemon that removes its file when it ends does the same. A start that has opened the
+/// file before locks a file without a name.
 fn a_lock_on_a_removed_file_does_not_count() {
     let (scenario, path) = with_pid_file();
     let over = AtomicBool::new(false);
@@ -303,7 +302,7 @@ fn a_lock_on_a_removed_file_does_not_count() {
                 if is_ours {
                     fs::remove_file(&path).unwrap();
                 }
-                // Another thread's child may have a copy for a while.
+                // A child of another thread may share the lock for a while.
                 sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
             }
         });

@@ -24,7 +24,7 @@ fn the_mode_is_644_less_the_umask() {
     }
 }
 
-/// Whoever has opened it before can write to it still.
+/// A process that has opened the file before can still write to it.
 fn a_file_that_other_users_can_write_is_replaced() {
     for mode in [0o666, 0o660, 0o606, 0o777] {
         let (scenario, path) = with_pid_file();
@@ -38,7 +38,7 @@ fn a_file_that_other_users_can_write_is_replaced() {
     }
 }
 
-/// In a directory of root's.
+/// Only root may remove a file from this directory.
 fn a_file_that_cannot_be_replaced_loses_its_write_permission_for_others() {
     for mode in [0o666, 0o660, 0o606, 0o777] {
         let scenario = scenario!().as_user(UID, GID).pid_file("run/daemon.pid");
@@ -63,7 +63,7 @@ fn the_other_permissions_of_an_existing_file_are_kept() {
 }
 
 fn a_file_that_others_can_still_write_is_refused() {
-    // Root's, so that an ordinary user cannot change the mode.
+    // The file belongs to root, so that an ordinary user cannot change its mode.
     let (scenario, path, _) = with_pid_file_as_ordinary();
     fs::write(&path, "precious").unwrap();
     set_mode(&path, 0o666);

@@ -71,8 +71,7 @@ fn the_owner_can_be_set_by_name() {
 
 fn an_ordinary_user_may_name_itself_as_owner() {
     let (scenario, path, uid) = with_pid_file_as_ordinary();
-    let scenario = scenario.chown_pid_file_user(uid);
-    let run = scenario.start();
+    let run = scenario.chown_pid_file_user(uid).start();
     assert_eq!(pid_file_at(&path).uid, uid);
     run.assert_pid_file_held();
 }
@@ -98,7 +97,7 @@ fn the_error_says_what_giving_the_file_away_takes() {
     scenario.assert_fails(&expected);
 }
 
-/// As when the user of a service was changed.
+/// An administrator may have changed the user of the service.
 fn a_stale_file_of_another_user_is_replaced() {
     for daemons_user in [0, UID, UID + 1] {
         let (scenario, path) = with_pid_file();
@@ -152,7 +151,7 @@ fn refuse_in_sticky_directory(scenario: Scenario) {
 
 fn a_file_of_another_user_in_a_sticky_directory_is_refused() {
     let (ordinary, _, _) = with_pid_file_as_ordinary();
-    // Root may, but the other user may put another one there meanwhile.
+    // Root may remove the file, but the other user may put another file there meanwhile.
     for scenario in [ordinary, scenario!()] {
         refuse_in_sticky_directory(scenario);
     }
@@ -167,10 +166,11 @@ fn a_file_of_the_chown_user_is_accepted() {
     assert_eq!((pid_file_at(&path).uid, pid_file_at(&path).gid), (UID, GID));
 }
 
-/// Where the kernel may keep even root from opening it with O_CREAT.
+/// The kernel may keep even root from opening this file with O_CREAT.
 fn a_file_of_the_chown_user_is_accepted_in_a_sticky_directory() {
-    let scenario = scenario!().pid_file("directory/daemon.pid");
-    let directory = scenario.create_folder("directory");
+    let (scenario, directory) = scenario!()
+        .pid_file("directory/daemon.pid")
+        .with_directory("directory");
     set_mode(&directory, 0o1777);
     let path = directory.join("daemon.pid");
     fs::write(&path, "stale").unwrap();

@@ -29,8 +29,7 @@ fn a_relative_path_starts_at_the_working_directory() {
 }
 
 fn the_pid_file_is_outside_the_jail() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let absolute = scenario.path("daemon.pid");
     for path in [Path::new("daemon.pid"), &absolute] {
         let run = scenario.clone().pid_file(path).chroot(&jail).start();
@@ -66,8 +65,7 @@ fn a_missing_directory_is_reported() {
 }
 
 fn a_missing_directory_is_reported_with_its_absolute_path() {
-    let scenario = scenario!();
-    let home = scenario.create_folder("home");
+    let (scenario, home) = scenario!().with_directory("home");
     for working_directory in [home.as_path(), Path::new("home")] {
         for entry in [Entry::Start, Entry::Execute] {
             let scenario = scenario.clone().entry(entry);
@@ -128,8 +126,7 @@ fn a_nul_in_the_path_is_refused() {
     let scenario = scenario!();
     let mut nul = scenario.clone();
     nul.config.options.pid_file = Some("daemon\0.pid".into());
-    let run = nul.launch();
-    let error = run.launcher_error();
+    let error = nul.launch().launcher_error();
     assert_eq!(error.kind, "PathContainsNul");
     assert_eq!(error.path, Some("daemon\0.pid".into()));
     assert!(!scenario.path("daemon").exists());
@@ -149,7 +146,7 @@ fn a_pid_file_without_permissions_is_reported() {
     let scenario = scenario!().as_ordinary_user().pid_file("daemon.pid");
     let path = scenario.path("daemon.pid");
     fs::write(&path, "").unwrap();
-    // Not even to be read: one that may be is replaced.
+    // The file cannot even be read: a readable file would be replaced.
     set_mode(&path, 0o000);
     scenario.assert_pid_file_fails("OpenPidfile", libc::EACCES);
 }

@@ -27,7 +27,7 @@ pub(crate) fn with_pid_file() -> (Scenario, std::path::PathBuf) {
     (scenario, path)
 }
 
-/// The same by an ordinary user, which the test itself may be already.
+/// The same start by an ordinary user, and the id of that user.
 pub(crate) fn with_pid_file_as_ordinary() -> (Scenario, std::path::PathBuf, u32) {
     let (scenario, path) = with_pid_file();
     match sys::effective_user() {
@@ -36,12 +36,11 @@ pub(crate) fn with_pid_file_as_ordinary() -> (Scenario, std::path::PathBuf, u32)
     }
 }
 
-/// As root can, and as is no change to anybody else.
 pub(crate) fn give_to(path: &Path, uid: u32) {
     chown(path, Some(uid), None).unwrap();
 }
 
-/// Everything by which one could see that a file was touched.
+/// Everything that changes if a process touches the file.
 pub(crate) fn file_state(path: &Path) -> (Vec<u8>, [u64; 4], [i64; 4]) {
     let bytes = fs::read(path).unwrap();
     let found = fs::symlink_metadata(path).unwrap();

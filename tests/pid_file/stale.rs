@@ -9,8 +9,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn an_ended_daemon_does_not_hinder_the_next_start() {
     let (scenario, _) = with_pid_file();
-    let run = scenario.start();
-    run.exit(0);
+    scenario.start().exit(0);
     scenario.start().assert_pid_file_held();
 }
 

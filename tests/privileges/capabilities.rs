@@ -52,7 +52,7 @@ fn root_as_target_keeps_its_capabilities() {
     assert_eq!(run.observe().capabilities, Some(initial));
 }
 
-/// An ordinary user that may change its ids nevertheless.
+/// An ordinary user with the capabilities to change its ids.
 fn as_capable_nobody() -> (Scenario, u32, u32) {
     let (scenario, uid, gid) = as_nobody();
     let scenario = scenario.from_state(|state| state.capabilities = Some(MAY_CHANGE_IDS));
@@ -63,7 +63,7 @@ fn capabilities_do_not_outlive_a_change_of_user() {
     let (scenario, uid, gid) = as_capable_nobody();
     let run = scenario.user(UID).group(GID).start();
     assert_is(&run, UID, GID, &[GID]);
-    // The kernel itself takes them from root only.
+    // The kernel itself clears only the capabilities of root.
     assert_no_capabilities(&run);
     assert_cannot_regain(&run, uid, gid);
 }
@@ -87,7 +87,7 @@ fn capabilities_do_not_outlive_a_change_of_groups_alone() {
     assert_no_way_back(&run, (0, 0));
 }
 
-/// Who was this all along has nothing to give up.
+/// A process that keeps its identity has nothing to drop.
 fn a_change_to_the_same_identity_keeps_the_capabilities() {
     let (scenario, uid, gid) = as_capable_nobody();
     let scenario = scenario.from_state(|state| {
@@ -113,8 +113,8 @@ fn capabilities_that_secure_bits_keep_are_cleared() {
     }
 }
 
-/// Bits with which the kernel itself takes no capability from a root that
-/// becomes somebody else.
+/// With these bits the kernel does not clear the capabilities of a root that becomes
+/// another user.
 fn secure_bits_do_not_let_the_daemon_regain_root() {
     for bits in [NO_SETUID_FIXUP, KEEP_CAPS, NO_SETUID_FIXUP | KEEP_CAPS] {
         let scenario = scenario!().user(UID).group(GID);
@@ -146,9 +146,8 @@ fn a_sandbox_may_refuse_capset_if_no_capability_is_left() {
 }
 
 fn a_capability_that_a_sandbox_keeps_is_reported() {
-    /// CAP_SETUID and CAP_SETGID of <linux/capability.h>.
     const MAY_CHANGE_IDS: u64 = 1 << 7 | 1 << 6;
-    // Not root's: the kernel takes capabilities only from those who drop from root.
+    // The caller is not root: the kernel itself clears the capabilities of root.
     let scenario = refusing_capset().from_state(|state| {
         state.ids = Some(Ids::user(7001, 7001));
         state.capabilities = Some(MAY_CHANGE_IDS);

@@ -39,7 +39,7 @@ fn a_user_in_five_hundred_groups_gets_all_of_them() {
 }
 
 fn a_user_in_as_many_groups_as_the_system_allows_gets_all_of_them() {
-    // The primary group is one, too.
+    // The primary group counts, too.
     assert_in_all_groups(sys::most_groups() - 1);
 }
 
@@ -109,13 +109,13 @@ fn an_empty_database_has_no_user_and_no_group() {
     assert_dropped(&run, UID, GID, &[GID], (0, 0));
 }
 
-/// As an ordinary user, who may not read one of the files.
+/// A start by an ordinary user who may not read one of the database files.
 fn with_unreadable(file: &str) -> Scenario {
     let scenario = scenario!().as_user(STARTER, STARTERS_GROUP);
     let lines = format!("starters:x:{STARTERS_GROUP}:\nextra:x:4711:starter\n");
     let user = format!("starter:x:{STARTER}:{STARTERS_GROUP}::/:/bin/sh\n");
     let scenario = with_database(scenario, &user, &lines);
-    // Else what follows would show nothing.
+    // The database is valid while it can be read.
     let run = scenario.clone().user("starter").group("starters");
     let run = run.supplementary_groups(SupplementaryGroups::Keep).start();
     assert_is(&run, STARTER, STARTERS_GROUP, &[]);
@@ -155,8 +155,8 @@ fn an_unreadable_group_database_is_not_an_unknown_group() {
     }
 }
 
-/// Of what getgrouplist(3) makes of it, glibc's knows the primary group only and
-/// tells of no error; musl's takes it for a lack of room.
+/// In this case getgrouplist(3) of glibc returns only the primary group and no error, and
+/// that of musl asks for more room.
 fn an_unreadable_group_database_does_not_remove_groups() {
     let error = fail_before_any_fork(with_unreadable("group").user("starter"));
     assert_eq!(error.kind, format!("LookUpGroup({})", libc::EACCES));
@@ -172,7 +172,7 @@ fn a_missing_group_database_means_no_groups() {
 
 fn numeric_ids_need_no_user_database() {
     let scenario = scenario!();
-    // Which no look-up can read.
+    // No look-up can read these directories.
     let directory = scenario.create_folder("etc");
     for file in ["passwd", "group"] {
         scenario.create_folder(format!("etc/{file}"));
@@ -198,7 +198,7 @@ fn numeric_ids_need_no_user_database() {
         assert!(run.report().uid.expect("its uid") == 7003);
         assert!(run.report().gid.expect("its gid") == 7004);
     }
-    // By default the groups are those of the user's name.
+    // The default looks up the groups by the user's name.
     let error = scenario.launch().launcher_error();
     assert_eq!(error.kind, format!("LookUpUser({})", libc::EISDIR));
 }

@@ -25,6 +25,6 @@ fn a_group_replaces_the_users_primary_group() {
         .user(TEST_USER)
         .group(7)
         .start();
-    // Listed as a member of the other two; the primary one lists nobody.
+    // The other two groups list the user as a member; the primary group lists nobody.
     assert_is(&run, TEST_USER_ID, 7, &[7, 7002, 7003]);
 }

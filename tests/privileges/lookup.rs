@@ -26,7 +26,7 @@ fn an_unknown_user_or_group_is_reported() {
     scenario!()
         .group("no-such-group")
         .assert_fails_in_launcher(&expected);
-    // A name is a name, also one of digits.
+    // A string is a name, even if it consists of digits.
     let expected = StartError::new("UserNotFound", None, "unknown user 4294967295");
     scenario!()
         .user("4294967295")
@@ -127,7 +127,7 @@ fn a_user_without_an_entry_fails_before_any_fork() {
     assert_eq!(error.kind, "PrimaryGroupUnknown");
     assert!(error.text.contains("4000000001"), "{error}");
     run.assert_nothing_left();
-    // Nobody but the launcher was there to return or to make the file.
+    // Only the launcher existed: no daemon returned or made the file.
     let senders = run.messages().into_iter().map(|frame| frame.sender);
     assert!(senders.into_iter().all(|pid| pid == run.launcher_pid()));
     assert_eq!(run.pid_file(), None);

@@ -38,11 +38,10 @@ fn without_the_option_no_new_privs_is_not_set() {
 }
 
 fn no_new_privs_is_set_for_another_user_in_a_jail() {
-    let scenario = root_to_user();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = root_to_user().with_directory("jail");
     let scenario = scenario.chroot(&jail).privileged_action([Step::Observe]);
     let run = scenario.no_new_privileges().start();
-    // Not before the privileged action, which may need them.
+    // The privileged action may need new privileges.
     assert_eq!(run.observed().no_new_privileges, Some(false));
     assert_no_new_privileges(&run);
     assert_dropped(&run, UID, GID, &[GID], (0, 0));
@@ -62,7 +61,7 @@ fn later_threads_have_no_new_privs() {
     assert_eq!(of_each_thread(pid, "NoNewPrivs"), ["1", "1"]);
 }
 
-/// prctl(2) is of the calling thread.
+/// prctl(2) sets the attribute of the calling thread alone.
 fn earlier_threads_without_no_new_privs_fail_the_start() {
     let scenario = scenario!().no_new_privileges();
     let error = scenario.privileged_action([Step::MakeThread]).fail();
@@ -88,7 +87,7 @@ fn a_set_user_id_program_grants_nothing_with_no_new_privs() {
     use tester::subject::TELL_SUPERVISED;
 
     let directory = copy_of(&tester::tester!(), SET_BOTH, (0, 0));
-    // Prints its effective user id first.
+    // The program prints its effective user id first.
     let program = vec![(&directory.path("program")).into(), TELL_SUPERVISED.into()];
     let scenario = root_to_user();
     let scenario = scenario.initialize([Step::Run(program)]);
@@ -99,7 +98,7 @@ fn a_set_user_id_program_grants_nothing_with_no_new_privs() {
             _ => None,
         })
     };
-    // Where this is not 0, the directory's file system ignores the bits.
+    // If the number is not 0, the file system ignores the bits.
     assert_eq!(printed(scenario.clone()), ["0 false"]);
     let given_up = printed(scenario.no_new_privileges());
     assert_eq!(given_up, [format!("{UID} false")]);

@@ -52,13 +52,13 @@ fn an_ordinary_user_from_a_shell_becomes_itself() {
     let pid = run.report().pid;
     assert_is(&run, STARTER, STARTERS_GROUP, &[STARTERS_GROUP]);
     assert_no_way_back(&run, (0, 0));
-    // Nothing has changed, and so it is no more out of its user's reach.
+    // Since no id has changed, the user can still inspect the daemon.
     let environ = fs::metadata(format!("/proc/{pid}/environ")).unwrap();
     assert_eq!((environ.uid(), environ.gid()), (STARTER, STARTERS_GROUP));
 }
 
 fn a_member_of_several_groups_may_become_itself() {
-    // In another order, and without the primary group: all the same.
+    // The order of the groups does not matter, and the primary group need not be listed.
     for groups in [vec![7003, 7001, 7002], vec![7002, 7003]] {
         let scenario = scenario!()
             .as_user(TEST_USER_ID, TEST_USER_ID)
@@ -79,7 +79,7 @@ fn an_ordinary_user_may_list_its_own_groups() {
         only(TEST_USER_GROUPS),
         only([7003, 7001, 7003, 7002]),
         only([TEST_USER, "daemonize2-extra1", "daemonize2-extra2"]),
-        // The primary group is had anyhow.
+        // The daemon has the primary group in any case.
         only([7003, 7002]),
     ];
     for groups in ways.drain(..) {
@@ -101,7 +101,7 @@ fn an_ordinary_user_may_keep_groups_that_the_database_lacks() {
 fn an_ordinary_user_cannot_become_root() {
     let (scenario, ..) = as_nobody();
     let error = scenario.user("root").fail();
-    // The first step that its own groups do not make superfluous.
+    // The caller's groups decide which step fails first.
     let steps = ["SetSupplementaryGroups", "SetGroup"];
     assert!(steps.contains(&error.kind_name()), "{error}");
     assert_eq!(error.errno, Some(libc::EPERM));
@@ -110,7 +110,7 @@ fn an_ordinary_user_cannot_become_root() {
 
 const TO_BECOME: &str = "CAP_SETUID and CAP_SETGID";
 
-/// Which of root's ids is refused first depends on the groups one has.
+/// The caller's groups decide which of root's ids is refused first.
 fn the_error_says_what_becoming_root_takes() {
     let scenario = scenario!()
         .as_ordinary_user()
@@ -128,7 +128,7 @@ fn the_error_says_what_becoming_root_takes() {
 }
 
 fn an_ordinary_user_cannot_become_another_user() {
-    // With its own groups, so that only the last step is one too many.
+    // The user keeps its groups, so that only the last step fails.
     let (scenario, _, gid) = as_nobody();
     let error = scenario.user(UID).group(gid).fail();
     assert_eq!(error.kind, format!("SetUser({})", libc::EPERM));
@@ -156,7 +156,7 @@ fn the_error_says_what_changing_to_another_group_takes() {
     ));
 }
 
-/// There may well be no group of the user's name.
+/// A group with the user's name need not exist.
 fn the_error_names_the_user_whose_group_is_refused() {
     let scenario = scenario!()
         .as_ordinary_user()
@@ -206,7 +206,7 @@ fn an_ordinary_user_cannot_drop_its_groups() {
     for groups in [no_groups(), only([4711])] {
         assert_groups_refused(&scenario.clone().supplementary_groups(groups));
     }
-    // Who has none has none to give up.
+    // A user without groups has nothing to drop.
     let run = as_member(&[]).supplementary_groups(no_groups()).start();
     assert_dropped(&run, STARTER, STARTERS_GROUP, &[], (0, 0));
 }
@@ -241,8 +241,8 @@ fn the_capability_to_change_groups_alone_changes_no_user() {
     assert_eq!(error.kind, format!("SetUser({})", libc::EPERM));
 }
 
-/// Without CAP_KILL the others are strangers to a daemon that has become somebody
-/// else.
+/// Without CAP_KILL, launcher and intermediate may not signal a daemon that has become
+/// another user.
 fn a_launcher_that_may_not_signal_the_daemon_ends_it() {
     let scenario = as_capable(CAP_SETUID | CAP_SETGID, &[])
         .user(UID)

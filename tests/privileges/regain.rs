@@ -19,7 +19,7 @@ fn root_cannot_be_regained() {
     assert_is(&run, UID, GID, &[GID]);
 }
 
-/// As a program that is set-user-id root starts.
+/// A set-user-ID root program starts like this.
 fn an_effective_root_becomes_its_real_user_irrevocably() {
     let scenario = scenario!()
         .user(UID)
@@ -30,7 +30,7 @@ fn an_effective_root_becomes_its_real_user_irrevocably() {
     assert_cannot_regain(&run, 0, 0);
 }
 
-/// As such a program that has dropped its privileges for a while.
+/// A set-user-ID root program that has dropped its privileges temporarily is like this.
 fn a_saved_root_becomes_its_real_user_irrevocably() {
     let scenario = scenario!()
         .user(UID)
@@ -51,7 +51,7 @@ fn a_real_root_becomes_its_effective_user_irrevocably() {
     assert_cannot_regain(&run, 0, 0);
 }
 
-/// Each of the three ids root's or an ordinary user's, but not all alike.
+/// Each of the three ids is root's or an ordinary user's, but not all are the same.
 fn mixtures() -> impl Iterator<Item = ([u32; 3], [u32; 3])> {
     (1..7_u32).map(|bits| {
         let choose = |own: u32| [0, 1, 2].map(|place| own * (bits >> place & 1));
@@ -66,7 +66,7 @@ fn root_is_dropped_from_real_effective_and_saved_ids() {
         assert_eq!((run.initial().uid, run.initial().gid), (ids(uid), ids(gid)));
         assert_dropped(&run, STARTER, STARTERS_GROUP, &[STARTERS_GROUP], (0, 0));
     }
-    // All three apart.
+    // All three ids differ.
     for uid in [[0, STARTER, UID], [STARTER, 0, UID], [STARTER, UID, 0]] {
         let scenario = scenario!()
             .with_ids(uid, [GID; 3], &[GID])
@@ -87,7 +87,7 @@ fn an_effective_root_becomes_a_third_user() {
     }
 }
 
-/// Not even one who could be root again: it is for the caller to say so.
+/// Even if the process could become root again, only the caller may decide to.
 fn a_process_without_effective_root_cannot_become_a_third_user() {
     for (uid, gid) in mixtures().filter(|(uid, _)| uid[1] != 0) {
         let scenario = scenario!()
@@ -105,7 +105,7 @@ fn a_process_without_effective_root_cannot_become_a_third_user() {
 fn a_real_root_may_become_root() {
     let scenario = scenario!().with_ids([0, STARTER, STARTER], [0, GID, GID], &[4711]);
     let scenario = scenario.user(0_u32).group(0_u32);
-    // Who is not root yet sets no groups.
+    // A process that is not effectively root cannot set groups.
     assert_groups_refused(&scenario);
     let run = scenario.supplementary_groups(SupplementaryGroups::Keep);
     assert_is(&run.start(), 0, 0, &[4711]);

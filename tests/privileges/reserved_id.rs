@@ -111,7 +111,7 @@ fn a_database_entry_with_the_reserved_id_is_refused() {
         assert_eq!(error.kind, format!("{kind}({})", libc::EINVAL), "{error}");
         assert!(error.text.contains("this id means 'unchanged'"), "{error}");
     }
-    // Also as one of several.
+    // The id may be one of several.
     let group = format!("nogroup:x:{MEANS_UNCHANGED}:{MEMBER}\n");
     let scenario = with_database(scenario!().as_root_with_groups(), "", &group);
     let error = fail_before_any_fork(scenario.user(MEMBER));
@@ -134,7 +134,7 @@ const LAST: u32 = u32::MAX - 1;
 
 fn the_highest_valid_id_can_be_set_in_every_option() {
     let scenario = scenario!().as_root_with_groups().pid_file("daemon.pid");
-    // Where it is somebody's, who may have other groups.
+    // If the last id belongs to a user, that user may have other groups.
     let as_last = scenario.clone().user(LAST).group(GID);
     let run = as_last.supplementary_groups(only([GID])).start();
     assert_dropped(&run, LAST, GID, &[GID], (0, 0));

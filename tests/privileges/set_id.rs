@@ -16,8 +16,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_launcher_that_is_set_id_to_an_ordinary_user_becomes_either_user, needs Root, Linux),
 ];
 
-/// A tester with this mode and owner, started by an ordinary user of these
-/// groups; and what keeps it.
+/// A tester with this mode and owner, which an ordinary user with these groups starts,
+/// and the scenario that keeps its directory.
 fn set_id_launcher(mode: u32, owner: (u32, u32), groups: &[u32]) -> (Scenario, Scenario) {
     let directory = copy_of(&tester::tester!(), mode, owner);
     let scenario = Scenario::new(directory.path("program"));
@@ -37,7 +37,7 @@ fn a_set_user_id_root_launcher_becomes_its_real_user() {
         (no_groups(), &[]),
     ] {
         let run = scenario.clone().supplementary_groups(groups).start();
-        // Where it is not, the directory's file system ignores the bit.
+        // If the ids differ, the file system ignores the bit.
         assert_eq!(run.initial().uid, ids([STARTER, 0, 0]));
         assert_dropped(&run, STARTER, STARTERS_GROUP, expected, (0, 0));
     }
@@ -47,14 +47,14 @@ fn a_set_user_id_root_launcher_becomes_another_user() {
     let (scenario, _folder) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
     let run = scenario.clone().user(UID).group(GID).start();
     assert_dropped(&run, UID, GID, &[GID], (STARTER, STARTERS_GROUP));
-    // Wholly root, it has left the user who started it.
+    // The daemon has dropped the groups of the user who started the program.
     let run = scenario.user("root").start();
     assert_eq!(run.observe().uid, ids([0; 3]));
     assert_eq!(run.observe().gid, ids([0; 3]));
     assert!(!run.observe().groups.unwrap().contains(&4711));
 }
 
-/// Whoever calls it chooses what it starts with.
+/// The user who calls the program chooses this state.
 fn a_set_user_id_root_launcher_does_not_trust_its_initial_state() {
     let (scenario, _folder) = set_id_launcher(SET_USER_ID, (0, 0), &[4711]);
     let path = scenario.path("notify");
@@ -92,7 +92,7 @@ fn a_set_user_id_root_launcher_does_not_trust_its_initial_state() {
         (daemon.umask, daemon.blocked_signals),
         (Some(0o027), Some(SignalSet::default()))
     );
-    // The environment is the caller's: nobody is told.
+    // The caller sets the environment: the library does not notify this manager.
     let told = manager.recv(&mut [0; 64]).map_err(|error| error.kind());
     assert_eq!(told, Err(ErrorKind::WouldBlock));
 }
@@ -116,7 +116,7 @@ fn a_set_group_id_root_launcher_becomes_its_real_group() {
         assert_eq!(run.initial().gid, ids([STARTERS_GROUP, 0, 0]));
         assert_dropped(&run, STARTER, STARTERS_GROUP, &[], (0, 0));
     }
-    // It has no right to set groups; those that it has it can keep.
+    // The process may not set groups, but may keep those that it has.
     let (scenario, _folder) = set_id_launcher(SET_GROUP_ID, (0, 0), &[4711]);
     let scenario = scenario.group(STARTERS_GROUP);
     assert_groups_refused(&scenario);
@@ -139,7 +139,6 @@ fn a_launcher_that_is_set_id_to_an_ordinary_user_becomes_either_user() {
     assert_dropped(&run, STARTER, STARTERS_GROUP, &[], (UID, GID));
     let run = scenario.clone().user(UID).group(GID).start();
     assert_dropped(&run, UID, GID, &[], (STARTER, STARTERS_GROUP));
-    // A group alone leaves the user ids as they were.
     let run = scenario.group(STARTERS_GROUP).start();
     assert_eq!(run.observe().uid, ids([STARTER, UID, UID]));
     assert_eq!(run.observe().gid, ids([STARTERS_GROUP; 3]));

@@ -9,7 +9,7 @@ use std::process::Command;
 use tester::prelude::*;
 use tester::report::IdTriple;
 
-/// Those of the user who starts a program.
+/// The ids of the user who starts a program.
 pub(crate) const STARTER: u32 = 4_000_000_011;
 
 pub(crate) const STARTERS_GROUP: u32 = 4_000_000_012;
@@ -25,7 +25,7 @@ pub(crate) fn no_groups() -> SupplementaryGroups {
     SupplementaryGroups::Only(Vec::new())
 }
 
-/// An ordinary user, which the test itself may be already.
+/// A start by an ordinary user, and the ids of that user.
 pub(crate) fn as_ordinary() -> (Scenario, u32, u32) {
     match sys::effective_user() {
         0 => (
@@ -37,18 +37,18 @@ pub(crate) fn as_ordinary() -> (Scenario, u32, u32) {
     }
 }
 
-/// An ordinary user of these groups.
+/// A start by an ordinary user with these groups.
 pub(crate) fn as_member(groups: &[u32]) -> Scenario {
     let scenario = scenario!().as_user(STARTER, STARTERS_GROUP);
     scenario.from_state(|state| state.ids.as_mut().unwrap().groups = Some(groups.to_vec()))
 }
 
-/// The same with these capabilities.
+/// A start by an ordinary user with these capabilities and groups.
 pub(crate) fn as_capable(capabilities: u64, groups: &[u32]) -> Scenario {
     as_member(groups).from_state(|state| state.capabilities = Some(capabilities))
 }
 
-/// As the system lists them, of which some count the effective gid as one.
+/// The groups as the system lists them. Some systems list the effective group, too.
 pub(crate) fn listed(gid: u32, groups: &[u32]) -> Vec<u32> {
     let effective = sys::EFFECTIVE_GID_IS_LISTED.then_some(gid);
     let groups: BTreeSet<u32> = groups.iter().copied().chain(effective).collect();
@@ -64,8 +64,8 @@ pub(crate) fn assert_ids(view: &Report, uid: u32, gid: u32, groups: &[u32]) {
     }
 }
 
-/// All three user and group ids, and exactly these groups, from inside and,
-/// as far as the platform can tell, from outside.
+/// Real, effective and saved ids are these, and the groups are exactly these, seen from
+/// inside and, as far as the platform allows, from outside.
 #[track_caller]
 pub(crate) fn assert_is(run: &Run, uid: u32, gid: u32, groups: &[u32]) {
     for view in run.views() {
@@ -73,7 +73,7 @@ pub(crate) fn assert_is(run: &Run, uid: u32, gid: u32, groups: &[u32]) {
     }
 }
 
-/// Nothing of root or of `former` is left or can be had again.
+/// The daemon can regain nothing of root and of the `former` ids.
 #[track_caller]
 pub(crate) fn assert_no_way_back(run: &Run, former: (u32, u32)) {
     for view in run.views() {
@@ -88,23 +88,22 @@ pub(crate) fn assert_no_way_back(run: &Run, former: (u32, u32)) {
     }
 }
 
-/// The daemon has become an ordinary user, with exactly these groups and with
-/// nothing else.
+/// The daemon has become an ordinary user with exactly these groups, irrevocably.
 #[track_caller]
 pub(crate) fn assert_dropped(run: &Run, uid: u32, gid: u32, groups: &[u32], former: (u32, u32)) {
     assert_is(run, uid, gid, groups);
     assert_no_way_back(run, former);
-    // The attempts have changed nothing either.
+    // The attempts have changed nothing.
     assert_is(run, uid, gid, groups);
     if cfg!(target_os = "linux") {
         assert_out_of_reach(run.report().pid, uid, gid);
     }
 }
 
-/// Other processes of the same user cannot look into the daemon: proc(5), "if
-/// the process's dumpable attribute is set to a value other than 1", which
-/// follows from a change of ids as /proc/sys/fs/suid_dumpable says. The directory
-/// itself always shows the effective ids.
+/// Other processes of the same user cannot inspect the daemon. proc(5): "if the process's
+/// dumpable attribute is set to a value other than 1". /proc/sys/fs/suid_dumpable says
+/// which value follows from a change of ids. The directory itself always belongs to the
+/// effective ids.
 #[track_caller]
 pub(crate) fn assert_out_of_reach(pid: u32, uid: u32, gid: u32) {
     let owner = |file: &str| {
@@ -122,8 +121,7 @@ pub(crate) fn assert_out_of_reach(pid: u32, uid: u32, gid: u32) {
     }
 }
 
-/// Like [`Scenario::fail`], and also: nobody but the launcher was there to
-/// fail.
+/// The start fails before the launcher forks: no other process has sent a message.
 #[track_caller]
 pub(crate) fn fail_before_any_fork(scenario: Scenario) -> StartError {
     let run = scenario.entry(Entry::Execute).launch();
@@ -144,8 +142,8 @@ pub(crate) fn assert_groups_refused(scenario: &Scenario) {
 
 pub(crate) const MEMBER: &str = "member";
 
-/// With a user database of the case's own, which has root and a [`MEMBER`]
-/// with `UID` and `GID`, and these lines.
+/// A start with a user database of its own, which has root, a [`MEMBER`] with `UID` and
+/// `GID`, and these lines.
 pub(crate) fn with_database(scenario: Scenario, passwd: &str, group: &str) -> Scenario {
     let directory = scenario.create_folder("etc");
     let passwd = format!(
@@ -153,7 +151,7 @@ pub(crate) fn with_database(scenario: Scenario, passwd: &str, group: &str) -> Sc
     );
     fs::write(directory.join("passwd"), passwd).unwrap();
     fs::write(directory.join("group"), format!("root:x:0:\n{group}")).unwrap();
-    // Other sources than the files would add entries of their own.
+    // Other sources than the files would add entries.
     fs::write(
         directory.join("nsswitch.conf"),
         "passwd: files\ngroup: files\n",
@@ -162,7 +160,7 @@ pub(crate) fn with_database(scenario: Scenario, passwd: &str, group: &str) -> Sc
     scenario.from_state(|state| state.user_database = Some(directory.into()))
 }
 
-/// This line of each thread's status, the first thread's first.
+/// This line of each thread's status. The first thread comes first.
 pub(crate) fn of_each_thread(pid: u32, line: &str) -> Vec<String> {
     let mut threads: Vec<u32> = fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()
@@ -186,13 +184,12 @@ pub(crate) fn of_each_thread(pid: u32, line: &str) -> Vec<String> {
     threads.into_iter().map(value).collect()
 }
 
-/// A copy of a program with this mode and owner; the directory of the scenario is
-/// what keeps it.
+/// A copy of a program with this mode and owner, in the directory of the scenario.
 pub(crate) fn copy_of(program: &Path, mode: u32, owner: (u32, u32)) -> Scenario {
     let directory = scenario!();
     let copy = directory.path("program");
-    // By another process: one that this test starts meanwhile would inherit
-    // the copy's descriptor, and what is open for writing cannot be run.
+    // Another process copies: a child that this process forks meanwhile would inherit
+    // the open copy, and a file that is open for writing cannot be executed.
     let copied = Command::new("cp").arg(program).arg(&copy).status();
     assert!(copied.unwrap().success());
     std::os::unix::fs::chown(&copy, Some(owner.0), Some(owner.1)).unwrap();
@@ -212,7 +209,7 @@ pub(crate) const SET_BOTH: u32 = 0o6755;
 
 pub(crate) const NOBODY: &str = "nobody";
 
-/// What id(1) prints, which asks the same databases as the library.
+/// The ids that id(1) prints, which asks the same databases as the library.
 pub(crate) fn id(option: &str, name: &str) -> Vec<u32> {
     let output = Command::new("id").args([option, name]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -222,7 +219,7 @@ pub(crate) fn id(option: &str, name: &str) -> Vec<u32> {
     ids
 }
 
-/// An ordinary user, which the test itself may be already.
+/// A start by an ordinary user who is in the database, and the ids of that user.
 pub(crate) fn as_nobody() -> (Scenario, u32, u32) {
     if sys::effective_user() == 0 {
         let (uid, gid) = (id("-u", NOBODY)[0], id("-g", NOBODY)[0]);

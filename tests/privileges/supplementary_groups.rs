@@ -35,8 +35,7 @@ fn the_groups_of_the_database_are_the_default() {
     assert_is(&explicit().start(), 0, 0, &ROOTS_GROUPS);
 }
 
-/// What stays of them where they are kept, and the effective gid takes the place
-/// of the first.
+/// The groups that are kept. On some systems the effective group replaces the first.
 const KEPT_GROUPS: &[u32] = if sys::EFFECTIVE_GID_IS_LISTED {
     &[4, 7, 4711]
 } else {
@@ -75,7 +74,7 @@ fn a_daemon_with_another_user_has_exactly_the_listed_groups() {
     let scenario = root_to_user();
     let run = scenario.supplementary_groups(only([8, 4712])).start();
     assert_dropped(&run, UID, GID, &[8, 4712], (0, 0));
-    // The user's own in the database are not added.
+    // The library does not add the groups of the database.
     let scenario = scenario!().as_root_with_groups().user("nobody").group(GID);
     let run = scenario.supplementary_groups(only([8, 4712])).start();
     let uid = run.observe().uid.unwrap().real;
@@ -100,8 +99,7 @@ fn listed_groups_alone_keep_the_ids() {
 }
 
 fn all_groups_can_be_dropped() {
-    let scenario = root_to_user();
-    let run = scenario.supplementary_groups(no_groups()).start();
+    let run = root_to_user().supplementary_groups(no_groups()).start();
     assert_dropped(&run, UID, GID, &[], (0, 0));
 }
 
@@ -121,8 +119,7 @@ fn groups_can_be_listed_by_name() {
 
 fn groups_need_no_entry_in_the_database() {
     let groups = [4_000_000_003, 4_000_000_004];
-    let scenario = root_to_user();
-    let run = scenario.supplementary_groups(only(groups)).start();
+    let run = root_to_user().supplementary_groups(only(groups)).start();
     assert_dropped(&run, UID, GID, &groups, (0, 0));
 }
 
@@ -161,7 +158,7 @@ fn as_many_groups_as_the_system_allows_can_be_set() {
     let most = sys::most_groups() - usize::from(sys::EFFECTIVE_GID_IS_LISTED);
     let groups: Vec<u32> = (1_000_000..).take(most).collect();
     let scenario = root_to_user();
-    // One that is named twice is not one too many.
+    // A group that is listed twice counts once.
     let named = groups.iter().rev().copied().chain([1_000_000]);
     let run = scenario.supplementary_groups(only(named)).start();
     assert_dropped(&run, UID, GID, &groups, (0, 0));
@@ -173,7 +170,7 @@ fn one_group_too_many_is_reported_with_number_and_limit() {
     let error = fail_before_any_fork(scenario!().supplementary_groups(groups));
     let kind = format!("SetSupplementaryGroups({})", libc::EINVAL);
     assert_eq!(error.kind, kind);
-    // Where the effective gid counts as one of them.
+    // Some systems count the effective group, too.
     let asked = most + 1 + usize::from(sys::EFFECTIVE_GID_IS_LISTED);
     let text =
         format!("cannot set supplementary groups: {asked} groups, where this system allows {most}");

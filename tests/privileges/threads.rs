@@ -10,8 +10,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn threads_of_the_privileged_action_drop_their_privileges() {
-    let scenario = root_to_user();
-    let run = scenario.privileged_action([Step::MakeThread]).start();
+    let run = root_to_user().privileged_action([Step::MakeThread]).start();
     assert_dropped(&run, UID, GID, &[GID], (0, 0));
     let pid = run.report().pid;
     for (line, value) in [
@@ -25,17 +24,17 @@ fn threads_of_the_privileged_action_drop_their_privileges() {
     }
 }
 
-/// To what it was called by, with more than it should have.
+/// The daemon has returned to its caller.
 fn has_returned(message: &Message) -> bool {
     matches!(message, Message::Daemon(_) | Message::DaemonFailed(_))
 }
 
-/// The kernel takes capabilities from root's threads only, as far as their
-/// secure bits let it, and each other thread would have to give them up itself.
+/// The kernel clears the capabilities of root's threads only, and only as far as their
+/// secure bits allow. Any other thread would have to drop them itself.
 fn start_fails_if_another_thread_keeps_capabilities() {
-    /// CAP_NET_BIND_SERVICE of <linux/capability.h>, which containers have too
+    /// CAP_NET_BIND_SERVICE of <linux/capability.h>, which containers have, too.
     const CAP_NET_BIND_SERVICE: u64 = 1 << 10;
-    // May go back to nobody, and so takes nobody's right to notice.
+    // This thread cannot regain a user id, which the library would notice.
     let with_another_right = as_capable(CAP_NET_BIND_SERVICE, &[]).from_state(|state| {
         state.ids.as_mut().unwrap().uid = [STARTER, UID, UID];
     });
@@ -60,25 +59,24 @@ fn start_fails_if_another_thread_keeps_capabilities() {
         assert!(error.text.contains("in another thread"), "{error}");
         scenario.start();
     }
-    let scenario = root_to_user();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = root_to_user().with_directory("jail");
     for scenario in [scenario.clone(), scenario.chroot(&jail)] {
         let steps = [Step::MakeThreadThatKeepsCapabilities];
         let retained = scenario.clone().privileged_action(steps);
         let error = retained.fail();
         assert_eq!(error.kind, "PrivilegesRetained", "{error}");
-        // Also where a daemon that has failed would return to its caller.
+        // The same holds under `execute`, where a failed daemon returns to its caller.
         let run = retained.entry(Entry::Execute).launch();
         assert_eq!(run.launcher_error().kind, "PrivilegesRetained");
         run.assert_nothing_left();
         assert!(!run.has_sent(has_returned));
-        // One that keeps none is none the worse for it.
+        // A thread that keeps no capabilities does not matter.
         scenario.privileged_action([Step::MakeThread]).start();
     }
 }
 
-/// Whoever called the library is not returned to with what was to be given up,
-/// also if there is nobody whom that could be told.
+/// The library does not return to a caller that keeps its privileges, even if nobody can
+/// read the error.
 fn a_foreground_process_ends_if_another_thread_keeps_capabilities() {
     let scenario = root_to_user();
     let scenario = scenario

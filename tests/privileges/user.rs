@@ -47,8 +47,7 @@ fn root_as_target_keeps_no_groups_of_the_caller() {
 }
 
 fn the_identity_looks_the_same_from_inside_and_outside() {
-    let run = root_to_user().start();
-    let daemon = run.assert_views_agree();
+    let daemon = root_to_user().start().assert_views_agree();
     assert!(daemon.uid.unwrap().saved == Some(UID));
     assert!(daemon.gid.unwrap().saved == Some(GID));
 }
@@ -59,16 +58,14 @@ fn names_are_looked_up_outside_the_jail() {
         .user(NOBODY)
         .group("daemon");
     let jail = scenario.create_folder("jail");
-    let run = scenario.chroot(&jail).start();
-    let [inside, outside] = run.views();
+    let [inside, outside] = scenario.chroot(&jail).start().views();
     assert!(inside.uid.unwrap() == id("-u", NOBODY)[0]);
     assert!(inside.gid.unwrap() == inside.groups.unwrap()[0]);
     assert!(outside.uid == inside.uid && outside.gid == inside.gid);
 }
 
 fn the_privileged_action_has_the_former_identity_and_root() {
-    let scenario = root_to_user();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = root_to_user().with_directory("jail");
     let scenario = scenario.chroot(&jail).privileged_action([Step::Observe]);
     let run = scenario.start();
     let (initial, observed) = (run.initial(), run.observed());
@@ -78,7 +75,6 @@ fn the_privileged_action_has_the_former_identity_and_root() {
     assert_eq!(observed.capabilities, initial.capabilities);
     assert_eq!(observed.root, initial.root);
     assert_eq!(observed.working_directory, initial.working_directory);
-    // By then it is the daemon, though.
     assert_eq!(observed.pid, run.report().pid);
     assert_is(&run, UID, GID, &[GID]);
 }

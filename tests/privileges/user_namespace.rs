@@ -12,7 +12,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(root_of_a_shifted_namespace_becomes_another_user, needs Root, Linux, UserNamespaces),
 ];
 
-/// An ordinary user, who alone is there, as root.
+/// A start by an ordinary user who is root, and the only user, of a namespace.
 fn as_root_of_one(groups: &[u32]) -> (Scenario, u32, u32) {
     let (scenario, uid, gid) = as_ordinary();
     let scenario = scenario.from_state(|state| {
@@ -49,11 +49,11 @@ fn a_namespace_that_denies_setgroups_only_keeps_groups() {
         .supplementary_groups(SupplementaryGroups::Keep)
         .start();
     let [inside, outside] = run.views();
-    // What the namespace does not know shows as the overflow id.
+    // An id that the namespace does not map is shown as the overflow id.
     let overflow = fs::read_to_string("/proc/sys/kernel/overflowgid").unwrap();
     assert_eq!(inside.groups, Some(vec![overflow.trim().parse().unwrap()]));
     assert_eq!(outside.groups, Some(vec![4711]));
-    // Where there is none that goes, none has to be set.
+    // If no group is to be dropped, none has to be set.
     let (scenario, ..) = as_root_of_one(&[]);
     let run = scenario.user(0_u32).group(0_u32).start();
     assert!(run.observe().uid.unwrap() == 0);
@@ -97,13 +97,12 @@ fn as_root_of(ranges: &[[u32; 3]]) -> Scenario {
 }
 
 fn root_of_a_whole_namespace_becomes_another_user() {
-    let scenario = as_root_of(&[[0, 0, u32::MAX]]).user(UID).group(GID);
-    let run = scenario.start();
+    let run = as_root_of(&[[0, 0, u32::MAX]]).user(UID).group(GID).start();
     assert_ne!(run.initial().capabilities.unwrap().effective, 0);
     assert_dropped(&run, UID, GID, &[GID], (0, 0));
 }
 
-/// As in a container.
+/// Containers map ids like this.
 fn root_of_a_shifted_namespace_becomes_another_user() {
     const SHIFT: u32 = 100_000;
     let scenario = as_root_of(&[[0, 0, 1], [1, SHIFT + 1, 65_535]]);

@@ -15,8 +15,7 @@ fn a_forked_copy_of_the_daemon_cannot_report() {
     for usage in usages {
         let mut deferral = Deferral::new([], ReadinessUse::Ready);
         deferral.in_copy = Some(usage.clone());
-        let scenario = daemon!();
-        let run = scenario.deferred_readiness(deferral).start();
+        let run = daemon!().deferred_readiness(deferral).start();
         let daemon = run.report().pid;
         assert_eq!(run.await_message(&Message::Acknowledged), daemon);
         run.assert_pid_file_held();
@@ -32,8 +31,7 @@ fn a_forked_copy_with_the_daemons_pid_cannot_report() {
     let mut deferral = Deferral::new([], ReadinessUse::Ready);
     deferral.in_copy = Some(ReadinessUse::Ready);
     deferral.copy_has_same_pid = true;
-    let scenario = daemon!();
-    let run = scenario.deferred_readiness(deferral).start();
+    let run = daemon!().deferred_readiness(deferral).start();
     let daemon = run.report().pid;
     let (copy, error) = run.readiness_error();
     assert_eq!(copy, daemon);

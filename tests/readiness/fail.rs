@@ -24,14 +24,14 @@ fn a_failure_to_get_ready_reaches_the_launcher() {
         let error = run.launcher_error();
         run.assert_nothing_left();
         error.assert_is("NotReady", "the daemon is not ready: no port is free");
-        // It is the launcher's to say so.
+        // Only the launcher prints the error.
         assert_eq!(
             std::fs::read(scenario.path("log")).unwrap(),
             b"",
             "{}",
             run.account()
         );
-        // It has ended by _exit(2), and in no other way.
+        // The daemon has ended by _exit(2).
         let daemon = run.report().pid;
         let exits: Vec<_> = run.messages();
         assert!(
@@ -44,7 +44,7 @@ fn a_failure_to_get_ready_reaches_the_launcher() {
     }
 }
 
-/// By a daemon that then ends by itself.
+/// The daemon then ends by itself.
 fn a_failure_may_be_returned_so_that_destructors_run() {
     let text = "the daemon is not ready: no port is free";
     for entry in ENTRIES {
@@ -86,7 +86,7 @@ fn an_error_that_a_server_returns_before_readiness_reaches_the_launcher() {
         error.assert_is("NotReady", &format!("the daemon is not ready: {text}"));
         run.await_message(&Message::Served(Err(text.to_owned())));
     }
-    // One that is ready before it returns.
+    // A server may be ready before it returns.
     let run = daemon!()
         .deferring([], ReadinessUse::Serve(Fallible::default()))
         .start();
@@ -124,7 +124,7 @@ fn a_readiness_dropped_unused_fails_the_start() {
 
 fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
     for (disposition, least) in [
-        // One second of its own, and another one after SIGTERM.
+        // The daemon has one second to end by itself, and another second after SIGTERM.
         (Disposition::TellAndExit, Duration::from_secs(1)),
         (Disposition::Tell, Duration::from_secs(2)),
     ] {

@@ -29,8 +29,8 @@ fn a_daemon_whose_launcher_dies_ends() {
     }
 }
 
-/// A daemon that nobody has told of its launcher's death: the intermediate is
-/// killed before, while the launcher cannot notice.
+/// A daemon that does not know that its launcher is dead: the intermediate is killed
+/// first, while the launcher is stopped.
 fn without_launcher(entry: Entry) -> (Run, u32) {
     let run = daemon!()
         .deferring([Step::Hold], ReadinessUse::Ready)
@@ -50,7 +50,7 @@ fn ready_without_a_launcher_returns_an_error_under_execute() {
         let (sender, error) = run.readiness_error();
         assert_eq!(sender, daemon);
         error.assert_is("LauncherGone", "the launcher is gone");
-        // It lives on, without a pid file.
+        // The daemon goes on, and has released its pid file.
         assert_eq!(run.observe().pid, daemon);
         run.assert_pid_file_released();
     }
@@ -69,8 +69,7 @@ fn ready_without_a_launcher_ends_the_process_under_start() {
     }
 }
 
-/// Kills the intermediate and the launcher, in this order, the launcher
-/// having no chance to notice.
+/// Kills the intermediate and then the launcher, which is stopped meanwhile.
 fn orphan(run: &Run) {
     run.held();
     run.signal_launcher(libc::SIGSTOP);
@@ -78,7 +77,7 @@ fn orphan(run: &Run) {
     run.kill_launcher();
 }
 
-/// The daemon's report goes to a socket that nobody reads any more.
+/// The daemon reports on a socket that has no reader any more.
 fn a_report_without_a_launcher_does_not_raise_sigpipe() {
     let run = daemon!()
         .on_signal(libc::SIGPIPE, Disposition::Default)
@@ -91,10 +90,10 @@ fn a_report_without_a_launcher_does_not_raise_sigpipe() {
     assert_eq!(kind, "LauncherGone");
 }
 
-/// Once it has given up its rights the daemon may be anybody's, and its launcher
-/// is root: `MAINPID=1` would have systemd take itself for the service.
+/// After the change of identity another user may control the daemon, while its launcher
+/// is root. With `MAINPID=1`, systemd would take itself for the service.
 fn the_launcher_does_not_believe_a_forged_pid() {
-    // A report of readiness (src/report.rs) with the pid 1.
+    // A message of readiness, with the pid 1.
     let mut forged = [0_u8; 16];
     forged[0] = 1;
     forged[8..12].copy_from_slice(&1_u32.to_ne_bytes());
@@ -127,8 +126,7 @@ fn the_launcher_accepts_no_descriptor_from_a_daemon() {
     ];
     let run = scenario.initialize(steps).launch();
     run.held();
-    let launcher = run.outside(run.launcher_pid());
-    let descriptors = launcher.descriptors.unwrap();
+    let descriptors = run.outside(run.launcher_pid()).descriptors.unwrap();
     assert!(
         !descriptors.iter().any(|one| one.is_file(&gift)),
         "{descriptors:?}"

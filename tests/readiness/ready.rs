@@ -11,7 +11,7 @@ fn the_launcher_waits_until_the_daemon_is_ready() {
         .deferring([Step::Hold], ReadinessUse::Ready)
         .launch();
     let daemon = run.held();
-    // By then the library has returned in the daemon.
+    // The library has returned in the daemon.
     assert_eq!(run.report().pid, daemon.pid);
     run.assert_launcher_waits();
     assert!(!run.has_sent(|message| *message == Message::Acknowledged));
@@ -27,7 +27,7 @@ fn ready_returns_when_the_start_is_committed() {
     let intermediate = run.observed().ppid;
     assert_ne!(intermediate, run.reaper());
     run.await_message(&Message::Acknowledged);
-    // From now on nothing that happens to the launcher matters.
+    // From now on the start does not depend on the launcher.
     run.signal_launcher(libc::SIGKILL);
     assert_eq!(run.observe().ppid, run.reaper());
     run.launcher();

@@ -24,8 +24,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn a_relative_path_starts_at_the_working_directory() {
-    let scenario = scenario!();
-    let top = scenario.create_folder("jail");
+    let (scenario, top) = scenario!().with_directory("jail");
     assert_confined(&scenario.clone().chroot("jail").start(), &top, &top);
     scenario.create_folder("sub");
     let jail = scenario.create_folder("sub/jail");
@@ -34,15 +33,13 @@ fn a_relative_path_starts_at_the_working_directory() {
 }
 
 fn the_working_directory_can_be_the_new_root() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let run = scenario.working_directory(&jail).chroot(".").start();
     assert_confined(&run, &jail, &jail);
 }
 
 fn a_new_root_may_be_behind_a_symbolic_link() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let inside = scenario.create_folder("jail/inside");
     symlink("jail", scenario.path("link")).unwrap();
     let run = scenario.clone().chroot("link").start();
@@ -58,10 +55,8 @@ fn the_former_root_as_new_root_changes_nothing() {
 }
 
 fn an_empty_jail_is_enough() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
-    let run = scenario.chroot(&jail).start();
-    let daemon = run.report();
+    let (scenario, jail) = scenario!().with_directory("jail");
+    let daemon = scenario.chroot(&jail).start().report();
     for number in 0..=2 {
         assert!(daemon.descriptor(number).unwrap().is_null_device());
     }
@@ -69,8 +64,10 @@ fn an_empty_jail_is_enough() {
 }
 
 fn root_and_user_change_together() {
-    let scenario = scenario!().user(4_000_000_001).group(4_000_000_002);
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!()
+        .user(4_000_000_001)
+        .group(4_000_000_002)
+        .with_directory("jail");
     let inside = scenario.create_folder("jail/inside");
     let scenario = scenario.chroot(&jail).working_directory(&inside);
     let run = scenario.pid_file("daemon.pid").start();
@@ -82,8 +79,7 @@ fn root_and_user_change_together() {
 }
 
 fn a_missing_root_is_reported() {
-    let scenario = daemon!();
-    let error = scenario.chroot("missing/jail").fail();
+    let error = daemon!().chroot("missing/jail").fail();
     assert_eq!(error.kind, format!("Chroot({})", libc::ENOENT));
     assert_eq!(error.errno, Some(libc::ENOENT));
     assert_eq!(error.path, Some("missing/jail".into()));
@@ -99,8 +95,7 @@ fn a_missing_root_is_reported_to_launcher_and_daemon() {
 }
 
 fn a_failed_chroot_is_reported_under_execute() {
-    let scenario = daemon!().chroot("missing");
-    let run = scenario.entry(Entry::Execute).launch();
+    let run = daemon!().chroot("missing").entry(Entry::Execute).launch();
     let error = run.launcher_error();
     assert_eq!(error.kind, format!("Chroot({})", libc::ENOENT));
     assert_eq!(run.daemon_error(), error);
@@ -150,8 +145,7 @@ fn the_error_says_what_changing_the_root_takes() {
 }
 
 fn a_jail_that_is_moved_away_during_the_start_is_reported() {
-    let scenario = daemon!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = daemon!().with_directory("jail");
     let moved = scenario.path("moved");
     let run = scenario
         .chroot(&jail)

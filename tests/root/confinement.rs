@@ -21,8 +21,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn nothing_outside_can_be_reached() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let inside = scenario.create_folder("jail/inside");
     for working_directory in [scenario.folder(), &inside, Path::new("/")] {
         let scenario = scenario.clone().working_directory(working_directory);
@@ -32,15 +31,13 @@ fn nothing_outside_can_be_reached() {
 }
 
 fn nothing_outside_can_be_reached_with_a_pid_file() {
-    let scenario = daemon!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = daemon!().with_directory("jail");
     let run = scenario.chroot(&jail).start();
     assert_eq!(run.try_to_escape(), [Place::of(&jail).unwrap()]);
 }
 
 fn no_descriptor_of_the_library_is_a_directory() {
-    let scenario = daemon!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = daemon!().with_directory("jail");
     let run = scenario.chroot(&jail).start();
     let (before, daemon) = (run.initial().descriptor_numbers(), run.report());
     let descriptors = daemon.descriptors.unwrap();
@@ -52,7 +49,7 @@ fn no_descriptor_of_the_library_is_a_directory() {
     assert_eq!(of_the_library, [FileType::Regular]);
 }
 
-/// A daemon in a jail that contains /proc, and what `fill` puts there.
+/// A daemon in a jail that contains /proc, and the files that `fill` makes.
 fn in_jail_with_proc(scenario: &Scenario, fill: fn(&Path), body: impl FnOnce(&Run, Place) + Send) {
     let jail = scenario.create_folder("jail");
     let proc = scenario.create_folder("jail/proc");
@@ -64,7 +61,7 @@ fn in_jail_with_proc(scenario: &Scenario, fill: fn(&Path), body: impl FnOnce(&Ru
     });
 }
 
-/// What leads from a process to directories: its own of these is 'self'.
+/// Paths from a process to directories. `self` means the process that asks.
 fn ways_by(process: &str) -> impl Iterator<Item = Bytes> {
     let ways = ["cwd", "root", "root/..", "task/../root", "task/../cwd/.."];
     let paths = ways.map(|way| format!("/proc/{process}/{way}"));
@@ -76,8 +73,7 @@ fn proc_shows_a_jailed_daemon_nothing_outside() {
         &scenario!(),
         |_| {},
         |run, jail| {
-            let report = run.report();
-            let descriptors = report.descriptor_numbers().into_iter();
+            let descriptors = run.report().descriptor_numbers().into_iter();
             let through_descriptors = descriptors.flat_map(|number| {
                 let path = format!("/proc/self/fd/{number}");
                 [Bytes::from(format!("{path}/..")), Bytes::from(path)]
@@ -89,7 +85,7 @@ fn proc_shows_a_jailed_daemon_nothing_outside() {
             let reached = run.try_to_escape_through(paths);
             assert!(reached.len() >= 4, "{reached:?}");
             assert!(reached.iter().all(|place| *place == jail), "{reached:?}");
-            // Others it does, to root, who is not confined by a jail.
+            // /proc shows other processes to root, whom a jail does not confine.
             let paths = ways_by(&std::process::id().to_string()).collect();
             let top = Place::of(Path::new("/")).unwrap();
             assert!(run.try_to_escape_through(paths).contains(&top));
@@ -97,9 +93,8 @@ fn proc_shows_a_jailed_daemon_nothing_outside() {
     );
 }
 
-/// Nor those who are outside.
 fn proc_shows_a_jailed_user_no_other_process() {
-    /// Nobody else's, in no other test.
+    /// An id that no other test uses.
     const ALONE: u32 = 4_000_000_077;
     let scenario = scenario!().user(ALONE).group(ALONE);
     in_jail_with_proc(
@@ -137,11 +132,12 @@ fn put_shell_into(jail: &Path) {
     for file in libraries.chain(["/bin/sh"]) {
         install(&["-D", "-m", "755", file], file);
     }
-    // What std gives a program for its standard input; its content is of no use.
+    // The standard library opens /dev/null as standard input of a program. Its content
+    // does not matter.
     install(&["-D", "-m", "644", "/dev/null"], "/dev/null");
 }
 
-/// A shell, which goes where it can and climbs from there.
+/// A shell enters each directory that it can reach, and climbs from there.
 fn a_program_that_a_jailed_daemon_runs_finds_nothing_outside() {
     const CLIMB: &str = "for way in / . .. /proc/self/cwd /proc/self/cwd/.. /proc/self/root \
         /proc/self/root/.. /proc/thread-self/cwd /proc/thread-self/root /proc/self/fd/*; do
@@ -174,11 +170,10 @@ fn a_program_that_a_jailed_daemon_runs_finds_nothing_outside() {
     }
 }
 
-/// A limit that is documented: what the caller has opened is the caller's,
-/// unless it is to be closed.
+/// The documentation states this limit: the library closes the caller's descriptors only
+/// if it is asked to.
 fn a_directory_that_the_caller_has_open_leads_outside_unless_closed() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let outside = scenario.create_folder("outside");
     let scenario = scenario.from_state(|state| {
         state.descriptors = vec![OpenDescriptor {
@@ -197,10 +192,9 @@ fn a_directory_that_the_caller_has_open_leads_outside_unless_closed() {
     assert_eq!(run.try_to_escape(), [jail]);
 }
 
-/// A directory stays the same under another name.
+/// A directory that is renamed stays the same directory.
 fn a_jail_that_is_moved_with_the_daemon_in_it_stays_its_root() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let inside = scenario.create_folder("jail/inside");
     let moved = scenario.path("moved");
     let run = scenario
@@ -219,8 +213,7 @@ fn a_jail_that_is_moved_with_the_daemon_in_it_stays_its_root() {
 }
 
 fn jails_that_are_swapped_repeatedly_confine_the_daemon() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     scenario.create_folder("jail/inside");
     let other = scenario.create_folder("other");
     scenario.create_folder("other/inside");

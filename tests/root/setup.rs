@@ -4,8 +4,7 @@ use std::path::Path;
 
 use tester::prelude::*;
 
-/// Both views agree that this is the daemon's root and this its working
-/// directory.
+/// Both views agree that the daemon has this root and this working directory.
 #[track_caller]
 pub(crate) fn assert_confined(run: &Run, root: &Path, working_directory: &Path) -> Report {
     let daemon = run.assert_views_agree();

@@ -49,19 +49,17 @@ fn a_nul_in_a_path_is_refused() {
     scenario!()
         .chroot(path())
         .assert_fails_in_launcher(&expected);
-    // The harness cannot look at such a pid file either.
+    // The harness cannot inspect a pid file with such a path.
     for entry in [Entry::Start, Entry::Execute] {
         let mut scenario = scenario!().entry(entry).pid_file(path());
         scenario.config.initial.working_directory = Some("/".into());
-        let run = scenario.launch();
-        let error = run.error_of_launcher();
+        let error = scenario.launch().error_of_launcher();
         assert_eq!(error, expected);
     }
 }
 
 fn a_working_directory_outside_becomes_the_new_root() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let run = scenario.chroot(&jail).start();
     let initial = run.initial().working_directory.unwrap();
     assert_ne!(initial, Place::of(&jail).unwrap());
@@ -69,8 +67,7 @@ fn a_working_directory_outside_becomes_the_new_root() {
 }
 
 fn a_working_directory_inside_is_kept() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     scenario.create_folder("jail/a");
     let inside = scenario.create_folder("jail/a/b");
     let run = scenario.chroot(&jail).working_directory(&inside).start();
@@ -80,24 +77,21 @@ fn a_working_directory_inside_is_kept() {
 }
 
 fn the_launchers_working_directory_inside_is_kept() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let inside = scenario.create_folder("jail/inside");
     let scenario = scenario.from_state(|state| state.working_directory = Some((&inside).into()));
     assert_confined(&scenario.chroot(&jail).start(), &jail, &inside);
 }
 
 fn the_new_root_as_working_directory_is_kept() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let run = scenario.working_directory(&jail).chroot(&jail).start();
     assert_confined(&run, &jail, &jail);
 }
 
 fn a_sibling_whose_name_starts_with_the_roots_name_is_outside() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
-    // Through the new root, this name leads somewhere.
+    let (scenario, jail) = scenario!().with_directory("jail");
+    // Inside the new root, the rest of this name is a directory.
     scenario.create_folder("jail/er");
     let jailer = scenario.create_folder("jailer");
     let run = scenario.working_directory(&jailer).chroot(&jail).start();
@@ -105,18 +99,16 @@ fn a_sibling_whose_name_starts_with_the_roots_name_is_outside() {
 }
 
 fn the_parent_of_the_new_root_is_outside() {
-    let scenario = scenario!();
-    let parent = scenario.create_folder("parent");
+    let (scenario, parent) = scenario!().with_directory("parent");
     let jail = scenario.create_folder("parent/jail");
     let run = scenario.working_directory(&parent).chroot(&jail).start();
     assert_confined(&run, &jail, &jail);
 }
 
 fn the_working_directory_is_resolved_before_chroot() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let outside = scenario.create_folder("same");
-    // Resolved afterwards, it would be this one.
+    // After chroot, the path would lead to this directory.
     scenario.create_folder("jail/same");
     let run = scenario
         .chroot(&jail)
@@ -129,8 +121,7 @@ fn the_working_directory_is_resolved_before_chroot() {
 }
 
 fn a_working_directory_that_exists_only_in_the_jail_is_missing() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     scenario.create_folder("jail/tester-only-here");
     let scenario = scenario.working_directory("/tester-only-here");
     let error = scenario.chroot(&jail).fail();
@@ -139,19 +130,17 @@ fn a_working_directory_that_exists_only_in_the_jail_is_missing() {
 }
 
 fn a_working_directory_behind_a_symbolic_link_is_kept() {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let inside = scenario.create_folder("jail/inside");
     symlink(&inside, scenario.path("link")).unwrap();
     let run = scenario.working_directory("link").chroot(&jail).start();
     assert_confined(&run, &jail, &inside);
 }
 
-/// The privileged action, or anybody else, changes the working directory inside
-/// the jail before the root changes.
+/// Another process changes the working directory inside the jail before the daemon
+/// changes its root.
 fn assert_not_kept_after(change: impl FnOnce(&Scenario, &Path)) {
-    let scenario = scenario!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().with_directory("jail");
     let inside = scenario.create_folder("jail/inside");
     let scenario = scenario.working_directory(&inside).chroot(&jail);
     let scenario = scenario.privileged_action([Step::Hold]);
@@ -176,7 +165,7 @@ fn a_working_directory_that_was_replaced_is_not_kept() {
     });
 }
 
-/// Its path then leads to what covers it.
+/// The path of the working directory leads to the file system that covers it.
 fn a_working_directory_below_a_mount_is_not_kept() {
     let programs = tempfile::tempdir().unwrap();
     let program = programs.path().join("tester-below-a-mount");
@@ -185,16 +174,15 @@ fn a_working_directory_below_a_mount_is_not_kept() {
          sh -c 'cd jail/inside && mount -t tmpfs tester . && exec {}'\n",
         tester::tester!().display()
     );
-    // Not by this process: what it forks meanwhile would keep the file open
-    // for writing, and so from being run.
+    // Another process writes: a child that this process forks meanwhile would inherit
+    // the open file, and a file that is open for writing cannot be executed.
     let written = Command::new("sh")
         .args(["-c", "printf %s \"$1\" >\"$2\" && chmod 755 \"$2\"", "sh"])
         .args([script.as_ref(), program.as_os_str()])
         .status();
     assert!(written.unwrap().success());
 
-    let scenario = Scenario::new(&program);
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = Scenario::new(&program).with_directory("jail");
     let inside = scenario.create_folder("jail/inside");
     let run = scenario.chroot(&jail).start();
     let initial = run.initial().working_directory;

@@ -11,8 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_signal_to_the_intermediate_at_any_call_is_neither_handled_nor_fatal, needs Stepping),
 ];
 
-/// A group's signal reaches all of its members: while the launcher starts a
-/// daemon, nobody but itself.
+/// A signal to the process group reaches the launcher, but not the daemon that it starts.
 fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
     let run = daemon!()
         .on_signal(libc::SIGUSR1, Disposition::Tell)
@@ -34,7 +33,8 @@ fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
     assert_eq!(told.count(), 1);
 }
 
-/// Also while the daemon has it blocked: it ends as soon as it has not.
+/// The signal may arrive while the daemon blocks it: the daemon ends when it unblocks the
+/// signal.
 fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
     let (mut ended, mut committed) = (0, 0);
     sweep(
@@ -47,7 +47,7 @@ fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
             }
             ended += 1;
             let error = run.launcher_error();
-            // Once the intermediate has stood down, nobody can know.
+            // After the intermediate has ended, the launcher cannot know the status.
             if error.daemon_exit_status.is_some() {
                 error.assert_killed_by_sigterm();
             }
@@ -58,7 +58,6 @@ fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
     assert!(ended > 5, "{ended} starts ended, {committed} succeeded");
 }
 
-/// Once, in the daemon, whether it came before or after that.
 fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
     let scenario = daemon!()
         .on_signal(libc::SIGTERM, Disposition::Tell)
@@ -78,13 +77,14 @@ fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
             run.account()
         );
         assert_eq!(run.messages().iter().filter(handled).count(), 1);
-        // What came before the mask is the caller's again is handled first.
+        // The daemon handles a signal that arrived before it restored the mask first of
+        // all.
         match frames[0].message {
             Message::Signalled(_) => before += 1,
             _ => after += 1,
         }
     });
-    // The daemon makes few calls that late.
+    // The daemon makes few calls after it has restored the mask.
     assert!(before > 5 && after > 3, "{before} before, {after} after");
 }
 

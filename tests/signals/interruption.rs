@@ -9,7 +9,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_handler_that_reaps_every_child_does_not_hide_how_a_daemon_died),
 ];
 
-/// Every 500 us a handler runs in the launcher, and no call is restarted.
+/// Every 500 us a handler interrupts the launcher, and no call is restarted.
 fn interrupted() -> Scenario {
     let scenario = daemon!();
     scenario.from_state(|state| state.interval_timer = Some(500))
@@ -17,8 +17,7 @@ fn interrupted() -> Scenario {
 
 fn interruptions_do_not_disturb_a_start() {
     for number in 0..50 {
-        let scenario = interrupted().entry(ENTRIES[number % ENTRIES.len()]);
-        let run = scenario.start();
+        let run = interrupted().entry(ENTRIES[number % ENTRIES.len()]).start();
         run.assert_pid_file_held();
         assert!(
             run.initial()

@@ -33,8 +33,7 @@ fn blocked_signals_do_not_delay_the_report_of_a_death() {
     assert_eq!(error.daemon_exit_status, Some(libc::SIGKILL));
 }
 
-/// A handler runs only where its signal is not blocked: so it tells when the
-/// launcher has its mask back.
+/// The handler runs only once the launcher has restored its mask.
 fn the_launcher_keeps_its_mask() {
     for blocked in [vec![], vec![libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR2]] {
         let run = daemon!()

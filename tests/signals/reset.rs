@@ -18,7 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(after_a_reset_no_handler_runs_for_a_signal_at_any_call, needs Stepping),
 ];
 
-/// What a launcher may have done to its signals, and may not pass on.
+/// A launcher that has changed dispositions and mask.
 fn disturbed() -> Scenario {
     scenario!().from_state(|state| {
         state.dispositions = vec![
@@ -34,8 +34,8 @@ fn disturbed() -> Scenario {
     })
 }
 
-/// The signals that the C library keeps for itself. Whoever started the test
-/// may have them ignored.
+/// The signals that the C library reserves. The process that runs the tests may ignore
+/// them.
 fn reserved() -> Range<i32> {
     #[cfg(target_os = "linux")]
     return 32..libc::SIGRTMIN();
@@ -48,7 +48,7 @@ fn only(signals: &[i32]) -> Option<SignalSet> {
     Some(signals.iter().fold(set, |set, &signal| set.with(signal)))
 }
 
-/// Those that are ignored and those that are caught, but for the reserved ones.
+/// The ignored and the caught signals, without the reserved signals.
 fn left_of(report: &Report) -> [Option<SignalSet>; 2] {
     [report.ignored_signals, report.caught_signals].map(|set| {
         let signals = set?.iter().filter(|signal| !reserved().contains(signal));
@@ -65,7 +65,7 @@ fn a_reset_restores_every_default_except_for_sigpipe() {
     assert!(initial.ignored_signals.unwrap().contains(libc::SIGCHLD));
     assert!(initial.caught_signals.unwrap().contains(libc::SIGTERM));
     for report in [run.observed(), run.report()] {
-        // As Rust's runtime has set it.
+        // Rust's runtime ignores SIGPIPE.
         assert_eq!(left_of(&report), [only(&[libc::SIGPIPE]), only(&[])]);
     }
 }
@@ -129,8 +129,8 @@ fn a_reset_includes_the_real_time_signals() {
     }
 }
 
-/// A thread brings the C library to set up handlers of its own, which
-/// sigaction(3) does not show.
+/// A thread makes the C library install handlers of its own, which sigaction(3) does not
+/// show.
 fn a_reset_spares_the_signals_of_the_c_library() {
     let own = |report: &Report| -> Vec<_> {
         let caught = report.caught_signals.unwrap();
@@ -147,7 +147,7 @@ fn a_reset_spares_the_signals_of_the_c_library() {
     let launcher = run.outside(run.launcher_pid());
     let daemon = run.outside(run.held().pid);
     assert_eq!(own(&daemon), own(&launcher));
-    // Else there is nothing to be spared.
+    // The test proves nothing unless there are such handlers.
     if cfg!(target_env = "gnu") {
         assert_ne!(own(&launcher), [0; 0]);
     }
@@ -162,7 +162,7 @@ fn a_reset_does_not_change_the_launcher() {
     let (launcher, initial) = (run.outside(run.launcher_pid()), run.initial());
     assert_eq!(launcher.ignored_signals, initial.ignored_signals);
     assert_eq!(launcher.caught_signals, initial.caught_signals);
-    // The C library blocks its own while it forks.
+    // The C library blocks its own signals while it forks.
     let blocked = |report: &Report| -> Vec<_> {
         let all = report.blocked_signals.unwrap();
         all.iter().filter(|one| !reserved().contains(one)).collect()
@@ -194,7 +194,7 @@ fn after_a_reset_no_handler_of_the_launcher_runs() {
     assert!(!run.messages().iter().any(told));
 }
 
-/// It ends the daemon, whenever it came: before the reset it was blocked.
+/// The signal kills the daemon: until the reset the daemon blocks it.
 fn after_a_reset_no_handler_runs_for_a_signal_at_any_call() {
     let scenario = daemon!()
         .on_signal(libc::SIGTERM, Disposition::Tell)

@@ -5,8 +5,8 @@ use std::fs;
 use tester::crash::Victim;
 use tester::prelude::*;
 
-/// Sends one of the processes SIGTERM at its first call, then at its second, and
-/// so on; judges each time.
+/// Sends one of the processes SIGTERM at its first call, then at its second, and so on,
+/// and judges each start.
 #[track_caller]
 pub(crate) fn sweep(scenario: &Scenario, victim: Victim, mut judge: impl FnMut(&Run, u32)) {
     for call in 0.. {

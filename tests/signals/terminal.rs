@@ -8,9 +8,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_signal_to_the_launchers_group_after_the_start_does_not_reach_the_daemon),
 ];
 
-/// When the leader of a terminal's session ends, the terminal hangs up, and
-/// the kernel sends SIGHUP to the group in its foreground, before anyone can
-/// see that the leader is gone.
+/// When the leader of a terminal's session ends, the terminal hangs up: the kernel sends
+/// SIGHUP to the foreground process group, before another process can see that the leader
+/// has ended.
 fn the_end_of_the_terminals_session_does_not_reach_the_daemon() {
     for disposition in [Disposition::Default, Disposition::Tell] {
         for entry in ENTRIES {
@@ -27,7 +27,7 @@ fn the_end_of_the_terminals_session_does_not_reach_the_daemon() {
     }
 }
 
-/// What Ctrl-C and a closed terminal do.
+/// Ctrl-C and a closed terminal do the same.
 fn a_signal_to_the_launchers_group_ends_the_start() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
         let scenario = daemon!();
@@ -50,7 +50,7 @@ fn a_signal_to_the_launchers_group_after_the_start_does_not_reach_the_daemon() {
         .start();
     let daemon = run.observe();
     assert_ne!(daemon.pgid, run.launcher_pid());
-    // Nobody is left in that group, so that it cannot be sent to.
+    // The group has no member, so that no signal can be sent to it.
     sys::kill_group(run.launcher_pid(), libc::SIGTERM).unwrap_err();
     assert_eq!(run.observe().pid, daemon.pid);
 }

@@ -43,7 +43,7 @@ fn closures_run_in_order_and_pass_on_their_results() {
         .deferring([], ReadinessUse::Ready)
         .start();
     assert_eq!(run.result(), ["first"]);
-    // What a closure has opened stays open.
+    // A socket that a closure has opened stays open.
     let run = scenario!()
         .try_privileged_action([Step::Listen])
         .initialize(add("first"))
@@ -52,8 +52,7 @@ fn closures_run_in_order_and_pass_on_their_results() {
 }
 
 fn initialize_runs_in_the_jail_and_without_privileges() {
-    let scenario = daemon!();
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = daemon!().with_directory("jail");
     let run = scenario
         .user(65534)
         .group(65534)
@@ -127,7 +126,7 @@ fn a_closure_that_returns_twice_makes_one_daemon() {
             .start();
         run.assert_pid_file_held();
         run.exit(0);
-        // The copy has ended, too, and has never been returned to.
+        // The copy has ended, and the library has not returned in it.
         let is_daemon = |message: &Message| matches!(message, Message::Daemon(_));
         assert_eq!(run.count_messages(is_daemon), 1);
         run.assert_errors(0, 0);

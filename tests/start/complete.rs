@@ -27,7 +27,7 @@ fn the_pid_file_is_complete_when_the_launcher_ends() {
     assert_eq!((pid_file.mode, pid_file.links), (0o640, 1));
 }
 
-/// Everything a service manager relies on, as it was at that instant.
+/// Everything that a service manager relies on, as it was when the launcher ended.
 #[track_caller]
 fn assert_complete(run: &Run) {
     let launcher = run.launcher();
@@ -37,7 +37,7 @@ fn assert_complete(run: &Run) {
     let pid_file = launcher.pid_file.as_ref().unwrap();
     assert_eq!(pid_file.bytes, content.as_bytes(), "{}", run.account());
     assert!(pid_file.locked, "{}", run.account());
-    // Nothing but the daemon: the intermediate has been reaped.
+    // Only the daemon is left: the intermediate has been reaped.
     let [process] = &launcher.processes[..] else {
         panic!("not one process\n{}", run.account());
     };
@@ -45,9 +45,9 @@ fn assert_complete(run: &Run) {
     assert_eq!(daemon.ppid, run.reaper(), "{}", run.account());
 }
 
-/// Starts `scenario` so many times, some at a time.
+/// Starts `scenario` this often, several at a time.
 fn start_repeatedly(scenario: &Scenario, times: u32) {
-    /// More than there are processors, so that they are contended for.
+    /// More than there are processors, so that the processes compete.
     const AT_A_TIME: u32 = 4;
     let left = AtomicU32::new(times);
     let take = |left: u32| left.checked_sub(1);

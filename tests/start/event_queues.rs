@@ -7,7 +7,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_foreground_start_accepts_an_event_queue, needs Linux),
 ];
 
-/// io_uring may be switched off.
+/// The system may have io_uring switched off.
 fn event_queues() -> impl Iterator<Item = (EventQueue, &'static str)> {
     let known = [
         (EventQueue::Epoll, "epoll"),
@@ -31,7 +31,7 @@ fn execute_checked_refuses_an_event_queue() {
     }
 }
 
-/// Where one side ends, or the caller has promised that it is safe.
+/// One of the processes ends, or the caller has promised that the queue is safe.
 fn the_other_entry_points_accept_an_event_queue() {
     for (queue, _) in event_queues() {
         for entry in [Entry::StartChecked, Entry::Start, Entry::Execute] {

@@ -8,7 +8,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_failed_process_writes_nothing_and_runs_no_exit_handler),
 ];
 
-/// Text in the buffers of both languages, and an exit that flushes them.
+/// Unflushed text of Rust and of C, and an exit that flushes it.
 fn with_unflushed(entry: Entry) -> Scenario {
     let scenario = scenario!().entry(entry).piped().stdout(Stream::Keep);
     scenario.from_state(|state| {
@@ -21,7 +21,7 @@ fn unflushed_output_is_written_once() {
     for entry in ENTRIES {
         let run = with_unflushed(entry).launch();
         run.report();
-        // The pipe is at its end when both have exited.
+        // The pipe ends when both processes have exited.
         run.tell(&control::Command::Exit(0));
         run.launcher().assert().success().stdout("std's\nC's\n");
     }
@@ -57,7 +57,7 @@ fn exit_handlers_run_once_in_the_daemon() {
     }
 }
 
-/// The launcher's caller exits there by itself.
+/// In the launcher, the caller exits by itself.
 fn after_execute_exit_handlers_run_in_launcher_and_daemon() {
     let run = scenario!()
         .entry(Entry::Execute)

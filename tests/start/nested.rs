@@ -14,8 +14,8 @@ fn start_refused(run: &Run) -> StartError {
     })
 }
 
-/// A daemon that it started would be acknowledged, and then end, as the copy of
-/// a closure does that returns twice.
+/// The inner daemon would be acknowledged, and then end, as the copy of a closure that
+/// returns twice does.
 fn a_start_within_a_closure_is_refused() {
     let text = "cannot start a daemon within the start of another: \
                 a closure of that start is running";
@@ -39,8 +39,8 @@ fn a_start_within_a_closure_is_refused() {
     }
 }
 
-/// The launcher of the other is the daemon of this one, which is not ready yet:
-/// were it to exit, this start would fail, although there is a daemon.
+/// The launcher of the inner start is the outer daemon, which is not ready yet. If it
+/// exited, the outer start would fail although there is a daemon.
 fn a_start_before_readiness_is_refused_if_its_launcher_would_exit() {
     let text = "cannot start a daemon within the start of another: \
                 this process has not reported yet that it is ready itself; `execute` can";
@@ -62,7 +62,7 @@ fn an_execute_before_readiness_starts_another_daemon() {
     let run = scenario!().deferred_readiness(deferral).start();
     let other = run.observed();
     assert_ne!(other.pid, run.report().pid);
-    // The daemon says so only after its report.
+    // The daemon sends this message after its report.
     run.await_message(&Message::Acknowledged);
 }
 

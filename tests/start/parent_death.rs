@@ -6,7 +6,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_daemon_whose_thread_reports_readiness_survives_its_parent_death_signal, needs Linux),
 ];
 
-/// By the time that the launcher has ended the intermediate was reaped.
+/// The intermediate is reaped before the launcher ends.
 #[track_caller]
 fn assert_lives(scenario: &Scenario) {
     for signal in [libc::SIGTERM, libc::SIGKILL] {
@@ -20,7 +20,7 @@ fn assert_lives(scenario: &Scenario) {
         };
         let run = arm(scenario).launch();
         run.launcher().assert().success();
-        // It answers.
+        // The daemon lives, and answers.
         let daemon = run.observe();
         assert_eq!(run.living(), [daemon.pid], "{}", run.account());
         assert_eq!(

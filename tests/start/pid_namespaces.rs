@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_daemon_in_another_pid_namespace_is_refused, needs Root, Mounting, Linux),
 ];
 
-/// What a first process and its daemon say.
+/// The output of the first process and of its daemon.
 #[track_caller]
 fn as_first_process(entry: &str) -> String {
     let output = Command::new(tester::tester!())

@@ -63,7 +63,7 @@ fn a_joined_thread_is_not_counted() {
     }
 }
 
-/// As gVisor answers every process.
+/// gVisor answers like this.
 fn without_a_count() -> Scenario {
     scenario!().from_state(|state| state.refused_calls = vec![(SystemCall::Unshare, libc::EINVAL)])
 }
@@ -72,7 +72,7 @@ fn a_single_thread_starts_if_the_kernel_counts_no_users_of_memory() {
     for entry in CHECKED {
         without_a_count().entry(entry).start();
     }
-    // What may not be done with other threads may be done here, too.
+    // Options that other threads would hinder work, too.
     without_a_count().no_new_privileges().start();
 }
 
@@ -83,7 +83,7 @@ fn other_threads_are_refused_if_the_kernel_counts_no_users_of_memory() {
     }
 }
 
-/// fork(2) copies a lock as it is, but not the thread that would unlock it.
+/// fork(2) copies a locked lock, but not the thread that would unlock it.
 fn a_start_succeeds_while_other_threads_take_the_librarys_locks() {
     for _ in 0..20 {
         let scenario = daemon!().entry(Entry::Execute);

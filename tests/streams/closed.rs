@@ -39,7 +39,7 @@ fn kept_streams_that_are_closed_become_the_null_device() {
     }
 }
 
-/// Then the sources are themselves given the lowest numbers.
+/// The sources themselves get the lowest numbers.
 fn closed_streams_become_files() {
     for closed in every_closing() {
         let scenario = scenario!().from_state(|state| state.closed = closed);

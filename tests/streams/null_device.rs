@@ -40,7 +40,7 @@ fn another_file_in_place_of_the_null_device_is_refused() {
             } else {
                 run.assert_nothing_left();
             }
-            // There is no terminal to be opened.
+            // The process has no terminal that could be opened.
             let expected = match covering.ends_with("tty") {
                 true => libc::ENXIO,
                 false => libc::ENODEV,
@@ -57,13 +57,12 @@ fn another_file_in_place_of_the_null_device_is_refused() {
         }
     }
     assert_eq!(fs::read(&file).expect("read it"), b"");
-    // What is not needed need not be there.
+    // A start that needs no null device succeeds.
     let kept = Stream::Keep;
     let scenario = scenario.from_state(|state| state.null_device = Some(file.into()));
     let scenario = scenario
         .stdin(kept.clone())
         .stdout(kept.clone())
         .stderr(kept);
-    let run = scenario.launch();
-    run.report();
+    scenario.launch().report();
 }

@@ -22,7 +22,7 @@ fn unset_streams_are_the_null_device() {
     assert_nothing_stray(&run, &daemon, None);
 }
 
-/// One of the three streams, set alone.
+/// Sets one of the three streams.
 fn set(scenario: Scenario, number: usize, stream: Stream) -> Scenario {
     match number {
         0 => scenario.stdin(stream),
@@ -116,13 +116,13 @@ fn output_of_the_daemon_reaches_the_file() {
 
 fn the_daemon_does_not_keep_the_launchers_output_open() {
     for entry in [Entry::Start, Entry::Execute] {
-        // Counts as ended when nobody holds the pipes.
+        // The launcher counts as ended once no process holds the pipes.
         let run = scenario!().entry(entry).piped().start();
         assert_eq!(run.observe().pid, run.report().pid);
     }
 }
 
-/// Else the case before would prove nothing.
+/// Without this case, the case before would prove nothing.
 fn a_kept_stream_stays_open() {
     let run = scenario!().piped().stdout(Stream::Keep).launch();
     run.report();

@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_callers_descriptors_are_unchanged),
 ];
 
-/// What there is beyond the initial state and the streams.
+/// The descriptors beyond the initial state and the streams.
 fn the_librarys(initial: &Report, report: &Report) -> Vec<Descriptor> {
     let before = initial.descriptor_numbers();
     let descriptors = report.descriptors.clone().unwrap().into_iter();
@@ -31,7 +31,7 @@ fn the_librarys_descriptors_are_close_on_exec_and_no_streams() {
         let observed = run.observed();
         (0..3).for_each(|index| assert_null(&observed, index));
         let librarys = the_librarys(&run.initial(), &observed);
-        // The pid file, and the channel to the launcher.
+        // The pid file and the channel to the launcher.
         assert_eq!(librarys.len(), 2, "{librarys:?}");
         assert!(librarys.iter().all(|one| one.close_on_exec), "{librarys:?}");
         let left = the_librarys(&run.initial(), &run.report());
@@ -50,8 +50,7 @@ fn no_descriptor_stays_in_the_place_of_a_stream_during_the_start() {
         .launch();
     let intermediate = run.held().ppid;
     for pid in [run.launcher_pid(), intermediate] {
-        // What the kernel hands out there is moved away at once, of which no
-        // event tells.
+        // The library moves such a descriptor at once, and no event announces the move.
         let deadline = Instant::now() + DEADLINE;
         let is_open = |view: &Report| (0..3).any(|number| view.descriptor(number).is_some());
         let mut view = run.outside(pid);

@@ -3,12 +3,12 @@
 use tester::prelude::*;
 use tester::report::{AccessMode, Descriptor};
 
-/// Every way to close some of three streams.
+/// Every choice of closed streams.
 pub(crate) fn every_closing() -> impl Iterator<Item = [bool; 3]> {
     (0..8).map(|bits| [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0])
 }
 
-/// All three streams.
+/// Sets all three streams.
 pub(crate) fn set_all(scenario: Scenario, streams: [Stream; 3]) -> Scenario {
     let [stdin, stdout, stderr] = streams;
     scenario.stdin(stdin).stdout(stdout).stderr(stderr)
@@ -31,8 +31,8 @@ pub(crate) fn assert_null(report: &Report, index: usize) {
     assert_eq!(stream.access, AccessMode::ReadWrite);
 }
 
-/// What was open before and the three streams: nothing else, and nothing less.
-/// `gone` is a path whose descriptors the library had to close.
+/// The daemon has the descriptors of the initial state and the three streams, and no
+/// others. The library closes the sources, which are files in the directory `gone`.
 #[track_caller]
 pub(crate) fn assert_nothing_stray(run: &Run, report: &Report, gone: Option<&std::path::Path>) {
     let initial = run.initial();
@@ -53,14 +53,14 @@ pub(crate) fn assert_nothing_stray(run: &Run, report: &Report, gone: Option<&std
     }
 }
 
-/// Whether it is one of the sources, which are all files of that directory.
+/// Whether the descriptor is one of the sources, which are files in that directory.
 pub(crate) fn is_below(descriptor: &Descriptor, directory: &std::path::Path) -> bool {
     ["0", "1", "2"]
         .iter()
         .any(|name| descriptor.is_file(&directory.join(name)))
 }
 
-/// A file named like the stream.
+/// A file with the number of the stream as its name.
 pub(crate) fn file(scenario: &Scenario, index: usize) -> Stream {
     Stream::file(scenario.path(index.to_string()), Access::ReadWrite)
 }

@@ -27,7 +27,7 @@ fn the_sources_may_be_the_standard_streams_in_any_order() {
             let path = scenario.path(index.to_string());
             assert!(stream(&daemon, index).is_file(&path), "{order:?} {index}");
         }
-        // Their numbers now belong to the streams.
+        // The numbers of the sources now belong to the streams.
         assert_nothing_stray(&run, &daemon, None);
     }
 }
@@ -46,7 +46,7 @@ fn stdout_and_stderr_may_be_swapped() {
     assert_nothing_stray(&run, &daemon, None);
 }
 
-/// So the stream is one that is kept, and no longer closed on exec.
+/// The stream is kept, and no longer close-on-exec.
 fn a_source_that_is_a_standard_stream_stays_in_its_place() {
     let scenario = scenario!();
     let run = scenario

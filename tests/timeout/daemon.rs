@@ -20,10 +20,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_daemon_that_outlasts_sigkill_is_reaped_at_the_next_start, needs Stepping),
 ];
 
-/// Longer than a daemon takes to get as far as it is to on a busy machine.
-const TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Runs a daemon that is late; returns how long the launcher has waited.
+/// Runs a daemon that is late. Returns how long the launcher has waited.
 #[track_caller]
 fn time_out(scenario: Scenario, disposition: Disposition, step: &str) -> (Run, Duration) {
     let scenario = scenario
@@ -42,7 +39,7 @@ fn time_out(scenario: Scenario, disposition: Disposition, step: &str) -> (Run, D
     (run, took)
 }
 
-/// Where a readiness is kept.
+/// The step in which a daemon keeps its readiness.
 const UNTIL_READY: &str = "before the daemon used its `Readiness`";
 
 fn a_late_daemon_gets_sigterm() {
@@ -80,7 +77,7 @@ fn the_timeout_covers_every_step_of_the_daemon() {
             }
         }
     });
-    // No time at all is too little.
+    // A timeout of zero always runs out.
     let scenario = daemon!()
         .deferring([], ReadinessUse::Keep)
         .startup_timeout(Duration::ZERO);
@@ -102,14 +99,14 @@ fn a_daemon_in_time_is_not_signalled() {
 }
 
 fn a_timeout_beyond_the_clocks_range_is_no_timeout() {
-    // More than the clock can count to.
+    // The clock cannot count this far.
     let run = scenario!()
         .startup_timeout(Duration::from_millis(u64::MAX))
         .start();
     run.launcher().assert().success();
 }
 
-/// The intermediate waits a second for a prober, which is longer.
+/// The intermediate waits a second for a prober, longer than the timeout.
 fn the_timeout_covers_the_steps_before_the_daemon_exists() {
     let scenario = daemon!().startup_timeout(TIMEOUT);
     let path = scenario.pid_file_path().unwrap();
@@ -123,7 +120,7 @@ fn the_timeout_covers_the_steps_before_the_daemon_exists() {
     let text = late("while the pid file was opened and locked; there was no daemon yet");
     assert_eq!(error.text, text);
     assert!(began.elapsed() < TIMEOUT + MUCH_MORE);
-    // Nothing of a daemon has begun, and the file is as it was.
+    // No step of the daemon has run, and the file is unchanged.
     let frames = run.messages();
     let is_observed = |message: &_| matches!(message, Message::Observed(_));
     assert!(!frames.iter().any(|frame| is_observed(&frame.message)));
@@ -156,13 +153,12 @@ fn a_daemon_that_cannot_be_terminated_is_reported_as_left() {
 
 fn a_disconnected_daemon_that_cannot_be_terminated_is_reported_as_left() {
     let steps = [Step::Hold, Step::CloseSockets, Step::Hold];
-    let scenario = daemon!().initialize(steps);
-    let run = scenario.launch();
+    let run = daemon!().initialize(steps).launch();
     let daemon = run.held().pid;
     let detained = sys::detain(daemon).unwrap();
     run.proceed();
     let error = run.launcher_error();
-    // It still has its lock.
+    // The daemon still holds its lock.
     assert!(run.pid_file().unwrap().locked);
     let text = "the daemon ended before it was ready: it closed its connection to the launcher, \
                 as a daemon does that executes another program or closes every descriptor; \
@@ -172,7 +168,7 @@ fn a_disconnected_daemon_that_cannot_be_terminated_is_reported_as_left() {
     run.wait_until_ended(daemon);
 }
 
-/// It becomes a child of the launcher where that is a subreaper.
+/// The daemon becomes a child of the launcher, which is a subreaper.
 fn a_daemon_that_outlasts_sigkill_is_reaped_at_the_next_start() {
     let run = going_on()
         .from_state(|state| state.subreaper = true)

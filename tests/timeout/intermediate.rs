@@ -26,7 +26,7 @@ fn a_stopped_intermediate_does_not_outlast_the_timeout() {
         sys::kill(run.held().ppid, libc::SIGSTOP).unwrap();
         assert_times_out(&run, began);
     };
-    // Seconds each.
+    // Each start takes seconds.
     thread::scope(|scope| {
         for entry in [Entry::Start, Entry::Execute] {
             for sigterm in [Disposition::Default, Disposition::Ignore] {
@@ -36,7 +36,8 @@ fn a_stopped_intermediate_does_not_outlast_the_timeout() {
     });
 }
 
-/// Stops the intermediate at this call. False where there are not so many.
+/// Stops the intermediate at this call. Returns false if the intermediate makes fewer
+/// calls.
 fn is_outlasted(call: u64) -> bool {
     let scenario = daemon!().startup_timeout(TIMEOUT);
     let run = scenario
@@ -54,7 +55,7 @@ fn is_outlasted(call: u64) -> bool {
         run.account()
     );
     run.assert_nothing_left();
-    // Counted from the stop, however busy the machine was before.
+    // The time counts from the stop, however busy the machine was before.
     let waited = run.struck().unwrap().launcher_ended_after;
     assert!(
         u128::from(waited) < (TIMEOUT + MUCH_MORE).as_millis(),
@@ -63,8 +64,7 @@ fn is_outlasted(call: u64) -> bool {
     true
 }
 
-/// Wherever that is: before there is a daemon, when there is one, and when it is
-/// ready.
+/// The call may be before the daemon exists, while it starts, or when it is ready.
 fn an_intermediate_stopped_at_any_call_does_not_outlast_the_timeout() {
     thread::scope(|scope| {
         for first in 0..24 {
@@ -80,7 +80,8 @@ fn an_intermediate_stopped_at_any_call_does_not_outlast_the_timeout() {
     });
 }
 
-/// As where a file server keeps it waiting. The daemon is ended nonetheless.
+/// A file server that does not answer has this effect. The launcher terminates the daemon
+/// nevertheless.
 fn an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout() {
     let scenario = daemon!().startup_timeout(TIMEOUT);
     let began = Instant::now();
@@ -97,7 +98,7 @@ fn an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout() {
     assert_eq!(error.text, text);
     assert!(began.elapsed() < TIMEOUT + MUCH_MORE);
     run.wait_until_ended(daemon);
-    // It was told to end, and is on its way out.
+    // SIGKILL is pending: the intermediate will end.
     assert!(!run.handle(intermediate).wait(Instant::now()).unwrap());
     drop(detained);
     run.wait_until_ended(intermediate);

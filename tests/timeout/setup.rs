@@ -4,18 +4,18 @@ use std::time::{Duration, Instant};
 
 use tester::prelude::*;
 
-/// Longer than a daemon takes to be there on a busy machine.
+/// On a busy machine, a daemon needs less time than this.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the launcher allows the intermediate beyond the time, and then some.
+/// More than the launcher waits beyond the timeout.
 pub(crate) const MUCH_MORE: Duration = Duration::from_secs(9);
 
-/// The text of an error for the time.
+/// The text of a timeout error.
 pub(crate) fn late(rest: &str) -> String {
     format!("the daemon was not ready in time: the startup timeout of {TIMEOUT:?} ran out {rest}")
 }
 
-/// It fails for the time, and neither at once nor much later; nothing is left.
+/// The start fails after the timeout, but not much later, and leaves nothing.
 #[track_caller]
 pub(crate) fn assert_times_out(run: &Run, began: Instant) {
     let error = run.launcher_error();
@@ -25,7 +25,8 @@ pub(crate) fn assert_times_out(run: &Run, began: Instant) {
     run.assert_nothing_left();
 }
 
-/// A launcher that goes on after a start that failed, and starts again when told.
+/// A launcher that goes on after a failed start, and starts again when it is told to
+/// proceed.
 pub(crate) fn going_on() -> Scenario {
     let mut scenario = scenario!().startup_timeout(TIMEOUT).entry(Entry::Execute);
     scenario.config.report_afterwards = true;
@@ -33,8 +34,8 @@ pub(crate) fn going_on() -> Scenario {
     scenario.privileged_action([Step::Hold])
 }
 
-/// Has the launcher start again, and asserts that no process and no descriptor of
-/// the first start's is left in it or in the other daemon.
+/// Lets the launcher start again, and asserts that neither the launcher nor the second
+/// daemon has a process or a descriptor of the first start.
 #[track_caller]
 pub(crate) fn assert_reaped_at_the_next_start(run: &Run, pid: u32) {
     run.proceed();

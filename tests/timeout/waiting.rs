@@ -13,8 +13,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_full_standard_output_does_not_outlast_the_timeout, needs Linux),
 ];
 
-/// What a process has used so far, in hundredths of a second: proc(5), `utime`
-/// and `stime`.
+/// The processor time of a process in hundredths of a second: `utime` and `stime` of
+/// proc(5).
 fn processor_time(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
@@ -22,7 +22,7 @@ fn processor_time(pid: u32) -> u64 {
     times.map(|time| time.parse::<u64>().unwrap()).sum()
 }
 
-/// Fails unless these do nothing for a second, in which the launcher waits.
+/// These processes use no processor time for a second, in which the launcher waits.
 #[track_caller]
 fn assert_idle<const COUNT: usize>(run: &Run, waiting: [u32; COUNT]) {
     let before = waiting.map(processor_time);
@@ -35,8 +35,6 @@ fn assert_idle<const COUNT: usize>(run: &Run, waiting: [u32; COUNT]) {
     }
 }
 
-/// Launcher and intermediate, for as long as a daemon takes, with a time and
-/// without.
 fn launcher_and_intermediate_use_no_processor_time_while_they_wait() {
     for timeout in [None, Some(Duration::from_secs(60))] {
         let mut scenario = daemon!();
@@ -49,10 +47,9 @@ fn launcher_and_intermediate_use_no_processor_time_while_they_wait() {
     }
 }
 
-/// For its last word, once there is a daemon.
+/// The launcher waits for the last message of the intermediate.
 fn a_launcher_uses_no_processor_time_while_the_intermediate_is_stopped() {
-    let scenario = daemon!();
-    let run = scenario.privileged_action([Step::Hold]).launch();
+    let run = daemon!().privileged_action([Step::Hold]).launch();
     let intermediate = run.held().ppid;
     sys::kill(intermediate, libc::SIGSTOP).unwrap();
     run.proceed();
@@ -73,7 +70,7 @@ fn a_full_standard_output_does_not_outlast_the_timeout() {
     let (said, hear) = mpsc::channel();
     thread::spawn(move || said.send(errors.lines().next()));
     let line = hear.recv_timeout(DEADLINE);
-    // It may go on writing.
+    // The tester may go on writing.
     drop(child.stdout.take());
     if line.is_err() {
         let _ = child.kill();
