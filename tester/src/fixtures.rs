@@ -95,6 +95,12 @@ impl StartError {
         assert_eq!((self.kind_name(), self.text.as_str()), (kind, text));
     }
 
+    /// Asserts the kind and the errno.
+    #[track_caller]
+    pub fn assert_kind(&self, kind: &str, errno: i32) {
+        assert_eq!(self.kind, format!("{kind}({errno})"), "{self}");
+    }
+
     /// Asserts that SIGTERM killed the daemon.
     #[track_caller]
     pub fn assert_killed_by_sigterm(&self) {
@@ -202,6 +208,15 @@ impl Scenario {
     pub fn with_ids(self, uid: [u32; 3], gid: [u32; 3], groups: &[u32]) -> Self {
         let groups = Some(groups.to_vec());
         self.from_state(|state| state.ids = Some(Ids { uid, gid, groups }))
+    }
+
+    /// Starts with these groups, and the ids that the scenario has.
+    #[must_use]
+    pub fn with_groups(self, groups: &[u32]) -> Self {
+        self.from_state(|state| {
+            let ids = state.ids.as_mut().expect("the scenario has ids");
+            ids.groups = Some(groups.to_vec());
+        })
     }
 
     /// Starts as root with [`ROOTS_GROUPS`].

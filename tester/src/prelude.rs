@@ -1,5 +1,17 @@
 //! The names that most tests use: `use tester::prelude::*;`.
 
+pub use std::fs::{self, File};
+pub use std::io;
+pub use std::os::fd::AsFd;
+pub use std::os::unix::fs::{MetadataExt, chown, symlink};
+pub use std::path::{Path, PathBuf};
+pub use std::process::Command;
+pub use std::sync::atomic::{AtomicBool, Ordering};
+pub use std::thread;
+pub use std::time::{Duration, Instant};
+
+pub use daemonize2::PidFile;
+
 pub use crate::config::{
     Access, AnotherStart, Blocked, Bytes, Deferral, Disposition, Entry, ErrorText, Fallible,
     Foreground, Identity, Ids, InitialState, Life, OpenDescriptor, PanicHook, ReadinessUse,

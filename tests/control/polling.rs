@@ -1,7 +1,5 @@
 use std::collections::BTreeSet;
-use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::io::ErrorKind;
 
 use tester::prelude::*;
 

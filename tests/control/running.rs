@@ -1,15 +1,7 @@
-use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Child, Stdio};
 
 use assert_cmd::assert::OutputAssertExt as _;
-use daemonize2::PidFile;
 use tester::prelude::*;
 use tester::sys;
 

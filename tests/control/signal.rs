@@ -1,6 +1,4 @@
-use std::io::{self, ErrorKind};
-use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::io::ErrorKind;
 
 use tester::prelude::*;
 use tester::sys;

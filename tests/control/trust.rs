@@ -1,7 +1,5 @@
-use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt as _;
 
 use tester::prelude::*;
 use tester::sys;

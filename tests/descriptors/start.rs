@@ -15,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
 fn the_sources_of_streams_are_used_before_they_are_closed() {
     let scenario = with_open(NUMBERS);
     let [input, output] = ["input", "output"].map(|name| scenario.path(name));
-    std::fs::write(&input, "").unwrap();
+    fs::write(&input, "").unwrap();
     let run = scenario
         .stdin(Stream::read(&input).at(99))
         .stdout(Stream::append(&output).at(800))
@@ -105,7 +105,7 @@ fn a_failure_is_still_reported() {
         (scenario!().chroot("missing"), "Chroot"),
     ] {
         let error = scenario.close_inherited_fds([]).fail();
-        assert_eq!(error.kind, format!("{kind}({})", libc::ENOENT));
+        error.assert_kind(kind, libc::ENOENT);
     }
 }
 

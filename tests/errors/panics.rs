@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[

@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn a_failed_start_leaves_nothing() {
     let error = scenario!().pid_file("missing/daemon.pid").fail();
-    assert_eq!(error.kind, format!("OpenPidfile({})", libc::ENOENT));
+    error.assert_kind("OpenPidfile", libc::ENOENT);
     assert_eq!(error.errno, Some(libc::ENOENT));
     assert!(error.text.contains("missing/daemon.pid"), "{error}");
 }

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[

@@ -1,5 +1,3 @@
-use std::os::unix::fs::symlink;
-
 use tester::prelude::*;
 
 use crate::setup::*;

@@ -1,10 +1,7 @@
-use std::fs::File;
-use std::io;
-
 use assert_cmd::assert::OutputAssertExt as _;
-use daemonize2::PidFile;
 use tester::prelude::*;
-use tester::sys::{self, Resource};
+use tester::sys;
+use tester::sys::Resource;
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_lack_of_descriptors_is_reported_at_every_step),
@@ -45,7 +42,7 @@ fn a_lack_of_descriptors_is_reported_at_every_step() {
 }
 
 /// A start with the pid file `daemon.pid`, and its path.
-fn with_pid_file() -> (Scenario, std::path::PathBuf) {
+fn with_pid_file() -> (Scenario, PathBuf) {
     let scenario = daemon!();
     let path = scenario.path("daemon.pid");
     (scenario, path)

@@ -34,7 +34,7 @@ fn sigxfsz_neither_kills_a_process_nor_runs_a_handler() {
         .on_signal(libc::SIGXFSZ, Disposition::Tell);
     let run = scenario.launch();
     let error = run.launcher_error();
-    assert_eq!(error.kind, format!("WritePid({})", libc::EFBIG));
+    error.assert_kind("WritePid", libc::EFBIG);
     run.assert_nothing_left();
     let is_told = |message: &Message| *message == Message::Signalled(libc::SIGXFSZ);
     assert!(!run.messages().iter().any(|one| is_told(&one.message)));

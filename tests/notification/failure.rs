@@ -1,6 +1,4 @@
 use std::os::unix::net::UnixDatagram;
-use std::time::{Duration, Instant};
-use std::{fs, io, thread};
 
 use tester::prelude::*;
 

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use tester::config::ExecPid;
 use tester::prelude::*;
 

@@ -1,12 +1,10 @@
 //! Set-up and assertions that the modules of this suite share.
 
-use std::os::fd::AsFd as _;
 #[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt as _;
 #[cfg(target_os = "linux")]
 use std::os::unix::net::SocketAddr;
 use std::os::unix::net::UnixDatagram;
-use std::time::Instant;
 
 use tester::prelude::*;
 

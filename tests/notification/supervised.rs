@@ -1,8 +1,4 @@
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::Command;
-use std::{fs, io};
 
 use tester::config::ExecPid;
 use tester::prelude::*;

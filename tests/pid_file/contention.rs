@@ -1,7 +1,5 @@
-use std::path::{Path, PathBuf};
-use std::{fs, panic};
+use std::panic;
 
-use daemonize2::PidFile;
 use tester::contest::{Leaving, Meddling};
 use tester::harness::Contest;
 use tester::prelude::*;

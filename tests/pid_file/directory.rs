@@ -1,6 +1,3 @@
-use std::fs;
-use std::os::unix::fs::chown;
-
 use tester::prelude::*;
 
 use crate::setup::*;
@@ -135,5 +132,5 @@ fn a_directory_of_an_unmapped_user_is_accepted_if_sticky() {
         .pid_file(other)
         .launch()
         .launcher_error();
-    assert_eq!(error.kind, format!("OpenPidfile({})", libc::EPERM));
+    error.assert_kind("OpenPidfile", libc::EPERM);
 }

@@ -1,5 +1,3 @@
-use std::fs;
-
 use tester::prelude::*;
 
 use crate::setup::*;

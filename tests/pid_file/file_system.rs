@@ -1,6 +1,4 @@
-use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::Path;
 
 use tester::config::NewFile;
 use tester::prelude::*;

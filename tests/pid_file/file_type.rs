@@ -1,5 +1,3 @@
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 
 use tester::prelude::*;
@@ -20,7 +18,7 @@ pub(crate) const CASES: &[Case] = &[
 
 /// A file that an attack would change, and a start that changes everything about its pid
 /// file that the caller may change.
-fn with_victim() -> (Scenario, std::path::PathBuf, std::path::PathBuf) {
+fn with_victim() -> (Scenario, PathBuf, PathBuf) {
     let (mut scenario, path) = with_pid_file();
     if sys::effective_user() == 0 {
         scenario = scenario.chown_pid_file_user(UID).chown_pid_file_group(GID);
@@ -70,7 +68,7 @@ fn a_device_is_refused() {
 
 fn the_full_device_is_refused() {
     let error = scenario!().pid_file("/dev/full").fail();
-    assert_eq!(error.kind, format!("OpenPidfile({})", libc::EINVAL));
+    error.assert_kind("OpenPidfile", libc::EINVAL);
     assert_eq!(error.text, "cannot open pid file /dev/full: it is a device");
 }
 
@@ -79,7 +77,7 @@ fn a_directory_is_refused() {
     fs::create_dir(&path).unwrap();
     for path in ["daemon.pid", "daemon.pid/", ".", "/"] {
         let error = scenario.clone().pid_file(path).fail();
-        assert_eq!(error.kind, format!("OpenPidfile({})", libc::EISDIR));
+        error.assert_kind("OpenPidfile", libc::EISDIR);
         assert_eq!(error.path, Some(path.into()));
     }
 }
@@ -89,7 +87,7 @@ fn a_directory_is_reported_to_launcher_and_daemon() {
     scenario.create_folder("directory");
     let error = scenario.fail_in_launcher();
     assert_eq!(error, scenario.fail_in_launcher_and_daemon());
-    assert_eq!(error.kind, format!("OpenPidfile({})", libc::EISDIR));
+    error.assert_kind("OpenPidfile", libc::EISDIR);
     assert_eq!(error.path, Some("directory".into()));
 }
 

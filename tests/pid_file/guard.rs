@@ -1,6 +1,4 @@
-use std::fs;
 use std::io::ErrorKind;
-use std::time::Instant;
 
 use tester::prelude::*;
 

@@ -1,6 +1,3 @@
-use std::path::Path;
-
-use daemonize2::PidFile;
 use tester::prelude::*;
 
 use crate::setup::*;

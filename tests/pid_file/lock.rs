@@ -1,9 +1,4 @@
-use std::fs::{self, File, OpenOptions};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs::OpenOptions;
 
 use tester::prelude::*;
 
@@ -36,7 +31,7 @@ fn a_second_start_names_the_running_daemon() {
     let pid = run.report().pid;
     for (second, as_given) in [(&scenario, "daemon.pid".into()), (&absolute, path)] {
         let error = second.fail_beside_daemon();
-        assert_eq!(error.kind, format!("LockPidfile({})", libc::EWOULDBLOCK));
+        error.assert_kind("LockPidfile", libc::EWOULDBLOCK);
         assert_eq!(error.running_pid, Some(pid));
         assert_eq!(error.path, Some((&as_given).into()));
         let path = as_given.display();
@@ -232,7 +227,7 @@ fn a_start_waits_a_second_for_a_prober() {
     sys::flock(prober.as_fd(), libc::LOCK_SH).unwrap();
     let began = Instant::now();
     let error = scenario.fail_beside_daemon();
-    assert_eq!(error.kind, format!("LockPidfile({})", libc::EWOULDBLOCK));
+    error.assert_kind("LockPidfile", libc::EWOULDBLOCK);
     assert!(began.elapsed() >= Duration::from_secs(1));
 }
 

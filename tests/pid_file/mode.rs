@@ -1,6 +1,5 @@
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write as _;
-use std::os::unix::fs::MetadataExt as _;
 
 use tester::prelude::*;
 

@@ -1,8 +1,3 @@
-use std::fs::{self, File};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::{MetadataExt as _, chown};
-use std::process::Command;
-
 use tester::prelude::*;
 
 use crate::setup::*;
@@ -79,7 +74,7 @@ fn an_ordinary_user_may_name_itself_as_owner() {
 fn an_ordinary_user_cannot_give_the_file_away() {
     let (scenario, ..) = with_pid_file_as_ordinary();
     let error = scenario.chown_pid_file_user(0).fail();
-    assert_eq!(error.kind, format!("ChownPidfile({})", libc::EPERM));
+    error.assert_kind("ChownPidfile", libc::EPERM);
     assert_eq!(error.path, Some("daemon.pid".into()));
     let start = "cannot change owner of pid file daemon.pid: Operation not permitted";
     assert!(error.text.starts_with(start), "{error}");
@@ -130,7 +125,7 @@ fn a_locked_file_of_another_user_is_left_alone() {
     sys::flock(file.as_fd(), libc::LOCK_EX).unwrap();
     let before = file_state(&path);
     let error = scenario.launch().launcher_error();
-    assert_eq!(error.kind, format!("LockPidfile({})", libc::EWOULDBLOCK));
+    error.assert_kind("LockPidfile", libc::EWOULDBLOCK);
     assert_eq!(file_state(&path), before);
 }
 

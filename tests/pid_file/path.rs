@@ -1,6 +1,3 @@
-use std::fs;
-use std::path::Path;
-
 use tester::prelude::*;
 
 use crate::setup::*;
@@ -57,7 +54,7 @@ fn a_pid_file_that_cannot_be_opened_is_reported() {
 fn a_missing_directory_is_reported() {
     for path in ["missing/daemon.pid", "./missing/../daemon.pid"] {
         let error = scenario!().pid_file(path).fail();
-        assert_eq!(error.kind, format!("OpenPidfile({})", libc::ENOENT));
+        error.assert_kind("OpenPidfile", libc::ENOENT);
         assert_eq!(error.path, Some(path.into()));
         let start = format!("cannot open pid file {path}: No such file or directory");
         assert!(error.text.starts_with(&start), "{error}");
@@ -93,7 +90,7 @@ fn a_file_in_place_of_the_directory_is_reported() {
     let scenario = scenario!().pid_file("file/daemon.pid");
     fs::write(scenario.path("file"), "precious").unwrap();
     let error = scenario.launch().launcher_error();
-    assert_eq!(error.kind, format!("OpenPidfile({})", libc::ENOTDIR));
+    error.assert_kind("OpenPidfile", libc::ENOTDIR);
     assert_eq!(fs::read(scenario.path("file")).unwrap(), b"precious");
 }
 

@@ -1,9 +1,5 @@
 //! Set-up and assertions that the modules of this suite share.
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown};
-use std::path::Path;
-
 use tester::prelude::*;
 use tester::sys;
 
@@ -21,14 +17,14 @@ pub(crate) fn await_guard(run: &Run) -> bool {
 }
 
 /// A start with the pid file `daemon.pid`, and its path.
-pub(crate) fn with_pid_file() -> (Scenario, std::path::PathBuf) {
+pub(crate) fn with_pid_file() -> (Scenario, PathBuf) {
     let scenario = daemon!();
     let path = scenario.path("daemon.pid");
     (scenario, path)
 }
 
 /// The same start by an ordinary user, and the id of that user.
-pub(crate) fn with_pid_file_as_ordinary() -> (Scenario, std::path::PathBuf, u32) {
+pub(crate) fn with_pid_file_as_ordinary() -> (Scenario, PathBuf, u32) {
     let (scenario, path) = with_pid_file();
     match sys::effective_user() {
         0 => (scenario.as_user(UID, GID), path, UID),
@@ -60,7 +56,7 @@ pub(crate) fn file_state(path: &Path) -> (Vec<u8>, [u64; 4], [i64; 4]) {
 #[track_caller]
 pub(crate) fn assert_refused(scenario: &Scenario, errno: i32, reason: &str) {
     let error = scenario.fail_beside_daemon();
-    assert_eq!(error.kind, format!("OpenPidfile({errno})"), "{error}");
+    error.assert_kind("OpenPidfile", errno);
     assert_eq!(error.path, scenario.config.options.pid_file);
     assert!(error.text.starts_with("cannot open pid file "), "{error}");
     assert!(error.text.contains(reason), "{error}");

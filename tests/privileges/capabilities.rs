@@ -17,13 +17,6 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_capability_that_a_sandbox_keeps_is_reported, needs Root, Linux),
 ];
 
-#[track_caller]
-fn assert_no_capabilities(run: &Run) {
-    for view in run.views() {
-        view.assert_no_capabilities();
-    }
-}
-
 fn a_change_of_user_leaves_no_capability() {
     let run = root_to_user().start();
     assert_ne!(run.initial().capabilities.unwrap().effective, 0);
@@ -33,15 +26,11 @@ fn a_change_of_user_leaves_no_capability() {
 const MAY_CHANGE_IDS: u64 = CAP_SETGID | CAP_SETUID;
 
 fn a_change_of_user_leaves_no_inheritable_capability() {
-    let scenario = root_to_user();
-    let run = scenario
-        .from_state(|state| state.ambient_capabilities = Some(MAY_CHANGE_IDS))
-        .start();
+    let ambient = Some(MAY_CHANGE_IDS);
+    let scenario = root_to_user().from_state(|state| state.ambient_capabilities = ambient);
+    let run = scenario.start();
     let initial = run.initial().capabilities.unwrap();
-    assert_eq!(
-        (initial.inheritable, initial.ambient),
-        (MAY_CHANGE_IDS, MAY_CHANGE_IDS)
-    );
+    assert_eq!([initial.inheritable, initial.ambient], [MAY_CHANGE_IDS; 2]);
     assert_no_capabilities(&run);
 }
 
@@ -90,9 +79,7 @@ fn capabilities_do_not_outlive_a_change_of_groups_alone() {
 /// A process that keeps its identity has nothing to drop.
 fn a_change_to_the_same_identity_keeps_the_capabilities() {
     let (scenario, uid, gid) = as_capable_nobody();
-    let scenario = scenario.from_state(|state| {
-        state.ids.as_mut().unwrap().groups = Some(vec![gid]);
-    });
+    let scenario = scenario.with_groups(&[gid]);
     let run = scenario.user(uid).group(gid).start();
     let capabilities = run.observe().capabilities;
     assert_eq!(capabilities, run.initial().capabilities);
@@ -106,10 +93,8 @@ fn capabilities_that_secure_bits_keep_are_cleared() {
         KEEP_CAPS | NO_SETUID_FIXUP,
         NOROOT | NO_SETUID_FIXUP,
     ] {
-        let scenario = root_to_user();
-        let scenario = scenario.from_state(|state| state.secure_bits = Some(bits));
-        let run = scenario.start();
-        assert_dropped(&run, UID, GID, &[GID], (0, 0));
+        let scenario = root_to_user().from_state(|state| state.secure_bits = Some(bits));
+        assert_dropped(&scenario.start(), UID, GID, &[GID], (0, 0));
     }
 }
 
@@ -130,28 +115,21 @@ fn refusing_capset() -> Scenario {
     scenario!()
         .user(7003)
         .group(7004)
-        .supplementary_groups(SupplementaryGroups::Only(Vec::new()))
-        .from_state(|state| {
-            state.refused_calls = vec![(SystemCall::Capset, libc::EPERM)];
-        })
+        .supplementary_groups(no_groups())
+        .from_state(|state| state.refused_calls = vec![(SystemCall::Capset, libc::EPERM)])
 }
 
 fn a_sandbox_may_refuse_capset_if_no_capability_is_left() {
     let run = refusing_capset().start();
     let sets = run.report().capabilities.expect("its capabilities");
-    assert_eq!(
-        (sets.effective, sets.permitted, sets.inheritable),
-        (0, 0, 0)
-    );
+    assert_eq!([sets.effective, sets.permitted, sets.inheritable], [0; 3]);
 }
 
 fn a_capability_that_a_sandbox_keeps_is_reported() {
-    const MAY_CHANGE_IDS: u64 = 1 << 7 | 1 << 6;
     // The caller is not root: the kernel itself clears the capabilities of root.
     let scenario = refusing_capset().from_state(|state| {
         state.ids = Some(Ids::user(7001, 7001));
         state.capabilities = Some(MAY_CHANGE_IDS);
-        state.refused_calls = vec![(SystemCall::Capset, libc::EPERM)];
     });
     assert_eq!(scenario.fail().kind, "PrivilegesRetained");
 }

@@ -1,5 +1,3 @@
-use std::fs;
-
 use tester::prelude::*;
 
 use crate::setup::*;
@@ -49,8 +47,7 @@ fn a_user_in_too_many_groups_is_reported_with_number_and_limit() {
         let (lines, _) = groups_of_member(count);
         let scenario = with_database(scenario!().as_root_with_groups(), "", &lines);
         let error = fail_before_any_fork(scenario.user(MEMBER));
-        let kind = format!("SetSupplementaryGroups({})", libc::EINVAL);
-        assert_eq!(error.kind, kind);
+        error.assert_kind("SetSupplementaryGroups", libc::EINVAL);
         let text = format!(
             "cannot set supplementary groups for member: {} groups, where this system allows {most}",
             count + 1
@@ -78,7 +75,7 @@ fn a_group_line_of_eight_mebibytes_is_found_and_of_eighty_is_refused() {
     };
     assert_dropped(&scenario(8).start(), UID, 4711, &[4711], (0, 0));
     let error = fail_before_any_fork(scenario(80));
-    assert_eq!(error.kind, format!("LookUpGroup({})", libc::ERANGE));
+    error.assert_kind("LookUpGroup", libc::ERANGE);
 }
 
 fn invalid_lines_do_not_hide_valid_lines() {
@@ -134,7 +131,7 @@ fn an_unreadable_user_database_is_not_an_unknown_user() {
             .chown_pid_file_user("starter"),
     ] {
         let error = fail_before_any_fork(scenario);
-        assert_eq!(error.kind, format!("LookUpUser({})", libc::EACCES));
+        error.assert_kind("LookUpUser", libc::EACCES);
         assert!(error.text.contains("Permission denied"), "{error}");
     }
 }
@@ -149,7 +146,7 @@ fn an_unreadable_group_database_is_not_an_unknown_group() {
             .chown_pid_file_group("starters"),
     ] {
         let error = fail_before_any_fork(scenario);
-        assert_eq!(error.kind, format!("LookUpGroup({})", libc::EACCES));
+        error.assert_kind("LookUpGroup", libc::EACCES);
         let text = "cannot look up group starters: Permission denied";
         assert!(error.text.starts_with(text), "{error}");
     }
@@ -159,7 +156,7 @@ fn an_unreadable_group_database_is_not_an_unknown_group() {
 /// that of musl asks for more room.
 fn an_unreadable_group_database_does_not_remove_groups() {
     let error = fail_before_any_fork(with_unreadable("group").user("starter"));
-    assert_eq!(error.kind, format!("LookUpGroup({})", libc::EACCES));
+    error.assert_kind("LookUpGroup", libc::EACCES);
     let text = "cannot look up group starter: ";
     assert!(error.text.starts_with(text), "{error}");
 }
@@ -200,5 +197,5 @@ fn numeric_ids_need_no_user_database() {
     }
     // The default looks up the groups by the user's name.
     let error = scenario.launch().launcher_error();
-    assert_eq!(error.kind, format!("LookUpUser({})", libc::EISDIR));
+    error.assert_kind("LookUpUser", libc::EISDIR);
 }

@@ -18,64 +18,52 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn an_unknown_user_or_group_is_reported() {
-    let expected = StartError::new("UserNotFound", None, "unknown user no-such-user");
-    scenario!()
-        .user("no-such-user")
-        .assert_fails_in_launcher(&expected);
-    let expected = StartError::new("GroupNotFound", None, "unknown group no-such-group");
-    scenario!()
-        .group("no-such-group")
-        .assert_fails_in_launcher(&expected);
     // A string is a name, even if it consists of digits.
-    let expected = StartError::new("UserNotFound", None, "unknown user 4294967295");
-    scenario!()
-        .user("4294967295")
-        .assert_fails_in_launcher(&expected);
-    let expected = StartError::new("UserNotFound", None, "unknown user ");
-    scenario!().user("").assert_fails_in_launcher(&expected);
+    for name in ["no-such-user", "4294967295", ""] {
+        let text = format!("unknown user {name}");
+        let expected = StartError::new("UserNotFound", None, &text);
+        scenario!().user(name).assert_fails_in_launcher(&expected);
+    }
+    let expected = StartError::new("GroupNotFound", None, "unknown group no-such-group");
+    let scenario = scenario!().group("no-such-group");
+    scenario.assert_fails_in_launcher(&expected);
 }
 
 fn an_unknown_user_or_group_of_the_pid_file_is_reported() {
-    let scenario = || daemon!();
     let expected = StartError::new("UserNotFound", None, "unknown user no-such-user");
-    let by_user = scenario().chown_pid_file_user("no-such-user");
+    let by_user = daemon!().chown_pid_file_user("no-such-user");
     by_user.assert_fails_in_launcher(&expected);
     let expected = StartError::new("GroupNotFound", None, "unknown group no-such-group");
-    let by_group = scenario().chown_pid_file_group("no-such-group");
+    let by_group = daemon!().chown_pid_file_group("no-such-group");
     by_group.assert_fails_in_launcher(&expected);
 }
 
 fn an_unknown_user_is_named() {
+    let expected = StartError::new("UserNotFound", None, "unknown user no such user");
     for scenario in [
         scenario!().user("no such user"),
         daemon!().chown_pid_file_user("no such user"),
     ] {
-        let error = scenario.fail();
-        assert_eq!(error.kind, "UserNotFound");
-        assert_eq!(error.text, "unknown user no such user");
-        assert_eq!(error.errno, None);
+        assert_eq!(scenario.fail(), expected);
     }
 }
 
 fn an_unknown_group_is_named() {
+    let expected = StartError::new("GroupNotFound", None, "unknown group no such group");
     for scenario in [
         scenario!().group("no such group"),
         daemon!().chown_pid_file_group("no such group"),
     ] {
-        let error = scenario.fail();
-        assert_eq!(error.kind, "GroupNotFound");
-        assert_eq!(error.text, "unknown group no such group");
-        assert_eq!(error.errno, None);
+        assert_eq!(scenario.fail(), expected);
     }
 }
 
 fn an_unknown_supplementary_group_is_named() {
+    let expected = StartError::new("GroupNotFound", None, "unknown group no such group");
     let groups = || only([Identity::Id(7), "no such group".into()]);
     for scenario in [scenario!(), scenario!().user("root")] {
         let error = fail_before_any_fork(scenario.supplementary_groups(groups()));
-        assert_eq!(error.kind, "GroupNotFound");
-        assert_eq!(error.text, "unknown group no such group");
-        assert_eq!(error.errno, None);
+        assert_eq!(error, expected);
     }
 }
 
@@ -94,15 +82,15 @@ fn a_nul_in_a_name_is_refused() {
 
 fn a_nul_in_a_name_is_reported_with_the_name() {
     let user = StartError::new("UserContainsNul", None, "NUL byte in user name a\\u{0}b");
-    scenario!().user("a\0b").assert_fails_in_launcher(&user);
-    scenario!()
-        .chown_pid_file_user("a\0b")
-        .assert_fails_in_launcher(&user);
     let group = StartError::new("GroupContainsNul", None, "NUL byte in group name a\\u{0}b");
-    scenario!().group("a\0b").assert_fails_in_launcher(&group);
-    scenario!()
-        .chown_pid_file_group("a\0b")
-        .assert_fails_in_launcher(&group);
+    for (scenario, expected) in [
+        (scenario!().user("a\0b"), &user),
+        (scenario!().chown_pid_file_user("a\0b"), &user),
+        (scenario!().group("a\0b"), &group),
+        (scenario!().chown_pid_file_group("a\0b"), &group),
+    ] {
+        scenario.assert_fails_in_launcher(expected);
+    }
 }
 
 fn a_nul_in_the_name_of_a_supplementary_group_is_refused() {
@@ -121,16 +109,11 @@ fn a_user_id_without_an_entry_needs_a_group() {
 }
 
 fn a_user_without_an_entry_fails_before_any_fork() {
-    let scenario = scenario!().user(UID).pid_file("daemon.pid");
-    let run = scenario.entry(Entry::Execute).launch();
-    let error = run.launcher_error();
+    let scenario = daemon!().user(UID);
+    let error = fail_before_any_fork(scenario.clone());
     assert_eq!(error.kind, "PrimaryGroupUnknown");
     assert!(error.text.contains("4000000001"), "{error}");
-    run.assert_nothing_left();
-    // Only the launcher existed: no daemon returned or made the file.
-    let senders = run.messages().into_iter().map(|frame| frame.sender);
-    assert!(senders.into_iter().all(|pid| pid == run.launcher_pid()));
-    assert_eq!(run.pid_file(), None);
+    assert!(!scenario.path("daemon.pid").exists());
 }
 
 fn a_user_without_an_entry_needs_a_group_with_any_supplementary_groups() {

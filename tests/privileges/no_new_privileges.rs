@@ -49,8 +49,7 @@ fn no_new_privs_is_set_for_another_user_in_a_jail() {
 
 fn no_new_privs_is_set_in_the_foreground() {
     let scenario = scenario!().foreground(Foreground::Yes);
-    let run = scenario.no_new_privileges().launch();
-    assert_eq!(run.report().pid, run.launcher_pid());
+    let (run, _) = scenario.no_new_privileges().serve();
     assert_no_new_privileges(&run);
 }
 
@@ -65,17 +64,13 @@ fn later_threads_have_no_new_privs() {
 fn earlier_threads_without_no_new_privs_fail_the_start() {
     let scenario = scenario!().no_new_privileges();
     let error = scenario.privileged_action([Step::MakeThread]).fail();
-    assert_eq!(error.kind, format!("SetNoNewPrivileges({})", libc::EPERM));
+    error.assert_kind("SetNoNewPrivileges", libc::EPERM);
     let text = "cannot set no_new_privs: other threads exist, and would not get no_new_privs";
     assert_eq!(error.text, text);
 }
 
-fn in_foreground() -> Scenario {
-    scenario!().foreground(Foreground::Yes)
-}
-
 fn other_threads_without_no_new_privs_fail_a_foreground_start() {
-    let scenario = in_foreground().no_new_privileges();
+    let scenario = scenario!().foreground(Foreground::Yes).no_new_privileges();
     let scenario = scenario.from_state(|state| state.extra_threads = 1);
     let run = scenario.entry(Entry::StartChecked).launch();
     let text = "cannot set no_new_privs: other threads exist, and would not get no_new_privs";
@@ -89,15 +84,8 @@ fn a_set_user_id_program_grants_nothing_with_no_new_privs() {
     let directory = copy_of(&tester::tester!(), SET_BOTH, (0, 0));
     // The program prints its effective user id first.
     let program = vec![(&directory.path("program")).into(), TELL_SUPERVISED.into()];
-    let scenario = root_to_user();
-    let scenario = scenario.initialize([Step::Run(program)]);
-    let printed = |scenario: Scenario| {
-        let run = scenario.start();
-        run.message("what it prints", |frame| match &frame.message {
-            Message::Result(parts) => Some(parts.clone()),
-            _ => None,
-        })
-    };
+    let scenario = root_to_user().initialize([Step::Run(program)]);
+    let printed = |scenario: Scenario| scenario.start().result();
     // If the number is not 0, the file system ignores the bits.
     assert_eq!(printed(scenario.clone()), ["0 false"]);
     let given_up = printed(scenario.no_new_privileges());

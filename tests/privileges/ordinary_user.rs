@@ -1,8 +1,3 @@
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::process::Command;
-use std::time::Duration;
-
 use tester::prelude::*;
 use tester::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
 use tester::sys::{CAP_SETGID, CAP_SETUID};
@@ -62,7 +57,7 @@ fn a_member_of_several_groups_may_become_itself() {
     for groups in [vec![7003, 7001, 7002], vec![7002, 7003]] {
         let scenario = scenario!()
             .as_user(TEST_USER_ID, TEST_USER_ID)
-            .from_state(|state| state.ids.as_mut().unwrap().groups = Some(groups))
+            .with_groups(&groups)
             .user(TEST_USER);
         let run = scenario.start();
         let groups = run.initial().groups.unwrap();
@@ -72,17 +67,15 @@ fn a_member_of_several_groups_may_become_itself() {
 
 fn an_ordinary_user_may_list_its_own_groups() {
     let scenario = scenario!().as_user(TEST_USER_ID, TEST_USER_ID);
-    let scenario = scenario.from_state(|state| {
-        state.ids.as_mut().unwrap().groups = Some(TEST_USER_GROUPS.to_vec());
-    });
-    let mut ways = vec![
+    let scenario = scenario.with_groups(&TEST_USER_GROUPS);
+    let ways = [
         only(TEST_USER_GROUPS),
         only([7003, 7001, 7003, 7002]),
         only([TEST_USER, "daemonize2-extra1", "daemonize2-extra2"]),
         // The daemon has the primary group in any case.
         only([7003, 7002]),
     ];
-    for groups in ways.drain(..) {
+    for groups in ways {
         for scenario in [scenario.clone(), scenario.clone().user(TEST_USER)] {
             let run = scenario.supplementary_groups(groups.clone()).start();
             assert_dropped(&run, TEST_USER_ID, TEST_USER_ID, &TEST_USER_GROUPS, (0, 0));
@@ -101,28 +94,21 @@ fn an_ordinary_user_may_keep_groups_that_the_database_lacks() {
 fn an_ordinary_user_cannot_become_root() {
     let (scenario, ..) = as_nobody();
     let error = scenario.user("root").fail();
-    // The caller's groups decide which step fails first.
-    let steps = ["SetSupplementaryGroups", "SetGroup"];
-    assert!(steps.contains(&error.kind_name()), "{error}");
+    assert!(FIRST_STEPS.contains(&error.kind_name()), "{error}");
     assert_eq!(error.errno, Some(libc::EPERM));
     assert!(error.text.contains("Operation not permitted"), "{error}");
 }
 
+/// The caller's groups decide which of these steps fails first.
+const FIRST_STEPS: [&str; 2] = ["SetSupplementaryGroups", "SetGroup"];
 const TO_BECOME: &str = "CAP_SETUID and CAP_SETGID";
 
-/// The caller's groups decide which of root's ids is refused first.
 fn the_error_says_what_becoming_root_takes() {
-    let scenario = scenario!()
-        .as_ordinary_user()
-        .user(0_u32)
-        .pid_file("daemon.pid");
+    let scenario = daemon!().as_ordinary_user().user(0_u32);
     let error = scenario.fail_in_launcher();
     assert_eq!(error, scenario.fail_in_launcher_and_daemon());
     assert_eq!(error.errno, Some(libc::EPERM));
-    assert!(
-        ["SetSupplementaryGroups", "SetGroup"].contains(&error.kind_name()),
-        "{error}"
-    );
+    assert!(FIRST_STEPS.contains(&error.kind_name()), "{error}");
     let takes = StartError::takes("becoming user 0", TO_BECOME);
     assert!(error.text.ends_with(&takes), "{error}");
 }
@@ -131,7 +117,7 @@ fn an_ordinary_user_cannot_become_another_user() {
     // The user keeps its groups, so that only the last step fails.
     let (scenario, _, gid) = as_nobody();
     let error = scenario.user(UID).group(gid).fail();
-    assert_eq!(error.kind, format!("SetUser({})", libc::EPERM));
+    error.assert_kind("SetUser", libc::EPERM);
     let start = "cannot change to user 4000000001: Operation not permitted";
     assert!(error.text.starts_with(start), "{error}");
 }
@@ -145,50 +131,37 @@ fn the_error_says_what_becoming_another_user_takes() {
 }
 
 fn the_error_says_what_changing_to_another_group_takes() {
-    let scenario = scenario!()
-        .as_ordinary_user()
-        .group(7301_u32)
-        .pid_file("daemon.pid");
+    let scenario = daemon!().as_ordinary_user().group(7301_u32);
     let text = "cannot change to group 7301";
     let takes = ("becoming group 7301", TO_BECOME);
-    scenario.assert_fails(&StartError::refused(
-        &scenario, "SetGroup", None, text, takes,
-    ));
+    let expected = StartError::refused(&scenario, "SetGroup", None, text, takes);
+    scenario.assert_fails(&expected);
 }
 
 /// A group with the user's name need not exist.
 fn the_error_names_the_user_whose_group_is_refused() {
-    let scenario = scenario!()
-        .as_ordinary_user()
-        .user(0_u32)
-        .pid_file("daemon.pid");
+    let scenario = daemon!().as_ordinary_user().user(0_u32);
     let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
     let text = "cannot change to group of user 0";
     let takes = ("becoming user 0", TO_BECOME);
-    scenario.assert_fails(&StartError::refused(
-        &scenario, "SetGroup", None, text, takes,
-    ));
+    let expected = StartError::refused(&scenario, "SetGroup", None, text, takes);
+    scenario.assert_fails(&expected);
 }
 
 fn an_ordinary_user_cannot_change_to_its_supplementary_group() {
     let (scenario, ..) = as_nobody();
-    let scenario = scenario.from_state(|state| {
-        state.ids.as_mut().unwrap().groups = Some(vec![GID]);
-    });
+    let scenario = scenario.with_groups(&[GID]);
     let error = scenario.group(GID).fail();
-    assert_eq!(error.kind, format!("SetGroup({})", libc::EPERM));
+    error.assert_kind("SetGroup", libc::EPERM);
     let start = "cannot change to group 4000000002: Operation not permitted";
     assert!(error.text.starts_with(start), "{error}");
 }
 
 fn an_ordinary_user_cannot_drop_a_group() {
     let (scenario, _, gid) = as_nobody();
-    let scenario = scenario.from_state(|state| {
-        state.ids.as_mut().unwrap().groups = Some(vec![gid, GID]);
-    });
+    let scenario = scenario.with_groups(&[gid, GID]);
     let error = scenario.group(gid).fail();
-    let kind = format!("SetSupplementaryGroups({})", libc::EPERM);
-    assert_eq!(error.kind, kind);
+    error.assert_kind("SetSupplementaryGroups", libc::EPERM);
     let start = "cannot set supplementary groups";
     assert!(error.text.starts_with(start), "{error}");
     assert!(error.text.contains("Operation not permitted"), "{error}");
@@ -230,7 +203,7 @@ fn the_capability_to_change_users_alone_needs_the_groups_kept() {
     let groups = &[4711, 4712];
     assert_dropped(&run, UID, STARTERS_GROUP, groups, (STARTER, GID));
     let error = scenario.group(GID).fail();
-    assert_eq!(error.kind, format!("SetGroup({})", libc::EPERM));
+    error.assert_kind("SetGroup", libc::EPERM);
 }
 
 fn the_capability_to_change_groups_alone_changes_no_user() {
@@ -238,16 +211,15 @@ fn the_capability_to_change_groups_alone_changes_no_user() {
     let run = scenario.clone().start();
     assert_dropped(&run, STARTER, GID, &[GID], (0, STARTERS_GROUP));
     let error = scenario.user(UID).fail();
-    assert_eq!(error.kind, format!("SetUser({})", libc::EPERM));
+    error.assert_kind("SetUser", libc::EPERM);
 }
 
 /// Without CAP_KILL, launcher and intermediate may not signal a daemon that has become
 /// another user.
 fn a_launcher_that_may_not_signal_the_daemon_ends_it() {
-    let scenario = as_capable(CAP_SETUID | CAP_SETGID, &[])
-        .user(UID)
-        .group(GID);
-    let scenario = scenario.pid_file("daemon.pid").initialize([Step::Hold]);
+    let scenario = as_capable(CAP_SETUID | CAP_SETGID, &[]);
+    let scenario = scenario.user(UID).group(GID).pid_file("daemon.pid");
+    let scenario = scenario.initialize([Step::Hold]);
     let late = scenario.clone().startup_timeout(Duration::from_secs(1));
     let run = late.launch();
     assert!(run.held().uid.is_none_or(|ids| ids == UID));

@@ -19,36 +19,26 @@ fn root_cannot_be_regained() {
     assert_is(&run, UID, GID, &[GID]);
 }
 
-/// A set-user-ID root program starts like this.
-fn an_effective_root_becomes_its_real_user_irrevocably() {
-    let scenario = scenario!()
-        .user(UID)
-        .group(GID)
-        .with_ids([UID, 0, 0], [GID, 0, 0], &[0, 4]);
-    let run = scenario.start();
+#[track_caller]
+fn assert_irrevocable(uid: [u32; 3], gid: [u32; 3], groups: &[u32]) {
+    let scenario = scenario!().with_ids(uid, gid, groups);
+    let run = scenario.user(UID).group(GID).start();
     assert_is(&run, UID, GID, &[GID]);
     assert_cannot_regain(&run, 0, 0);
+}
+
+/// A set-user-ID root program starts like this.
+fn an_effective_root_becomes_its_real_user_irrevocably() {
+    assert_irrevocable([UID, 0, 0], [GID, 0, 0], &[0, 4]);
 }
 
 /// A set-user-ID root program that has dropped its privileges temporarily is like this.
 fn a_saved_root_becomes_its_real_user_irrevocably() {
-    let scenario = scenario!()
-        .user(UID)
-        .group(GID)
-        .with_ids([UID, UID, 0], [GID, GID, 0], &[GID]);
-    let run = scenario.start();
-    assert_is(&run, UID, GID, &[GID]);
-    assert_cannot_regain(&run, 0, 0);
+    assert_irrevocable([UID, UID, 0], [GID, GID, 0], &[GID]);
 }
 
 fn a_real_root_becomes_its_effective_user_irrevocably() {
-    let scenario = scenario!()
-        .user(UID)
-        .group(GID)
-        .with_ids([0, UID, UID], [0, GID, GID], &[GID]);
-    let run = scenario.start();
-    assert_is(&run, UID, GID, &[GID]);
-    assert_cannot_regain(&run, 0, 0);
+    assert_irrevocable([0, UID, UID], [0, GID, GID], &[GID]);
 }
 
 /// Each of the three ids is root's or an ordinary user's, but not all are the same.
@@ -68,21 +58,16 @@ fn root_is_dropped_from_real_effective_and_saved_ids() {
     }
     // All three ids differ.
     for uid in [[0, STARTER, UID], [STARTER, 0, UID], [STARTER, UID, 0]] {
-        let scenario = scenario!()
-            .with_ids(uid, [GID; 3], &[GID])
-            .user(STARTER)
-            .group(GID);
-        assert_dropped(&scenario.start(), STARTER, GID, &[GID], (UID, 0));
+        let scenario = scenario!().with_ids(uid, [GID; 3], &[GID]);
+        let run = scenario.user(STARTER).group(GID).start();
+        assert_dropped(&run, STARTER, GID, &[GID], (UID, 0));
     }
 }
 
 fn an_effective_root_becomes_a_third_user() {
     for (uid, gid) in mixtures().filter(|(uid, _)| uid[1] == 0) {
-        let scenario = scenario!()
-            .with_ids(uid, gid, &ROOTS_GROUPS)
-            .user(UID)
-            .group(GID);
-        let run = scenario.start();
+        let scenario = scenario!().with_ids(uid, gid, &ROOTS_GROUPS);
+        let run = scenario.user(UID).group(GID).start();
         assert_dropped(&run, UID, GID, &[GID], (STARTER, STARTERS_GROUP));
     }
 }
@@ -90,10 +75,8 @@ fn an_effective_root_becomes_a_third_user() {
 /// Even if the process could become root again, only the caller may decide to.
 fn a_process_without_effective_root_cannot_become_a_third_user() {
     for (uid, gid) in mixtures().filter(|(uid, _)| uid[1] != 0) {
-        let scenario = scenario!()
-            .with_ids(uid, gid, &ROOTS_GROUPS)
-            .user(UID)
-            .group(GID);
+        let scenario = scenario!().with_ids(uid, gid, &ROOTS_GROUPS);
+        let scenario = scenario.user(UID).group(GID);
         assert_groups_refused(&scenario);
         let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
         let kind = |name: &str| format!("{name}({})", libc::EPERM);

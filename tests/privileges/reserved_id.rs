@@ -11,82 +11,56 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_highest_valid_id_can_be_set_in_every_option, needs Root),
 ];
 
-fn the_reserved_id_is_refused_under_start_and_execute() {
-    let unchanged = u32::MAX;
-    let pid_file = daemon!();
-    for (scenario, kind) in [
-        (scenario!().user(unchanged), "SetUser"),
-        (scenario!().group(unchanged), "SetGroup"),
+const RESERVED: u32 = u32::MAX;
+const LAST: u32 = RESERVED - 1;
+
+/// Every option that takes an id, with the reserved id, and the kind of the error.
+fn with_reserved_id() -> [(Scenario, &'static str); 7] {
+    [
+        (daemon!().user(RESERVED), "SetUser"),
+        (daemon!().user(RESERVED).group(7_u32), "SetUser"),
+        (daemon!().group(RESERVED), "SetGroup"),
+        (daemon!().user("root").group(RESERVED), "SetGroup"),
+        (daemon!().chown_pid_file_user(RESERVED), "ChownPidfile"),
+        (daemon!().chown_pid_file_group(RESERVED), "ChownPidfile"),
         (
-            pid_file.clone().chown_pid_file_user(unchanged),
-            "ChownPidfile",
+            daemon!().supplementary_groups(only([7, RESERVED])),
+            "SetSupplementaryGroups",
         ),
-        (pid_file.chown_pid_file_group(unchanged), "ChownPidfile"),
-    ] {
+    ]
+}
+
+fn the_reserved_id_is_refused_under_start_and_execute() {
+    for (scenario, kind) in with_reserved_id() {
         let error = scenario.fail_in_launcher();
-        assert_eq!(error.kind, format!("{kind}({})", libc::EINVAL));
-        assert!(error.text.contains("4294967295"), "{error}");
+        error.assert_kind(kind, libc::EINVAL);
         scenario.assert_fails_in_launcher(&error);
     }
 }
 
 fn the_reserved_id_is_refused_with_its_meaning() {
-    let with_pid_file = || daemon!();
-    for (scenario, kind) in [
-        (scenario!().user(u32::MAX).group(7_u32), "SetUser"),
-        (scenario!().group(u32::MAX), "SetGroup"),
-        (
-            with_pid_file().chown_pid_file_user(u32::MAX),
-            "ChownPidfile",
-        ),
-        (
-            with_pid_file().chown_pid_file_group(u32::MAX),
-            "ChownPidfile",
-        ),
-    ] {
+    let text = "4294967295: this id means 'unchanged' to the kernel";
+    for (scenario, _) in with_reserved_id() {
         let error = scenario.fail();
-        assert_eq!(error.kind, format!("{kind}({})", libc::EINVAL));
-        assert!(error.text.contains("4294967295: this id"), "{error}");
-    }
-}
-
-const MEANS_UNCHANGED: u32 = u32::MAX;
-
-fn the_reserved_id_is_refused_in_every_option() {
-    let scenario = || daemon!();
-    for (scenario, kind) in [
-        (scenario().user(MEANS_UNCHANGED), "SetUser"),
-        (scenario().user("root").group(MEANS_UNCHANGED), "SetGroup"),
-        (
-            scenario().chown_pid_file_user(MEANS_UNCHANGED),
-            "ChownPidfile",
-        ),
-        (
-            scenario().chown_pid_file_group(MEANS_UNCHANGED),
-            "ChownPidfile",
-        ),
-        (
-            scenario().supplementary_groups(only([7, MEANS_UNCHANGED])),
-            "SetSupplementaryGroups",
-        ),
-    ] {
-        let error = fail_before_any_fork(scenario);
-        assert_eq!(error.kind, format!("{kind}({})", libc::EINVAL));
-        let text = "4294967295: this id means 'unchanged' to the kernel";
         assert!(error.text.ends_with(text), "{error}");
     }
 }
 
+fn the_reserved_id_is_refused_in_every_option() {
+    for (scenario, kind) in with_reserved_id() {
+        fail_before_any_fork(scenario).assert_kind(kind, libc::EINVAL);
+    }
+}
+
 fn a_database_entry_with_the_reserved_id_is_refused() {
-    let passwd = format!(
-        "nouser:x:{MEANS_UNCHANGED}:7::/:/bin/sh\nnogroup:x:7:{MEANS_UNCHANGED}::/:/bin/sh\n"
-    );
-    let group = format!("nogroup:x:{MEANS_UNCHANGED}:\n");
+    let passwd = format!("nouser:x:{RESERVED}:7::/:/bin/sh\nnogroup:x:7:{RESERVED}::/:/bin/sh\n");
+    const CHOWN: &str = "ChownPidfile";
+    const GROUPS: &str = "SetSupplementaryGroups";
+    let group = format!("nogroup:x:{RESERVED}:\n");
     let scenario =
         with_database(scenario!().as_root_with_groups(), &passwd, &group).pid_file("daemon.pid");
-    let keep = scenario
-        .clone()
-        .supplementary_groups(SupplementaryGroups::Keep);
+    let keep = SupplementaryGroups::Keep;
+    let keep = scenario.clone().supplementary_groups(keep);
     for (scenario, kind) in [
         (scenario.clone().user("nouser"), "SetUser"),
         (keep.clone().user("nouser"), "SetUser"),
@@ -94,43 +68,27 @@ fn a_database_entry_with_the_reserved_id_is_refused() {
         (scenario.clone().user("nogroup"), "SetGroup"),
         (keep.group("nogroup"), "SetGroup"),
         (scenario.clone().group("nogroup"), "SetGroup"),
-        (
-            scenario.clone().chown_pid_file_user("nouser"),
-            "ChownPidfile",
-        ),
-        (
-            scenario.clone().chown_pid_file_group("nogroup"),
-            "ChownPidfile",
-        ),
-        (
-            scenario.supplementary_groups(only(["nogroup"])),
-            "SetSupplementaryGroups",
-        ),
+        (scenario.clone().chown_pid_file_user("nouser"), CHOWN),
+        (scenario.clone().chown_pid_file_group("nogroup"), CHOWN),
+        (scenario.supplementary_groups(only(["nogroup"])), GROUPS),
     ] {
         let error = fail_before_any_fork(scenario);
-        assert_eq!(error.kind, format!("{kind}({})", libc::EINVAL), "{error}");
+        error.assert_kind(kind, libc::EINVAL);
         assert!(error.text.contains("this id means 'unchanged'"), "{error}");
     }
     // The id may be one of several.
-    let group = format!("nogroup:x:{MEANS_UNCHANGED}:{MEMBER}\n");
+    let group = format!("nogroup:x:{RESERVED}:{MEMBER}\n");
     let scenario = with_database(scenario!().as_root_with_groups(), "", &group);
     let error = fail_before_any_fork(scenario.user(MEMBER));
-    let kind = format!("SetSupplementaryGroups({})", libc::EINVAL);
-    assert_eq!(error.kind, kind, "{error}");
+    error.assert_kind("SetSupplementaryGroups", libc::EINVAL);
     assert!(error.text.contains("this id means 'unchanged'"), "{error}");
 }
 
 fn the_highest_valid_ids_can_be_set() {
-    let last = u32::MAX - 1;
-    let run = scenario!()
-        .as_root_with_groups()
-        .user(last)
-        .group(last)
-        .start();
-    assert_is(&run, last, last, &[last]);
+    let scenario = scenario!().as_root_with_groups();
+    let run = scenario.user(LAST).group(LAST).start();
+    assert_is(&run, LAST, LAST, &[LAST]);
 }
-
-const LAST: u32 = u32::MAX - 1;
 
 fn the_highest_valid_id_can_be_set_in_every_option() {
     let scenario = scenario!().as_root_with_groups().pid_file("daemon.pid");

@@ -1,10 +1,6 @@
 //! Set-up and assertions that the modules of this suite share.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::process::Command;
 
 use tester::prelude::*;
 use tester::report::IdTriple;
@@ -28,19 +24,18 @@ pub(crate) fn no_groups() -> SupplementaryGroups {
 /// A start by an ordinary user, and the ids of that user.
 pub(crate) fn as_ordinary() -> (Scenario, u32, u32) {
     match sys::effective_user() {
-        0 => (
-            scenario!().as_user(STARTER, STARTERS_GROUP),
-            STARTER,
-            STARTERS_GROUP,
-        ),
+        0 => (as_starter(), STARTER, STARTERS_GROUP),
         user => (scenario!(), user, sys::group_ids().1),
     }
 }
 
+pub(crate) fn as_starter() -> Scenario {
+    scenario!().as_user(STARTER, STARTERS_GROUP)
+}
+
 /// A start by an ordinary user with these groups.
 pub(crate) fn as_member(groups: &[u32]) -> Scenario {
-    let scenario = scenario!().as_user(STARTER, STARTERS_GROUP);
-    scenario.from_state(|state| state.ids.as_mut().unwrap().groups = Some(groups.to_vec()))
+    as_starter().with_groups(groups)
 }
 
 /// A start by an ordinary user with these capabilities and groups.
@@ -76,15 +71,14 @@ pub(crate) fn assert_is(run: &Run, uid: u32, gid: u32, groups: &[u32]) {
 /// The daemon can regain nothing of root and of the `former` ids.
 #[track_caller]
 pub(crate) fn assert_no_way_back(run: &Run, former: (u32, u32)) {
+    assert_no_capabilities(run);
+    assert_cannot_regain(run, former.0, former.1);
+}
+
+#[track_caller]
+pub(crate) fn assert_no_capabilities(run: &Run) {
     for view in run.views() {
         view.assert_no_capabilities();
-    }
-    let regained = run.try_to_regain(former.0, former.1);
-    assert_eq!(regained.succeeded, [""; 0]);
-    let calls = ["setgroups([0])", "setgid(0)", "setuid(0)", "setresuid(0)"];
-    for call in calls {
-        let refused = (call.to_owned(), libc::EPERM);
-        assert!(regained.failed.contains(&refused), "{call}: {regained:?}");
     }
 }
 
@@ -135,8 +129,7 @@ pub(crate) fn fail_before_any_fork(scenario: Scenario) -> StartError {
 #[track_caller]
 pub(crate) fn assert_groups_refused(scenario: &Scenario) {
     let error = scenario.fail();
-    let kind = format!("SetSupplementaryGroups({})", libc::EPERM);
-    assert_eq!(error.kind, kind);
+    error.assert_kind("SetSupplementaryGroups", libc::EPERM);
     assert!(error.text.contains("Operation not permitted"), "{error}");
 }
 
@@ -152,28 +145,16 @@ pub(crate) fn with_database(scenario: Scenario, passwd: &str, group: &str) -> Sc
     fs::write(directory.join("passwd"), passwd).unwrap();
     fs::write(directory.join("group"), format!("root:x:0:\n{group}")).unwrap();
     // Other sources than the files would add entries.
-    fs::write(
-        directory.join("nsswitch.conf"),
-        "passwd: files\ngroup: files\n",
-    )
-    .unwrap();
+    let sources = "passwd: files\ngroup: files\n";
+    fs::write(directory.join("nsswitch.conf"), sources).unwrap();
     scenario.from_state(|state| state.user_database = Some(directory.into()))
 }
 
 /// This line of each thread's status. The first thread comes first.
 pub(crate) fn of_each_thread(pid: u32, line: &str) -> Vec<String> {
-    let mut threads: Vec<u32> = fs::read_dir(format!("/proc/{pid}/task"))
-        .unwrap()
-        .map(|entry| {
-            entry
-                .unwrap()
-                .file_name()
-                .to_str()
-                .unwrap()
-                .parse()
-                .unwrap()
-        })
-        .collect();
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut threads: Vec<u32> = names.map(|name| name.parse().unwrap()).collect();
     threads.sort_unstable_by_key(|&thread| (thread != pid, thread));
     let value = |thread| {
         let status = fs::read_to_string(format!("/proc/{pid}/task/{thread}/status")).unwrap();
@@ -192,7 +173,7 @@ pub(crate) fn copy_of(program: &Path, mode: u32, owner: (u32, u32)) -> Scenario 
     // the open copy, and a file that is open for writing cannot be executed.
     let copied = Command::new("cp").arg(program).arg(&copy).status();
     assert!(copied.unwrap().success());
-    std::os::unix::fs::chown(&copy, Some(owner.0), Some(owner.1)).unwrap();
+    chown(&copy, Some(owner.0), Some(owner.1)).unwrap();
     set_mode(&copy, mode);
     directory
 }
@@ -221,24 +202,20 @@ pub(crate) fn id(option: &str, name: &str) -> Vec<u32> {
 
 /// A start by an ordinary user who is in the database, and the ids of that user.
 pub(crate) fn as_nobody() -> (Scenario, u32, u32) {
-    if sys::effective_user() == 0 {
-        let (uid, gid) = (id("-u", NOBODY)[0], id("-g", NOBODY)[0]);
-        (scenario!().as_user(uid, gid), uid, gid)
-    } else {
-        (scenario!(), sys::effective_user(), sys::group_ids().1)
-    }
+    let (uid, gid) = match sys::effective_user() {
+        0 => (id("-u", NOBODY)[0], id("-g", NOBODY)[0]),
+        uid => return (scenario!(), uid, sys::group_ids().1),
+    };
+    (scenario!().as_user(uid, gid), uid, gid)
 }
 
 #[track_caller]
 pub(crate) fn assert_cannot_regain(run: &Run, uid: u32, gid: u32) {
     let regained = run.try_to_regain(uid, gid);
     assert_eq!(regained.succeeded, [""; 0]);
-    let tried = |call: &str| {
-        let mut failed = regained.failed.iter();
-        failed.any(|(name, errno)| name == call && *errno == libc::EPERM)
-    };
     for call in ["setgroups([0])", "setgid(0)", "setuid(0)", "setresuid(0)"] {
-        assert!(tried(call), "{call}: {regained:?}");
+        let refused = (call.to_owned(), libc::EPERM);
+        assert!(regained.failed.contains(&refused), "{call}: {regained:?}");
     }
 }
 

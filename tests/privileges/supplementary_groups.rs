@@ -168,8 +168,7 @@ fn one_group_too_many_is_reported_with_number_and_limit() {
     let most = sys::most_groups();
     let groups = only((1_000_000..).take(most + 1));
     let error = fail_before_any_fork(scenario!().supplementary_groups(groups));
-    let kind = format!("SetSupplementaryGroups({})", libc::EINVAL);
-    assert_eq!(error.kind, kind);
+    error.assert_kind("SetSupplementaryGroups", libc::EINVAL);
     // Some systems count the effective group, too.
     let asked = most + 1 + usize::from(sys::EFFECTIVE_GID_IS_LISTED);
     let text =

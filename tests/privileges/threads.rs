@@ -39,22 +39,13 @@ fn start_fails_if_another_thread_keeps_capabilities() {
         state.ids.as_mut().unwrap().uid = [STARTER, UID, UID];
     });
     let as_capable = as_capable(CAP_SETUID | CAP_SETGID, &[]).group(GID);
-    let as_root = scenario!()
-        .as_root_with_groups()
-        .group(GID)
-        .from_state(|state| {
-            state.secure_bits = Some(NO_SETUID_FIXUP);
-        });
-    for scenario in [
-        with_another_right.group(STARTERS_GROUP),
-        as_capable,
-        as_root,
-    ] {
+    let as_root = scenario!().as_root_with_groups().group(GID);
+    let as_root = as_root.from_state(|state| state.secure_bits = Some(NO_SETUID_FIXUP));
+    let with_another_right = with_another_right.group(STARTERS_GROUP);
+    for scenario in [with_another_right, as_capable, as_root] {
         let scenario = scenario.user(UID);
-        let error = scenario
-            .clone()
-            .privileged_action([Step::MakeThread])
-            .fail();
+        let with_thread = scenario.clone().privileged_action([Step::MakeThread]);
+        let error = with_thread.fail();
         assert_eq!(error.kind, "PrivilegesRetained", "{error}");
         assert!(error.text.contains("in another thread"), "{error}");
         scenario.start();
@@ -78,20 +69,18 @@ fn start_fails_if_another_thread_keeps_capabilities() {
 /// The library does not return to a caller that keeps its privileges, even if nobody can
 /// read the error.
 fn a_foreground_process_ends_if_another_thread_keeps_capabilities() {
-    let scenario = root_to_user();
-    let scenario = scenario
+    let scenario = root_to_user()
         .foreground(Foreground::Yes)
         .pid_file("daemon.pid")
         .privileged_action([Step::MakeThreadThatKeepsCapabilities]);
     let run = scenario.launch();
     let text = "privileges were retained for 4000000001: capabilities are left, here or in another thread\n";
     run.launcher().assert().code(1).stderr(text);
-    let deaf = scenario
-        .clone()
-        .stderr(Stream::file("/dev/full", Access::Append));
-    let run_of_deaf = deaf.launch();
-    run_of_deaf.launcher().assert().code(1);
-    for run in [run, run_of_deaf] {
+    let without_error = scenario
+        .stderr(Stream::file("/dev/full", Access::Append))
+        .launch();
+    without_error.launcher().assert().code(1);
+    for run in [run, without_error] {
         run.wait_until_all_ended();
         assert!(run.pid_file().is_some_and(|file| !file.locked));
         assert!(!run.has_sent(has_returned));

@@ -1,5 +1,3 @@
-use std::fs;
-
 use tester::prelude::*;
 
 use crate::setup::*;
@@ -81,7 +79,7 @@ fn an_id_that_a_namespace_lacks_is_refused() {
         ),
     ] {
         let error = scenario.fail();
-        assert_eq!(error.kind, format!("{kind}({})", libc::EINVAL));
+        error.assert_kind(kind, libc::EINVAL);
         assert!(error.text.starts_with(text), "{error}");
     }
 }

@@ -1,5 +1,3 @@
-use std::time::{Duration, Instant};
-
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[
@@ -26,7 +24,7 @@ fn a_failure_to_get_ready_reaches_the_launcher() {
         error.assert_is("NotReady", "the daemon is not ready: no port is free");
         // Only the launcher prints the error.
         assert_eq!(
-            std::fs::read(scenario.path("log")).unwrap(),
+            fs::read(scenario.path("log")).unwrap(),
             b"",
             "{}",
             run.account()

@@ -1,6 +1,4 @@
-use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::time::Duration;
 
 use tester::prelude::*;
 

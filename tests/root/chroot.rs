@@ -1,7 +1,3 @@
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-
 use tester::prelude::*;
 
 use crate::setup::*;
@@ -80,7 +76,7 @@ fn root_and_user_change_together() {
 
 fn a_missing_root_is_reported() {
     let error = daemon!().chroot("missing/jail").fail();
-    assert_eq!(error.kind, format!("Chroot({})", libc::ENOENT));
+    error.assert_kind("Chroot", libc::ENOENT);
     assert_eq!(error.errno, Some(libc::ENOENT));
     assert_eq!(error.path, Some("missing/jail".into()));
     let start = "cannot change root directory to missing/jail: No such file";
@@ -97,7 +93,7 @@ fn a_missing_root_is_reported_to_launcher_and_daemon() {
 fn a_failed_chroot_is_reported_under_execute() {
     let run = daemon!().chroot("missing").entry(Entry::Execute).launch();
     let error = run.launcher_error();
-    assert_eq!(error.kind, format!("Chroot({})", libc::ENOENT));
+    error.assert_kind("Chroot", libc::ENOENT);
     assert_eq!(run.daemon_error(), error);
     run.wait_until_all_ended();
 }
@@ -107,7 +103,7 @@ fn a_file_as_root_is_reported() {
     let file = scenario.path("file");
     fs::write(&file, "").unwrap();
     let error = scenario.chroot(&file).fail();
-    assert_eq!(error.kind, format!("Chroot({})", libc::ENOTDIR));
+    error.assert_kind("Chroot", libc::ENOTDIR);
     assert_eq!(error.path, Some((&file).into()));
 }
 
@@ -125,7 +121,7 @@ fn an_ordinary_user_cannot_change_root() {
     }
     let jail = scenario.create_folder("jail");
     let error = scenario.chroot(&jail).fail();
-    assert_eq!(error.kind, format!("Chroot({})", libc::EPERM));
+    error.assert_kind("Chroot", libc::EPERM);
 }
 
 fn the_error_says_what_changing_the_root_takes() {
@@ -155,7 +151,7 @@ fn a_jail_that_is_moved_away_during_the_start_is_reported() {
     fs::rename(&jail, &moved).unwrap();
     run.proceed();
     let error = run.launcher_error();
-    assert_eq!(error.kind, format!("Chroot({})", libc::ENOENT));
+    error.assert_kind("Chroot", libc::ENOENT);
     assert_eq!(error.path, Some((&jail).into()));
     run.assert_nothing_left();
 }

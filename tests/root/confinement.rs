@@ -1,10 +1,3 @@
-use std::fs;
-use std::io;
-use std::path::Path;
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-
 use tester::prelude::*;
 use tester::report::FileType;
 

@@ -1,7 +1,5 @@
 //! Set-up and assertions that the modules of this suite share.
 
-use std::path::Path;
-
 use tester::prelude::*;
 
 /// Both views agree that the daemon has this root and this working directory.

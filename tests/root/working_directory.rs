@@ -1,8 +1,3 @@
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::process::Command;
-
 use tester::prelude::*;
 
 use crate::setup::*;
@@ -125,7 +120,7 @@ fn a_working_directory_that_exists_only_in_the_jail_is_missing() {
     scenario.create_folder("jail/tester-only-here");
     let scenario = scenario.working_directory("/tester-only-here");
     let error = scenario.chroot(&jail).fail();
-    assert_eq!(error.kind, format!("ChangeDirectory({})", libc::ENOENT));
+    error.assert_kind("ChangeDirectory", libc::ENOENT);
     assert_eq!(error.path, Some("/tester-only-here".into()));
 }
 

@@ -1,7 +1,5 @@
 //! Set-up and assertions that the modules of this suite share.
 
-use std::fs;
-
 use tester::crash::Victim;
 use tester::prelude::*;
 

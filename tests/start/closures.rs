@@ -1,4 +1,3 @@
-use std::io;
 use std::net::TcpStream;
 
 use tester::prelude::*;

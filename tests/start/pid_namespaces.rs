@@ -1,4 +1,4 @@
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use tester::config::ChildrenNamespace;
 use tester::prelude::*;

@@ -1,6 +1,4 @@
-use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
-use std::process::Command;
 
 use tester::prelude::*;
 

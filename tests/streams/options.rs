@@ -110,7 +110,7 @@ fn output_of_the_daemon_reaches_the_file() {
         .stderr(Stream::append("log"))
         .privileged_action(steps);
     scenario.launch().launcher_error();
-    let log = std::fs::read_to_string(scenario.path("log")).unwrap();
+    let log = fs::read_to_string(scenario.path("log")).unwrap();
     assert!(log.contains("seen in the log"), "{log}");
 }
 

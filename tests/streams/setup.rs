@@ -34,7 +34,7 @@ pub(crate) fn assert_null(report: &Report, index: usize) {
 /// The daemon has the descriptors of the initial state and the three streams, and no
 /// others. The library closes the sources, which are files in the directory `gone`.
 #[track_caller]
-pub(crate) fn assert_nothing_stray(run: &Run, report: &Report, gone: Option<&std::path::Path>) {
+pub(crate) fn assert_nothing_stray(run: &Run, report: &Report, gone: Option<&Path>) {
     let initial = run.initial();
     let mut expected: Vec<_> = initial
         .descriptors
@@ -54,7 +54,7 @@ pub(crate) fn assert_nothing_stray(run: &Run, report: &Report, gone: Option<&std
 }
 
 /// Whether the descriptor is one of the sources, which are files in that directory.
-pub(crate) fn is_below(descriptor: &Descriptor, directory: &std::path::Path) -> bool {
+pub(crate) fn is_below(descriptor: &Descriptor, directory: &Path) -> bool {
     ["0", "1", "2"]
         .iter()
         .any(|name| descriptor.is_file(&directory.join(name)))

@@ -1,7 +1,3 @@
-use std::os::fd::AsFd as _;
-use std::thread;
-use std::time::{Duration, Instant};
-
 use tester::prelude::*;
 use tester::sys::ProcessHandle;
 
@@ -110,8 +106,8 @@ fn a_timeout_beyond_the_clocks_range_is_no_timeout() {
 fn the_timeout_covers_the_steps_before_the_daemon_exists() {
     let scenario = daemon!().startup_timeout(TIMEOUT);
     let path = scenario.pid_file_path().unwrap();
-    std::fs::write(&path, "4242\n").unwrap();
-    let prober = std::fs::File::open(&path).unwrap();
+    fs::write(&path, "4242\n").unwrap();
+    let prober = File::open(&path).unwrap();
     sys::flock(prober.as_fd(), libc::LOCK_SH).unwrap();
     let began = Instant::now();
     let run = scenario.privileged_action([Step::Observe]).launch();
@@ -124,7 +120,7 @@ fn the_timeout_covers_the_steps_before_the_daemon_exists() {
     let frames = run.messages();
     let is_observed = |message: &_| matches!(message, Message::Observed(_));
     assert!(!frames.iter().any(|frame| is_observed(&frame.message)));
-    assert_eq!(std::fs::read(&path).unwrap(), b"4242\n");
+    assert_eq!(fs::read(&path).unwrap(), b"4242\n");
 }
 
 fn a_stopped_daemon_does_not_outlast_the_timeout() {

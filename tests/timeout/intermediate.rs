@@ -1,6 +1,3 @@
-use std::thread;
-use std::time::Instant;
-
 use tester::crash::Victim;
 use tester::prelude::*;
 

@@ -1,7 +1,5 @@
 //! Set-up and assertions that the modules of this suite share.
 
-use std::time::{Duration, Instant};
-
 use tester::prelude::*;
 
 /// On a busy machine, a daemon needs less time than this.

@@ -1,8 +1,6 @@
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use tester::prelude::*;
 use tester::subject;
@@ -16,7 +14,7 @@ pub(crate) const CASES: &[Case] = &[
 /// The processor time of a process in hundredths of a second: `utime` and `stime` of
 /// proc(5).
 fn processor_time(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     let times = fields.split(' ').skip(11).take(2);
     times.map(|time| time.parse::<u64>().unwrap()).sum()
