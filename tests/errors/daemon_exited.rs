@@ -18,18 +18,26 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_sigterm_to_a_starting_daemon_is_reported),
 ];
 
+/// The reason why the daemon's messages are lost.
+const NO_MESSAGES: &str = "its standard error is /dev/null: set `stderr` to see its messages";
+
+/// The launcher's error if the daemon ended with this status.
+fn ended(status: ExitStatus) -> StartError {
+    let text = format!("the daemon ended before it was ready ({status}); {NO_MESSAGES}");
+    StartError {
+        daemon_exit_status: Some(status.into_raw()),
+        ..StartError::new("DaemonExited", None, &text)
+    }
+}
+
+fn exited(status: i32) -> StartError {
+    ended(ExitStatus::from_raw(status << 8))
+}
+
 fn an_exit_before_readiness_is_a_failure() {
     for status in [0, 3] {
         for scenario in in_each_closure(|| daemon!(), &[Step::Exit(status)]) {
-            let error = scenario.fail();
-            error.assert_is(
-                "DaemonExited",
-                &format!(
-                    "the daemon ended before it was ready (exit status: {status}); \
-                     its standard error is /dev/null: set `stderr` to see its messages"
-                ),
-            );
-            assert_eq!(error.daemon_exit_status, Some(status << 8));
+            assert_eq!(scenario.fail(), exited(status));
         }
     }
 }
@@ -76,24 +84,10 @@ fn a_worker_that_shares_all_descriptors_does_not_hide_a_death() {
     }
 }
 
-/// The reason why the daemon's messages are lost.
-const NO_MESSAGES: &str = "its standard error is /dev/null: set `stderr` to see its messages";
-
-/// The launcher's error if the daemon ended with this status.
-fn ended(status: ExitStatus) -> StartError {
-    let text = format!("the daemon ended before it was ready ({status}); {NO_MESSAGES}");
-    StartError {
-        daemon_exit_status: Some(status.into_raw()),
-        ..StartError::new("DaemonExited", None, &text)
-    }
-}
-
 fn an_exit_of_the_privileged_action_is_reported_with_its_status() {
     for status in [0, 1, 3, 255] {
-        let expected = ended(ExitStatus::from_raw(status << 8));
-        daemon!()
-            .privileged_action([Step::Exit(status)])
-            .assert_fails_in_launcher(&expected);
+        let scenario = daemon!().privileged_action([Step::Exit(status)]);
+        scenario.assert_fails_in_launcher(&exited(status));
     }
 }
 
@@ -105,10 +99,8 @@ fn a_signal_that_kills_the_privileged_action_is_reported() {
         (Step::Abort, libc::SIGABRT),
     ] {
         for entry in [Entry::Start, Entry::Execute] {
-            let error = daemon!()
-                .privileged_action([step.clone()])
-                .entry(entry)
-                .fail_in_launcher();
+            let scenario = daemon!().privileged_action([step.clone()]).entry(entry);
+            let error = scenario.fail_in_launcher();
             let status = ExitStatus::from_raw(error.daemon_exit_status.unwrap());
             assert_eq!(status.signal(), Some(signal));
             assert_eq!(error, ended(status));
@@ -122,11 +114,9 @@ fn a_death_is_reported_without_a_hint_if_standard_error_is_not_the_null_device()
         let text = "the daemon ended before it was ready (exit status: 3)";
         assert_eq!(scenario.fail_in_launcher().text, text);
     }
-    let status = ExitStatus::from_raw(3 << 8);
-    let scenario = daemon!()
-        .privileged_action([Step::Exit(3)])
-        .stderr(Stream::DevNull);
-    assert_eq!(scenario.fail_in_launcher(), ended(status));
+    let scenario = daemon!().privileged_action([Step::Exit(3)]);
+    let scenario = scenario.stderr(Stream::DevNull);
+    assert_eq!(scenario.fail_in_launcher(), exited(3));
 }
 
 #[track_caller]
@@ -141,8 +131,7 @@ fn assert_disconnected(steps: &[Step]) {
         // SIGKILL ends a daemon that ignores SIGTERM. The library reports neither signal
         // as another process's.
         for sigterm in [Disposition::Default, Disposition::Ignore] {
-            let scenario = scenario.clone();
-            let scenario = scenario.on_signal(libc::SIGTERM, sigterm);
+            let scenario = scenario.clone().on_signal(libc::SIGTERM, sigterm);
             scenario.assert_fails_in_launcher(&expected);
         }
     }
@@ -159,15 +148,11 @@ fn a_daemon_that_closes_its_channel_is_reported() {
 }
 
 fn the_exit_status_is_reported_rather_than_the_closed_channel() {
-    let steps = [Step::CloseSockets, Step::Exit(3)];
-    let expected = ended(ExitStatus::from_raw(3 << 8));
-    daemon!()
-        .privileged_action(steps)
-        .assert_fails_in_launcher(&expected);
-    let exits = Step::Execute(vec!["sh".into(), "-c".into(), "exit 3".into()]);
-    daemon!()
-        .privileged_action([exits])
-        .assert_fails_in_launcher(&expected);
+    let execute = Step::Execute(vec!["sh".into(), "-c".into(), "exit 3".into()]);
+    for steps in [vec![Step::CloseSockets, Step::Exit(3)], vec![execute]] {
+        let scenario = daemon!().privileged_action(steps);
+        scenario.assert_fails_in_launcher(&exited(3));
+    }
 }
 
 /// The worker lives until this test ends: a launcher that waited for the worker would
@@ -175,14 +160,11 @@ fn the_exit_status_is_reported_rather_than_the_closed_channel() {
 fn a_worker_that_shares_all_descriptors_does_not_delay_the_report_of_a_death() {
     for end in [Step::Exit(3), Step::KillItself(libc::SIGKILL), Step::Abort] {
         for entry in [Entry::Start, Entry::Execute] {
-            let run = daemon!()
-                .privileged_action([Step::ForkWorker, end.clone()])
-                .entry(entry)
-                .launch();
+            let steps = [Step::ForkWorker, end.clone()];
+            let run = daemon!().privileged_action(steps).entry(entry).launch();
             assert_eq!(run.launcher_error().kind, "DaemonExited");
             run.assert_nothing_left_but(&[run.worker()]);
-            let left = run.living();
-            assert_eq!(left, [run.worker()]);
+            assert_eq!(run.living(), [run.worker()]);
         }
     }
 }

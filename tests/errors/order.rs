@@ -53,13 +53,14 @@ const FAULTS: &[Fault] = &[
     }),
 ];
 
+fn without_fault() -> Scenario {
+    let scenario = daemon!().as_ordinary_user().limit_file_size(100);
+    scenario.on_signal(libc::SIGXFSZ, Disposition::Ignore)
+}
+
 fn the_first_of_several_failures_is_reported() {
     for first in 0..FAULTS.len() {
-        let mut scenario = daemon!()
-            .limit_file_size(100)
-            .on_signal(libc::SIGXFSZ, Disposition::Ignore)
-            .as_ordinary_user();
-        scenario = scenario.entry(Entry::StartChecked);
+        let mut scenario = without_fault().entry(Entry::StartChecked);
         for (_, break_it) in FAULTS[first..].iter().rev() {
             break_it(&mut scenario.config);
         }
@@ -67,12 +68,7 @@ fn the_first_of_several_failures_is_reported() {
         let error = scenario.fail_in_launcher();
         assert!(kinds.contains(&error.kind_name()), "{kinds:?}: {error}");
     }
-    // Without a fault the start succeeds.
-    daemon!()
-        .limit_file_size(100)
-        .on_signal(libc::SIGXFSZ, Disposition::Ignore)
-        .as_ordinary_user()
-        .start();
+    without_fault().start();
 }
 
 fn a_locked_pid_file_is_reported_before_later_failures() {

@@ -17,10 +17,10 @@ fn a_panic_is_reported_with_its_text() {
 }
 
 fn the_text_of_a_panic_reaches_the_launcher() {
-    let [action, initialize, _] =
-        in_each_closure(|| daemon!(), &[Step::Panic("out of luck".to_owned())]);
+    let panic = [Step::Panic("out of luck".to_owned())];
+    let [action, initialize, _] = in_each_closure(|| daemon!(), &panic);
     let try_action = scenario!()
-        .try_privileged_action([Step::Panic("out of luck".to_owned())])
+        .try_privileged_action(panic)
         .initialize([Step::Observe]);
     for scenario in [action, initialize, try_action] {
         scenario.fail().assert_is("Panicked", "panic: out of luck");
@@ -44,12 +44,11 @@ fn assert_text_comes_through(new: impl Fn() -> Scenario) {
                 true => vec![panic],
                 false => vec![Step::SetPanicHook(hook), panic],
             };
-            let deferral = Deferral::new(steps.clone(), ReadinessUse::Ready);
             let cases = [
                 (new().privileged_action(steps.clone()), "Panicked"),
                 (new().try_privileged_action(steps.clone()), "Panicked"),
-                (new().initialize(steps), "Panicked"),
-                (new().deferred_readiness(deferral), "NotReady"),
+                (new().initialize(steps.clone()), "Panicked"),
+                (new().deferring(steps, ReadinessUse::Ready), "NotReady"),
             ];
             for (mut scenario, kind) in cases {
                 if is_set_before {
@@ -79,23 +78,17 @@ fn a_panic_hook_does_not_hide_the_text_of_a_panic() {
 fn a_caught_panic_is_not_reported_as_the_cause_of_a_later_failure() {
     let mut deferral = Deferral::new([], ReadinessUse::Fail("no port is free".into()));
     deferral.in_copy = Some(ReadinessUse::DropByPanic("the copy's".to_owned()));
-    scenario!()
-        .deferred_readiness(deferral)
-        .fail()
-        .assert_is("NotReady", "the daemon is not ready: no port is free");
+    let text = "the daemon is not ready: no port is free";
+    let error = scenario!().deferred_readiness(deferral).fail();
+    error.assert_is("NotReady", text);
     let survived = Step::PanicAndCatch("out of luck".to_owned());
     let fail = ReadinessUse::Fail("no port is free".into());
-    daemon!()
-        .deferring([survived.clone()], fail)
-        .fail()
-        .assert_is("NotReady", "the daemon is not ready: no port is free");
-    let error = daemon!()
-        .deferring([survived.clone(), Step::Exit(3)], ReadinessUse::Ready)
-        .fail();
-    error.assert_is(
-        "DaemonExited",
-        "the daemon ended before it was ready (exit status: 3); panic: out of luck",
-    );
+    let error = daemon!().deferring([survived.clone()], fail).fail();
+    error.assert_is("NotReady", text);
+    let steps = [survived.clone(), Step::Exit(3)];
+    let error = daemon!().deferring(steps, ReadinessUse::Ready).fail();
+    let text = "the daemon ended before it was ready (exit status: 3); panic: out of luck";
+    error.assert_is("DaemonExited", text);
     assert_eq!(error.daemon_exit_status, Some(3 << 8));
     daemon!().deferring([survived], ReadinessUse::Ready).start();
 }
@@ -122,8 +115,7 @@ fn a_panic_that_aborts_is_reported_with_its_text() {
         }
     }
     // A panic after the commit concerns the daemon alone.
-    let deferral = Deferral::new([], ReadinessUse::Ready);
-    scenario().deferred_readiness(deferral).start();
+    scenario().deferring([], ReadinessUse::Ready).start();
 }
 
 fn a_panic_hook_does_not_hide_the_text_of_a_panic_that_aborts() {

@@ -40,12 +40,10 @@ fn a_subreaper_reaps_intermediate_and_daemon() {
         end(&run);
         run.launcher_error();
         run.wait_until_all_ended();
-        let frames = run.messages();
-        let said = |message: &Message| frames.iter().any(|frame| &frame.message == message);
-        let looks = |frame: &Frame| matches!(frame.message, Message::Afterwards(_));
-        assert!(frames.iter().any(looks), "{}", run.account());
+        let is_report = |message: &Message| matches!(message, Message::Afterwards(_));
+        assert!(run.has_sent(is_report), "{}", run.account());
         for pid in [run.held().pid, run.held().ppid] {
-            assert!(!said(&Message::Unreaped(pid)), "{}", run.account());
+            assert_eq!(run.senders_of(&Message::Unreaped(pid)), [0; 0]);
         }
     }
 }

@@ -15,51 +15,38 @@ fn a_failed_start_leaves_nothing() {
     assert!(error.text.contains("missing/daemon.pid"), "{error}");
 }
 
-fn add(part: &str) -> Vec<Step> {
-    vec![Step::Add(part.to_owned())]
-}
-
 fn every_entry_point_reports_every_failure_of_a_closure() {
     let panic = || [Step::Panic("out of luck".to_owned())];
     let error = || Fallible::from(ErrorText::from("no luck"));
+    const ACTION: &str = "PrivilegedAction";
     for entry in ENTRIES {
+        let first = [Step::Add("first".to_owned())];
+        let both = scenario!()
+            .try_privileged_action(error())
+            .initialize(panic());
         let cases = [
             (scenario!().privileged_action(panic()), "Panicked"),
             (scenario!().try_privileged_action(panic()), "Panicked"),
             (scenario!().initialize(panic()), "Panicked"),
-            (
-                scenario!().try_privileged_action(error()),
-                "PrivilegedAction",
-            ),
+            (scenario!().try_privileged_action(error()), ACTION),
             (scenario!().initialize(error()), "Initialize"),
             (
-                scenario!().initialize(add("first")).initialize(error()),
+                scenario!().initialize(first).initialize(error()),
                 "Initialize",
             ),
             // The first failure is reported.
-            (
-                scenario!()
-                    .try_privileged_action(error())
-                    .initialize(panic())
-                    .deferring([], ReadinessUse::Drop),
-                "PrivilegedAction",
-            ),
+            (both.deferring([], ReadinessUse::Drop), ACTION),
         ];
         for (scenario, kind) in cases {
             let run = scenario.pid_file("daemon.pid").entry(entry).launch();
             let error = run.launcher_error();
             assert_eq!(error.kind, kind);
             if entry.returns_in_both() {
-                let told = run.daemon_error();
-                assert_eq!((told.kind, told.text), (error.kind, error.text));
+                assert_eq!(run.daemon_error(), error);
             }
             run.wait_until_all_ended();
             run.assert_pid_file_released();
-            assert!(
-                run.messages()
-                    .iter()
-                    .all(|frame| !matches!(frame.message, Message::Daemon(_)))
-            );
+            assert!(!run.has_sent(|message| matches!(message, Message::Daemon(_))));
         }
     }
 }
@@ -74,16 +61,13 @@ fn checked_starts_report_the_same_error() {
     assert_eq!(run.daemon_error(), expected);
 }
 
-/// A program does so with `Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) =>
-/// eprintln!(..)`.
+/// `Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => eprintln!(..)` does so.
 fn a_failure_is_printed_once_if_launcher_and_daemon_print_it() {
+    let panic = [Step::Panic("panic".to_owned())];
     let cases = [
         (scenario!().working_directory("missing"), "ChangeDirectory"),
         (scenario!().pid_file("missing/daemon.pid"), "OpenPidfile"),
-        (
-            daemon!().privileged_action([Step::Panic("panic".to_owned())]),
-            "Panicked",
-        ),
+        (daemon!().privileged_action(panic), "Panicked"),
         (daemon!().privileged_action([]).chroot("missing"), "Chroot"),
     ];
     let keep = |scenario: Scenario| {
@@ -110,11 +94,10 @@ fn a_failure_is_printed_once_if_launcher_and_daemon_print_it() {
 }
 
 fn a_worker_that_shares_all_descriptors_does_not_delay_a_failure() {
+    let with_worker = daemon!().privileged_action([Step::ForkWorker]);
     for scenario in [
         daemon!().privileged_action([Step::ForkWorker, Step::Panic("panic".to_owned())]),
-        daemon!()
-            .privileged_action([Step::ForkWorker])
-            .chroot("missing"),
+        with_worker.chroot("missing"),
     ] {
         let run = scenario.launch();
         assert!(["Panicked", "Chroot"].contains(&run.launcher_error().kind_name()));

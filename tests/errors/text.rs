@@ -36,10 +36,8 @@ fn failing_with(error: &ErrorText) -> [(Scenario, &'static str, &'static str); 3
 fn the_text_of_an_error_reaches_the_launcher() {
     for (scenario, kind, start) in failing_with(&"the disk is full: /srv, naïvely".into()) {
         let text = format!("{start}: the disk is full: /srv, naïvely");
-        scenario
-            .pid_file("daemon.pid")
-            .fail()
-            .assert_is(kind, &text);
+        let error = scenario.pid_file("daemon.pid").fail();
+        error.assert_is(kind, &text);
     }
     for (scenario, kind, start) in failing_with(&"".into()) {
         scenario.fail().assert_is(kind, start);
@@ -57,9 +55,7 @@ fn the_causes_of_an_error_reach_the_launcher() {
 
 /// 10 kB of characters of two bytes each, the first at an odd offset.
 fn long_text() -> String {
-    std::iter::once('x')
-        .chain(std::iter::repeat_n('ä', 5000))
-        .collect()
+    "x".to_owned() + &"ä".repeat(5000)
 }
 
 fn failing_at_length() -> impl Iterator<Item = (Scenario, &'static str, &'static str)> {
@@ -72,9 +68,9 @@ fn failing_at_length() -> impl Iterator<Item = (Scenario, &'static str, &'static
 fn launcher_and_daemon_get_the_same_text() {
     for (scenario, kind, _) in failing_at_length().filter(|(_, kind, _)| *kind != "NotReady") {
         let run = scenario.entry(Entry::Execute).launch();
-        let (error, told) = (run.launcher_error(), run.daemon_error());
-        assert_eq!((error.kind.as_str(), told.kind.as_str()), (kind, kind));
-        assert!(told.text == error.text, "{} bytes", told.text.len());
+        let error = run.launcher_error();
+        assert_eq!(error.kind, kind);
+        assert!(run.daemon_error() == error, "{} bytes", error.text.len());
     }
 }
 
@@ -82,9 +78,9 @@ fn a_long_text_is_cut() {
     for (scenario, kind, start) in failing_at_length() {
         let error = scenario.fail();
         assert_eq!(error.kind, kind);
-        let told = error.text.strip_prefix(&format!("{start}: ")).unwrap();
-        assert!(long_text().starts_with(told), "{told}");
-        assert!((2000..=2048).contains(&told.len()), "{}", told.len());
+        let kept = error.text.strip_prefix(&format!("{start}: ")).unwrap();
+        assert!(long_text().starts_with(kept), "{kept}");
+        assert!((2000..=2048).contains(&kept.len()), "{}", kept.len());
     }
 }
 
@@ -92,9 +88,8 @@ fn the_text_of_a_panic_is_cut_at_two_kibibytes() {
     for (character, kept) in [('x', 2048), ('€', 2048 / 3)] {
         let long = character.to_string().repeat(100_000);
         let text = format!("panic: {}", character.to_string().repeat(kept));
-        let error = daemon!()
-            .privileged_action([Step::Panic(long)])
-            .fail_in_launcher();
+        let scenario = daemon!().privileged_action([Step::Panic(long)]);
+        let error = scenario.fail_in_launcher();
         assert_eq!(error, StartError::new("Panicked", None, &text));
     }
 }
@@ -120,9 +115,8 @@ fn a_text_of_several_lines_stays_readable() {
         scenario.fail().assert_is(kind, &format!("{start}:{below}"));
     }
     let panicking = scenario!().privileged_action([Step::Panic(PARSE_ERROR.to_owned())]);
-    panicking
-        .fail()
-        .assert_is("Panicked", &format!("panic:{below}"));
+    let error = panicking.fail();
+    error.assert_is("Panicked", &format!("panic:{below}"));
     // The first line is indented, and the line ends are those of another system.
     for (scenario, kind, start) in failing_with(&"\r\n  a = = b\r\n\r\n\t  ^\r\n".into()) {
         let text = format!("{start}:\n      a = = b\n\n    \t  ^");
@@ -135,18 +129,18 @@ fn control_characters_in_a_text_are_escaped() {
     let escaped =
         "over\\rwritten\t\\u{1b}[2J\\u{0}\\u{7f}\\u{9b}1m\\u{202e}gpj\\u{2028}.exe\\u{2066}";
     for (scenario, kind, start) in failing_with(&text.into()) {
-        let told = format!("{start}: {escaped}");
-        scenario.fail().assert_is(kind, &told);
+        let text = format!("{start}: {escaped}");
+        scenario.fail().assert_is(kind, &text);
     }
     let panicking = scenario!().privileged_action([Step::Panic(text.to_owned())]);
-    let told = format!("panic: {escaped}");
-    panicking.fail().assert_is("Panicked", &told);
+    let text = format!("panic: {escaped}");
+    panicking.fail().assert_is("Panicked", &text);
 }
 
 fn a_panic_in_the_text_of_an_error_is_survived() {
     let error = ErrorText::PanicsAfter("so far".to_owned());
     for (scenario, kind, start) in failing_with(&error) {
-        let told = format!("{start}: so far (the text of this error panicked)");
-        scenario.fail().assert_is(kind, &told);
+        let text = format!("{start}: so far (the text of this error panicked)");
+        scenario.fail().assert_is(kind, &text);
     }
 }

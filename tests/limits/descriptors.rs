@@ -1,6 +1,5 @@
 use assert_cmd::assert::OutputAssertExt as _;
 use tester::prelude::*;
-use tester::sys;
 use tester::sys::Resource;
 
 pub(crate) const CASES: &[Case] = &[
@@ -17,12 +16,11 @@ fn kinds_with_few_descriptors(scenario: &Scenario) -> Vec<String> {
     let free = (0..).filter(|number| !used.contains(number));
     let mut kinds = Vec::new();
     // The tester itself needs two descriptors.
-    for first_not_to_be_had in free.skip(2) {
-        let limit = u64::try_from(first_not_to_be_had).unwrap();
+    for first_unavailable in free.skip(2) {
+        let limit = u64::try_from(first_unavailable).unwrap();
         let scenario = scenario.clone();
-        let run = scenario
-            .from_state(|state| state.limit_descriptors = Some(limit))
-            .launch();
+        let scenario = scenario.from_state(|state| state.limit_descriptors = Some(limit));
+        let run = scenario.launch();
         if run.launcher().output.status.success() {
             run.report();
             break;
@@ -41,13 +39,6 @@ fn a_lack_of_descriptors_is_reported_at_every_step() {
     assert_eq!(kinds, ["Channel", "OpenPidfile"]);
 }
 
-/// A start with the pid file `daemon.pid`, and its path.
-fn with_pid_file() -> (Scenario, PathBuf) {
-    let scenario = daemon!();
-    let path = scenario.path("daemon.pid");
-    (scenario, path)
-}
-
 fn a_lack_of_descriptors_leaves_neither_content_nor_lock() {
     let mut kinds = Vec::new();
     // The process that runs the tests may have descriptors open.
@@ -55,8 +46,7 @@ fn a_lack_of_descriptors_leaves_neither_content_nor_lock() {
     let inherited = numbers.iter().filter(|number| (3..100).contains(*number));
     let first = 4 + u64::try_from(inherited.count()).unwrap();
     for limit in first..first + 16 {
-        let (scenario, _) = with_pid_file();
-        let scenario = scenario.from_state(|state| state.limit_descriptors = Some(limit));
+        let scenario = daemon!().from_state(|state| state.limit_descriptors = Some(limit));
         let run = scenario.launch();
         if run.launcher().output.status.success() {
             run.assert_pid_file_held();
@@ -94,16 +84,11 @@ fn a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended() {
     // For a file of another user, root also looks up whose process the daemon is.
     let scenario = daemon!().as_user(65534, 65534);
     let run = scenario.start();
+    let case = case!(a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended);
     for left in 0..=MOST {
-        let mut again = suite::again(
-            &case!(a_lack_of_descriptors_does_not_make_a_running_daemon_look_ended).name(),
-        )
-        .unwrap();
-        let path = scenario.pid_file_path().unwrap();
-        again
-            .env("TESTER_PID_FILE", path)
-            .env(LEFT, left.to_string());
-        again.assert().success();
+        let mut again = suite::again(&case.name()).unwrap();
+        again.env("TESTER_PID_FILE", scenario.pid_file_path().unwrap());
+        again.env(LEFT, left.to_string()).assert().success();
     }
     run.observe();
 }

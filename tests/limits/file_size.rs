@@ -6,33 +6,28 @@ pub(crate) const CASES: &[Case] = &[
     case!(sigxfsz_neither_kills_a_process_nor_runs_a_handler),
 ];
 
+fn with_room_for(size: u64, on_sigxfsz: Disposition) -> Scenario {
+    let scenario = daemon!().limit_file_size(size);
+    scenario.on_signal(libc::SIGXFSZ, on_sigxfsz)
+}
+
 fn a_pid_that_cannot_be_written_is_reported() {
     let text = "cannot write pid file daemon.pid";
     let expected = StartError::with_errno("WritePid", libc::EFBIG, Some("daemon.pid"), text);
-    daemon!()
-        .limit_file_size(0)
-        .on_signal(libc::SIGXFSZ, Disposition::Ignore)
-        .assert_fails_in_launcher(&expected);
+    with_room_for(0, Disposition::Ignore).assert_fails_in_launcher(&expected);
 }
 
 fn a_partly_written_pid_is_reported() {
     let text = "cannot write the whole pid to pid file daemon.pid";
     let expected = StartError::new("WritePidUnspecifiedError", Some("daemon.pid"), text);
-    daemon!()
-        .limit_file_size(1)
-        .on_signal(libc::SIGXFSZ, Disposition::Ignore)
-        .assert_fails_in_launcher(&expected);
+    with_room_for(1, Disposition::Ignore).assert_fails_in_launcher(&expected);
 }
 
 fn sigxfsz_neither_kills_a_process_nor_runs_a_handler() {
-    daemon!()
-        .limit_file_size(0)
-        .assert_pid_file_fails("WritePid", libc::EFBIG);
+    let scenario = daemon!().limit_file_size(0);
+    scenario.assert_pid_file_fails("WritePid", libc::EFBIG);
     // No handler runs either: the library reports the error itself.
-    let scenario = daemon!()
-        .limit_file_size(0)
-        .on_signal(libc::SIGXFSZ, Disposition::Tell);
-    let run = scenario.launch();
+    let run = with_room_for(0, Disposition::Tell).launch();
     let error = run.launcher_error();
     error.assert_kind("WritePid", libc::EFBIG);
     run.assert_nothing_left();

@@ -51,9 +51,7 @@ fn the_descriptor_is_close_on_exec_and_no_standard_stream() {
         let (scenario, path) = with_pid_file();
         let run = scenario.from_state(|state| state.closed = closed).start();
         let descriptors = run.report().descriptors.unwrap();
-        let mut found = descriptors
-            .iter()
-            .filter(|descriptor| descriptor.is_file(&path));
+        let mut found = descriptors.iter().filter(|one| one.is_file(&path));
         let descriptor = found.next().unwrap();
         assert!(descriptor.close_on_exec && descriptor.number > 2);
         assert_eq!(found.next(), None);

@@ -17,9 +17,8 @@ pub(crate) const CASES: &[Case] = &[
 
 /// A start by root with the pid file in a directory with this owner and mode.
 fn in_directory(uid: u32, gid: u32, mode: u32) -> Scenario {
-    let (scenario, directory) = scenario!()
-        .pid_file("directory/daemon.pid")
-        .with_directory("directory");
+    let scenario = scenario!().pid_file("directory/daemon.pid");
+    let (scenario, directory) = scenario.with_directory("directory");
     chown(&directory, Some(uid), Some(gid)).unwrap();
     set_mode(&directory, mode);
     scenario
@@ -80,20 +79,21 @@ fn a_sticky_directory_is_accepted() {
     }
 }
 
+#[track_caller]
+fn assert_starts_twice(scenario: &Scenario) {
+    for _ in 0..2 {
+        let run = scenario.start();
+        run.assert_pid_file_held();
+        run.exit(0);
+    }
+}
+
 fn a_directory_of_the_daemons_user_is_accepted() {
-    let scenario = in_directory(UID, GID, 0o755).user(UID).group(GID);
-    let run = scenario.start();
-    run.assert_pid_file_held();
-    run.exit(0);
-    scenario.start().assert_pid_file_held();
+    assert_starts_twice(&in_directory(UID, GID, 0o755).user(UID).group(GID));
 }
 
 fn a_directory_of_the_chown_user_is_accepted() {
-    let scenario = in_directory(UID, GID, 0o755).chown_pid_file_user(UID);
-    let run = scenario.start();
-    run.assert_pid_file_held();
-    run.exit(0);
-    scenario.start().assert_pid_file_held();
+    assert_starts_twice(&in_directory(UID, GID, 0o755).chown_pid_file_user(UID));
 }
 
 fn an_ordinary_user_may_use_a_directory_that_others_can_write() {
@@ -105,32 +105,23 @@ fn an_ordinary_user_may_use_a_directory_that_others_can_write() {
 /// In the user namespace of an ordinary user, root, who owns /tmp and /run, has no
 /// number.
 fn a_directory_of_an_unmapped_user_is_accepted_if_sticky() {
-    let scenario = scenario!();
-    let namespace = |scenario: &Scenario| {
-        scenario.clone().from_state(|state| {
-            state.ids = Some(Ids::user(7001, 7001));
-            state.user_namespace = Some(UserNamespace {
-                users: vec![[0, 7001, 1]],
-                groups: vec![[0, 7001, 1]],
-                denies_setgroups: true,
-            });
-        })
-    };
-    let directory = scenario.create_folder("shared");
+    let (scenario, directory) = scenario!().with_directory("shared");
+    let scenario = scenario.from_state(|state| {
+        state.ids = Some(Ids::user(7001, 7001));
+        state.user_namespace = Some(UserNamespace {
+            users: vec![[0, 7001, 1]],
+            groups: vec![[0, 7001, 1]],
+            denies_setgroups: true,
+        });
+    });
     set_mode(&directory, 0o1777);
     let path = directory.join("daemon.pid");
-    let run = namespace(&scenario)
-        .pid_file(&path)
-        .entry(Entry::StartChecked)
-        .start();
-    let content = format!("{}\n", run.report().pid);
-    assert_eq!(fs::read(&path).expect("read it"), content.as_bytes());
+    let checked = scenario.clone().entry(Entry::StartChecked);
+    let run = checked.pid_file(&path).start();
+    assert_eq!(fs::read(&path).unwrap(), content(run.report().pid));
     // A user who may write to the directory may replace the file.
     set_mode(&directory, 0o777);
-    let other = directory.join("other.pid");
-    let error = namespace(&scenario)
-        .pid_file(other)
-        .launch()
-        .launcher_error();
+    let scenario = scenario.pid_file(directory.join("other.pid"));
+    let error = scenario.launch().launcher_error();
     error.assert_kind("OpenPidfile", libc::EPERM);
 }

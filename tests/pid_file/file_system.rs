@@ -13,9 +13,8 @@ pub(crate) const CASES: &[Case] = &[
 
 /// A start whose pid file is on a file system in memory, with these mount options.
 fn on_own_disk(options: &str, body: impl FnOnce(&Scenario, &Path) + Send) {
-    let (scenario, disk) = scenario!()
-        .pid_file("disk/daemon.pid")
-        .with_directory("disk");
+    let scenario = scenario!().pid_file("disk/daemon.pid");
+    let (scenario, disk) = scenario.with_directory("disk");
     with_own_mounts(|| {
         let options = format!("mode=755,{options}");
         mount(&["-t", "tmpfs", "-o", &options, "tester"], &disk);

@@ -19,12 +19,11 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn a_guard_removes_the_file_at_a_clean_exit() {
-    let deferral = Deferral::new([], ReadinessUse::Ready);
     let cases = [
         daemon!(),
         daemon!().entry(Entry::Execute),
         daemon!().foreground(Foreground::Yes),
-        daemon!().deferred_readiness(deferral),
+        daemon!().deferring([], ReadinessUse::Ready),
         daemon!().life(Life::Exit(0)),
     ];
     for scenario in cases.map(guarded) {
@@ -48,13 +47,10 @@ fn a_guard_removes_the_file_at_a_clean_exit() {
 fn without_a_guard_an_unlocked_file_is_left() {
     let scenario = daemon!();
     let run = scenario.start();
-    let content = format!("{}\n", run.report().pid);
+    let content = content(run.report().pid);
     run.exit(0);
     let left = run.pid_file().unwrap();
-    assert_eq!(
-        (left.bytes.as_slice(), left.locked),
-        (content.as_bytes(), false)
-    );
+    assert_eq!((left.bytes, left.locked), (content, false));
     assert_not_running(&scenario.control());
     scenario.start();
 }
@@ -93,10 +89,8 @@ fn a_guarded_file_that_a_worker_locks_names_no_starting_daemon() {
 }
 
 fn a_guard_leaves_other_files_with_reused_descriptor_numbers_alone() {
-    for scenario in [
-        guarded(daemon!()),
-        guarded(daemon!()).foreground(Foreground::Yes),
-    ] {
+    let in_foreground = guarded(daemon!()).foreground(Foreground::Yes);
+    for scenario in [guarded(daemon!()), in_foreground] {
         let run = scenario.launch();
         assert!(await_guard(&run));
         let directory = scenario.create_folder("data");

@@ -68,8 +68,7 @@ fn a_second_start_fails_in_launcher_and_daemon() {
 
 fn a_second_start_names_a_daemon_that_is_starting() {
     let (scenario, path) = with_pid_file();
-    let held = scenario.clone().privileged_action([Step::Hold]);
-    let run = held.launch();
+    let run = scenario.clone().privileged_action([Step::Hold]).launch();
     run.held();
     let before = file_state(&path);
     assert_eq!(before.0, b"");
@@ -91,15 +90,14 @@ fn locked_out(scenario: &Scenario, expected: &StartError) {
     assert_eq!(&run.launcher_error(), expected);
     run.wait_until_all_ended();
     run.assert_errors(1, 0);
-    assert!(
-        run.launcher().living().next().is_none(),
-        "{}",
-        run.account()
-    );
-
+    assert_eq!(run.launcher().living().count(), 0, "{}", run.account());
     let run = scenario.clone().entry(Entry::Execute).launch();
     assert_eq!(&run.launcher_error(), expected);
     assert_eq!(&run.daemon_error(), expected);
+}
+
+fn locked(text: &str) -> StartError {
+    StartError::with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), text)
 }
 
 fn a_lock_of_a_running_daemon_is_reported() {
@@ -110,7 +108,7 @@ fn a_lock_of_a_running_daemon_is_reported() {
     let text = format!("cannot lock pid file daemon.pid: held by running daemon {pid}");
     let expected = StartError {
         running_pid: Some(pid),
-        ..StartError::with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), &text)
+        ..locked(&text)
     };
     locked_out(&scenario, &expected);
     assert_eq!(run.pid_file(), before);
@@ -120,16 +118,11 @@ fn a_lock_of_a_running_daemon_is_reported() {
 fn a_lock_of_a_starting_daemon_is_reported() {
     let scenario = daemon!();
     let starting = scenario.clone().privileged_action([Step::Hold]).launch();
-    starting.held();
     let pid = starting.held().pid;
     let text = format!("cannot lock pid file daemon.pid: held by daemon {pid}, which is starting");
-    let expected =
-        StartError::with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), &text);
-    locked_out(&scenario, &expected);
-    starting.proceed();
-    starting.launcher().assert().success();
-    let content = format!("{}\n", starting.report().pid);
-    assert_eq!(starting.pid_file().unwrap().bytes, content.as_bytes());
+    locked_out(&scenario, &locked(&text));
+    starting.proceed_to_success();
+    starting.assert_pid_file_held();
 }
 
 fn a_lock_of_a_worker_is_reported_without_a_pid() {
@@ -137,9 +130,15 @@ fn a_lock_of_a_worker_is_reported_without_a_pid() {
     let with_worker = scenario.clone().privileged_action([Step::ForkWorker]);
     with_worker.start().kill_daemon();
     let text = "cannot lock pid file daemon.pid: held by another process";
-    let expected =
-        StartError::with_text("LockPidfile", libc::EWOULDBLOCK, Some("daemon.pid"), text);
-    locked_out(&scenario, &expected);
+    locked_out(&scenario, &locked(text));
+}
+
+#[track_caller]
+fn assert_held_by_another_process(scenario: &Scenario) {
+    let error = scenario.fail_beside_daemon();
+    assert_eq!(error.kind_name(), "LockPidfile");
+    assert_eq!(error.running_pid, None);
+    assert!(error.text.ends_with(": held by another process"), "{error}");
 }
 
 fn a_number_in_a_locked_file_is_not_reported_as_a_daemon() {
@@ -148,10 +147,7 @@ fn a_number_in_a_locked_file_is_not_reported_as_a_daemon() {
     let file = File::open(&path).unwrap();
     sys::flock(file.as_fd(), libc::LOCK_EX).unwrap();
     let before = file_state(&path);
-    let error = scenario.fail_beside_daemon();
-    assert_eq!(error.kind_name(), "LockPidfile");
-    assert_eq!(error.running_pid, None);
-    assert!(error.text.ends_with(": held by another process"), "{error}");
+    assert_held_by_another_process(&scenario);
     assert_eq!(file_state(&path), before);
 }
 
@@ -188,10 +184,7 @@ fn a_worker_is_not_reported_as_the_daemon() {
     let parent = scenario.clone().privileged_action([Step::ForkWorker]);
     let run = parent.start();
     run.kill_daemon();
-    let error = scenario.fail_beside_daemon();
-    assert_eq!(error.kind_name(), "LockPidfile");
-    assert_eq!(error.running_pid, None);
-    assert!(error.text.ends_with(": held by another process"), "{error}");
+    assert_held_by_another_process(&scenario);
 }
 
 fn a_prober_never_fails_a_start() {
@@ -231,27 +224,6 @@ fn a_start_waits_a_second_for_a_prober() {
     assert!(began.elapsed() >= Duration::from_secs(1));
 }
 
-fn of_twenty_simultaneous_starts_one_succeeds() {
-    for entry in [Entry::Start, Entry::Execute] {
-        let scenario = daemon!().entry(entry);
-        let runs: Vec<_> = (0..20).map(|_| scenario.launch()).collect();
-        let (successes, failures): (Vec<_>, Vec<_>) = runs
-            .iter()
-            .partition(|run| run.launcher().output.status.success());
-        assert_eq!(successes.len(), 1);
-        for run in failures {
-            let error = run.launcher_error();
-            assert_eq!(error.kind_name(), "LockPidfile", "{error}");
-            let is_started = |message: &Message| matches!(message, Message::Daemon(_));
-            assert!(!run.messages().iter().any(|one| is_started(&one.message)));
-        }
-        let content = format!("{}\n", successes[0].report().pid);
-        let pid_file = successes[0].pid_file().unwrap();
-        assert_eq!(pid_file.bytes, content.as_bytes());
-        assert!(pid_file.locked);
-    }
-}
-
 /// The successful starts. The others have failed with LockPidfile.
 #[track_caller]
 fn winners(runs: &[Run]) -> Vec<&Run> {
@@ -267,8 +239,19 @@ fn winners(runs: &[Run]) -> Vec<&Run> {
             (None, _) => assert!(error.text.contains(": held by "), "{error}"),
         }
         run.wait_until_all_ended();
+        assert!(!run.has_sent(|message| matches!(message, Message::Daemon(_))));
     }
     won
+}
+
+fn of_twenty_simultaneous_starts_one_succeeds() {
+    for entry in [Entry::Start, Entry::Execute] {
+        let scenario = daemon!().entry(entry);
+        let runs: Vec<_> = (0..20).map(|_| scenario.launch()).collect();
+        let won = winners(&runs);
+        assert_eq!(won.len(), 1);
+        won[0].assert_pid_file_held();
+    }
 }
 
 fn of_thirty_two_simultaneous_starts_one_succeeds() {
@@ -289,12 +272,10 @@ fn a_lock_on_a_removed_file_does_not_count() {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 let mut options = OpenOptions::new();
-                let file = options.write(true).create(true).truncate(false).open(&path);
-                let file = file.unwrap();
-                let is_ours = sys::flock(file.as_fd(), libc::LOCK_EX).is_ok()
-                    && fs::metadata(&path)
-                        .is_ok_and(|there| there.ino() == file.metadata().unwrap().ino());
-                if is_ours {
+                let file = options.append(true).create(true).open(&path).unwrap();
+                let inode = file.metadata().unwrap().ino();
+                let is_at_path = || fs::metadata(&path).is_ok_and(|there| there.ino() == inode);
+                if sys::flock(file.as_fd(), libc::LOCK_EX).is_ok() && is_at_path() {
                     fs::remove_file(&path).unwrap();
                 }
                 // A child of another thread may share the lock for a while.

@@ -82,10 +82,7 @@ fn an_ordinary_user_cannot_give_the_file_away() {
 
 fn the_error_says_what_giving_the_file_away_takes() {
     let path = "daemon.pid";
-    let scenario = scenario!()
-        .as_ordinary_user()
-        .pid_file(path)
-        .chown_pid_file_user(0_u32);
+    let scenario = daemon!().as_ordinary_user().chown_pid_file_user(0_u32);
     let text = "cannot change owner of pid file daemon.pid";
     let takes = ("changing the owner of a file", "CAP_CHOWN");
     let expected = StartError::refused(&scenario, "ChownPidfile", Some(path), text, takes);
@@ -97,7 +94,7 @@ fn a_stale_file_of_another_user_is_replaced() {
     for daemons_user in [0, UID, UID + 1] {
         let (scenario, path) = with_pid_file();
         fs::write(&path, "4242\n").unwrap();
-        chown(&path, Some(UID), None).unwrap();
+        give_to(&path, UID);
         let left_over = File::open(&path).unwrap();
         let run = scenario.user(daemons_user).group(GID).start();
         run.assert_pid_file_held();
@@ -109,10 +106,10 @@ fn a_stale_file_of_another_user_is_replaced() {
 fn a_read_only_file_is_replaced_if_it_can_be_removed() {
     for (owner, mode) in [(UID, 0o444), (UID + 1, 0o644), (UID + 1, 0o666)] {
         let (scenario, path, _) = with_pid_file_as_ordinary();
-        chown(scenario.folder(), Some(UID), None).unwrap();
+        give_to(scenario.folder(), UID);
         fs::write(&path, "4242\n").unwrap();
         set_mode(&path, mode);
-        chown(&path, Some(owner), None).unwrap();
+        give_to(&path, owner);
         scenario.start().assert_pid_file_held();
         assert_eq!(pid_file_at(&path).uid, UID);
     }
@@ -121,7 +118,7 @@ fn a_read_only_file_is_replaced_if_it_can_be_removed() {
 fn a_locked_file_of_another_user_is_left_alone() {
     let (scenario, path) = with_pid_file();
     let file = File::create(&path).unwrap();
-    chown(&path, Some(UID), None).unwrap();
+    give_to(&path, UID);
     sys::flock(file.as_fd(), libc::LOCK_EX).unwrap();
     let before = file_state(&path);
     let error = scenario.launch().launcher_error();
@@ -129,26 +126,21 @@ fn a_locked_file_of_another_user_is_left_alone() {
     assert_eq!(file_state(&path), before);
 }
 
-#[track_caller]
-fn refuse_in_sticky_directory(scenario: Scenario) {
-    let directory = scenario.create_folder("sticky");
-    set_mode(&directory, 0o1777);
-    chown(&directory, Some(0), None).unwrap();
-    let path = directory.join("daemon.pid");
-    let scenario = scenario.pid_file(&path);
-    fs::write(&path, "precious").unwrap();
-    set_mode(&path, 0o666);
-    chown(&path, Some(UID + 1), None).unwrap();
-    let before = file_state(&path);
-    assert_refused(&scenario, libc::EPERM, ": it belongs to another user");
-    assert_eq!(file_state(&path), before);
-}
-
 fn a_file_of_another_user_in_a_sticky_directory_is_refused() {
     let (ordinary, _, _) = with_pid_file_as_ordinary();
     // Root may remove the file, but the other user may put another file there meanwhile.
     for scenario in [ordinary, scenario!()] {
-        refuse_in_sticky_directory(scenario);
+        let (scenario, directory) = scenario.with_directory("sticky");
+        set_mode(&directory, 0o1777);
+        give_to(&directory, 0);
+        let path = directory.join("daemon.pid");
+        let scenario = scenario.pid_file(&path);
+        fs::write(&path, "precious").unwrap();
+        set_mode(&path, 0o666);
+        give_to(&path, UID + 1);
+        let before = file_state(&path);
+        assert_refused(&scenario, libc::EPERM, ": it belongs to another user");
+        assert_eq!(file_state(&path), before);
     }
 }
 
@@ -163,15 +155,12 @@ fn a_file_of_the_chown_user_is_accepted() {
 
 /// The kernel may keep even root from opening this file with O_CREAT.
 fn a_file_of_the_chown_user_is_accepted_in_a_sticky_directory() {
-    let (scenario, directory) = scenario!()
-        .pid_file("directory/daemon.pid")
-        .with_directory("directory");
+    let scenario = scenario!().pid_file("directory/daemon.pid");
+    let (scenario, directory) = scenario.with_directory("directory");
     set_mode(&directory, 0o1777);
     let path = directory.join("daemon.pid");
     fs::write(&path, "stale").unwrap();
     chown(&path, Some(UID), Some(GID)).unwrap();
-    scenario
-        .chown_pid_file_user(UID)
-        .start()
-        .assert_pid_file_held();
+    let run = scenario.chown_pid_file_user(UID).start();
+    run.assert_pid_file_held();
 }

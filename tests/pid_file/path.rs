@@ -30,12 +30,7 @@ fn the_pid_file_is_outside_the_jail() {
     let absolute = scenario.path("daemon.pid");
     for path in [Path::new("daemon.pid"), &absolute] {
         let run = scenario.clone().pid_file(path).chroot(&jail).start();
-        let pid_file = run.launcher().pid_file.unwrap();
-        assert_eq!(
-            pid_file.bytes,
-            format!("{}\n", run.report().pid).into_bytes()
-        );
-        assert!(pid_file.locked);
+        run.assert_pid_file_complete();
         assert_eq!(fs::read_dir(&jail).unwrap().count(), 0);
         run.exit(0);
     }
@@ -63,27 +58,19 @@ fn a_missing_directory_is_reported() {
 
 fn a_missing_directory_is_reported_with_its_absolute_path() {
     let (scenario, home) = scenario!().with_directory("home");
+    let end = format!(": its directory {}/missing does not exist", home.display());
+    let scenario = scenario.pid_file("missing/daemon.pid");
     for working_directory in [home.as_path(), Path::new("home")] {
-        for entry in [Entry::Start, Entry::Execute] {
-            let scenario = scenario.clone().entry(entry);
-            let scenario = scenario.working_directory(working_directory);
-            let error = scenario
-                .pid_file("missing/daemon.pid")
-                .launch()
-                .launcher_error();
-            let end = format!(": its directory {}/missing does not exist", home.display());
+        let scenario = scenario.clone().working_directory(working_directory);
+        for scenario in [
+            scenario.clone(),
+            scenario.clone().entry(Entry::Execute),
+            scenario.foreground(Foreground::Yes),
+        ] {
+            let error = scenario.launch().launcher_error();
             assert!(error.text.ends_with(&end), "{error}");
         }
     }
-    let scenario = scenario
-        .working_directory("home")
-        .pid_file("missing/daemon.pid");
-    let error = scenario
-        .foreground(Foreground::Yes)
-        .launch()
-        .launcher_error();
-    let end = format!(": its directory {}/missing does not exist", home.display());
-    assert!(error.text.ends_with(&end), "{error}");
 }
 
 fn a_file_in_place_of_the_directory_is_reported() {
@@ -107,16 +94,14 @@ fn a_name_that_is_too_long_is_reported() {
     let long_name = "n".repeat(300);
     let long_path = "./".repeat(3000) + "daemon.pid";
     for path in [long_name.as_str(), long_path.as_str()] {
-        scenario!()
-            .pid_file(path)
-            .assert_pid_file_fails("OpenPidfile", libc::ENAMETOOLONG);
+        let scenario = scenario!().pid_file(path);
+        scenario.assert_pid_file_fails("OpenPidfile", libc::ENAMETOOLONG);
     }
 }
 
 fn an_empty_path_is_reported() {
-    scenario!()
-        .pid_file("")
-        .assert_pid_file_fails("OpenPidfile", libc::ENOENT);
+    let scenario = scenario!().pid_file("");
+    scenario.assert_pid_file_fails("OpenPidfile", libc::ENOENT);
 }
 
 fn a_nul_in_the_path_is_refused() {
@@ -130,10 +115,8 @@ fn a_nul_in_the_path_is_refused() {
 }
 
 fn a_directory_without_write_permission_is_reported() {
-    let scenario = scenario!()
-        .as_ordinary_user()
-        .pid_file("directory/daemon.pid");
-    let directory = scenario.create_folder("directory");
+    let scenario = scenario!().pid_file("directory/daemon.pid");
+    let (scenario, directory) = scenario.as_ordinary_user().with_directory("directory");
     set_mode(&directory, 0o555);
     scenario.assert_pid_file_fails("OpenPidfile", libc::EACCES);
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);

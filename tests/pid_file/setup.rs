@@ -1,7 +1,6 @@
 //! Set-up and assertions that the modules of this suite share.
 
 use tester::prelude::*;
-use tester::sys;
 
 pub(crate) fn guarded(mut scenario: Scenario) -> Scenario {
     scenario.config.guard_pid_file = true;
@@ -41,16 +40,10 @@ pub(crate) fn file_state(path: &Path) -> (Vec<u8>, [u64; 4], [i64; 4]) {
     let bytes = fs::read(path).unwrap();
     let found = fs::symlink_metadata(path).unwrap();
     let owner = (u64::from(found.uid()) << 32) | u64::from(found.gid());
-    (
-        bytes,
-        [found.dev(), found.ino(), found.mode().into(), owner],
-        [
-            found.mtime(),
-            found.mtime_nsec(),
-            found.ctime(),
-            found.ctime_nsec(),
-        ],
-    )
+    let identity = [found.dev(), found.ino(), found.mode().into(), owner];
+    let (changed, changed_nsec) = (found.ctime(), found.ctime_nsec());
+    let times = [found.mtime(), found.mtime_nsec(), changed, changed_nsec];
+    (bytes, identity, times)
 }
 
 #[track_caller]
