@@ -114,7 +114,8 @@ fn a_killed_daemon_is_not_running() {
     // The next start takes over the stale file.
     let left = run.pid_file().unwrap();
     assert_eq!(left.bytes, format!("{pid}\n").as_bytes());
-    let pid = scenario.start().report().pid;
+    let run = scenario.start();
+    let pid = run.report().pid;
     assert_eq!(scenario.control().running().unwrap(), Some(pid));
 }
 
@@ -170,7 +171,7 @@ fn an_invalid_content_under_a_lock_is_an_error() {
     let scenario = scenario!();
     let mut unrelated = Unrelated::new();
     let pid = unrelated.0.id();
-    let with_a_stranger = [
+    let with_unrelated = [
         format!("{pid}"),
         format!("-{pid}\n"),
         format!(" {pid}\n"),
@@ -195,7 +196,7 @@ fn an_invalid_content_under_a_lock_is_an_error() {
     ];
     let texts = numbers
         .into_iter()
-        .chain(with_a_stranger.iter().map(String::as_str));
+        .chain(with_unrelated.iter().map(String::as_str));
     let contents = texts.map(str::as_bytes).chain([b"\xff\xfe\n".as_slice()]);
     // The library waits a while for each content to become valid.
     thread::scope(|scope| {
@@ -221,7 +222,8 @@ fn an_invalid_content_under_a_lock_is_an_error() {
 }
 
 fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
-    let path = scenario!().path("daemon.pid");
+    let scenario = scenario!();
+    let path = scenario.path("daemon.pid");
     let mut unrelated = Unrelated::new();
     let content = format!("{}\n", unrelated.0.id());
     let _locked = Locked::with(&path, content.as_bytes());
@@ -250,7 +252,8 @@ fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
 }
 
 fn a_locked_file_that_names_init_is_invalid() {
-    let path = scenario!().path("daemon.pid");
+    let scenario = scenario!();
+    let path = scenario.path("daemon.pid");
     let _locked = Locked::with(&path, b"1\n");
     let pid_file = PidFile::at(&path);
     assert_io_error(pid_file.running(), ErrorKind::InvalidData);
@@ -327,7 +330,7 @@ fn a_daemon_finds_itself_and_never_signals_itself() {
 fn a_pid_file_in_the_working_directory_is_found() {
     /// Set in the process that runs in that directory: threads share their working
     /// directory.
-    const IS_THERE: &str = "TESTER_IS_IN_FOLDER";
+    const IS_THERE: &str = "TESTER_IS_IN_DIRECTORY";
 
     if std::env::var_os(IS_THERE).is_some() {
         let pid_file = PidFile::at("daemon.pid");

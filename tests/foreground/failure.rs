@@ -11,11 +11,9 @@ pub(crate) const CASES: &[Case] = &[
 
 fn a_failure_is_returned_and_clears_the_pid_file() {
     let no_luck = || Fallible::from(ErrorText::from("no luck"));
+    let failed_action = in_foreground().try_privileged_action(no_luck());
     let cases = [
-        (
-            in_foreground().try_privileged_action(no_luck()),
-            "PrivilegedAction",
-        ),
+        (failed_action, "PrivilegedAction"),
         (in_foreground().initialize(no_luck()), "Initialize"),
         (in_foreground().chroot("missing"), "Chroot"),
     ];
@@ -32,8 +30,8 @@ fn a_failure_is_returned_and_clears_the_pid_file() {
         assert!(pid_file.bytes.is_empty() && !pid_file.locked);
     }
     // The pid file is released while the process lives.
-    let scenario = in_foreground()
-        .pid_file("daemon.pid")
+    let scenario = daemon!()
+        .foreground(Foreground::Yes)
         .initialize(no_luck())
         .entry(Entry::Execute)
         .life(Life::UntilToldEvenIfFailed);
@@ -44,12 +42,11 @@ fn a_failure_is_returned_and_clears_the_pid_file() {
     // The hook prints a panic before the library returns it.
     let scenario = in_foreground().initialize([Step::Panic("out of luck".to_owned())]);
     let run = scenario.entry(Entry::Execute).launch();
-    let error = run.daemon_error();
-    assert_eq!(error.text, "panic: out of luck");
+    assert_eq!(run.daemon_error().text, "panic: out of luck");
 }
 
 fn a_failure_before_the_first_step_is_returned() {
-    let scenario = in_foreground().pid_file("daemon.pid").user("no-such-user");
+    let scenario = daemon!().foreground(Foreground::Yes).user("no-such-user");
     let run = scenario.launch();
     let error = run.launcher_error();
     assert_eq!(error.kind_name(), "UserNotFound");
@@ -60,17 +57,14 @@ fn a_failure_before_the_first_step_is_returned() {
 
 fn a_failure_to_get_ready_ends_the_process() {
     let usage = ReadinessUse::Fail("no port is free".into());
-    let scenario = in_foreground().pid_file("daemon.pid").deferring([], usage);
+    let scenario = daemon!().foreground(Foreground::Yes).deferring([], usage);
     let run = scenario.launch();
-    let launcher = run.launcher();
-    launcher
-        .assert()
-        .code(1)
-        .stderr("the daemon is not ready: no port is free\n");
+    let text = "the daemon is not ready: no port is free\n";
+    run.launcher().assert().code(1).stderr(text);
     run.assert_nothing_left();
     // A dropped readiness releases the pid file, and leaves the process alone.
-    let scenario = in_foreground()
-        .pid_file("daemon.pid")
+    let scenario = daemon!()
+        .foreground(Foreground::Yes)
         .deferring([], ReadinessUse::Drop);
     let (run, _) = scenario.serve();
     run.observe();
@@ -81,14 +75,11 @@ fn a_failure_to_get_ready_ends_the_process() {
 }
 
 fn a_failure_to_get_ready_ends_the_process_if_standard_error_is_full() {
-    let scenario = scenario!()
-        .foreground(Foreground::Yes)
-        .pid_file("daemon.pid");
+    let scenario = daemon!().foreground(Foreground::Yes);
     symlink("/dev/full", scenario.path("full")).unwrap();
-    let run = scenario
-        .stderr(Stream::append("full"))
-        .deferred_readiness(Deferral::new([], ReadinessUse::Fail("no port".into())))
-        .launch();
+    let usage = ReadinessUse::Fail("no port".into());
+    let scenario = scenario.stderr(Stream::append("full")).deferring([], usage);
+    let run = scenario.launch();
     run.launcher().assert().code(1);
     run.assert_nothing_left();
 }

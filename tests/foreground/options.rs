@@ -13,20 +13,16 @@ pub(crate) const CASES: &[Case] = &[
 
 fn umask_and_working_directory_are_as_configured() {
     let (scenario, directory) = in_foreground().with_directory("home");
-    let (_run, daemon) = scenario
-        .working_directory(&directory)
-        .umask(0o077_u32)
-        .serve();
+    let scenario = scenario.working_directory(&directory).umask(0o077_u32);
+    let (_run, daemon) = scenario.serve();
     assert_eq!(daemon.umask, Some(0o077));
-    assert_eq!(
-        daemon.working_directory,
-        Some(Place::of(&directory).unwrap())
-    );
+    let directory = Place::of(&directory).unwrap();
+    assert_eq!(daemon.working_directory, Some(directory));
 }
 
 fn a_umask_that_is_not_set_is_kept() {
     for umask in [0o002, 0o077] {
-        let scenario = in_foreground().pid_file("daemon.pid");
+        let scenario = daemon!().foreground(Foreground::Yes);
         let (run, daemon) = scenario
             .from_state(|state| state.umask = Some(umask))
             .serve();
@@ -36,9 +32,7 @@ fn a_umask_that_is_not_set_is_kept() {
 }
 
 fn identity_and_root_are_as_configured() {
-    let (scenario, jail) = in_foreground()
-        .pid_file("daemon.pid")
-        .with_directory("jail");
+    let (scenario, jail) = daemon!().foreground(Foreground::Yes).with_directory("jail");
     let scenario = scenario
         .user(65534)
         .group(65534)
@@ -60,14 +54,14 @@ fn identity_and_root_are_as_configured() {
 }
 
 fn the_pid_file_names_the_process_and_is_locked() {
-    let (run, _) = in_foreground().pid_file("daemon.pid").serve();
+    let (run, _) = daemon!().foreground(Foreground::Yes).serve();
     run.assert_pid_file_held();
     run.exit(0);
     assert!(!run.pid_file().unwrap().locked);
 }
 
 fn a_second_start_is_refused() {
-    let scenario = in_foreground().pid_file("daemon.pid");
+    let scenario = daemon!().foreground(Foreground::Yes);
     let (run, daemon) = scenario.serve();
     let error = scenario.launch().launcher_error();
     assert_eq!(error.kind_name(), "LockPidfile");

@@ -34,9 +34,8 @@ fn false_means_in_the_background() {
 fn execute_returns_the_child() {
     for entry in [Entry::Execute, Entry::ExecuteChecked] {
         let scenario = in_foreground().entry(entry);
-        let (run, _) = scenario
-            .privileged_action([Step::Add("value".to_owned())])
-            .serve();
+        let steps = [Step::Add("value".to_owned())];
+        let (run, _) = scenario.privileged_action(steps).serve();
         run.await_message(&Message::Result(vec!["value".to_owned()]));
         run.exit(0);
         let returned_twice = |message: &Message| matches!(message, Message::LauncherReturned(_));
@@ -45,15 +44,11 @@ fn execute_returns_the_child() {
 }
 
 fn the_signals_are_unchanged() {
-    let (run, daemon) = in_foreground()
-        .from_state(|state| {
-            state.dispositions = vec![
-                (libc::SIGHUP, Disposition::Ignore),
-                (libc::SIGUSR1, Disposition::Handle),
-            ];
-            state.blocked = Blocked::These(vec![libc::SIGUSR2]);
-        })
-        .serve();
+    let scenario = in_foreground()
+        .on_signal(libc::SIGHUP, Disposition::Ignore)
+        .on_signal(libc::SIGUSR1, Disposition::Handle)
+        .from_state(|state| state.blocked = Blocked::These(vec![libc::SIGUSR2]));
+    let (run, daemon) = scenario.serve();
     let initial = run.initial();
     assert_eq!(daemon.blocked_signals, initial.blocked_signals);
     assert_eq!(daemon.ignored_signals, initial.ignored_signals);
@@ -62,7 +57,7 @@ fn the_signals_are_unchanged() {
 
 fn other_threads_are_accepted() {
     for entry in ENTRIES {
-        let scenario = in_foreground().pid_file("daemon.pid").entry(entry);
+        let scenario = daemon!().foreground(Foreground::Yes).entry(entry);
         let (run, _) = scenario.from_state(|state| state.extra_threads = 1).serve();
         run.assert_pid_file_held();
     }

@@ -29,45 +29,35 @@ fn a_broken_address_does_not_fail_a_start() {
         "vsock:2:1234",
     ];
     for address in addresses {
-        scenario!()
-            .env(ADDRESS, address)
-            .start()
-            .launcher()
-            .assert()
-            .success();
+        let run = scenario!().env(ADDRESS, address).start();
+        run.launcher().assert().success();
         in_foreground().env(ADDRESS, address).serve();
     }
 }
 
 /// Otherwise the administrator of a service manager that waits in vain has no clue.
 fn a_failed_notification_is_a_line_on_standard_error() {
-    let nobody = |scenario: Scenario| {
-        let path = scenario.path("nobody");
-        drop(UnixDatagram::bind(&path).unwrap());
-        let address = path.to_str().unwrap().to_owned();
-        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED).to_string();
-        (scenario, address, refused)
-    };
-    let missing = |scenario: Scenario| {
-        let reason = io::Error::from_raw_os_error(libc::ENOENT).to_string();
-        (scenario, "/nowhere/notify".to_owned(), reason)
-    };
-    let long = |scenario: Scenario| (scenario, "/".repeat(200), "path".to_owned());
+    let directory = scenario!();
+    let without_reader = directory.path("notify");
+    drop(UnixDatagram::bind(&without_reader).unwrap());
+    let without_reader = without_reader.to_str().unwrap();
+    let text_of = |errno| io::Error::from_raw_os_error(errno).to_string();
+    let (refused, missing) = (text_of(libc::ECONNREFUSED), text_of(libc::ENOENT));
+    let long = "/".repeat(200);
     for scenario in [in_foreground(), scenario!()] {
-        let ways = [
-            nobody(scenario.clone()),
-            missing(scenario.clone()),
-            long(scenario),
-        ];
-        for (scenario, address, reason) in ways {
-            let run = scenario.env(ADDRESS, &address).launch();
+        for (address, reason) in [
+            (without_reader, refused.as_str()),
+            ("/nowhere/notify", &missing),
+            (&long, "path"),
+        ] {
+            let run = scenario.clone().env(ADDRESS, address).launch();
             run.report();
             run.exit(0);
             let output = run.launcher().output;
             assert!(output.status.success());
             let text = String::from_utf8(output.stderr).unwrap();
             let start = format!("daemonize2: cannot notify the service manager at {address}: ");
-            assert!(text.starts_with(&start) && text.contains(&reason), "{text}");
+            assert!(text.starts_with(&start) && text.contains(reason), "{text}");
             assert_eq!(text.lines().count(), 1, "{text}");
         }
     }
@@ -105,7 +95,7 @@ fn a_failed_notification_without_standard_error_does_not_fail_the_start() {
 const MUCH_MORE: Duration = Duration::from_secs(9);
 
 fn a_manager_that_does_not_read_delays_a_start_only_briefly() {
-    let (scenario, _manager) = with_deaf_manager(daemon!(), false);
+    let (scenario, _manager) = with_unread_manager(daemon!(), false);
     // A signal interrupts the wait, which starts again.
     let interrupted = scenario.clone().pid_file("interrupted.pid");
     let interrupted = interrupted.from_state(|state| state.interval_timer = Some(100_000));
@@ -113,7 +103,8 @@ fn a_manager_that_does_not_read_delays_a_start_only_briefly() {
         for scenario in [scenario, interrupted] {
             scope.spawn(move || {
                 let began = Instant::now();
-                scenario.start().observe();
+                let run = scenario.start();
+                run.observe();
                 assert!(began.elapsed() < MUCH_MORE, "{:?}", began.elapsed());
             });
         }
@@ -122,8 +113,9 @@ fn a_manager_that_does_not_read_delays_a_start_only_briefly() {
 
 fn a_manager_that_does_not_read_delays_a_foreground_start_only_briefly() {
     let scenario = scenario!().foreground(Foreground::Yes);
-    let (scenario, _manager) = with_deaf_manager(scenario, false);
+    let (scenario, _manager) = with_unread_manager(scenario, false);
     let began = Instant::now();
-    scenario.launch().report();
+    let run = scenario.launch();
+    run.report();
     assert!(began.elapsed() < MUCH_MORE, "{:?}", began.elapsed());
 }

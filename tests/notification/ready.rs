@@ -34,14 +34,12 @@ fn systemd_is_notified_on_an_abstract_address() {
 }
 
 fn systemd_is_notified_only_when_the_daemon_is_ready() {
-    let deferral = Deferral::new([Step::Hold], ReadinessUse::Ready);
-    let holding = [
+    for scenario in [
         in_foreground().initialize([Step::Hold]),
-        in_foreground().deferred_readiness(deferral.clone()),
+        in_foreground().deferring([Step::Hold], ReadinessUse::Ready),
         scenario!().initialize([Step::Hold]),
-        scenario!().deferred_readiness(deferral),
-    ];
-    for scenario in holding {
+        scenario!().deferring([Step::Hold], ReadinessUse::Ready),
+    ] {
         let (scenario, manager) = notifying(scenario);
         let run = scenario.launch();
         run.held();
@@ -66,10 +64,8 @@ fn systemd_is_not_notified_of_a_failure() {
 
 fn systemd_is_notified_from_a_jail_without_privileges() {
     for deferred in [false, true] {
-        let (scenario, jail) = in_foreground()
-            .user(65534)
-            .group(65534)
-            .with_directory("jail");
+        let scenario = in_foreground().user(65534).group(65534);
+        let (scenario, jail) = scenario.with_directory("jail");
         // From inside the jail the socket cannot be reached, and the jail's user may not
         // write to it.
         let (mut scenario, manager) = notifying(scenario.chroot(&jail));
@@ -101,8 +97,7 @@ fn the_launcher_notifies_systemd_of_the_daemon() {
         assert_eq!(sender, run.launcher_pid());
         assert_eq!(daemon.ppid, run.reaper());
         assert_eq!(tester::observe::process(intermediate).unwrap(), None);
-        let content = format!("{}\n", daemon.pid);
-        assert_eq!(run.pid_file().unwrap().bytes, content.as_bytes());
+        assert_eq!(run.pid_file().unwrap().bytes, content(daemon.pid));
         // The launcher waits until the manager has read the message: the manager looks
         // up the sender only then.
         assert_eq!(manager.receive(), ("BARRIER=1".to_owned(), sender));
@@ -121,24 +116,22 @@ fn systemd_is_notified_when_a_deferred_daemon_is_ready() {
 
 /// A program of another service may start a daemon of its own.
 fn the_manager_of_another_service_is_not_notified() {
-    for (exec_pid, is_told) in [
+    for (exec_pid, is_notified) in [
         (Some(ExecPid::Parents), false),
         (Some(ExecPid::Own), true),
         (None, true),
     ] {
         for scenario in [in_foreground(), scenario!()] {
             let (scenario, manager) = notifying(scenario);
-            let run = scenario
-                .from_state(|state| state.exec_pid = exec_pid)
-                .life(Life::Exit(0))
-                .launch();
-            if is_told {
+            let scenario = scenario.from_state(|state| state.exec_pid = exec_pid);
+            let run = scenario.life(Life::Exit(0)).launch();
+            if is_notified {
                 let (text, sender) = manager.receive();
                 assert!(text.ends_with("READY=1\n"), "{text}");
                 assert_eq!(sender, run.launcher_pid());
             }
             run.launcher().assert().success();
-            if !is_told {
+            if !is_notified {
                 manager.assert_silent();
             }
         }
@@ -148,11 +141,8 @@ fn the_manager_of_another_service_is_not_notified() {
 /// The manager takes seconds to read, and the launcher waits for it. The lock of a daemon
 /// that ends meanwhile is free.
 fn the_daemon_alone_holds_the_lock_while_the_launcher_notifies() {
-    let scenario = daemon!();
-    let (scenario, manager) = with_deaf_manager(scenario, true);
-    manager
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    let (scenario, manager) = with_unread_manager(daemon!(), true);
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
     let run = scenario.launch();
     let daemon = run.report().pid;
     // From now on the launcher waits until the manager has read everything.

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use tester::prelude::*;
 
 /// A service manager that does not read, whose socket has room for a message or not.
-pub(crate) fn with_deaf_manager(scenario: Scenario, has_room: bool) -> (Scenario, UnixDatagram) {
+pub(crate) fn with_unread_manager(scenario: Scenario, has_room: bool) -> (Scenario, UnixDatagram) {
     let path = scenario.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     if !has_room {
@@ -48,9 +48,8 @@ impl Manager {
     /// The next message and its sender.
     #[track_caller]
     pub(crate) fn receive(&self) -> (String, u32) {
-        let (bytes, sender) = self
-            .receive_until(Instant::now() + DEADLINE)
-            .expect("a message");
+        let received = self.receive_until(Instant::now() + DEADLINE);
+        let (bytes, sender) = received.expect("a message");
         (String::from_utf8(bytes).unwrap(), sender)
     }
 

@@ -49,7 +49,8 @@ fn ask_supervised(program: &Path) -> io::Result<String> {
 }
 
 fn supervised_is_false_in_a_set_user_id_program() {
-    let program = scenario!().path("program");
+    let scenario = scenario!();
+    let program = scenario.path("program");
     // Another process copies: a child that this process forks meanwhile would inherit
     // the open copy, and a file that is open for writing cannot be executed.
     let mut copy = Command::new("cp");

@@ -128,7 +128,8 @@ fn a_lock_of_a_starting_daemon_is_reported() {
 fn a_lock_of_a_worker_is_reported_without_a_pid() {
     let scenario = daemon!();
     let with_worker = scenario.clone().privileged_action([Step::ForkWorker]);
-    with_worker.start().kill_daemon();
+    let run = with_worker.start();
+    run.kill_daemon();
     let text = "cannot lock pid file daemon.pid: held by another process";
     locked_out(&scenario, &locked(text));
 }

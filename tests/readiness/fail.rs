@@ -15,58 +15,40 @@ fn a_failure_to_get_ready_reaches_the_launcher() {
     for entry in ENTRIES {
         let usage = ReadinessUse::Fail("no port is free".into());
         let scenario = daemon!().deferring([], usage).entry(entry);
-        let scenario = scenario
-            .stderr(Stream::append("log"))
-            .from_state(|state| state.at_exit_handler = true);
+        let scenario = scenario.stderr(Stream::append("log"));
+        let scenario = scenario.from_state(|state| state.at_exit_handler = true);
         let run = scenario.launch();
         let error = run.launcher_error();
         run.assert_nothing_left();
         error.assert_is("NotReady", "the daemon is not ready: no port is free");
         // Only the launcher prints the error.
-        assert_eq!(
-            fs::read(scenario.path("log")).unwrap(),
-            b"",
-            "{}",
-            run.account()
-        );
+        assert_eq!(fs::read(scenario.path("log")).unwrap(), b"");
         // The daemon has ended by _exit(2).
-        let daemon = run.report().pid;
-        let exits: Vec<_> = run.messages();
-        assert!(
-            exits
-                .iter()
-                .all(|frame| frame.sender != daemon || frame.message != Message::AtExit),
-            "{}",
-            run.account()
-        );
+        let exited = run.senders_of(&Message::AtExit);
+        assert!(!exited.contains(&run.report().pid), "{}", run.account());
     }
 }
 
-/// The daemon then ends by itself.
+/// A daemon that ends by itself, and reports a SIGTERM.
+fn ending_by_itself(usage: ReadinessUse) -> Scenario {
+    let scenario = daemon!().deferring([], usage).life(Life::Exit(0));
+    scenario.on_signal(libc::SIGTERM, Disposition::TellAndExit)
+}
+
 fn a_failure_may_be_returned_so_that_destructors_run() {
     let text = "the daemon is not ready: no port is free";
     for entry in ENTRIES {
         let usage = ReadinessUse::FailAndReturn("no port is free".into());
-        let scenario = daemon!()
-            .deferring([], usage)
-            .entry(entry)
-            .life(Life::Exit(0));
-        let scenario = scenario.from_state(|state| {
-            state.at_exit_handler = true;
-            let disposition = (libc::SIGTERM, Disposition::TellAndExit);
-            state.dispositions.push(disposition);
-        });
+        let scenario = ending_by_itself(usage).entry(entry);
+        let scenario = scenario.from_state(|state| state.at_exit_handler = true);
         let run = scenario.launch();
         run.launcher_error().assert_is("NotReady", text);
         run.assert_nothing_left();
         let (daemon, error) = run.readiness_error();
         error.assert_is("NotReady", text);
-        assert!(
-            run.senders_of(&Message::AtExit).contains(&daemon),
-            "{}",
-            run.account()
-        );
-        assert!(!run.has_sent(|message| *message == Message::Signalled(libc::SIGTERM)));
+        let exited = run.senders_of(&Message::AtExit);
+        assert!(exited.contains(&daemon), "{}", run.account());
+        assert_eq!(run.senders_of(&Message::Signalled(libc::SIGTERM)), [0; 0]);
     }
 }
 
@@ -85,39 +67,35 @@ fn an_error_that_a_server_returns_before_readiness_reaches_the_launcher() {
         run.await_message(&Message::Served(Err(text.to_owned())));
     }
     // A server may be ready before it returns.
-    let run = daemon!()
-        .deferring([], ReadinessUse::Serve(Fallible::default()))
-        .start();
+    let usage = ReadinessUse::Serve(Fallible::default());
+    let run = daemon!().deferring([], usage).start();
     run.await_message(&Message::Acknowledged);
     run.await_message(&Message::Served(Ok(())));
 }
 
 fn a_panic_of_a_server_before_readiness_reaches_the_launcher() {
-    for steps in [
-        vec![Step::Panic("out of luck".to_owned())],
-        vec![
-            Step::SetPanicHook(PanicHook::Silent),
-            Step::Panic("out of luck".to_owned()),
-        ],
-    ] {
+    let panic = Step::Panic("out of luck".to_owned());
+    let hook = Step::SetPanicHook(PanicHook::Silent);
+    for steps in [vec![panic.clone()], vec![hook, panic]] {
         let usage = ReadinessUse::Serve(Fallible::from(steps));
-        daemon!()
-            .deferring([], usage)
-            .fail()
-            .assert_is("NotReady", "the daemon is not ready: panic: out of luck");
+        let error = daemon!().deferring([], usage).fail();
+        error.assert_is("NotReady", "the daemon is not ready: panic: out of luck");
+    }
+}
+
+#[track_caller]
+fn assert_fails_in_any_thread(usage: &ReadinessUse, text: &str) {
+    for in_thread in [false, true] {
+        let mut deferral = Deferral::new([], usage.clone());
+        deferral.in_thread = in_thread;
+        let error = daemon!().deferred_readiness(deferral).fail();
+        error.assert_is("NotReady", text);
     }
 }
 
 fn a_readiness_dropped_unused_fails_the_start() {
-    for in_thread in [false, true] {
-        let mut deferral = Deferral::new([], ReadinessUse::Drop);
-        deferral.in_thread = in_thread;
-        let scenario = daemon!();
-        scenario.deferred_readiness(deferral).fail().assert_is(
-            "NotReady",
-            "the daemon is not ready: its readiness was dropped unused",
-        );
-    }
+    let text = "the daemon is not ready: its readiness was dropped unused";
+    assert_fails_in_any_thread(&ReadinessUse::Drop, text);
 }
 
 fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
@@ -127,10 +105,8 @@ fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
         (Disposition::Tell, Duration::from_secs(2)),
     ] {
         for entry in [Entry::Start, Entry::Execute] {
-            let scenario = daemon!()
-                .deferring([], ReadinessUse::Drop)
-                .entry(entry)
-                .on_signal(libc::SIGTERM, disposition);
+            let scenario = daemon!().deferring([], ReadinessUse::Drop).entry(entry);
+            let scenario = scenario.on_signal(libc::SIGTERM, disposition);
             let began = Instant::now();
             let run = scenario.launch();
             let error = run.launcher_error();
@@ -144,25 +120,13 @@ fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
 }
 
 fn a_daemon_that_ends_after_the_drop_is_not_signalled() {
-    let scenario = daemon!()
-        .deferring([], ReadinessUse::Drop)
-        .life(Life::Exit(0))
-        .on_signal(libc::SIGTERM, Disposition::TellAndExit);
-    let run = scenario.launch();
+    let run = ending_by_itself(ReadinessUse::Drop).launch();
     assert_eq!(run.launcher_error().kind, "NotReady");
     run.assert_nothing_left();
-    assert!(!run.has_sent(|message| *message == Message::Signalled(libc::SIGTERM)));
+    assert_eq!(run.senders_of(&Message::Signalled(libc::SIGTERM)), [0; 0]);
 }
 
 fn a_readiness_dropped_by_a_panic_reports_the_panic() {
-    for in_thread in [false, true] {
-        let usage = ReadinessUse::DropByPanic("out of luck".into());
-        let mut deferral = Deferral::new([], usage);
-        deferral.in_thread = in_thread;
-        let scenario = daemon!();
-        scenario
-            .deferred_readiness(deferral)
-            .fail()
-            .assert_is("NotReady", "the daemon is not ready: panic: out of luck");
-    }
+    let usage = ReadinessUse::DropByPanic("out of luck".into());
+    assert_fails_in_any_thread(&usage, "the daemon is not ready: panic: out of luck");
 }

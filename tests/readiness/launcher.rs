@@ -14,9 +14,8 @@ pub(crate) const CASES: &[Case] = &[
 fn a_daemon_whose_launcher_dies_ends() {
     for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGHUP] {
         for disposition in [Disposition::Default, Disposition::Ignore] {
-            let scenario = daemon!()
-                .deferring([], ReadinessUse::Keep)
-                .on_signal(libc::SIGTERM, disposition);
+            let scenario = daemon!().deferring([], ReadinessUse::Keep);
+            let scenario = scenario.on_signal(libc::SIGTERM, disposition);
             let run = scenario.launch();
             run.report();
             run.signal_launcher(signal);
@@ -27,18 +26,22 @@ fn a_daemon_whose_launcher_dies_ends() {
     }
 }
 
-/// A daemon that does not know that its launcher is dead: the intermediate is killed
-/// first, while the launcher is stopped.
-fn without_launcher(entry: Entry) -> (Run, u32) {
-    let run = daemon!()
-        .deferring([Step::Hold], ReadinessUse::Ready)
-        .entry(entry)
-        .launch();
-    let daemon = run.held();
+/// Kills the intermediate and then the launcher, which is stopped meanwhile.
+fn orphan(run: &Run) {
+    run.held();
     run.signal_launcher(libc::SIGSTOP);
     run.kill_intermediate();
     run.kill_launcher();
-    (run, daemon.pid)
+}
+
+/// A daemon that does not know that its launcher is dead: the intermediate is killed
+/// first, while the launcher is stopped.
+fn without_launcher(entry: Entry) -> (Run, u32) {
+    let scenario = daemon!().deferring([Step::Hold], ReadinessUse::Ready);
+    let run = scenario.entry(entry).launch();
+    orphan(&run);
+    let daemon = run.held().pid;
+    (run, daemon)
 }
 
 fn ready_without_a_launcher_returns_an_error_under_execute() {
@@ -59,33 +62,20 @@ fn ready_without_a_launcher_ends_the_process_under_start() {
         let (run, _) = without_launcher(entry);
         run.proceed();
         run.wait_until_all_ended();
-        assert!(run.messages().iter().all(|frame| !matches!(
-            frame.message,
-            Message::Acknowledged | Message::NotAcknowledged(_)
-        )));
+        assert!(!run.has_sent(|message| *message == Message::Acknowledged));
+        assert!(!run.has_sent(|message| matches!(message, Message::NotAcknowledged(_))));
         run.assert_pid_file_released();
     }
 }
 
-/// Kills the intermediate and then the launcher, which is stopped meanwhile.
-fn orphan(run: &Run) {
-    run.held();
-    run.signal_launcher(libc::SIGSTOP);
-    run.kill_intermediate();
-    run.kill_launcher();
-}
-
 /// The daemon reports on a socket that has no reader any more.
 fn a_report_without_a_launcher_does_not_raise_sigpipe() {
-    let run = daemon!()
-        .on_signal(libc::SIGPIPE, Disposition::Default)
-        .entry(Entry::Execute)
-        .privileged_action([Step::Hold])
-        .launch();
+    let scenario = daemon!().on_signal(libc::SIGPIPE, Disposition::Default);
+    let scenario = scenario.entry(Entry::Execute);
+    let run = scenario.privileged_action([Step::Hold]).launch();
     orphan(&run);
     run.proceed();
-    let StartError { kind, .. } = run.daemon_error();
-    assert_eq!(kind, "LauncherGone");
+    assert_eq!(run.daemon_error().kind, "LauncherGone");
 }
 
 /// After the change of identity another user may control the daemon, while its launcher
@@ -95,22 +85,19 @@ fn the_launcher_does_not_believe_a_forged_pid() {
     let mut forged = [0_u8; 16];
     forged[0] = 1;
     forged[8..12].copy_from_slice(&1_u32.to_ne_bytes());
-    let scenario = scenario!().entry(Entry::Execute).pid_file("daemon.pid");
+    let scenario = daemon!().entry(Entry::Execute);
     let path = scenario.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
-    let run = scenario
-        .env("NOTIFY_SOCKET", path)
-        .initialize([Step::Observe, Step::SendToSockets(Bytes(forged.to_vec()))])
-        .launch();
+    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    let steps = [Step::Observe, Step::SendToSockets(Bytes(forged.to_vec()))];
+    let scenario = scenario.env("NOTIFY_SOCKET", path).initialize(steps);
+    let run = scenario.launch();
     let daemon = run.observed().pid;
     let mut message = [0; 64];
     let length = manager.recv(&mut message).unwrap();
     drop(manager);
-    let told = String::from_utf8_lossy(&message[..length]);
-    assert_eq!(told, format!("MAINPID={daemon}\nREADY=1\n"));
+    let notification = String::from_utf8_lossy(&message[..length]);
+    assert_eq!(notification, format!("MAINPID={daemon}\nREADY=1\n"));
     assert_eq!(run.launcher_result().daemon_pid, daemon);
 }
 
@@ -118,15 +105,10 @@ fn the_launcher_accepts_no_descriptor_from_a_daemon() {
     let scenario = scenario!().entry(Entry::Execute);
     let gift = scenario.path("gift");
     fs::write(&gift, "").unwrap();
-    let steps = [
-        Step::SendDescriptorToSockets(Bytes::from(gift.as_path())),
-        Step::Hold,
-    ];
-    let run = scenario.initialize(steps).launch();
+    let send = Step::SendDescriptorToSockets(Bytes::from(gift.as_path()));
+    let run = scenario.initialize([send, Step::Hold]).launch();
     run.held();
     let descriptors = run.outside(run.launcher_pid()).descriptors.unwrap();
-    assert!(
-        !descriptors.iter().any(|one| one.is_file(&gift)),
-        "{descriptors:?}"
-    );
+    let is_accepted = descriptors.iter().any(|one| one.is_file(&gift));
+    assert!(!is_accepted, "{descriptors:?}");
 }

@@ -7,9 +7,8 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn the_launcher_waits_until_the_daemon_is_ready() {
-    let run = daemon!()
-        .deferring([Step::Hold], ReadinessUse::Ready)
-        .launch();
+    let scenario = daemon!().deferring([Step::Hold], ReadinessUse::Ready);
+    let run = scenario.launch();
     let daemon = run.held();
     // The library has returned in the daemon.
     assert_eq!(run.report().pid, daemon.pid);
@@ -21,9 +20,8 @@ fn the_launcher_waits_until_the_daemon_is_ready() {
 }
 
 fn ready_returns_when_the_start_is_committed() {
-    let run = daemon!()
-        .deferring([Step::Observe], ReadinessUse::Ready)
-        .launch();
+    let scenario = daemon!().deferring([Step::Observe], ReadinessUse::Ready);
+    let run = scenario.launch();
     let intermediate = run.observed().ppid;
     assert_ne!(intermediate, run.reaper());
     run.await_message(&Message::Acknowledged);

@@ -37,16 +37,12 @@ fn closures_run_in_order_and_pass_on_their_results() {
         .initialize(add("second"))
         .start();
     assert_eq!(run.result(), ["action", "first", "second"]);
-    let run = scenario!()
-        .initialize(add("first"))
-        .deferring([], ReadinessUse::Ready)
-        .start();
+    let first = scenario!().initialize(add("first"));
+    let run = first.deferring([], ReadinessUse::Ready).start();
     assert_eq!(run.result(), ["first"]);
     // A socket that a closure has opened stays open.
-    let run = scenario!()
-        .try_privileged_action([Step::Listen])
-        .initialize(add("first"))
-        .start();
+    let listening = scenario!().try_privileged_action([Step::Listen]);
+    let run = listening.initialize(add("first")).start();
     TcpStream::connect(("127.0.0.1", run.port())).unwrap();
 }
 
@@ -106,23 +102,18 @@ fn every_entry_point_runs_every_closure() {
             if !expected.is_empty() {
                 assert_eq!(run.result(), expected);
             }
-            let daemon = run.report().pid;
             if entry.returns_in_both() {
-                assert_eq!(run.launcher_result().daemon_pid, daemon);
+                assert_eq!(run.launcher_result().daemon_pid, run.report().pid);
             }
-            let content = format!("{daemon}\n");
-            let pid_file = run.launcher().pid_file.unwrap();
-            assert_eq!(pid_file.bytes, content.as_bytes());
+            run.assert_pid_file_complete();
         }
     }
 }
 
 fn a_closure_that_returns_twice_makes_one_daemon() {
     for entry in [Entry::Start, Entry::Execute] {
-        let run = daemon!()
-            .privileged_action([Step::ForkTwice, Step::WitnessResult])
-            .entry(entry)
-            .start();
+        let scenario = daemon!().privileged_action([Step::ForkTwice, Step::WitnessResult]);
+        let run = scenario.entry(entry).start();
         run.assert_pid_file_held();
         run.exit(0);
         // The copy has ended, and the library has not returned in it.
@@ -135,10 +126,8 @@ fn a_closure_that_returns_twice_makes_one_daemon() {
 fn a_closure_that_panics_twice_is_reported_once() {
     let steps = [Step::ForkTwice, Step::Panic("panic".to_owned())];
     for entry in [Entry::Start, Entry::Execute] {
-        let run = daemon!()
-            .privileged_action(steps.clone())
-            .entry(entry)
-            .launch();
+        let scenario = daemon!().privileged_action(steps.clone());
+        let run = scenario.entry(entry).launch();
         assert_eq!(run.launcher_error().kind, "Panicked");
         run.wait_until_all_ended();
         let in_daemon = usize::from(entry == Entry::Execute);
@@ -154,21 +143,19 @@ fn the_daemon_drops_its_result_before_the_launcher_fails() {
         run.wait_until_all_ended();
         let dropped_by = run.senders_of(&Message::ResultDropped);
         assert_eq!(dropped_by, [run.observed().pid], "{entry:?}");
-        let position = |is_it: fn(&Message) -> bool| {
-            let frames = run.messages();
-            frames.iter().position(|frame| is_it(&frame.message))
-        };
-        assert!(
-            position(|message| *message == Message::ResultDropped)
-                < position(|message| matches!(message, Message::LauncherFailed(_)))
-        );
+        let frames = run.messages().into_iter();
+        let order = frames.filter_map(|frame| match frame.message {
+            Message::ResultDropped => Some("drop"),
+            Message::LauncherFailed(_) => Some("failure"),
+            _ => None,
+        });
+        assert_eq!(order.collect::<Vec<_>>(), ["drop", "failure"]);
     }
 }
 
 fn a_socket_of_the_privileged_action_is_closed_before_the_launcher_fails() {
-    let scenario = daemon!()
-        .privileged_action([Step::Listen])
-        .chroot("missing");
+    let scenario = daemon!().privileged_action([Step::Listen]);
+    let scenario = scenario.chroot("missing");
     for entry in [Entry::Start, Entry::Execute] {
         let scenario = scenario.clone().entry(entry);
         let run = scenario.life(Life::UntilToldEvenIfFailed).launch();
@@ -189,8 +176,7 @@ fn witnessed(entry: Entry) -> Run {
 fn start_drops_captures_in_the_daemon_only() {
     for entry in [Entry::Start, Entry::StartChecked] {
         let run = witnessed(entry);
-        let dropped_by = run.senders_of(&Message::CaptureDropped);
-        assert_eq!(dropped_by, [run.report().pid]);
+        assert_eq!(run.senders_of(&Message::CaptureDropped), [run.report().pid]);
     }
 }
 

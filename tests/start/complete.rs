@@ -32,10 +32,7 @@ fn assert_complete(run: &Run) {
     let launcher = run.launcher();
     assert!(launcher.output.status.success(), "{}", run.account());
     let daemon = run.report();
-    let content = format!("{}\n", daemon.pid);
-    let pid_file = launcher.pid_file.as_ref().unwrap();
-    assert_eq!(pid_file.bytes, content.as_bytes(), "{}", run.account());
-    assert!(pid_file.locked, "{}", run.account());
+    run.assert_pid_file_complete();
     // Only the daemon is left: the intermediate has been reaped.
     let [process] = &launcher.processes[..] else {
         panic!("not one process\n{}", run.account());
@@ -56,10 +53,8 @@ fn start_repeatedly(scenario: &Scenario, times: u32) {
             let path = scenario.path(format!("daemon.{number}.pid"));
             let scenario = scenario.clone().pid_file(path);
             scope.spawn(move || {
-                while left
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-                    .is_ok()
-                {
+                let relaxed = Ordering::Relaxed;
+                while left.fetch_update(relaxed, relaxed, take).is_ok() {
                     assert_complete(&scenario.launch());
                 }
             });

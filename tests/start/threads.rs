@@ -10,8 +10,14 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_start_succeeds_while_other_threads_take_the_librarys_locks),
 ];
 
-const THREADS_COME_LATER: &str = "start the daemon first, and make threads and async runtimes \
-    after it (#[tokio::main] makes them before)";
+fn multi_threaded(threads: &str) -> StartError {
+    let text = format!(
+        "cannot fork safely: the process has more than one thread: {threads}; \
+         start the daemon first, and make threads and async runtimes after it \
+         (#[tokio::main] makes them before)"
+    );
+    StartError::new("MultiThreaded", None, &text)
+}
 
 fn checked_starts_refuse_another_thread() {
     let names = if cfg!(target_os = "linux") {
@@ -19,13 +25,9 @@ fn checked_starts_refuse_another_thread() {
     } else {
         ""
     };
-    let text = format!(
-        "cannot fork safely: the process has more than one thread: 2{names}; \
-         {THREADS_COME_LATER}"
-    );
-    let expected = StartError::new("MultiThreaded", None, &text);
+    let expected = multi_threaded(&format!("2{names}"));
     for entry in CHECKED {
-        let scenario = scenario!().entry(entry).pid_file("daemon.pid");
+        let scenario = daemon!().entry(entry);
         let scenario = scenario.from_state(|state| state.extra_threads = 1);
         assert_eq!(scenario.fail_in_launcher(), expected);
     }
@@ -35,11 +37,7 @@ fn the_error_counts_all_threads_and_names_eight() {
     let scenario = scenario!().entry(Entry::StartChecked);
     let scenario = scenario.from_state(|state| state.extra_threads = 99);
     let names = ["tester"; 8].join(", ");
-    let text = format!(
-        "cannot fork safely: the process has more than one thread: 100 ({names}, ...); \
-         {THREADS_COME_LATER}"
-    );
-    let expected = StartError::new("MultiThreaded", None, &text);
+    let expected = multi_threaded(&format!("100 ({names}, ...)"));
     assert_eq!(scenario.fail_in_launcher(), expected);
 }
 
@@ -56,9 +54,8 @@ fn a_joined_thread_is_not_counted() {
     for entry in CHECKED {
         for _ in 0..10 {
             let scenario = scenario!().entry(entry);
-            scenario
-                .from_state(|state| state.joined_threads = 8)
-                .start();
+            let scenario = scenario.from_state(|state| state.joined_threads = 8);
+            scenario.start();
         }
     }
 }

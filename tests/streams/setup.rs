@@ -8,6 +8,23 @@ pub(crate) fn every_closing() -> impl Iterator<Item = [bool; 3]> {
     (0..8).map(|bits| [bits & 1 != 0, bits & 2 != 0, bits & 4 != 0])
 }
 
+pub(crate) fn all_kept() -> Scenario {
+    set_all(scenario!(), [Stream::Keep, Stream::Keep, Stream::Keep])
+}
+
+/// These streams are the null device, and the others are kept.
+#[track_caller]
+pub(crate) fn assert_null_or_kept(run: &Run, is_null: [bool; 3]) {
+    let (initial, daemon) = (run.initial(), run.report());
+    for (index, is_null) in is_null.into_iter().enumerate() {
+        match is_null {
+            true => assert_null(&daemon, index),
+            false => assert_eq!(stream(&daemon, index), stream(&initial, index)),
+        }
+    }
+    assert_nothing_stray(run, &daemon, None);
+}
+
 /// Sets all three streams.
 pub(crate) fn set_all(scenario: Scenario, streams: [Stream; 3]) -> Scenario {
     let [stdin, stdout, stderr] = streams;

@@ -8,17 +8,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_source_that_is_a_standard_stream_stays_in_its_place),
 ];
 
-const ORDERS: [[i32; 3]; 6] = [
-    [0, 1, 2],
-    [0, 2, 1],
-    [1, 0, 2],
-    [1, 2, 0],
-    [2, 0, 1],
-    [2, 1, 0],
-];
-
 fn the_sources_may_be_the_standard_streams_in_any_order() {
-    for order in ORDERS {
+    for (first, second) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+        let order = [first, second, 3 - first - second];
         let scenario = scenario!();
         let sources = [0, 1, 2].map(|index| file(&scenario, index).at(order[index]));
         let run = set_all(scenario.clone(), sources).start();
@@ -34,11 +26,8 @@ fn the_sources_may_be_the_standard_streams_in_any_order() {
 
 fn stdout_and_stderr_may_be_swapped() {
     let scenario = scenario!();
-    let run = scenario
-        .clone()
-        .stdout(file(&scenario, 1).at(2))
-        .stderr(file(&scenario, 2).at(1))
-        .start();
+    let [stdout, stderr] = [(1, 2), (2, 1)].map(|(index, at)| file(&scenario, index).at(at));
+    let run = scenario.clone().stdout(stdout).stderr(stderr).start();
     let daemon = run.report();
     assert_null(&daemon, 0);
     assert!(stream(&daemon, 1).is_file(&scenario.path("1")));
@@ -49,11 +38,8 @@ fn stdout_and_stderr_may_be_swapped() {
 /// The stream is kept, and no longer close-on-exec.
 fn a_source_that_is_a_standard_stream_stays_in_its_place() {
     let scenario = scenario!();
-    let run = scenario
-        .clone()
-        .stdin(Stream::Keep)
-        .stdout(file(&scenario, 1).at(0))
-        .start();
+    let stdout = file(&scenario, 1).at(0);
+    let run = scenario.clone().stdin(Stream::Keep).stdout(stdout).start();
     assert!(stream(&run.initial(), 0).close_on_exec);
     let daemon = run.report();
     for index in 0..2 {

@@ -12,12 +12,10 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn a_stopped_intermediate_does_not_outlast_the_timeout() {
-    let outlasts_no_time = |entry, sigterm| {
-        let scenario = daemon!().entry(entry);
-        let scenario = scenario
-            .on_signal(libc::SIGTERM, sigterm)
-            .startup_timeout(TIMEOUT)
-            .privileged_action([Step::Hold]);
+    let assert_outlasted = |entry, sigterm| {
+        let scenario = daemon!().entry(entry).startup_timeout(TIMEOUT);
+        let scenario = scenario.on_signal(libc::SIGTERM, sigterm);
+        let scenario = scenario.privileged_action([Step::Hold]);
         let began = Instant::now();
         let run = scenario.launch();
         sys::kill(run.held().ppid, libc::SIGSTOP).unwrap();
@@ -27,7 +25,7 @@ fn a_stopped_intermediate_does_not_outlast_the_timeout() {
     thread::scope(|scope| {
         for entry in [Entry::Start, Entry::Execute] {
             for sigterm in [Disposition::Default, Disposition::Ignore] {
-                scope.spawn(move || outlasts_no_time(entry, sigterm));
+                scope.spawn(move || assert_outlasted(entry, sigterm));
             }
         }
     });
@@ -37,27 +35,19 @@ fn a_stopped_intermediate_does_not_outlast_the_timeout() {
 /// calls.
 fn is_outlasted(call: u64) -> bool {
     let scenario = daemon!().startup_timeout(TIMEOUT);
-    let run = scenario
-        .signal_at(Victim::Intermediate, call, libc::SIGSTOP)
-        .launch();
-    let launcher = run.launcher();
-    if launcher.output.status.success() {
+    let scenario = scenario.signal_at(Victim::Intermediate, call, libc::SIGSTOP);
+    let run = scenario.launch();
+    if run.launcher().output.status.success() {
         run.report();
         return false;
     }
-    assert_eq!(
-        run.launcher_error().kind,
-        "StartupTimeout",
-        "{}",
-        run.account()
-    );
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
     run.assert_nothing_left();
     // The time counts from the stop, however busy the machine was before.
     let waited = run.struck().unwrap().launcher_ended_after;
-    assert!(
-        u128::from(waited) < (TIMEOUT + MUCH_MORE).as_millis(),
-        "{waited} ms"
-    );
+    let most = (TIMEOUT + MUCH_MORE).as_millis();
+    assert!(u128::from(waited) < most, "{waited} ms");
     true
 }
 
@@ -114,9 +104,7 @@ fn an_intermediate_that_ends_slowly_is_reaped() {
     drop(detained);
     run.launcher_error();
     run.wait_until_all_ended();
-    let frames = run.messages();
-    let unreaped = Message::Unreaped(intermediate);
-    assert!(!frames.iter().any(|frame| frame.message == unreaped));
+    assert_eq!(run.senders_of(&Message::Unreaped(intermediate)), [0; 0]);
 }
 
 fn an_intermediate_that_outlasts_sigkill_is_reaped_at_the_next_start() {

@@ -42,10 +42,7 @@ pub(crate) fn assert_reaped_at_the_next_start(run: &Run, pid: u32) {
         _ => None,
     });
     run.launcher();
-    let frames = run.messages();
-    let unreaped = Message::Unreaped(pid);
-    let is_left = frames.iter().any(|frame| frame.message == unreaped);
-    assert!(!is_left, "{}", run.account());
+    assert_eq!(run.senders_of(&Message::Unreaped(pid)), [0; 0]);
     let numbers = run.initial().descriptor_numbers();
     assert_eq!(afterwards.descriptor_numbers(), numbers);
     assert_eq!(run.observed().descriptor_numbers(), numbers);

@@ -34,11 +34,8 @@ fn assert_idle<const COUNT: usize>(run: &Run, waiting: [u32; COUNT]) {
 }
 
 fn launcher_and_intermediate_use_no_processor_time_while_they_wait() {
-    for timeout in [None, Some(Duration::from_secs(60))] {
-        let mut scenario = daemon!();
-        if let Some(timeout) = timeout {
-            scenario = scenario.startup_timeout(timeout);
-        }
+    let with_timeout = daemon!().startup_timeout(Duration::from_secs(60));
+    for scenario in [daemon!(), with_timeout] {
         let run = scenario.privileged_action([Step::Hold]).launch();
         let waiting = [run.launcher_pid(), run.held().ppid];
         assert_idle(&run, waiting);
@@ -74,12 +71,8 @@ fn a_full_standard_output_does_not_outlast_the_timeout() {
         let _ = child.kill();
     }
     child.wait().expect("wait for it");
-    let line = line
-        .expect("it ends in time")
-        .expect("a line")
-        .expect("text");
-    assert_eq!(
-        line,
-        "the daemon was not ready in time: standard output cannot be flushed: nobody reads it"
-    );
+    let line = line.expect("it ends in time").expect("a line");
+    let text =
+        "the daemon was not ready in time: standard output cannot be flushed: nobody reads it";
+    assert_eq!(line.expect("text"), text);
 }
