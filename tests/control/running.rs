@@ -3,7 +3,6 @@ use std::process::{Child, Stdio};
 
 use assert_cmd::assert::OutputAssertExt as _;
 use tester::prelude::*;
-use tester::sys;
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_file_without_a_lock_names_no_running_daemon),
@@ -112,8 +111,7 @@ fn a_killed_daemon_is_not_running() {
     run.kill_daemon();
     assert_not_running(&scenario.control());
     // The next start takes over the stale file.
-    let left = run.pid_file().unwrap();
-    assert_eq!(left.bytes, format!("{pid}\n").as_bytes());
+    assert_eq!(run.pid_file().unwrap().bytes, content(pid));
     let run = scenario.start();
     let pid = run.report().pid;
     assert_eq!(scenario.control().running().unwrap(), Some(pid));
@@ -124,10 +122,8 @@ fn a_starting_daemon_would_block() {
     let run = scenario.launch();
     run.held();
     assert_io_error(scenario.control().running(), ErrorKind::WouldBlock);
-    assert_io_error(
-        scenario.control().signal(libc::SIGTERM),
-        ErrorKind::WouldBlock,
-    );
+    let signalled = scenario.control().signal(libc::SIGTERM);
+    assert_io_error(signalled, ErrorKind::WouldBlock);
     run.proceed_to_success();
     let pid = run.report().pid;
     assert_eq!(scenario.control().running().unwrap(), Some(pid));
@@ -167,6 +163,13 @@ impl Drop for Locked {
     }
 }
 
+#[track_caller]
+fn assert_invalid(pid_file: &PidFile) {
+    assert_io_error(pid_file.running(), ErrorKind::InvalidData);
+    assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
+    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+}
+
 fn an_invalid_content_under_a_lock_is_an_error() {
     let scenario = scenario!();
     let mut unrelated = Unrelated::new();
@@ -179,24 +182,11 @@ fn an_invalid_content_under_a_lock_is_an_error() {
         format!("{pid} {pid}\n"),
     ];
     let long = "1".repeat(70_000);
-    let numbers = [
-        "\n",
-        "0\n",
-        "-1\n",
-        "+1\n",
-        "2147483648\n",
-        "4294967295\n",
-        "4294967297\n",
-        "18446744073709551617\n",
-        "one\n",
-        "0x10\n",
-        "\0\n",
-        "\u{661}\n",
-        &long,
-    ];
-    let texts = numbers
-        .into_iter()
-        .chain(with_unrelated.iter().map(String::as_str));
+    let invalid =
+        "|0|-1|+1|2147483648|4294967295|4294967297|18446744073709551617|one|0x10|\0|\u{661}";
+    let lines: Vec<_> = invalid.split('|').map(|text| format!("{text}\n")).collect();
+    let numbers = lines.iter().map(String::as_str).chain([long.as_str()]);
+    let texts = numbers.chain(with_unrelated.iter().map(String::as_str));
     let contents = texts.map(str::as_bytes).chain([b"\xff\xfe\n".as_slice()]);
     // The library waits a while for each content to become valid.
     thread::scope(|scope| {
@@ -228,25 +218,22 @@ fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
     let content = format!("{}\n", unrelated.0.id());
     let _locked = Locked::with(&path, content.as_bytes());
     let pid_file = PidFile::at(&path);
-    assert_io_error(pid_file.running(), ErrorKind::InvalidData);
-    for signal in [0, libc::SIGTERM, libc::SIGKILL] {
+    assert_invalid(&pid_file);
+    for signal in [0, libc::SIGTERM] {
         assert_io_error(pid_file.signal(signal), ErrorKind::InvalidData);
     }
-    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
     unrelated.assert_unharmed();
     assert_eq!(fs::read_to_string(&path).unwrap(), content);
     // A daemon that holds another file is not signalled either.
+    let other = OpenDescriptor {
+        number: 50,
+        path: "/".into(),
+        close_on_exec: true,
+    };
     let run = daemon!()
-        .from_state(|state| {
-            state.descriptors.push(OpenDescriptor {
-                number: 50,
-                path: "/".into(),
-                close_on_exec: true,
-            });
-        })
+        .from_state(|state| state.descriptors = vec![other])
         .start();
-    let content = format!("{}\n", run.report().pid);
-    fs::write(&path, content).unwrap();
+    fs::write(&path, self::content(run.report().pid)).unwrap();
     assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
     run.observe();
 }
@@ -256,8 +243,7 @@ fn a_locked_file_that_names_init_is_invalid() {
     let path = scenario.path("daemon.pid");
     let _locked = Locked::with(&path, b"1\n");
     let pid_file = PidFile::at(&path);
-    assert_io_error(pid_file.running(), ErrorKind::InvalidData);
-    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+    assert_invalid(&pid_file);
 }
 
 fn a_process_that_reads_the_file_is_not_the_daemon() {
@@ -270,9 +256,7 @@ fn a_process_that_reads_the_file_is_not_the_daemon() {
     // Not even if root itself has written the number of that process.
     let content = fs::read(&path).unwrap();
     fs::write(&path, format!("{}\n", reader.0.id())).unwrap();
-    assert_io_error(pid_file.running(), ErrorKind::InvalidData);
-    assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
-    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+    assert_invalid(&pid_file);
     fs::write(&path, content).unwrap();
     assert!(pid_file.stop(DEADLINE).unwrap());
     reader.assert_unharmed();
@@ -284,17 +268,8 @@ fn a_worker_that_inherited_the_lock_is_not_the_daemon() {
     let worker = run.worker();
     run.kill_daemon();
     assert!(run.pid_file().unwrap().locked);
-    assert_io_error(scenario.control().running(), ErrorKind::InvalidData);
-    assert_io_error(
-        scenario.control().signal(libc::SIGKILL),
-        ErrorKind::InvalidData,
-    );
-    assert_io_error(
-        scenario.control().stop(Duration::ZERO),
-        ErrorKind::InvalidData,
-    );
-    let pids = run.living();
-    assert_eq!(pids, [worker]);
+    assert_invalid(&scenario.control());
+    assert_eq!(run.living(), [worker]);
     run.kill(worker);
     assert_not_running(&scenario.control());
 }
@@ -341,8 +316,8 @@ fn a_pid_file_in_the_working_directory_is_found() {
     let scenario = daemon!();
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
-    let mut again =
-        suite::again(&case!(a_pid_file_in_the_working_directory_is_found).name()).unwrap();
+    let case = case!(a_pid_file_in_the_working_directory_is_found);
+    let mut again = suite::again(&case.name()).unwrap();
     again.current_dir(scenario.folder()).env(IS_THERE, "");
     again.assert().success();
     assert!(daemon.wait(Instant::now()).unwrap());
@@ -401,12 +376,8 @@ fn every_error_names_the_path() {
     let _locked = Locked::with(&locked, b"one\n");
     let link = scenario.path("link");
     symlink("locked", &link).unwrap();
-    for path in [
-        directory.clone(),
-        locked.clone(),
-        link,
-        locked.join("further"),
-    ] {
+    let below_file = locked.join("further");
+    for path in [directory, locked, link, below_file] {
         let pid_file = PidFile::at(&path);
         let errors = [
             pid_file.running().unwrap_err(),

@@ -1,7 +1,6 @@
 use std::io::ErrorKind;
 
 use tester::prelude::*;
-use tester::sys;
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_signal_reaches_the_daemon),
@@ -62,10 +61,9 @@ fn stop_kills_a_daemon_that_survives_sigterm() {
 
 /// A daemon may do so when it gets SIGTERM, and then take long to end.
 fn stop_kills_a_daemon_that_has_removed_its_directory() {
-    let scenario = scenario!()
-        .pid_file("run/daemon.pid")
-        .on_signal(libc::SIGTERM, Disposition::Tell);
-    let directory = scenario.create_folder("run");
+    let scenario = scenario!().pid_file("run/daemon.pid");
+    let (scenario, directory) = scenario.with_directory("run");
+    let scenario = scenario.on_signal(libc::SIGTERM, Disposition::Tell);
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
     thread::scope(|scope| {
@@ -128,8 +126,7 @@ fn stop_times_out_on_a_lock_that_a_worker_keeps() {
     assert_io_error(scenario.control().stop(timeout), ErrorKind::TimedOut);
     assert!(began.elapsed() >= timeout);
     assert!(daemon.wait(Instant::now()).unwrap());
-    let pids = run.living();
-    assert_eq!(pids, [worker]);
+    assert_eq!(run.living(), [worker]);
 }
 
 fn stop_waits_for_a_starting_daemon() {

@@ -1,8 +1,6 @@
 use std::io::ErrorKind;
-use std::os::unix::fs::PermissionsExt as _;
 
 use tester::prelude::*;
-use tester::sys;
 
 pub(crate) const CASES: &[Case] = &[
     case!(root_refuses_a_file_that_others_can_write, needs Root),
@@ -17,14 +15,9 @@ pub(crate) const CASES: &[Case] = &[
 fn assert_refused(scenario: &Scenario, run: &Run) {
     let pid = run.report().pid;
     assert_eq!(scenario.control().running().unwrap(), Some(pid));
-    assert_io_error(
-        scenario.control().signal(libc::SIGKILL),
-        ErrorKind::PermissionDenied,
-    );
-    assert_io_error(
-        scenario.control().stop(Duration::ZERO),
-        ErrorKind::PermissionDenied,
-    );
+    let pid_file = scenario.control();
+    assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::PermissionDenied);
+    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::PermissionDenied);
     run.observe();
 }
 
@@ -64,10 +57,7 @@ fn root_refuses_a_path_that_an_access_list_lets_others_write() {
     let run = scenario.start();
     let path = scenario.pid_file_path().unwrap();
     sys::give_access_to(&path, 65534).unwrap();
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o775
-    );
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o775);
     assert_refused(&scenario, &run);
     // The mode now limits the access list.
     set_mode(&path, 0o755);

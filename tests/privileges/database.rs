@@ -28,7 +28,7 @@ fn groups_of_member(count: usize) -> (String, Vec<u32>) {
 fn assert_in_all_groups(count: usize) {
     let (lines, mut groups) = groups_of_member(count);
     groups.push(GID);
-    let run = with_database(scenario!().as_root_with_groups(), "", &lines).user(MEMBER);
+    let run = root_with_database("", &lines).user(MEMBER);
     assert_dropped(&run.start(), UID, GID, &groups, (0, 0));
 }
 
@@ -45,7 +45,7 @@ fn a_user_in_too_many_groups_is_reported_with_number_and_limit() {
     let most = sys::most_groups();
     for count in [most, 70_000] {
         let (lines, _) = groups_of_member(count);
-        let scenario = with_database(scenario!().as_root_with_groups(), "", &lines);
+        let scenario = root_with_database("", &lines);
         let error = fail_before_any_fork(scenario.user(MEMBER));
         error.assert_kind("SetSupplementaryGroups", libc::EINVAL);
         let text = format!(
@@ -59,7 +59,7 @@ fn a_user_in_too_many_groups_is_reported_with_number_and_limit() {
 fn a_group_of_twenty_thousand_members_is_found() {
     let members: Vec<String> = (0..20_000).map(|number| format!("other{number}")).collect();
     let line = format!("crowd:x:4711:{},{MEMBER}\n", members.join(","));
-    let scenario = with_database(scenario!().as_root_with_groups(), "", &line);
+    let scenario = root_with_database("", &line);
     let run = scenario.clone().user(MEMBER).start();
     assert_dropped(&run, UID, GID, &[4711, GID], (0, 0));
     let run = scenario.user(MEMBER).group("crowd").start();
@@ -69,9 +69,7 @@ fn a_group_of_twenty_thousand_members_is_found() {
 fn a_group_line_of_eight_mebibytes_is_found_and_of_eighty_is_refused() {
     let scenario = |mebibytes: usize| {
         let line = format!("crowd:x:4711:{}\n", "m".repeat(mebibytes << 20));
-        with_database(scenario!().as_root_with_groups(), "", &line)
-            .user(MEMBER)
-            .group("crowd")
+        root_with_database("", &line).user(MEMBER).group("crowd")
     };
     assert_dropped(&scenario(8).start(), UID, 4711, &[4711], (0, 0));
     let error = fail_before_any_fork(scenario(80));
@@ -82,7 +80,7 @@ fn invalid_lines_do_not_hide_valid_lines() {
     let none = "\n:::\nnothing\ncolons:x\nletters:x:nine:ten\nnegative:x:-1:-1\n\0\n";
     let passwd = format!("{none}other:x:4712:4712::/:/bin/sh\n");
     let group = format!("{none}last:x:4711:{MEMBER},other\nletters:x:nine:{MEMBER}\n");
-    let scenario = with_database(scenario!().as_root_with_groups(), &passwd, &group);
+    let scenario = root_with_database(&passwd, &group);
     let run = scenario.clone().user("other").start();
     assert_dropped(&run, 4712, 4712, &[4711, 4712], (0, 0));
     for name in ["nothing", "colons", "letters"] {
@@ -94,7 +92,7 @@ fn invalid_lines_do_not_hide_valid_lines() {
 }
 
 fn an_empty_database_has_no_user_and_no_group() {
-    let scenario = with_database(scenario!().as_root_with_groups(), "", "");
+    let scenario = root_with_database("", "");
     for file in ["etc/passwd", "etc/group"] {
         fs::write(scenario.path(file), "").unwrap();
     }
@@ -108,7 +106,7 @@ fn an_empty_database_has_no_user_and_no_group() {
 
 /// A start by an ordinary user who may not read one of the database files.
 fn with_unreadable(file: &str) -> Scenario {
-    let scenario = scenario!().as_user(STARTER, STARTERS_GROUP);
+    let scenario = as_starter();
     let lines = format!("starters:x:{STARTERS_GROUP}:\nextra:x:4711:starter\n");
     let user = format!("starter:x:{STARTER}:{STARTERS_GROUP}::/:/bin/sh\n");
     let scenario = with_database(scenario, &user, &lines);
@@ -122,13 +120,11 @@ fn with_unreadable(file: &str) -> Scenario {
 }
 
 fn an_unreadable_user_database_is_not_an_unknown_user() {
-    let scenario = with_unreadable("passwd");
+    let scenario = with_unreadable("passwd").pid_file("daemon.pid");
     for scenario in [
         scenario.clone().user("starter"),
         scenario.clone().user(STARTER),
-        scenario
-            .pid_file("daemon.pid")
-            .chown_pid_file_user("starter"),
+        scenario.chown_pid_file_user("starter"),
     ] {
         let error = fail_before_any_fork(scenario);
         error.assert_kind("LookUpUser", libc::EACCES);
@@ -137,13 +133,11 @@ fn an_unreadable_user_database_is_not_an_unknown_user() {
 }
 
 fn an_unreadable_group_database_is_not_an_unknown_group() {
-    let scenario = with_unreadable("group");
+    let scenario = with_unreadable("group").pid_file("daemon.pid");
     for scenario in [
         scenario.clone().group("starters"),
         scenario.clone().supplementary_groups(only(["starters"])),
-        scenario
-            .pid_file("daemon.pid")
-            .chown_pid_file_group("starters"),
+        scenario.chown_pid_file_group("starters"),
     ] {
         let error = fail_before_any_fork(scenario);
         error.assert_kind("LookUpGroup", libc::EACCES);
@@ -162,7 +156,7 @@ fn an_unreadable_group_database_does_not_remove_groups() {
 }
 
 fn a_missing_group_database_means_no_groups() {
-    let scenario = with_database(scenario!().as_root_with_groups(), "", "");
+    let scenario = root_with_database("", "");
     fs::remove_file(scenario.path("etc/group")).unwrap();
     assert_dropped(&scenario.user(MEMBER).start(), UID, GID, &[GID], (0, 0));
 }
@@ -174,11 +168,7 @@ fn numeric_ids_need_no_user_database() {
     for file in ["passwd", "group"] {
         scenario.create_folder(format!("etc/{file}"));
     }
-    fs::write(
-        directory.join("nsswitch.conf"),
-        "passwd: files\ngroup: files\n",
-    )
-    .expect("write it");
+    fs::write(directory.join("nsswitch.conf"), SOURCES).unwrap();
     let scenario = scenario
         .pid_file("daemon.pid")
         .user(7003)
@@ -186,11 +176,7 @@ fn numeric_ids_need_no_user_database() {
         .chown_pid_file_user(7003)
         .chown_pid_file_group(7004)
         .from_state(|state| state.user_database = Some(directory.into()));
-    for groups in [
-        SupplementaryGroups::Only(vec![7005.into()]),
-        SupplementaryGroups::Only(Vec::new()),
-        SupplementaryGroups::Keep,
-    ] {
+    for groups in [only([7005]), no_groups(), SupplementaryGroups::Keep] {
         let run = scenario.clone().supplementary_groups(groups).start();
         assert!(run.report().uid.expect("its uid") == 7003);
         assert!(run.report().gid.expect("its gid") == 7004);

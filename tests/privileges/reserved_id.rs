@@ -57,8 +57,7 @@ fn a_database_entry_with_the_reserved_id_is_refused() {
     const CHOWN: &str = "ChownPidfile";
     const GROUPS: &str = "SetSupplementaryGroups";
     let group = format!("nogroup:x:{RESERVED}:\n");
-    let scenario =
-        with_database(scenario!().as_root_with_groups(), &passwd, &group).pid_file("daemon.pid");
+    let scenario = root_with_database(&passwd, &group).pid_file("daemon.pid");
     let keep = SupplementaryGroups::Keep;
     let keep = scenario.clone().supplementary_groups(keep);
     for (scenario, kind) in [
@@ -78,7 +77,7 @@ fn a_database_entry_with_the_reserved_id_is_refused() {
     }
     // The id may be one of several.
     let group = format!("nogroup:x:{RESERVED}:{MEMBER}\n");
-    let scenario = with_database(scenario!().as_root_with_groups(), "", &group);
+    let scenario = root_with_database("", &group);
     let error = fail_before_any_fork(scenario.user(MEMBER));
     error.assert_kind("SetSupplementaryGroups", libc::EINVAL);
     assert!(error.text.contains("this id means 'unchanged'"), "{error}");

@@ -28,7 +28,7 @@ fn set_id_launcher(mode: u32, owner: (u32, u32), groups: &[u32]) -> (Scenario, S
 const SET_USER_ID: u32 = 0o4755;
 
 fn a_set_user_id_root_launcher_becomes_its_real_user() {
-    let (scenario, _folder) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
+    let (scenario, _directory) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
     let scenario = scenario.user(STARTER).group(STARTERS_GROUP);
     for (groups, expected) in [
         (SupplementaryGroups::FromDatabase, &[STARTERS_GROUP][..]),
@@ -44,7 +44,7 @@ fn a_set_user_id_root_launcher_becomes_its_real_user() {
 }
 
 fn a_set_user_id_root_launcher_becomes_another_user() {
-    let (scenario, _folder) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
+    let (scenario, _directory) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
     let run = scenario.clone().user(UID).group(GID).start();
     assert_dropped(&run, UID, GID, &[GID], (STARTER, STARTERS_GROUP));
     // The daemon has dropped the groups of the user who started the program.
@@ -56,7 +56,7 @@ fn a_set_user_id_root_launcher_becomes_another_user() {
 
 /// The user who calls the program chooses this state.
 fn a_set_user_id_root_launcher_does_not_trust_its_initial_state() {
-    let (scenario, _folder) = set_id_launcher(SET_USER_ID, (0, 0), &[4711]);
+    let (scenario, _directory) = set_id_launcher(SET_USER_ID, (0, 0), &[4711]);
     let path = scenario.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     set_mode(&path, 0o777);
@@ -88,17 +88,15 @@ fn a_set_user_id_root_launcher_does_not_trust_its_initial_state() {
     assert_dropped(&run, STARTER, STARTERS_GROUP, &[STARTERS_GROUP], (0, 0));
     let daemon = run.observe();
     assert_eq!(daemon.descriptor_numbers(), [0, 1, 2]);
-    assert_eq!(
-        (daemon.umask, daemon.blocked_signals),
-        (Some(0o027), Some(SignalSet::default()))
-    );
+    assert_eq!(daemon.umask, Some(0o027));
+    assert_eq!(daemon.blocked_signals, Some(SignalSet::default()));
     // The caller sets the environment: the library does not notify this manager.
-    let told = manager.recv(&mut [0; 64]).map_err(|error| error.kind());
-    assert_eq!(told, Err(ErrorKind::WouldBlock));
+    let received = manager.recv(&mut [0; 64]).map_err(|error| error.kind());
+    assert_eq!(received, Err(ErrorKind::WouldBlock));
 }
 
 fn a_set_user_id_root_launcher_without_options_keeps_its_ids() {
-    let (scenario, _folder) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
+    let (scenario, _directory) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
     let run = scenario.start();
     assert_eq!(run.observe().uid, ids([STARTER, 0, 0]));
     assert_eq!(run.observe().groups, Some(vec![4711, 4712]));
@@ -107,7 +105,7 @@ fn a_set_user_id_root_launcher_without_options_keeps_its_ids() {
 const SET_GROUP_ID: u32 = 0o2755;
 
 fn a_set_group_id_root_launcher_becomes_its_real_group() {
-    let (scenario, _folder) = set_id_launcher(SET_GROUP_ID, (0, 0), &[]);
+    let (scenario, _directory) = set_id_launcher(SET_GROUP_ID, (0, 0), &[]);
     for scenario in [
         scenario.clone().group(STARTERS_GROUP),
         scenario.user(STARTER).group(STARTERS_GROUP),
@@ -117,7 +115,7 @@ fn a_set_group_id_root_launcher_becomes_its_real_group() {
         assert_dropped(&run, STARTER, STARTERS_GROUP, &[], (0, 0));
     }
     // The process may not set groups, but may keep those that it has.
-    let (scenario, _folder) = set_id_launcher(SET_GROUP_ID, (0, 0), &[4711]);
+    let (scenario, _directory) = set_id_launcher(SET_GROUP_ID, (0, 0), &[4711]);
     let scenario = scenario.group(STARTERS_GROUP);
     assert_groups_refused(&scenario);
     let run = scenario.supplementary_groups(SupplementaryGroups::Keep);
@@ -125,7 +123,7 @@ fn a_set_group_id_root_launcher_becomes_its_real_group() {
 }
 
 fn a_launcher_that_is_set_user_id_and_set_group_id_becomes_its_real_user() {
-    let (scenario, _folder) = set_id_launcher(SET_BOTH, (0, 0), &[4711]);
+    let (scenario, _directory) = set_id_launcher(SET_BOTH, (0, 0), &[4711]);
     let run = scenario.user(STARTER).group(STARTERS_GROUP).start();
     assert_eq!(run.initial().uid, ids([STARTER, 0, 0]));
     assert_eq!(run.initial().gid, ids([STARTERS_GROUP, 0, 0]));
@@ -133,7 +131,7 @@ fn a_launcher_that_is_set_user_id_and_set_group_id_becomes_its_real_user() {
 }
 
 fn a_launcher_that_is_set_id_to_an_ordinary_user_becomes_either_user() {
-    let (scenario, _folder) = set_id_launcher(SET_BOTH, (UID, GID), &[]);
+    let (scenario, _directory) = set_id_launcher(SET_BOTH, (UID, GID), &[]);
     let run = scenario.clone().user(STARTER).group(STARTERS_GROUP).start();
     assert_eq!(run.initial().uid, ids([STARTER, UID, UID]));
     assert_dropped(&run, STARTER, STARTERS_GROUP, &[], (UID, GID));

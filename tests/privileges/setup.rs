@@ -134,6 +134,12 @@ pub(crate) fn assert_groups_refused(scenario: &Scenario) {
 }
 
 pub(crate) const MEMBER: &str = "member";
+pub(crate) const SOURCES: &str = "passwd: files\ngroup: files\n";
+
+/// A start by root with a user database of its own.
+pub(crate) fn root_with_database(passwd: &str, group: &str) -> Scenario {
+    with_database(scenario!().as_root_with_groups(), passwd, group)
+}
 
 /// A start with a user database of its own, which has root, a [`MEMBER`] with `UID` and
 /// `GID`, and these lines.
@@ -145,8 +151,7 @@ pub(crate) fn with_database(scenario: Scenario, passwd: &str, group: &str) -> Sc
     fs::write(directory.join("passwd"), passwd).unwrap();
     fs::write(directory.join("group"), format!("root:x:0:\n{group}")).unwrap();
     // Other sources than the files would add entries.
-    let sources = "passwd: files\ngroup: files\n";
-    fs::write(directory.join("nsswitch.conf"), sources).unwrap();
+    fs::write(directory.join("nsswitch.conf"), SOURCES).unwrap();
     scenario.from_state(|state| state.user_database = Some(directory.into()))
 }
 

@@ -24,15 +24,14 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn the_groups_of_the_database_are_the_default() {
-    let explicit = || {
-        scenario!()
-            .as_root_with_groups()
-            .supplementary_groups(SupplementaryGroups::FromDatabase)
-    };
-    let run = explicit().user(TEST_USER).start();
+    let default = SupplementaryGroups::FromDatabase;
+    let scenario = scenario!()
+        .as_root_with_groups()
+        .supplementary_groups(default);
+    let run = scenario.clone().user(TEST_USER).start();
     assert_dropped(&run, TEST_USER_ID, TEST_USER_ID, &TEST_USER_GROUPS, (0, 0));
-    assert_is(&explicit().group(GID).start(), 0, GID, &[GID]);
-    assert_is(&explicit().start(), 0, 0, &ROOTS_GROUPS);
+    assert_is(&scenario.clone().group(GID).start(), 0, GID, &[GID]);
+    assert_is(&scenario.start(), 0, 0, &ROOTS_GROUPS);
 }
 
 /// The groups that are kept. On some systems the effective group replaces the first.
@@ -55,19 +54,12 @@ fn kept_groups_stay_with_another_group() {
 }
 
 fn keeping_the_groups_changes_nothing() {
-    let run = scenario!()
-        .supplementary_groups(SupplementaryGroups::Keep)
-        .start();
+    let scenario = scenario!().supplementary_groups(SupplementaryGroups::Keep);
+    let run = scenario.start();
     let (initial, daemon) = (run.initial(), run.observe());
-    assert_eq!(
-        (daemon.uid, daemon.gid, daemon.groups, daemon.capabilities),
-        (
-            initial.uid,
-            initial.gid,
-            initial.groups,
-            initial.capabilities
-        )
-    );
+    assert_eq!((daemon.uid, daemon.gid), (initial.uid, initial.gid));
+    assert_eq!(daemon.groups, initial.groups);
+    assert_eq!(daemon.capabilities, initial.capabilities);
 }
 
 fn a_daemon_with_another_user_has_exactly_the_listed_groups() {
@@ -88,14 +80,12 @@ fn a_daemon_with_another_group_has_exactly_the_listed_groups() {
 }
 
 fn listed_groups_alone_keep_the_ids() {
-    let run = scenario!()
-        .as_root_with_groups()
-        .supplementary_groups(only([8, 4712]));
-    assert_is(&run.start(), 0, 0, &[8, 4712]);
-    let run = scenario!()
-        .as_root_with_groups()
-        .supplementary_groups(no_groups());
-    assert_is(&run.start(), 0, 0, &[]);
+    for groups in [&[8, 4712][..], &[]] {
+        let listed = only(groups.iter().copied());
+        let scenario = scenario!().as_root_with_groups();
+        let run = scenario.supplementary_groups(listed).start();
+        assert_is(&run, 0, 0, groups);
+    }
 }
 
 fn all_groups_can_be_dropped() {
@@ -133,22 +123,19 @@ fn root_as_target_has_the_listed_groups_and_its_capabilities() {
 }
 
 fn groups_change_in_the_foreground() {
-    let scenario = root_to_user();
-    let scenario = scenario.foreground(Foreground::Yes);
+    let scenario = root_to_user().foreground(Foreground::Yes);
     for (groups, expected) in [
         (only([8, 4712]), &[8, 4712][..]),
         (SupplementaryGroups::Keep, KEPT_GROUPS),
     ] {
-        let run = scenario.clone().supplementary_groups(groups).launch();
-        assert_eq!(run.report().pid, run.launcher_pid());
+        let (run, _) = scenario.clone().supplementary_groups(groups).serve();
         assert_dropped(&run, UID, GID, expected, (0, 0));
     }
 }
 
 fn the_privileged_action_has_the_former_groups() {
-    let scenario = scenario!()
-        .as_root_with_groups()
-        .supplementary_groups(only([8]));
+    let scenario = scenario!().as_root_with_groups();
+    let scenario = scenario.supplementary_groups(only([8]));
     let run = scenario.privileged_action([Step::Observe]).start();
     assert_eq!(run.observed().groups, Some(ROOTS_GROUPS.to_vec()));
     assert_is(&run, 0, 0, &[8]);

@@ -28,11 +28,9 @@ fn as_root_of_one(groups: &[u32]) -> (Scenario, u32, u32) {
 
 fn the_only_user_of_a_namespace_may_become_itself() {
     let (scenario, uid, gid) = as_root_of_one(&[]);
-    let run = scenario
-        .user(0_u32)
-        .group(0_u32)
-        .supplementary_groups(SupplementaryGroups::Keep)
-        .start();
+    let scenario = scenario.user(0_u32).group(0_u32);
+    let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    let run = scenario.start();
     let [inside, outside] = run.views();
     assert!(inside.uid.unwrap() == 0 && inside.gid.unwrap() == 0);
     assert!(outside.uid.unwrap() == uid && outside.gid.unwrap() == gid);
@@ -43,9 +41,8 @@ fn a_namespace_that_denies_setgroups_only_keeps_groups() {
     let (scenario, ..) = as_root_of_one(&[4711]);
     let scenario = scenario.user(0_u32).group(0_u32);
     assert_groups_refused(&scenario);
-    let run = scenario
-        .supplementary_groups(SupplementaryGroups::Keep)
-        .start();
+    let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
+    let run = scenario.start();
     let [inside, outside] = run.views();
     // An id that the namespace does not map is shown as the overflow id.
     let overflow = fs::read_to_string("/proc/sys/kernel/overflowgid").unwrap();
@@ -61,26 +58,15 @@ fn a_namespace_that_denies_setgroups_only_keeps_groups() {
 fn an_id_that_a_namespace_lacks_is_refused() {
     let (scenario, ..) = as_root_of_one(&[]);
     let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
-    for (scenario, kind, text) in [
-        (
-            scenario.clone().user(7_u32).group(0_u32),
-            "SetUser",
-            "cannot change to user 7: Invalid argument",
-        ),
-        (
-            scenario.clone().group(7_u32),
-            "SetGroup",
-            "cannot change to group 7: Invalid argument",
-        ),
-        (
-            scenario.user(7_u32).group(7_u32),
-            "SetGroup",
-            "cannot change to group 7: Invalid argument",
-        ),
+    for (scenario, kind, target) in [
+        (scenario.clone().user(7_u32).group(0_u32), "SetUser", "user"),
+        (scenario.clone().group(7_u32), "SetGroup", "group"),
+        (scenario.user(7_u32).group(7_u32), "SetGroup", "group"),
     ] {
         let error = scenario.fail();
         error.assert_kind(kind, libc::EINVAL);
-        assert!(error.text.starts_with(text), "{error}");
+        let text = format!("cannot change to {target} 7: Invalid argument");
+        assert!(error.text.starts_with(&text), "{error}");
     }
 }
 

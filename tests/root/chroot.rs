@@ -60,16 +60,13 @@ fn an_empty_jail_is_enough() {
 }
 
 fn root_and_user_change_together() {
-    let (scenario, jail) = scenario!()
-        .user(4_000_000_001)
-        .group(4_000_000_002)
-        .with_directory("jail");
+    let (scenario, jail) = scenario!().user(UID).group(GID).with_directory("jail");
     let inside = scenario.create_folder("jail/inside");
     let scenario = scenario.chroot(&jail).working_directory(&inside);
     let run = scenario.pid_file("daemon.pid").start();
     let daemon = assert_confined(&run, &jail, &inside);
-    assert!(daemon.uid.unwrap() == 4_000_000_001);
-    assert_eq!(daemon.groups, Some(vec![4_000_000_002]));
+    assert!(daemon.uid.unwrap() == UID);
+    assert_eq!(daemon.groups, Some(vec![GID]));
     assert_eq!(run.try_to_escape(), [Place::of(&jail).unwrap()]);
     assert_eq!(run.try_to_regain(0, 0).succeeded, [""; 0]);
 }
@@ -115,38 +112,24 @@ fn a_nul_in_the_roots_path_is_refused() {
 }
 
 fn an_ordinary_user_cannot_change_root() {
-    let mut scenario = scenario!();
-    if sys::effective_user() == 0 {
-        scenario = scenario.as_user(4_000_000_001, 4_000_000_001);
-    }
-    let jail = scenario.create_folder("jail");
+    let (scenario, jail) = scenario!().as_ordinary_user().with_directory("jail");
     let error = scenario.chroot(&jail).fail();
     error.assert_kind("Chroot", libc::EPERM);
 }
 
 fn the_error_says_what_changing_the_root_takes() {
-    let scenario = scenario!()
-        .as_ordinary_user()
-        .chroot("/")
-        .pid_file("daemon.pid");
+    let scenario = daemon!().as_ordinary_user().chroot("/");
     let text = "cannot change root directory to /";
     let takes = ("changing the root directory", "CAP_SYS_CHROOT");
-    scenario.assert_fails(&StartError::refused(
-        &scenario,
-        "Chroot",
-        Some("/"),
-        text,
-        takes,
-    ));
+    let expected = StartError::refused(&scenario, "Chroot", Some("/"), text, takes);
+    scenario.assert_fails(&expected);
 }
 
 fn a_jail_that_is_moved_away_during_the_start_is_reported() {
     let (scenario, jail) = daemon!().with_directory("jail");
     let moved = scenario.path("moved");
-    let run = scenario
-        .chroot(&jail)
-        .privileged_action([Step::Hold])
-        .launch();
+    let scenario = scenario.chroot(&jail);
+    let run = scenario.privileged_action([Step::Hold]).launch();
     run.held();
     fs::rename(&jail, &moved).unwrap();
     run.proceed();

@@ -6,37 +6,22 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn dispositions() -> impl Iterator<Item = (i32, Disposition)> {
-    let signals = [
-        libc::SIGCHLD,
-        libc::SIGHUP,
-        libc::SIGPIPE,
-        libc::SIGTERM,
-        libc::SIGUSR1,
-    ];
-    signals.into_iter().flat_map(|signal| {
-        [
-            Disposition::Default,
-            Disposition::Ignore,
-            Disposition::Handle,
-        ]
-        .map(|disposition| (signal, disposition))
-    })
+    use Disposition::{Default, Handle, Ignore};
+    use libc::{SIGCHLD, SIGHUP, SIGPIPE, SIGTERM, SIGUSR1};
+
+    let signals = [SIGCHLD, SIGHUP, SIGPIPE, SIGTERM, SIGUSR1].into_iter();
+    signals.flat_map(|signal| [Default, Ignore, Handle].map(|disposition| (signal, disposition)))
 }
 
 fn the_daemon_inherits_the_dispositions() {
     for (signal, disposition) in dispositions() {
-        let steps = [Step::Observe];
-        let run = daemon!()
-            .on_signal(signal, disposition)
-            .privileged_action(steps)
-            .start();
+        let scenario = daemon!().on_signal(signal, disposition);
+        let run = scenario.privileged_action([Step::Observe]).start();
         let initial = run.initial();
         let ignored = initial.ignored_signals.unwrap().contains(signal);
         let caught = initial.caught_signals.unwrap().contains(signal);
-        let expected = (
-            disposition == Disposition::Ignore,
-            disposition == Disposition::Handle,
-        );
+        let is = |other| disposition == other;
+        let expected = (is(Disposition::Ignore), is(Disposition::Handle));
         assert_eq!((ignored, caught), expected, "{signal} {disposition:?}");
         for report in [run.observed(), run.report()] {
             assert_eq!(report.ignored_signals, initial.ignored_signals);
@@ -47,11 +32,8 @@ fn the_daemon_inherits_the_dispositions() {
 
 fn the_launcher_keeps_its_dispositions() {
     for (signal, disposition) in dispositions() {
-        let steps = [Step::Hold];
-        let run = daemon!()
-            .on_signal(signal, disposition)
-            .privileged_action(steps)
-            .launch();
+        let scenario = daemon!().on_signal(signal, disposition);
+        let run = scenario.privileged_action([Step::Hold]).launch();
         run.held();
         let (initial, waiting) = (run.initial(), run.outside(run.launcher_pid()));
         assert_eq!(waiting.ignored_signals, initial.ignored_signals);

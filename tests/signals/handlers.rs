@@ -21,40 +21,26 @@ fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
     run.held();
     let group = run.launcher_pid();
     sys::kill_group(group, libc::SIGUSR1).unwrap();
-    let is_told = |message: &Message| *message == Message::Signalled(libc::SIGUSR1);
-    let sender = run.message("the handler", |frame| {
-        is_told(&frame.message).then_some(frame.sender)
-    });
-    assert_eq!(sender, group);
+    let signalled = Message::Signalled(libc::SIGUSR1);
+    assert_eq!(run.await_message(&signalled), group);
     run.proceed_to_success();
     run.observe();
-    let frames = run.messages();
-    let told = frames.iter().filter(|frame| is_told(&frame.message));
-    assert_eq!(told.count(), 1);
+    assert_eq!(run.senders_of(&signalled), [group]);
 }
 
 /// The signal may arrive while the daemon blocks it: the daemon ends when it unblocks the
 /// signal.
 fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
     let (mut ended, mut committed) = (0, 0);
-    sweep(
-        &daemon!().on_signal(libc::SIGTERM, Disposition::Default),
-        Victim::Daemon,
-        |run, _| {
-            if run.launcher().output.status.success() {
-                committed += 1;
-                return;
-            }
-            ended += 1;
-            let error = run.launcher_error();
-            // After the intermediate has ended, the launcher cannot know the status.
-            if error.daemon_exit_status.is_some() {
-                error.assert_killed_by_sigterm();
-            }
-            assert_eq!(error.kind, "DaemonExited");
-            run.assert_nothing_left();
-        },
-    );
+    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Default);
+    sweep(&scenario, Victim::Daemon, |run, _| {
+        if run.launcher().output.status.success() {
+            committed += 1;
+            return;
+        }
+        ended += 1;
+        assert_ended_by_sigterm(run);
+    });
     assert!(ended > 5, "{ended} starts ended, {committed} succeeded");
 }
 
@@ -68,15 +54,8 @@ fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
         run.observe();
         let of_daemon = |frame: &Frame| frame.sender == daemon;
         let frames: Vec<_> = run.messages().into_iter().filter(of_daemon).collect();
-        let is_handled = |message: &Message| *message == Message::Signalled(libc::SIGTERM);
-        let handled = |frame: &&Frame| is_handled(&frame.message);
-        assert_eq!(
-            frames.iter().filter(handled).count(),
-            1,
-            "{}",
-            run.account()
-        );
-        assert_eq!(run.messages().iter().filter(handled).count(), 1);
+        let handled_by = run.senders_of(&Message::Signalled(libc::SIGTERM));
+        assert_eq!(handled_by, [daemon], "{}", run.account());
         // The daemon handles a signal that arrived before it restored the mask first of
         // all.
         match frames[0].message {
@@ -98,23 +77,17 @@ fn a_signal_to_the_intermediate_is_neither_handled_nor_fatal() {
     run.assert_launcher_waits();
     run.proceed_to_success();
     run.observe();
-    let frames = run.messages();
-    let is_handled = |message: &Message| matches!(message, Message::Signalled(_));
-    assert!(!frames.iter().any(|frame| is_handled(&frame.message)));
+    assert_not_handled(&run);
     run.assert_pid_file_complete();
 }
 
 fn a_signal_to_the_intermediate_at_any_call_is_neither_handled_nor_fatal() {
     for disposition in [Disposition::Tell, Disposition::Default] {
-        sweep(
-            &daemon!().on_signal(libc::SIGTERM, disposition),
-            Victim::Intermediate,
-            |run, _| {
-                run.launcher().assert().success();
-                run.observe();
-                let is_handled = |frame: &Frame| matches!(frame.message, Message::Signalled(_));
-                assert!(!run.messages().iter().any(is_handled), "{}", run.account());
-            },
-        );
+        let scenario = daemon!().on_signal(libc::SIGTERM, disposition);
+        sweep(&scenario, Victim::Intermediate, |run, _| {
+            run.launcher().assert().success();
+            run.observe();
+            assert_not_handled(run);
+        });
     }
 }

@@ -11,20 +11,15 @@ pub(crate) const CASES: &[Case] = &[
 
 /// Every 500 us a handler interrupts the launcher, and no call is restarted.
 fn interrupted() -> Scenario {
-    let scenario = daemon!();
-    scenario.from_state(|state| state.interval_timer = Some(500))
+    daemon!().from_state(|state| state.interval_timer = Some(500))
 }
 
 fn interruptions_do_not_disturb_a_start() {
     for number in 0..50 {
         let run = interrupted().entry(ENTRIES[number % ENTRIES.len()]).start();
         run.assert_pid_file_held();
-        assert!(
-            run.initial()
-                .caught_signals
-                .unwrap()
-                .contains(libc::SIGALRM)
-        );
+        let caught = run.initial().caught_signals.unwrap();
+        assert!(caught.contains(libc::SIGALRM));
     }
 }
 
@@ -53,7 +48,7 @@ fn an_ignored_sigchld_is_no_error() {
 }
 
 #[track_caller]
-fn assert_death_is_told(scenario: &Scenario) {
+fn assert_death_is_reported(scenario: &Scenario) {
     for entry in ENTRIES {
         let steps = [Step::KillItself(libc::SIGUSR1)];
         let scenario = scenario.clone().privileged_action(steps).entry(entry);
@@ -62,7 +57,7 @@ fn assert_death_is_told(scenario: &Scenario) {
 }
 
 fn an_ignored_sigchld_does_not_hide_how_a_daemon_died() {
-    assert_death_is_told(&daemon!().on_signal(libc::SIGCHLD, Disposition::Ignore));
+    assert_death_is_reported(&daemon!().on_signal(libc::SIGCHLD, Disposition::Ignore));
 }
 
 fn a_handler_that_reaps_every_child_is_no_error() {
@@ -70,5 +65,5 @@ fn a_handler_that_reaps_every_child_is_no_error() {
 }
 
 fn a_handler_that_reaps_every_child_does_not_hide_how_a_daemon_died() {
-    assert_death_is_told(&daemon!().on_signal(libc::SIGCHLD, Disposition::Reap));
+    assert_death_is_reported(&daemon!().on_signal(libc::SIGCHLD, Disposition::Reap));
 }

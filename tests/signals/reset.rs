@@ -57,10 +57,8 @@ fn left_of(report: &Report) -> [Option<SignalSet>; 2] {
 }
 
 fn a_reset_restores_every_default_except_for_sigpipe() {
-    let run = disturbed()
-        .reset_signals()
-        .privileged_action([Step::Observe])
-        .start();
+    let scenario = disturbed().reset_signals();
+    let run = scenario.privileged_action([Step::Observe]).start();
     let initial = run.initial();
     assert!(initial.ignored_signals.unwrap().contains(libc::SIGCHLD));
     assert!(initial.caught_signals.unwrap().contains(libc::SIGTERM));
@@ -86,10 +84,8 @@ fn a_reset_does_not_change_sigpipe() {
         (Disposition::Ignore, [only(&[libc::SIGPIPE]), only(&[])]),
         (Disposition::Handle, [only(&[]), only(&[libc::SIGPIPE])]),
     ] {
-        let run = daemon!()
-            .on_signal(libc::SIGPIPE, disposition)
-            .reset_signals()
-            .start();
+        let scenario = daemon!().on_signal(libc::SIGPIPE, disposition);
+        let run = scenario.reset_signals().start();
         assert_eq!(left_of(&run.report()), left);
     }
 }
@@ -109,22 +105,15 @@ fn a_reset_includes_the_real_time_signals() {
     let signals = real_time();
     assert!(signals.len() >= 30);
     for disposition in [Disposition::Ignore, Disposition::Handle] {
-        let dispositions = signals
-            .iter()
-            .map(|&signal| (signal, disposition))
-            .collect();
+        let with_disposition = signals.iter().map(|&signal| (signal, disposition));
+        let dispositions = with_disposition.collect();
         let scenario = scenario!().from_state(|state| state.dispositions = dispositions);
         let run = scenario.reset_signals().start();
         let seen = run.outside(run.report().pid);
         for (signal, number) in signals.iter().zip(1..) {
-            assert!(
-                !seen.ignored_signals.unwrap().contains(*signal),
-                "SIGRTMIN+{number}"
-            );
-            assert!(
-                !seen.caught_signals.unwrap().contains(*signal),
-                "SIGRTMIN+{number}"
-            );
+            for set in [seen.ignored_signals, seen.caught_signals] {
+                assert!(!set.unwrap().contains(*signal), "SIGRTMIN+{number}");
+            }
         }
     }
 }
@@ -134,9 +123,7 @@ fn a_reset_includes_the_real_time_signals() {
 fn a_reset_spares_the_signals_of_the_c_library() {
     let own = |report: &Report| -> Vec<_> {
         let caught = report.caught_signals.unwrap();
-        reserved()
-            .filter(|&signal| caught.contains(signal))
-            .collect()
+        reserved().filter(|&one| caught.contains(one)).collect()
     };
     let run = disturbed()
         .from_state(|state| state.joined_threads = 1)
@@ -182,16 +169,13 @@ fn a_reset_works_in_the_foreground() {
 }
 
 fn after_a_reset_no_handler_of_the_launcher_runs() {
-    let run = disturbed()
-        .reset_signals()
-        .privileged_action([Step::Hold])
-        .launch();
+    let scenario = disturbed().reset_signals();
+    let run = scenario.privileged_action([Step::Hold]).launch();
     run.handle(run.held().pid).kill(libc::SIGUSR1).unwrap();
     let error = run.launcher_error();
     assert_eq!(error.kind, "DaemonExited");
     assert_eq!(error.daemon_exit_status, Some(libc::SIGUSR1));
-    let told = |frame: &Frame| frame.message == Message::Signalled(libc::SIGUSR1);
-    assert!(!run.messages().iter().any(told));
+    assert_not_handled(&run);
 }
 
 /// The signal kills the daemon: until the reset the daemon blocks it.
@@ -203,15 +187,9 @@ fn after_a_reset_no_handler_runs_for_a_signal_at_any_call() {
     sweep(&scenario, Victim::Daemon, |run, _| {
         if !run.launcher().output.status.success() {
             ended += 1;
-            let error = run.launcher_error();
-            if error.daemon_exit_status.is_some() {
-                error.assert_killed_by_sigterm();
-            }
-            assert_eq!(error.kind, "DaemonExited");
-            run.assert_nothing_left();
+            assert_ended_by_sigterm(run);
         }
-        let is_handled = |frame: &Frame| matches!(frame.message, Message::Signalled(_));
-        assert!(!run.messages().iter().any(is_handled), "{}", run.account());
+        assert_not_handled(run);
     });
     assert!(ended > 5, "{ended} starts ended");
 }

@@ -8,10 +8,8 @@ use tester::prelude::*;
 #[track_caller]
 pub(crate) fn sweep(scenario: &Scenario, victim: Victim, mut judge: impl FnMut(&Run, u32)) {
     for call in 0.. {
-        let run = scenario
-            .clone()
-            .signal_at(victim, call, libc::SIGTERM)
-            .launch();
+        let with_signal = scenario.clone();
+        let run = with_signal.signal_at(victim, call, libc::SIGTERM).launch();
         match run.struck().map(|struck| struck.process) {
             Some(pid) => judge(&run, pid),
             None => {
@@ -22,6 +20,23 @@ pub(crate) fn sweep(scenario: &Scenario, victim: Victim, mut judge: impl FnMut(&
         drop(run);
         fs::write(scenario.pid_file_path().unwrap(), "").unwrap();
     }
+}
+
+#[track_caller]
+pub(crate) fn assert_not_handled(run: &Run) {
+    let is_handled = |message: &Message| matches!(message, Message::Signalled(_));
+    assert!(!run.has_sent(is_handled), "{}", run.account());
+}
+
+#[track_caller]
+pub(crate) fn assert_ended_by_sigterm(run: &Run) {
+    let error = run.launcher_error();
+    // After the intermediate has ended, the launcher cannot know the status.
+    if error.daemon_exit_status.is_some() {
+        error.assert_killed_by_sigterm();
+    }
+    assert_eq!(error.kind, "DaemonExited");
+    run.assert_nothing_left();
 }
 
 pub(crate) fn with_blocked(blocked: Blocked) -> Scenario {

@@ -2,6 +2,8 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use tester::prelude::*;
 
+use crate::setup::*;
+
 pub(crate) const CASES: &[Case] = &[
     case!(the_end_of_the_terminals_session_does_not_reach_the_daemon, needs Terminals),
     case!(a_signal_to_the_launchers_group_ends_the_start),
@@ -20,9 +22,7 @@ fn the_end_of_the_terminals_session_does_not_reach_the_daemon() {
                 .entry(entry)
                 .start();
             run.observe().assert_detached();
-            let frames = run.messages();
-            let is_hang_up = Message::Signalled(libc::SIGHUP);
-            assert!(frames.iter().all(|frame| frame.message != is_hang_up));
+            assert_not_handled(&run);
         }
     }
 }
@@ -30,11 +30,8 @@ fn the_end_of_the_terminals_session_does_not_reach_the_daemon() {
 /// Ctrl-C and a closed terminal do the same.
 fn a_signal_to_the_launchers_group_ends_the_start() {
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
-        let scenario = daemon!();
-        let run = scenario
-            .from_state(|state| state.session = Session::Leader)
-            .privileged_action([Step::Hold])
-            .launch();
+        let scenario = daemon!().from_state(|state| state.session = Session::Leader);
+        let run = scenario.privileged_action([Step::Hold]).launch();
         run.held();
         sys::kill_group(run.launcher_pid(), signal).unwrap();
         assert_eq!(run.launcher().output.status.signal(), Some(signal));
@@ -44,10 +41,8 @@ fn a_signal_to_the_launchers_group_ends_the_start() {
 }
 
 fn a_signal_to_the_launchers_group_after_the_start_does_not_reach_the_daemon() {
-    let run = scenario!()
-        .entry(Entry::Execute)
-        .from_state(|state| state.session = Session::Leader)
-        .start();
+    let scenario = scenario!().from_state(|state| state.session = Session::Leader);
+    let run = scenario.entry(Entry::Execute).start();
     let daemon = run.observe();
     assert_ne!(daemon.pgid, run.launcher_pid());
     // The group has no member, so that no signal can be sent to it.
