@@ -52,7 +52,8 @@ fn the_former_root_as_new_root_changes_nothing() {
 
 fn an_empty_jail_is_enough() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    let daemon = scenario.chroot(&jail).start().report();
+    let run = scenario.chroot(&jail).start();
+    let daemon = run.report();
     for number in 0..=2 {
         assert!(daemon.descriptor(number).unwrap().is_null_device());
     }
