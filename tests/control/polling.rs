@@ -55,8 +55,8 @@ fn polling_never_fails_a_start() {
 
 fn a_poller_sees_no_invalid_content_at_start_and_end() {
     let (_, errors) = poll_while_daemons_come_and_go(50);
-    let is_surprise = |error: &io::Error| error.kind() != ErrorKind::WouldBlock;
-    let surprises = errors.into_iter().filter(is_surprise);
-    let surprises: BTreeSet<_> = surprises.map(|error| error.to_string()).collect();
-    assert!(surprises.is_empty(), "{surprises:#?}");
+    let is_unexpected = |error: &io::Error| error.kind() != ErrorKind::WouldBlock;
+    let unexpected = errors.into_iter().filter(is_unexpected);
+    let unexpected: BTreeSet<_> = unexpected.map(|error| error.to_string()).collect();
+    assert!(unexpected.is_empty(), "{unexpected:#?}");
 }

@@ -17,8 +17,8 @@ pub(crate) const CASES: &[Case] = &[
 
 fn without_the_option_all_descriptors_are_inherited() {
     let run = with_open(NUMBERS).start();
-    let inherited = beside_streams(&run.report());
-    assert_eq!(inherited, beside_streams(&run.initial()));
+    let inherited = numbers_above_streams(&run.report());
+    assert_eq!(inherited, numbers_above_streams(&run.initial()));
     assert!(NUMBERS.iter().all(|number| inherited.contains(number)));
 }
 
@@ -97,7 +97,7 @@ fn a_foreground_process_closes_its_own_descriptors() {
         .close_inherited_fds([111])
         .launch();
     let report = run.report();
-    let left = beside_streams(&report);
+    let left = numbers_above_streams(&report);
     let pid_file = run.pid_file().unwrap();
     assert!(pid_file.locked);
     assert!(left.contains(&111) && left.len() == 2, "{left:?}");

@@ -19,7 +19,7 @@ pub(crate) fn with_open(numbers: impl IntoIterator<Item = i32>) -> Scenario {
 }
 
 /// The numbers above those of the standard streams.
-pub(crate) fn beside_streams(report: &Report) -> Vec<i32> {
+pub(crate) fn numbers_above_streams(report: &Report) -> Vec<i32> {
     let numbers = report.descriptor_numbers();
     assert_eq!(numbers[..3], [0, 1, 2]);
     numbers[3..].to_vec()
@@ -30,7 +30,7 @@ pub(crate) fn assert_left(scenario: &Scenario, left: &[i32]) {
     let run = scenario.start();
     let initial = run.initial();
     let report = run.report();
-    assert_eq!(beside_streams(&report), left, "{}", run.account());
+    assert_eq!(numbers_above_streams(&report), left, "{}", run.account());
     for &number in left {
         assert_eq!(report.descriptor(number), initial.descriptor(number));
     }

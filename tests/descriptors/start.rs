@@ -62,7 +62,7 @@ fn the_pid_file_stays_locked() {
         format!("{}\n", run.report().pid).into_bytes()
     );
     // Only the descriptor of the lock is left.
-    let left = beside_streams(&run.report());
+    let left = numbers_above_streams(&run.report());
     assert_eq!(left.len(), 1, "{left:?}");
     let error = scenario.launch().launcher_error();
     assert_eq!(error.running_pid, Some(run.report().pid));
@@ -95,7 +95,7 @@ fn readiness_can_still_be_deferred() {
     run.held();
     run.assert_launcher_waits();
     run.proceed_to_success();
-    assert_eq!(beside_streams(&run.observe()), [0; 0]);
+    assert_eq!(numbers_above_streams(&run.observe()), [0; 0]);
 }
 
 fn a_failure_is_still_reported() {
@@ -112,6 +112,6 @@ fn a_failure_is_still_reported() {
 fn a_descriptor_of_the_privileged_action_stays_open() {
     let scenario = with_open(NUMBERS).close_inherited_fds([]);
     let run = scenario.privileged_action([Step::Listen]).start();
-    assert_eq!(beside_streams(&run.report()).len(), 1);
+    assert_eq!(numbers_above_streams(&run.report()).len(), 1);
     std::net::TcpStream::connect(("127.0.0.1", run.port())).unwrap();
 }

@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = &[
 const NO_MESSAGES: &str = "its standard error is /dev/null: set `stderr` to see its messages";
 
 /// The launcher's error if the daemon ended with this status.
-fn ended(status: ExitStatus) -> StartError {
+fn ended_with(status: ExitStatus) -> StartError {
     let text = format!("the daemon ended before it was ready ({status}); {NO_MESSAGES}");
     StartError {
         daemon_exit_status: Some(status.into_raw()),
@@ -31,7 +31,7 @@ fn ended(status: ExitStatus) -> StartError {
 }
 
 fn exited(status: i32) -> StartError {
-    ended(ExitStatus::from_raw(status << 8))
+    ended_with(ExitStatus::from_raw(status << 8))
 }
 
 fn an_exit_before_readiness_is_a_failure() {
@@ -103,7 +103,7 @@ fn a_signal_that_kills_the_privileged_action_is_reported() {
             let error = scenario.fail_in_launcher();
             let status = ExitStatus::from_raw(error.daemon_exit_status.unwrap());
             assert_eq!(status.signal(), Some(signal));
-            assert_eq!(error, ended(status));
+            assert_eq!(error, ended_with(status));
         }
     }
 }

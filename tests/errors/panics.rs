@@ -36,7 +36,7 @@ const HOOKS: [PanicHook; 4] = [
 
 /// Panics in each closure, with a hook of the program that is set before the start, or
 /// right before the panic.
-fn assert_text_comes_through(new: impl Fn() -> Scenario) {
+fn assert_text_is_reported(new: impl Fn() -> Scenario) {
     for hook in HOOKS {
         for is_set_before in [false, true] {
             let panic = Step::Panic("the port table is empty".to_owned());
@@ -71,7 +71,7 @@ fn assert_text_comes_through(new: impl Fn() -> Scenario) {
 }
 
 fn a_panic_hook_does_not_hide_the_text_of_a_panic() {
-    assert_text_comes_through(|| daemon!());
+    assert_text_is_reported(|| daemon!());
 }
 
 /// The library reports the panic nevertheless: it may be the reason for the exit.
@@ -120,5 +120,5 @@ fn a_panic_that_aborts_is_reported_with_its_text() {
 
 fn a_panic_hook_does_not_hide_the_text_of_a_panic_that_aborts() {
     let tester = PathBuf::from(std::env::var_os(suite::ABORTING_TESTER).unwrap());
-    assert_text_comes_through(|| Scenario::new(&tester).pid_file("daemon.pid"));
+    assert_text_is_reported(|| Scenario::new(&tester).pid_file("daemon.pid"));
 }

@@ -19,7 +19,7 @@ fn a_refused_first_fork_is_reported() {
 }
 
 /// A user that no other process has.
-fn lonely(limit: u64) -> Scenario {
+fn as_single_process(limit: u64) -> Scenario {
     static USERS: AtomicU32 = AtomicU32::new(0);
     let number = USERS.fetch_add(1, Ordering::Relaxed);
     let uid = 1_000_000_000 + 100 * std::process::id() + number;
@@ -31,7 +31,7 @@ fn lonely(limit: u64) -> Scenario {
 fn assert_second_fork_is_refused(change: fn(Scenario) -> Scenario) {
     let expected = StartError::with_errno("Fork", libc::EAGAIN, None, "cannot fork");
     for entry in [Entry::Start, Entry::Execute] {
-        let scenario = change(lonely(2).entry(entry));
+        let scenario = change(as_single_process(2).entry(entry));
         assert_eq!(scenario.fail_in_launcher(), expected, "{entry:?}");
     }
 }
@@ -39,15 +39,17 @@ fn assert_second_fork_is_refused(change: fn(Scenario) -> Scenario) {
 fn a_refused_second_fork_is_reported_and_clears_the_pid_file() {
     assert_second_fork_is_refused(|scenario| scenario);
     // The second fork failed: an intermediate has made the file.
-    let run = lonely(2).launch();
+    let run = as_single_process(2).launch();
     run.launcher_error();
     assert!(run.launcher().pid_file.is_some_and(|file| !file.locked));
-    lonely(3).start();
+    as_single_process(3).start();
 }
 
 fn a_refused_second_fork_is_reported_before_failures_of_earlier_steps() {
     assert_second_fork_is_refused(|scenario| scenario.working_directory("missing"));
     assert_second_fork_is_refused(|scenario| scenario.pid_file("missing/daemon.pid"));
-    let error = lonely(3).working_directory("missing").fail_in_launcher();
+    let error = as_single_process(3)
+        .working_directory("missing")
+        .fail_in_launcher();
     assert_eq!(error.kind_name(), "ChangeDirectory");
 }

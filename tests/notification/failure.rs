@@ -92,7 +92,7 @@ fn a_failed_notification_without_standard_error_does_not_fail_the_start() {
 }
 
 /// More than the launcher waits for the manager.
-const MUCH_MORE: Duration = Duration::from_secs(9);
+const LAUNCHER_WAIT: Duration = Duration::from_secs(9);
 
 fn a_manager_that_does_not_read_delays_a_start_only_briefly() {
     let (scenario, _manager) = with_unread_manager(daemon!(), false);
@@ -105,7 +105,7 @@ fn a_manager_that_does_not_read_delays_a_start_only_briefly() {
                 let began = Instant::now();
                 let run = scenario.start();
                 run.observe();
-                assert!(began.elapsed() < MUCH_MORE, "{:?}", began.elapsed());
+                assert!(began.elapsed() < LAUNCHER_WAIT, "{:?}", began.elapsed());
             });
         }
     });
@@ -117,5 +117,5 @@ fn a_manager_that_does_not_read_delays_a_foreground_start_only_briefly() {
     let began = Instant::now();
     let run = scenario.launch();
     run.report();
-    assert!(began.elapsed() < MUCH_MORE, "{:?}", began.elapsed());
+    assert!(began.elapsed() < LAUNCHER_WAIT, "{:?}", began.elapsed());
 }

@@ -37,12 +37,7 @@ impl Manager {
     /// A manager at an abstract address, and that address.
     pub(crate) fn at_abstract_address() -> (Self, String) {
         let name = format!("tester/{}/notify", std::process::id());
-        #[cfg(target_os = "linux")]
-        let address = SocketAddr::from_abstract_name(&name).unwrap();
-        #[cfg(not(target_os = "linux"))]
-        let address = unreachable!("an abstract address");
-        let socket = UnixDatagram::bind_addr(&address).unwrap();
-        (Self::with(socket), format!("@{name}"))
+        (Self::with(bind_abstract(&name)), format!("@{name}"))
     }
 
     /// The next message and its sender.
@@ -65,6 +60,13 @@ impl Manager {
         #[cfg(not(target_os = "linux"))]
         unreachable!("a sender by {deadline:?}")
     }
+}
+
+fn bind_abstract(name: &str) -> UnixDatagram {
+    #[cfg(target_os = "linux")]
+    return UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name).unwrap()).unwrap();
+    #[cfg(not(target_os = "linux"))]
+    unreachable!("an abstract address {name}")
 }
 
 /// A process that another case forks may have a copy of the socket until execve(2).

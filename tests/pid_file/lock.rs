@@ -85,7 +85,7 @@ fn a_second_start_names_a_daemon_that_is_starting() {
 
 /// The second start fails with this error, in both processes, and leaves the file alone.
 #[track_caller]
-fn locked_out(scenario: &Scenario, expected: &StartError) {
+fn assert_second_start_fails(scenario: &Scenario, expected: &StartError) {
     let run = scenario.launch();
     assert_eq!(&run.launcher_error(), expected);
     run.wait_until_all_ended();
@@ -110,7 +110,7 @@ fn a_lock_of_a_running_daemon_is_reported() {
         running_pid: Some(pid),
         ..locked(&text)
     };
-    locked_out(&scenario, &expected);
+    assert_second_start_fails(&scenario, &expected);
     assert_eq!(run.pid_file(), before);
     assert_eq!(run.observe().pid, pid);
 }
@@ -120,7 +120,7 @@ fn a_lock_of_a_starting_daemon_is_reported() {
     let starting = scenario.clone().privileged_action([Step::Hold]).launch();
     let pid = starting.held().pid;
     let text = format!("cannot lock pid file daemon.pid: held by daemon {pid}, which is starting");
-    locked_out(&scenario, &locked(&text));
+    assert_second_start_fails(&scenario, &locked(&text));
     starting.proceed_to_success();
     starting.assert_pid_file_held();
 }
@@ -131,7 +131,7 @@ fn a_lock_of_a_worker_is_reported_without_a_pid() {
     let run = with_worker.start();
     run.kill_daemon();
     let text = "cannot lock pid file daemon.pid: held by another process";
-    locked_out(&scenario, &locked(text));
+    assert_second_start_fails(&scenario, &locked(text));
 }
 
 #[track_caller]
@@ -227,7 +227,7 @@ fn a_start_waits_a_second_for_a_prober() {
 
 /// The successful starts. The others have failed with LockPidfile.
 #[track_caller]
-fn winners(runs: &[Run]) -> Vec<&Run> {
+fn successful_starts(runs: &[Run]) -> Vec<&Run> {
     let (won, lost): (Vec<_>, Vec<_>) = runs
         .iter()
         .partition(|run| run.launcher().output.status.success());
@@ -249,7 +249,7 @@ fn of_twenty_simultaneous_starts_one_succeeds() {
     for entry in [Entry::Start, Entry::Execute] {
         let scenario = daemon!().entry(entry);
         let runs: Vec<_> = (0..20).map(|_| scenario.launch()).collect();
-        let won = winners(&runs);
+        let won = successful_starts(&runs);
         assert_eq!(won.len(), 1);
         won[0].assert_pid_file_held();
     }
@@ -258,7 +258,7 @@ fn of_twenty_simultaneous_starts_one_succeeds() {
 fn of_thirty_two_simultaneous_starts_one_succeeds() {
     let (scenario, _) = with_pid_file();
     let runs: Vec<_> = (0..32).map(|_| scenario.launch()).collect();
-    let won = winners(&runs);
+    let won = successful_starts(&runs);
     assert_eq!(won.len(), 1, "several daemons, or none");
     won[0].assert_pid_file_held();
 }
@@ -287,7 +287,7 @@ fn a_lock_on_a_removed_file_does_not_count() {
         runs.iter().for_each(|run| drop(run.launcher()));
         runs
     });
-    let won = winners(&runs);
+    let won = successful_starts(&runs);
     assert!(won.len() <= 1, "several daemons");
     match won.first() {
         Some(winner) => winner.assert_pid_file_held(),

@@ -42,7 +42,7 @@ fn a_real_root_becomes_its_effective_user_irrevocably() {
 }
 
 /// Each of the three ids is root's or an ordinary user's, but not all are the same.
-fn mixtures() -> impl Iterator<Item = ([u32; 3], [u32; 3])> {
+fn mixed_ids() -> impl Iterator<Item = ([u32; 3], [u32; 3])> {
     (1..7_u32).map(|bits| {
         let choose = |own: u32| [0, 1, 2].map(|place| own * (bits >> place & 1));
         (choose(STARTER), choose(STARTERS_GROUP))
@@ -50,7 +50,7 @@ fn mixtures() -> impl Iterator<Item = ([u32; 3], [u32; 3])> {
 }
 
 fn root_is_dropped_from_real_effective_and_saved_ids() {
-    for (uid, gid) in mixtures() {
+    for (uid, gid) in mixed_ids() {
         let scenario = scenario!().with_ids(uid, gid, &[STARTERS_GROUP]);
         let run = scenario.user(STARTER).group(STARTERS_GROUP).start();
         assert_eq!((run.initial().uid, run.initial().gid), (ids(uid), ids(gid)));
@@ -65,7 +65,7 @@ fn root_is_dropped_from_real_effective_and_saved_ids() {
 }
 
 fn an_effective_root_becomes_a_third_user() {
-    for (uid, gid) in mixtures().filter(|(uid, _)| uid[1] == 0) {
+    for (uid, gid) in mixed_ids().filter(|(uid, _)| uid[1] == 0) {
         let scenario = scenario!().with_ids(uid, gid, &ROOTS_GROUPS);
         let run = scenario.user(UID).group(GID).start();
         assert_dropped(&run, UID, GID, &[GID], (STARTER, STARTERS_GROUP));
@@ -74,7 +74,7 @@ fn an_effective_root_becomes_a_third_user() {
 
 /// Even if the process could become root again, only the caller may decide to.
 fn a_process_without_effective_root_cannot_become_a_third_user() {
-    for (uid, gid) in mixtures().filter(|(uid, _)| uid[1] != 0) {
+    for (uid, gid) in mixed_ids().filter(|(uid, _)| uid[1] != 0) {
         let scenario = scenario!().with_ids(uid, gid, &ROOTS_GROUPS);
         let scenario = scenario.user(UID).group(GID);
         assert_groups_refused(&scenario);

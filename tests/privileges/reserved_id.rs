@@ -99,8 +99,8 @@ fn the_highest_valid_id_can_be_set_in_every_option() {
     let run = scenario.clone().user(UID).group(LAST).start();
     assert_dropped(&run, UID, LAST, &[LAST], (0, 0));
     run.exit(0);
-    let only_last = scenario.clone().user(UID).group(GID);
-    let run = only_last.supplementary_groups(only([LAST])).start();
+    let with_last_group = scenario.clone().user(UID).group(GID);
+    let run = with_last_group.supplementary_groups(only([LAST])).start();
     assert_dropped(&run, UID, GID, &[LAST], (0, 0));
     run.exit(0);
     let owner = |scenario: Scenario| {

@@ -44,7 +44,7 @@ pub(crate) fn as_capable(capabilities: u64, groups: &[u32]) -> Scenario {
 }
 
 /// The groups as the system lists them. Some systems list the effective group, too.
-pub(crate) fn listed(gid: u32, groups: &[u32]) -> Vec<u32> {
+pub(crate) fn groups_as_listed(gid: u32, groups: &[u32]) -> Vec<u32> {
     let effective = sys::EFFECTIVE_GID_IS_LISTED.then_some(gid);
     let groups: BTreeSet<u32> = groups.iter().copied().chain(effective).collect();
     groups.into_iter().collect()
@@ -55,7 +55,7 @@ pub(crate) fn assert_ids(view: &Report, uid: u32, gid: u32, groups: &[u32]) {
     assert!(view.uid.is_none_or(|ids| ids == uid), "{:?}", view.uid);
     assert!(view.gid.is_none_or(|ids| ids == gid), "{:?}", view.gid);
     if let Some(found) = &view.groups {
-        assert_eq!(found, &listed(gid, groups));
+        assert_eq!(found, &groups_as_listed(gid, groups));
     }
 }
 

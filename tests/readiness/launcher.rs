@@ -27,7 +27,7 @@ fn a_daemon_whose_launcher_dies_ends() {
 }
 
 /// Kills the intermediate and then the launcher, which is stopped meanwhile.
-fn orphan(run: &Run) {
+fn kill_intermediate_and_launcher(run: &Run) {
     run.held();
     run.signal_launcher(libc::SIGSTOP);
     run.kill_intermediate();
@@ -39,7 +39,7 @@ fn orphan(run: &Run) {
 fn without_launcher(entry: Entry) -> (Run, u32) {
     let scenario = daemon!().deferring([Step::Hold], ReadinessUse::Ready);
     let run = scenario.entry(entry).launch();
-    orphan(&run);
+    kill_intermediate_and_launcher(&run);
     let daemon = run.held().pid;
     (run, daemon)
 }
@@ -73,7 +73,7 @@ fn a_report_without_a_launcher_does_not_raise_sigpipe() {
     let scenario = daemon!().on_signal(libc::SIGPIPE, Disposition::Default);
     let scenario = scenario.entry(Entry::Execute);
     let run = scenario.privileged_action([Step::Hold]).launch();
-    orphan(&run);
+    kill_intermediate_and_launcher(&run);
     run.proceed();
     assert_eq!(run.daemon_error().kind, "LauncherGone");
 }

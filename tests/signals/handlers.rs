@@ -33,7 +33,7 @@ fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
 fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
     let (mut ended, mut committed) = (0, 0);
     let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Default);
-    sweep(&scenario, Victim::Daemon, |run, _| {
+    send_sigterm_at_each_call(&scenario, Victim::Daemon, |run, _| {
         if run.launcher().output.status.success() {
             committed += 1;
             return;
@@ -49,7 +49,7 @@ fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
         .on_signal(libc::SIGTERM, Disposition::Tell)
         .privileged_action([Step::Observe]);
     let (mut before, mut after) = (0, 0);
-    sweep(&scenario, Victim::Daemon, |run, daemon| {
+    send_sigterm_at_each_call(&scenario, Victim::Daemon, |run, daemon| {
         run.launcher().assert().success();
         run.observe();
         let of_daemon = |frame: &Frame| frame.sender == daemon;
@@ -84,7 +84,7 @@ fn a_signal_to_the_intermediate_is_neither_handled_nor_fatal() {
 fn a_signal_to_the_intermediate_at_any_call_is_neither_handled_nor_fatal() {
     for disposition in [Disposition::Tell, Disposition::Default] {
         let scenario = daemon!().on_signal(libc::SIGTERM, disposition);
-        sweep(&scenario, Victim::Intermediate, |run, _| {
+        send_sigterm_at_each_call(&scenario, Victim::Intermediate, |run, _| {
             run.launcher().assert().success();
             run.observe();
             assert_not_handled(run);

@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A launcher that has changed dispositions and mask.
-fn disturbed() -> Scenario {
+fn with_changed_signals() -> Scenario {
     scenario!().from_state(|state| {
         state.dispositions = vec![
             (libc::SIGHUP, Disposition::Ignore),
@@ -49,7 +49,7 @@ fn only(signals: &[i32]) -> Option<SignalSet> {
 }
 
 /// The ignored and the caught signals, without the reserved signals.
-fn left_of(report: &Report) -> [Option<SignalSet>; 2] {
+fn unreserved(report: &Report) -> [Option<SignalSet>; 2] {
     [report.ignored_signals, report.caught_signals].map(|set| {
         let signals = set?.iter().filter(|signal| !reserved().contains(signal));
         only(&signals.collect::<Vec<_>>())
@@ -57,14 +57,14 @@ fn left_of(report: &Report) -> [Option<SignalSet>; 2] {
 }
 
 fn a_reset_restores_every_default_except_for_sigpipe() {
-    let scenario = disturbed().reset_signals();
+    let scenario = with_changed_signals().reset_signals();
     let run = scenario.privileged_action([Step::Observe]).start();
     let initial = run.initial();
     assert!(initial.ignored_signals.unwrap().contains(libc::SIGCHLD));
     assert!(initial.caught_signals.unwrap().contains(libc::SIGTERM));
     for report in [run.observed(), run.report()] {
         // Rust's runtime ignores SIGPIPE.
-        assert_eq!(left_of(&report), [only(&[libc::SIGPIPE]), only(&[])]);
+        assert_eq!(unreserved(&report), [only(&[libc::SIGPIPE]), only(&[])]);
     }
 }
 
@@ -86,7 +86,7 @@ fn a_reset_does_not_change_sigpipe() {
     ] {
         let scenario = daemon!().on_signal(libc::SIGPIPE, disposition);
         let run = scenario.reset_signals().start();
-        assert_eq!(left_of(&run.report()), left);
+        assert_eq!(unreserved(&run.report()), left);
     }
 }
 
@@ -125,7 +125,7 @@ fn a_reset_spares_the_signals_of_the_c_library() {
         let caught = report.caught_signals.unwrap();
         reserved().filter(|&one| caught.contains(one)).collect()
     };
-    let run = disturbed()
+    let run = with_changed_signals()
         .from_state(|state| state.joined_threads = 1)
         .reset_signals()
         .privileged_action([Step::Hold])
@@ -143,7 +143,7 @@ fn a_reset_spares_the_signals_of_the_c_library() {
 }
 
 fn a_reset_does_not_change_the_launcher() {
-    let scenario = disturbed().reset_signals();
+    let scenario = with_changed_signals().reset_signals();
     let run = scenario.privileged_action([Step::Hold]).launch();
     run.held();
     let (launcher, initial) = (run.outside(run.launcher_pid()), run.initial());
@@ -160,16 +160,18 @@ fn a_reset_does_not_change_the_launcher() {
 }
 
 fn a_reset_works_in_the_foreground() {
-    let scenario = disturbed().foreground(Foreground::Yes).reset_signals();
+    let scenario = with_changed_signals()
+        .foreground(Foreground::Yes)
+        .reset_signals();
     let run = scenario.privileged_action([Step::Observe]).launch();
     for report in [run.observed(), run.report()] {
-        assert_eq!(left_of(&report), [only(&[libc::SIGPIPE]), only(&[])]);
+        assert_eq!(unreserved(&report), [only(&[libc::SIGPIPE]), only(&[])]);
         assert_eq!(report.blocked_signals, only(&[]));
     }
 }
 
 fn after_a_reset_no_handler_of_the_launcher_runs() {
-    let scenario = disturbed().reset_signals();
+    let scenario = with_changed_signals().reset_signals();
     let run = scenario.privileged_action([Step::Hold]).launch();
     run.handle(run.held().pid).kill(libc::SIGUSR1).unwrap();
     let error = run.launcher_error();
@@ -184,7 +186,7 @@ fn after_a_reset_no_handler_runs_for_a_signal_at_any_call() {
         .on_signal(libc::SIGTERM, Disposition::Tell)
         .reset_signals();
     let mut ended = 0;
-    sweep(&scenario, Victim::Daemon, |run, _| {
+    send_sigterm_at_each_call(&scenario, Victim::Daemon, |run, _| {
         if !run.launcher().output.status.success() {
             ended += 1;
             assert_ended_by_sigterm(run);

@@ -6,7 +6,11 @@ use tester::prelude::*;
 /// Sends one of the processes SIGTERM at its first call, then at its second, and so on,
 /// and judges each start.
 #[track_caller]
-pub(crate) fn sweep(scenario: &Scenario, victim: Victim, mut judge: impl FnMut(&Run, u32)) {
+pub(crate) fn send_sigterm_at_each_call(
+    scenario: &Scenario,
+    victim: Victim,
+    mut judge: impl FnMut(&Run, u32),
+) {
     for call in 0.. {
         let with_signal = scenario.clone();
         let run = with_signal.signal_at(victim, call, libc::SIGTERM).launch();

@@ -165,7 +165,7 @@ fn a_socket_of_the_privileged_action_is_closed_before_the_launcher_fails() {
     }
 }
 
-fn witnessed(entry: Entry) -> Run {
+fn run_with_witnessed_captures(entry: Entry) -> Run {
     let mut scenario = daemon!().privileged_action([]).entry(entry);
     scenario.config.witness_capture = true;
     let run = scenario.start();
@@ -175,14 +175,14 @@ fn witnessed(entry: Entry) -> Run {
 
 fn start_drops_captures_in_the_daemon_only() {
     for entry in [Entry::Start, Entry::StartChecked] {
-        let run = witnessed(entry);
+        let run = run_with_witnessed_captures(entry);
         assert_eq!(run.senders_of(&Message::CaptureDropped), [run.report().pid]);
     }
 }
 
 fn execute_drops_captures_in_launcher_and_daemon() {
     for entry in [Entry::Execute, Entry::ExecuteChecked] {
-        let run = witnessed(entry);
+        let run = run_with_witnessed_captures(entry);
         let mut dropped_by = run.senders_of(&Message::CaptureDropped);
         dropped_by.sort_unstable();
         let mut both = [run.report().pid, run.launcher_pid()];

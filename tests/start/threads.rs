@@ -61,21 +61,21 @@ fn a_joined_thread_is_not_counted() {
 }
 
 /// gVisor answers like this.
-fn without_a_count() -> Scenario {
+fn without_memory_user_count() -> Scenario {
     scenario!().from_state(|state| state.refused_calls = vec![(SystemCall::Unshare, libc::EINVAL)])
 }
 
 fn a_single_thread_starts_if_the_kernel_counts_no_users_of_memory() {
     for entry in CHECKED {
-        without_a_count().entry(entry).start();
+        without_memory_user_count().entry(entry).start();
     }
     // Options that other threads would hinder work, too.
-    without_a_count().no_new_privileges().start();
+    without_memory_user_count().no_new_privileges().start();
 }
 
 fn other_threads_are_refused_if_the_kernel_counts_no_users_of_memory() {
     for entry in CHECKED {
-        let scenario = without_a_count().from_state(|state| state.extra_threads = 1);
+        let scenario = without_memory_user_count().from_state(|state| state.extra_threads = 1);
         assert_eq!(scenario.entry(entry).fail().kind, "MultiThreaded");
     }
 }

@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// The descriptors beyond the initial state and the streams.
-fn the_librarys(initial: &Report, report: &Report) -> Vec<Descriptor> {
+fn library_descriptors(initial: &Report, report: &Report) -> Vec<Descriptor> {
     let before = initial.descriptor_numbers();
     let descriptors = report.descriptors.clone().unwrap().into_iter();
     descriptors
@@ -28,11 +28,14 @@ fn the_librarys_descriptors_are_close_on_exec_and_no_streams() {
             .start();
         let observed = run.observed();
         (0..3).for_each(|index| assert_null(&observed, index));
-        let librarys = the_librarys(&run.initial(), &observed);
+        let descriptors = library_descriptors(&run.initial(), &observed);
         // The pid file and the channel to the launcher.
-        assert_eq!(librarys.len(), 2, "{librarys:?}");
-        assert!(librarys.iter().all(|one| one.close_on_exec), "{librarys:?}");
-        let left = the_librarys(&run.initial(), &run.report());
+        assert_eq!(descriptors.len(), 2, "{descriptors:?}");
+        assert!(
+            descriptors.iter().all(|one| one.close_on_exec),
+            "{descriptors:?}"
+        );
+        let left = library_descriptors(&run.initial(), &run.report());
         assert_eq!(left.len(), 1, "{left:?}");
         let path = run.launcher().pid_file.unwrap().place;
         assert_eq!((left[0].device, left[0].inode), (path.device, path.inode));
@@ -56,9 +59,12 @@ fn no_descriptor_stays_in_the_place_of_a_stream_during_the_start() {
             assert!(Instant::now() < deadline, "{pid}: {view:?}");
             view = run.outside(pid);
         }
-        let librarys = the_librarys(&run.initial(), &view);
-        assert!(!librarys.is_empty());
-        assert!(librarys.iter().all(|one| one.close_on_exec), "{librarys:?}");
+        let descriptors = library_descriptors(&run.initial(), &view);
+        assert!(!descriptors.is_empty());
+        assert!(
+            descriptors.iter().all(|one| one.close_on_exec),
+            "{descriptors:?}"
+        );
     }
     run.proceed();
     run.report();

@@ -18,14 +18,14 @@ pub(crate) const CASES: &[Case] = &[
 
 /// Runs a daemon that is late. Returns how long the launcher has waited.
 #[track_caller]
-fn time_out(scenario: Scenario, disposition: Disposition, step: &str) -> (Run, Duration) {
+fn run_late_daemon(scenario: Scenario, disposition: Disposition, step: &str) -> (Run, Duration) {
     let scenario = scenario.startup_timeout(TIMEOUT);
     let scenario = scenario.on_signal(libc::SIGTERM, disposition);
     let began = Instant::now();
     let run = scenario.launch();
     let error = run.launcher_error();
     let took = began.elapsed();
-    let text = late(&format!("{step}; the daemon was terminated"));
+    let text = timeout_text(&format!("{step}; the daemon was terminated"));
     error.assert_is("StartupTimeout", &text);
     run.assert_nothing_left();
     (run, took)
@@ -36,7 +36,7 @@ const UNTIL_READY: &str = "before the daemon used its `Readiness`";
 
 fn a_late_daemon_gets_sigterm() {
     let scenario = daemon!().deferring([], ReadinessUse::Keep);
-    let (run, took) = time_out(scenario, Disposition::TellAndExit, UNTIL_READY);
+    let (run, took) = run_late_daemon(scenario, Disposition::TellAndExit, UNTIL_READY);
     run.await_message(&Message::Signalled(libc::SIGTERM));
     assert!(took >= TIMEOUT, "{took:?}");
 }
@@ -44,7 +44,7 @@ fn a_late_daemon_gets_sigterm() {
 fn a_late_daemon_that_survives_sigterm_is_killed() {
     for disposition in [Disposition::Tell, Disposition::Ignore] {
         let scenario = daemon!().deferring([], ReadinessUse::Keep);
-        let (run, took) = time_out(scenario, disposition, UNTIL_READY);
+        let (run, took) = run_late_daemon(scenario, disposition, UNTIL_READY);
         if disposition == Disposition::Tell {
             run.await_message(&Message::Signalled(libc::SIGTERM));
         }
@@ -63,7 +63,8 @@ fn the_timeout_covers_every_step_of_the_daemon() {
                         (None, false) => "during the initialization",
                         (None, true) => "during the privileged action",
                     };
-                    let (run, _) = time_out(scenario.entry(entry), Disposition::Default, step);
+                    let (run, _) =
+                        run_late_daemon(scenario.entry(entry), Disposition::Default, step);
                     run.held();
                 });
             }
@@ -107,9 +108,9 @@ fn the_timeout_covers_the_steps_before_the_daemon_exists() {
     let run = scenario.privileged_action([Step::Observe]).launch();
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
-    let text = late("while the pid file was opened and locked; there was no daemon yet");
+    let text = timeout_text("while the pid file was opened and locked; there was no daemon yet");
     assert_eq!(error.text, text);
-    assert!(began.elapsed() < TIMEOUT + MUCH_MORE);
+    assert!(began.elapsed() < TIMEOUT + LAUNCHER_WAIT);
     // No step of the daemon has run, and the file is unchanged.
     assert!(!run.has_sent(|message| matches!(message, Message::Observed(_))));
     assert_eq!(fs::read(&path).unwrap(), b"4242\n");
@@ -130,7 +131,7 @@ fn a_daemon_that_cannot_be_terminated_is_reported_as_left() {
     let detained = sys::detain(daemon).unwrap();
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
-    let text = late(
+    let text = timeout_text(
         "during the initialization; the daemon may be left: \
          it ends when it reports, if not before",
     );
@@ -158,7 +159,7 @@ fn a_disconnected_daemon_that_cannot_be_terminated_is_reported_as_left() {
 
 /// The daemon becomes a child of the launcher, which is a subreaper.
 fn a_daemon_that_outlasts_sigkill_is_reaped_at_the_next_start() {
-    let scenario = going_on().from_state(|state| state.subreaper = true);
+    let scenario = launcher_that_starts_twice().from_state(|state| state.subreaper = true);
     let run = scenario.launch();
     let daemon = run.held().pid;
     let detained = sys::detain(daemon).unwrap();

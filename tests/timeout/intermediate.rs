@@ -46,7 +46,7 @@ fn is_outlasted(call: u64) -> bool {
     run.assert_nothing_left();
     // The time counts from the stop, however busy the machine was before.
     let waited = run.struck().unwrap().launcher_ended_after;
-    let most = (TIMEOUT + MUCH_MORE).as_millis();
+    let most = (TIMEOUT + LAUNCHER_WAIT).as_millis();
     assert!(u128::from(waited) < most, "{waited} ms");
     true
 }
@@ -78,12 +78,12 @@ fn an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout() {
     let detained = sys::detain(intermediate).unwrap();
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
-    let text = late(&format!(
+    let text = timeout_text(&format!(
         "during the privileged action; the daemon was terminated; \
          the intermediate process {intermediate} could not be terminated, and is left"
     ));
     assert_eq!(error.text, text);
-    assert!(began.elapsed() < TIMEOUT + MUCH_MORE);
+    assert!(began.elapsed() < TIMEOUT + LAUNCHER_WAIT);
     run.wait_until_ended(daemon);
     // SIGKILL is pending: the intermediate will end.
     assert!(!run.handle(intermediate).wait(Instant::now()).unwrap());
@@ -108,7 +108,7 @@ fn an_intermediate_that_ends_slowly_is_reaped() {
 }
 
 fn an_intermediate_that_outlasts_sigkill_is_reaped_at_the_next_start() {
-    let run = going_on().launch();
+    let run = launcher_that_starts_twice().launch();
     let intermediate = run.held().ppid;
     sys::kill(intermediate, libc::SIGSTOP).unwrap();
     let detained = sys::detain(intermediate).unwrap();

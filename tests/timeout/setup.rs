@@ -6,10 +6,10 @@ use tester::prelude::*;
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// More than the launcher waits beyond the timeout.
-pub(crate) const MUCH_MORE: Duration = Duration::from_secs(9);
+pub(crate) const LAUNCHER_WAIT: Duration = Duration::from_secs(9);
 
 /// The text of a timeout error.
-pub(crate) fn late(rest: &str) -> String {
+pub(crate) fn timeout_text(rest: &str) -> String {
     format!("the daemon was not ready in time: the startup timeout of {TIMEOUT:?} ran out {rest}")
 }
 
@@ -19,13 +19,16 @@ pub(crate) fn assert_times_out(run: &Run, began: Instant) {
     let error = run.launcher_error();
     let took = began.elapsed();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
-    assert!(TIMEOUT <= took && took < TIMEOUT + MUCH_MORE, "{took:?}");
+    assert!(
+        TIMEOUT <= took && took < TIMEOUT + LAUNCHER_WAIT,
+        "{took:?}"
+    );
     run.assert_nothing_left();
 }
 
 /// A launcher that goes on after a failed start, and starts again when it is told to
 /// proceed.
-pub(crate) fn going_on() -> Scenario {
+pub(crate) fn launcher_that_starts_twice() -> Scenario {
     let mut scenario = scenario!().startup_timeout(TIMEOUT).entry(Entry::Execute);
     scenario.config.report_afterwards = true;
     scenario.config.start_again = true;
