@@ -9,7 +9,9 @@ use std::{fmt, io};
 
 use daemonize2::PidFile;
 
-use crate::config::{Bytes, Deferral, Disposition, Entry, Ids, Life, ReadinessUse, Step};
+use crate::config::{
+    Bytes, Deferral, Disposition, Entry, Ids, Life, OpenDescriptor, ReadinessUse, Step,
+};
 use crate::control::{Command, Frame, Message};
 use crate::report::{Report, StartError};
 use crate::{Run, Scenario, harness, sys};
@@ -158,6 +160,18 @@ impl StartError {
             format!("{deed} takes root, or {capabilities}")
         } else {
             format!("{deed} takes root")
+        }
+    }
+}
+
+impl OpenDescriptor {
+    /// A descriptor of the directory `/`.
+    pub fn of_root(number: i32, close_on_exec: bool) -> Self {
+        let path = "/".into();
+        Self {
+            number,
+            path,
+            close_on_exec,
         }
     }
 }

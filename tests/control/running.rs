@@ -225,11 +225,7 @@ fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
     unrelated.assert_unharmed();
     assert_eq!(fs::read_to_string(&path).unwrap(), content);
     // A daemon that holds another file is not signalled either.
-    let other = OpenDescriptor {
-        number: 50,
-        path: "/".into(),
-        close_on_exec: true,
-    };
+    let other = OpenDescriptor::of_root(50, true);
     let run = daemon!()
         .from_state(|state| state.descriptors = vec![other])
         .start();

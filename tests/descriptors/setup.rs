@@ -6,11 +6,7 @@ use tester::prelude::*;
 pub(crate) const NUMBERS: [i32; 5] = [110, 111, 157, 163, 900];
 
 pub(crate) fn open(number: i32) -> OpenDescriptor {
-    OpenDescriptor {
-        number,
-        path: "/".into(),
-        close_on_exec: false,
-    }
+    OpenDescriptor::of_root(number, false)
 }
 
 pub(crate) fn with_open(numbers: impl IntoIterator<Item = i32>) -> Scenario {

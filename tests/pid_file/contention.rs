@@ -96,9 +96,8 @@ fn compete(contest: &Contest, path: &Path, two_may_live: bool, errnos: &[i32]) -
             return errors;
         }
     }
-    let missing: Vec<_> = (errnos.iter())
-        .filter(|&&errno| !is_met(&errors, errno))
-        .collect();
+    let mut missing = errnos.to_vec();
+    missing.retain(|&errno| !is_met(&errors, errno));
     let count = errors.len();
     panic!(
         "{daemons} daemons, and {missing:?} never met in {count} errors; \
@@ -116,12 +115,10 @@ fn assert_clear(errors: &[StartError], expected: &[(i32, &str)]) {
             let is_true = match error.running_pid {
                 Some(pid) => text.ends_with(&format!(": held by running daemon {pid}")),
                 None if text.ends_with(", which is starting") => text.contains(": held by daemon "),
-                None => [
-                    ": held by a daemon that is starting",
-                    ": held by another process",
-                ]
-                .iter()
-                .any(|end| text.ends_with(end)),
+                None => {
+                    text.ends_with(": held by a daemon that is starting")
+                        || text.ends_with(": held by another process")
+                }
             };
             assert!(is_true, "{error}");
             continue;

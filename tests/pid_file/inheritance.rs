@@ -11,24 +11,16 @@ pub(crate) const CASES: &[Case] = &[
 
 /// Every way in which a daemon can start another daemon.
 fn other_starts() -> impl Iterator<Item = AnotherStart> {
-    let pid_files = [None, Some(Bytes::from("other.pid"))];
-    let by_whom = [false, true].map(|in_worker| pid_files.clone().map(|file| (in_worker, file)));
-    by_whom
-        .into_iter()
-        .flatten()
-        .flat_map(|(in_worker, pid_file)| {
-            [false, true].map(|close_inherited_fds| AnotherStart {
-                pid_file: pid_file.clone(),
-                close_inherited_fds,
-                foreground: false,
-                in_worker,
-                by_start: false,
-            })
-        })
+    (0..8).map(|bits| AnotherStart {
+        pid_file: (bits & 1 != 0).then(|| Bytes::from("other.pid")),
+        close_inherited_fds: bits & 2 != 0,
+        in_worker: bits & 4 != 0,
+        ..AnotherStart::default()
+    })
 }
 
 #[track_caller]
-fn assert_has_not(report: &Report, path: &Path) {
+fn assert_not_open(report: &Report, path: &Path) {
     let descriptors = report.descriptors.as_ref().unwrap();
     let has = descriptors.iter().any(|one| one.is_file(path));
     assert!(!has, "{descriptors:?}");
@@ -46,7 +38,7 @@ fn a_daemon_started_by_a_daemon_does_not_share_its_pid_file() {
         let run = scenario.start();
         run.tell(&control::Command::StartAnother(start));
         let other = run.observed();
-        assert_has_not(&other, &path);
+        assert_not_open(&other, &path);
         assert_locked_by(&path, run.report().pid);
         run.kill_daemon();
         // The other daemon lives on, and does not hinder the next start.
@@ -78,7 +70,7 @@ fn a_daemon_started_before_readiness_does_not_share_the_first_start() {
         let run = scenario.start();
         // The other daemon has dropped its copy of the readiness.
         let other = run.observed();
-        assert_has_not(&other, &path);
+        assert_not_open(&other, &path);
         let own = usize::from(start.pid_file.is_some());
         if start.close_inherited_fds {
             assert_eq!(other.descriptor_numbers().len(), 3 + own);

@@ -69,11 +69,7 @@ fn a_set_user_id_root_launcher_does_not_trust_its_initial_state() {
         .reset_signals()
         .from_state(|state| {
             state.closed = [true; 3];
-            state.descriptors = vec![OpenDescriptor {
-                number: 150,
-                path: "/".into(),
-                close_on_exec: false,
-            }];
+            state.descriptors = vec![OpenDescriptor::of_root(150, false)];
             state.limit_descriptors = Some(32);
             state.umask = Some(0o777);
             state.dispositions = vec![

@@ -30,20 +30,20 @@ fn a_missing_working_directory_is_reported() {
 fn a_file_as_working_directory_is_reported() {
     let scenario = scenario!().working_directory("/dev/null");
     let text = "cannot change to directory /dev/null";
-    let expected =
-        StartError::with_errno("ChangeDirectory", libc::ENOTDIR, Some("/dev/null"), text);
+    let path = Some("/dev/null");
+    let expected = StartError::with_errno("ChangeDirectory", libc::ENOTDIR, path, text);
     scenario.assert_fails(&expected);
 }
 
 fn a_nul_in_a_path_is_refused() {
     let path = || Bytes(b"a\0b".to_vec());
     let expected = StartError::new("PathContainsNul", Some("a\0b"), "NUL byte in path a\\u{0}b");
-    scenario!()
-        .working_directory(path())
-        .assert_fails_in_launcher(&expected);
-    scenario!()
-        .chroot(path())
-        .assert_fails_in_launcher(&expected);
+    for scenario in [
+        scenario!().working_directory(path()),
+        scenario!().chroot(path()),
+    ] {
+        scenario.assert_fails_in_launcher(&expected);
+    }
     // The harness cannot inspect a pid file with such a path.
     for entry in [Entry::Start, Entry::Execute] {
         let mut scenario = scenario!().entry(entry).pid_file(path());
@@ -105,11 +105,8 @@ fn the_working_directory_is_resolved_before_chroot() {
     let outside = scenario.create_folder("same");
     // After chroot, the path would lead to this directory.
     scenario.create_folder("jail/same");
-    let run = scenario
-        .chroot(&jail)
-        .working_directory("same")
-        .privileged_action([Step::Observe])
-        .start();
+    let scenario = scenario.chroot(&jail).working_directory("same");
+    let run = scenario.privileged_action([Step::Observe]).start();
     let before = run.observed().working_directory;
     assert_eq!(before, Some(Place::of(&outside).unwrap()));
     assert_confined(&run, &jail, &jail);
@@ -138,8 +135,7 @@ fn assert_not_kept_after(change: impl FnOnce(&Scenario, &Path)) {
     let (scenario, jail) = scenario!().with_directory("jail");
     let inside = scenario.create_folder("jail/inside");
     let scenario = scenario.working_directory(&inside).chroot(&jail);
-    let scenario = scenario.privileged_action([Step::Hold]);
-    let run = scenario.launch();
+    let run = scenario.clone().privileged_action([Step::Hold]).launch();
     run.held();
     change(&scenario, &inside);
     run.proceed();

@@ -32,10 +32,8 @@ fn a_daemon_leads_no_session_and_has_no_terminal() {
 fn the_daemon_gives_up_the_launchers_terminal() {
     let scenario = scenario!().from_state(|state| state.session = Session::LeaderWithTerminal);
     let run = scenario.start();
-    assert!(!matches!(
-        run.initial().terminal,
-        None | Some(Terminal::None)
-    ));
+    let terminal = run.initial().terminal;
+    assert!(!matches!(terminal, None | Some(Terminal::None)));
     run.observe().assert_detached();
 }
 
@@ -58,20 +56,12 @@ fn a_daemon_without_options_has_the_documented_defaults() {
 }
 
 fn the_daemon_has_no_descriptor_that_the_launcher_lacks() {
-    let run = scenario!()
-        .from_state(|state| {
-            state.descriptors.push(OpenDescriptor {
-                number: 50,
-                path: "/".into(),
-                close_on_exec: true,
-            });
-        })
-        .start();
+    let descriptor = OpenDescriptor::of_root(50, true);
+    let scenario = scenario!().from_state(|state| state.descriptors = vec![descriptor]);
+    let run = scenario.start();
     let daemon = run.observe();
-    assert_eq!(
-        daemon.descriptor_numbers(),
-        run.initial().descriptor_numbers()
-    );
+    let initial = run.initial().descriptor_numbers();
+    assert_eq!(daemon.descriptor_numbers(), initial);
     assert!(daemon.descriptor(50).unwrap().is_file("/".as_ref()));
 }
 
@@ -79,18 +69,14 @@ fn the_daemon_looks_the_same_from_inside_and_outside() {
     let scenario = daemon!();
     let run = scenario.start();
     let daemon = run.assert_views_agree();
-    assert_eq!(
-        daemon.working_directory,
-        Some(Place::of(scenario.folder()).unwrap())
-    );
+    let directory = Place::of(scenario.folder()).unwrap();
+    assert_eq!(daemon.working_directory, Some(directory));
     assert_eq!(run.lock_holders(), [daemon.pid]);
 }
 
 fn the_umask_option_replaces_the_launchers_umask() {
-    let scenario = scenario!().umask(0o077_u32);
-    let run = scenario
-        .from_state(|state| state.umask = Some(0o000))
-        .start();
+    let scenario = scenario!().from_state(|state| state.umask = Some(0o000));
+    let run = scenario.umask(0o077_u32).start();
     assert_eq!(run.report().umask, Some(0o077));
 }
 

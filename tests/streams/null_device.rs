@@ -1,6 +1,6 @@
-use std::os::unix::fs::FileTypeExt as _;
-
 use tester::prelude::*;
+
+use crate::setup::*;
 
 pub(crate) const CASES: &[Case] =
     &[case!(another_file_in_place_of_the_null_device_is_refused, needs Root, Mounting, Linux)];
@@ -10,26 +10,13 @@ fn another_file_in_place_of_the_null_device_is_refused() {
     let file = scenario.path("null");
     fs::write(&file, "").expect("make a file");
     let pipe = scenario.path("pipe");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&pipe)
-            .status()
-            .expect("run mkfifo")
-            .success()
-    );
-    assert!(fs::metadata(&pipe).expect("a pipe").file_type().is_fifo());
-    for covering in [
-        file.as_path(),
-        &pipe,
-        "/dev/zero".as_ref(),
-        "/dev/tty".as_ref(),
-    ] {
+    sys::make_fifo(&pipe).unwrap();
+    let [zero, terminal] = ["/dev/zero", "/dev/tty"].map(Path::new);
+    for covering in [&file, &pipe, zero, terminal] {
         for entry in CHECKED {
-            let scenario = scenario
-                .clone()
-                .entry(entry)
-                .pid_file("daemon.pid")
-                .from_state(|state| state.null_device = Some(covering.into()));
+            let scenario = scenario.clone().entry(entry).pid_file("daemon.pid");
+            let covering_file = Some(covering.into());
+            let scenario = scenario.from_state(|state| state.null_device = covering_file);
             let run = scenario.launch();
             let error = run.launcher_error();
             if entry.returns_in_both() {
@@ -43,24 +30,15 @@ fn another_file_in_place_of_the_null_device_is_refused() {
                 true => libc::ENXIO,
                 false => libc::ENODEV,
             };
-            assert_eq!(
-                error.kind,
-                format!("OpenDevnull({expected})"),
-                "{covering:?}"
-            );
+            error.assert_kind("OpenDevnull", expected);
             if expected == libc::ENODEV {
                 let text = "cannot open /dev/null: it is not the null device";
                 assert_eq!(error.text, text, "{covering:?}");
             }
         }
     }
-    assert_eq!(fs::read(&file).expect("read it"), b"");
+    assert_eq!(fs::read(&file).unwrap(), b"");
     // A start that needs no null device succeeds.
-    let kept = Stream::Keep;
-    let scenario = scenario.from_state(|state| state.null_device = Some(file.into()));
-    let scenario = scenario
-        .stdin(kept.clone())
-        .stdout(kept.clone())
-        .stderr(kept);
+    let scenario = all_kept().from_state(|state| state.null_device = Some(file.into()));
     scenario.launch().report();
 }

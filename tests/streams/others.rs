@@ -71,11 +71,7 @@ fn no_descriptor_stays_in_the_place_of_a_stream_during_the_start() {
 }
 
 fn the_callers_descriptors_are_unchanged() {
-    let open = |number, close_on_exec| OpenDescriptor {
-        number,
-        path: "/".into(),
-        close_on_exec,
-    };
+    let open = |number, close_on_exec| OpenDescriptor::of_root(number, close_on_exec);
     let scenario = scenario!().from_state(|state: &mut InitialState| {
         state.descriptors = vec![open(60, true), open(61, false), open(199, false)];
     });
