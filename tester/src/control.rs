@@ -26,7 +26,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::config::{AnotherStart, Bytes};
 use crate::crash::Struck;
-use crate::fault::Made;
+use crate::fault::SyscallRecord;
 use crate::report::{HeldFile, LauncherResult, Place, Regained, Report, StartError};
 use crate::{sys, wire};
 
@@ -124,7 +124,7 @@ pub enum Message {
     /// came to that.
     Crashed(Option<Struck>),
     /// [`crate::fault`] has seen the library make these calls.
-    Traced(Vec<Made>),
+    Traced(Vec<SyscallRecord>),
     /// The tester itself failed.
     Problem(String),
 }

@@ -56,7 +56,7 @@ pub enum How {
     /// It transfers one byte only.
     Short,
     /// It returns 0, without having done anything.
-    Lie,
+    FakeSuccess,
     /// It is not made: the process gets SIGKILL first.
     Kill,
 }
@@ -67,7 +67,7 @@ impl How {
     fn parse(text: &str) -> Option<Self> {
         match text {
             "short" => Some(Self::Short),
-            "lie" => Some(Self::Lie),
+            "fake success" => Some(Self::FakeSuccess),
             "kill" => Some(Self::Kill),
             errno => errno.parse().ok().map(Self::Errno),
         }
@@ -79,7 +79,7 @@ impl fmt::Display for How {
         match self {
             Self::Errno(errno) => errno.fmt(f),
             Self::Short => f.write_str("short"),
-            Self::Lie => f.write_str("lie"),
+            Self::FakeSuccess => f.write_str("fake success"),
             Self::Kill => f.write_str("kill"),
         }
     }
@@ -113,13 +113,20 @@ impl Fault {
 
 /// A call that the library has made.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct Made {
+pub struct SyscallRecord {
     /// In which process.
     pub process: Victim,
     /// The call, by name and arguments.
     pub call: String,
     /// Whether it was made to fail.
     pub failed: bool,
+}
+
+impl fmt::Display for SyscallRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failed = if self.failed { " (failed)" } else { "" };
+        write!(f, "{} {}{failed}", self.process, self.call)
+    }
 }
 
 /// Runs the tester on the same configuration, traced, with faults or without;
@@ -157,7 +164,7 @@ mod linux {
     use std::path::{Path, PathBuf};
     use std::process::ExitStatus;
 
-    use super::{Fault, How, Made};
+    use super::{Fault, How, SyscallRecord};
     use crate::control::{self, Message};
     use crate::crash::{Victim, tester};
     use crate::sys::{self, Call, Decision, Mark, Traced, as_int};
@@ -185,7 +192,7 @@ mod linux {
         inside: [bool; Victim::ALL.len()],
         /// Whether it has done its work there.
         is_done: [bool; Victim::ALL.len()],
-        made: Vec<Made>,
+        made: Vec<SyscallRecord>,
         /// What the sockets of each pair look like.
         pairs: HashMap<PathBuf, usize>,
     }
@@ -204,7 +211,7 @@ mod linux {
                 return Ok(Decision::Proceed);
             }
             let name = self.name(process, call)?;
-            let is_alike = |made: &&Made| made.process == victim && made.call == name;
+            let is_alike = |made: &&SyscallRecord| made.process == victim && made.call == name;
             let occurrence = self.made.iter().filter(is_alike).count();
             let fault = self.faults.iter().find(|fault| {
                 fault.process == victim
@@ -213,7 +220,7 @@ mod linux {
                         || fault.always && fault.occurrence < occurrence)
             });
             let decision = fault.map(|fault| fault.how.decide(process, call));
-            self.made.push(Made {
+            self.made.push(SyscallRecord {
                 process: victim,
                 call: name,
                 failed: decision.is_some(),
@@ -261,9 +268,9 @@ mod linux {
                 {
                     Ok(Decision::MakeAndReturn(-i64::from(errno)))
                 }
-                Self::Lie if waits => Ok(Decision::MakeAndReturn(0)),
+                Self::FakeSuccess if waits => Ok(Decision::MakeAndReturn(0)),
                 Self::Errno(errno) => Ok(Decision::Return(-i64::from(errno))),
-                Self::Lie => Ok(Decision::Return(0)),
+                Self::FakeSuccess => Ok(Decision::Return(0)),
                 Self::Kill => Ok(Decision::Signal(libc::SIGKILL)),
                 Self::Short => match call.number {
                     libc::SYS_sendmsg | libc::SYS_recvmsg => {

@@ -219,6 +219,10 @@ impl Observer<'_> {
         let is_settled = self.collect_until_settled();
         if is_foreground {
             pid_file = self.look();
+            // The tester's end of the control socket is still open for a tracer.
+            if is_settled && !lives_on {
+                trouble = trouble.or(self.wait_for(&child).err());
+            }
         }
         let mut intermediate_left = None;
         let mut differences = None;

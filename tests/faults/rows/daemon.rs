@@ -1,0 +1,150 @@
+//! The daemon.
+
+use super::*;
+
+pub(crate) const REGISTERED: &str = "every process that the daemon starts has the descriptor, too";
+const NEW_ROOT_IS_ENTERED: &str = "the daemon enters the new root";
+
+/// The guard leaves the pid file.
+pub(crate) const PID_FILE_STAYS: &[&str] = &["pid file at the end"];
+
+pub(crate) fn rows() -> Vec<Row> {
+    let mut rows = rows! {
+        // Standard streams.
+        [Ordinary]
+        Daemon "sigaction(SIG_DFL)"|"getpid"|"sigprocmask"|"prctl(PR_SET_PDEATHSIG)" .never_fails(NO_ERRORS);
+        Daemon "open(/dev/null)" {
+            OPENING => Error("OpenDevnull"), [ENOENT] => Error("OpenDevnull"), [EINTR] => Retried,
+        };
+        Daemon "fstat(/dev/null)" { EXAMINING => Error("OpenDevnull") };
+        Daemon "fcntl(err, F_GETFD)" .never_fails("the descriptor was open just before");
+        Daemon "dup2(/dev/null, 0)"|"dup2(log, 1)" {
+            [EMFILE, EPERM] => Error("RedirectStreams"), [EBUSY] => Harmless("the daemon makes the call again"),
+            [EINTR] => Retried,
+        };
+        Daemon "dup2(/dev/null, 2)" .in_other_scenes() {
+            [EMFILE, EPERM] => Error("RedirectStreams"), [EBUSY] => Harmless("the daemon makes the call again"),
+            [EINTR] => Retried,
+        };
+        Daemon "close(/dev/null)" { [EIO] => Error("CloseDevnull"), [EINTR] => Harmless(CLOSED) };
+
+        // The lock passes to the daemon.
+        Daemon "fcntl(work/run/daemon.pid, F_SETLK)" {
+            [ENOLCK] => Error("LockPidfile"), [EAGAIN] => Exactly("LockPidfile(11)"),
+            [EACCES] => Exactly("LockPidfile(13)"), [EINTR] => Retried,
+        };
+        Daemon "fstat(pair 2)" { EXAMINING => Harmless(REGISTERED) };
+
+        // No new privileges.
+        Daemon "unshare" {
+            [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC),
+            [EINVAL] => Harmless(COUNTED_AGAIN),
+            Always(EINVAL) => UnlessForbidden("SetNoNewPrivileges(1)"),
+        };
+        Daemon "prctl(PR_SET_NO_NEW_PRIVS)" {
+            [EINVAL, EPERM] => Error("SetNoNewPrivileges"), FakeSuccess => Exactly("PrivilegesRetained"),
+        };
+        Daemon "prctl(PR_GET_NO_NEW_PRIVS)" { [EINVAL, EPERM] => Error("SetNoNewPrivileges") };
+
+        // The report that the daemon is ready.
+        Daemon "sendmsg(pair 2)" {
+            SENDING => Error("Channel"), GONE => Exactly("LauncherGone"), [EINTR] => Retried,
+            Short => Harmless("the daemon sends the rest next"),
+        };
+        Daemon "recv(pair 2)" { RECEIVING => Harmless("the daemon makes the call again"), [EINTR] => Retried };
+
+        // The start has failed.
+        Daemon "fstat(work/run/daemon.pid)"|"flock(work/run/daemon.pid, LOCK_EX)" .in_other_scenes() { [EIO] => Cleanup };
+        Daemon "close(work/run/daemon.pid)" .in_other_scenes() { [EIO, EINTR] => Harmless(CLOSED) };
+        Daemon "fcntl(work/run/daemon.pid, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
+        Daemon "_exit" .never_fails(NO_ERRORS).in_other_scenes();
+        Daemon "getppid" .never_fails(NO_ERRORS).platform("the daemon asks if the launcher is gone");
+        Daemon "getcwd" .never_fails("only the name of a process that has locked the file needs it").in_other_scenes();
+
+        // The owner of the pid file. A sandbox or a file system may report success
+        // and change nothing.
+        [OfRoot]
+        Daemon "fchown(work/run/daemon.pid)" {
+            [EPERM, EROFS, EIO] => Error("ChownPidfile"), FakeSuccess => Exactly("ChownPidfile(1)"),
+            [EINTR] => Retried,
+        };
+        Daemon "fstat(work/run/daemon.pid)" { EXAMINING => Error("ChownPidfile") };
+
+        // The root directory.
+        Daemon "getcwd" [..1] { [ENOENT, EACCES] => Harmless(NEW_ROOT_IS_ENTERED) };
+        Daemon "stat(.)" [..1] { EXAMINING => Harmless(NEW_ROOT_IS_ENTERED) };
+        Daemon "chdir(../jail)" { DIRECTORY => Error("Chroot"), [EINTR] => Retried };
+        Daemon "getcwd" [1..] { [ENOENT, EACCES, ENOMEM] => Error("Chroot") };
+        Daemon "stat(.)" [1..] { EXAMINING => Error("Chroot") };
+        Daemon "chroot(.)" {
+            [EPERM, EACCES, EIO, ENOMEM] => Error("Chroot"), FakeSuccess => Exactly("PrivilegesRetained"),
+        };
+        Daemon "chdir(/)" { [EACCES, EIO, ENOMEM] => Error("Chroot"), [EINTR] => Retried };
+
+        // The identity. A sandbox may report success and change nothing.
+        Daemon "getresuid"|"getresgid" .never_fails(NO_ERRORS);
+        Daemon "getgroups" [..2] { [EPERM] => Error("SetSupplementaryGroups") };
+        Daemon "getgroups" [2..] { [EPERM] => Error("SetSupplementaryGroups") };
+        Daemon "setgroups(3)" {
+            [EPERM, ENOMEM, EINVAL] => Error("SetSupplementaryGroups"), FakeSuccess => Exactly("PrivilegesRetained"),
+        };
+        Daemon "setresgid(7001, 7001, 7001)" { [EPERM, EAGAIN] => Error("SetGroup"), FakeSuccess => Exactly("PrivilegesRetained") };
+        Daemon "setresuid(7001, 7001, 7001)" { [EPERM, EAGAIN] => Error("SetUser"), FakeSuccess => Exactly("PrivilegesRetained") };
+        // The change of the user has emptied the capability sets, so that the library
+        // makes no other call: tests/surroundings.rs.
+        Daemon "capget" { [EPERM, EINVAL] => Exactly("PrivilegesRetained") };
+        // Each attempt to regain an id must fail, whatever the errno.
+        Daemon "setresuid(-1, 0, -1)"|"setuid(0)"|"setresgid(-1, 0, -1)"|"setgid(0)" {
+            [EAGAIN, EINVAL] => Harmless("the call is to fail"), FakeSuccess => Exactly("PrivilegesRetained"),
+        };
+
+        // The daemon reports its failure, and has no other way to do so.
+        [Failing]
+        Daemon "sendmsg(pair 2)" {
+            SENDING => Exactly("DaemonExited"), GONE => Exactly("DaemonExited"), [EINTR] => Retried,
+            Short => Harmless("the daemon sends the rest next"),
+        };
+
+        [Alone]
+        Daemon "sendmsg(pair 2)" [..1] { SENDING => Error("Channel"), [EINTR] => Retried };
+        Daemon "sendmsg(pair 2)" [1..] { SENDING => Cleanup, GONE => Cleanup, [EINTR] => Retried };
+        Daemon "flock(work/run/daemon.pid, LOCK_UN)" {
+            [ENOLCK] => Harmless("the daemon's end unlocks it"), [EINTR] => Retried,
+        };
+
+        // The guard removes the pid file.
+        [Guarded]
+        Daemon "fstat(work/run/daemon.pid)"|"stat(work/run/daemon.pid)" { EXAMINING => Except(PID_FILE_STAYS) };
+        Daemon "_exit" .never_fails(NO_ERRORS);
+        Daemon "unlink(work/run/daemon.pid)" { [EACCES, EPERM, EROFS, EBUSY] => Except(PID_FILE_STAYS) };
+
+        // Another daemon has locked the pid file. The new daemon redirects its streams
+        // all the same, so that its output does not reach the terminal.
+        [Locked]
+        Daemon "open(/dev/null)" { OPENING => Cleanup };
+        Daemon "fstat(/dev/null)" { EXAMINING => Cleanup };
+        Daemon "dup2(/dev/null, 0)"|"dup2(log, 1)" { [EMFILE, EPERM] => Cleanup };
+        Daemon "close(/dev/null)" { [EIO, EINTR] => Cleanup };
+
+        [Sandboxed]
+        Daemon "open(/proc/self/status)" { LISTING => Exactly("SetNoNewPrivileges(1)"), [EINTR] => Retried };
+        Daemon "read(/proc/*/status)" [..1] {
+            [EIO, ENOMEM] => Exactly("SetNoNewPrivileges(1)"), [EINTR] => Retried, Short => Harmless(REST_FOLLOWS),
+        };
+        Daemon "read(/proc/*/status)" [1..] {
+            [EIO, ENOMEM] => Exactly("SetNoNewPrivileges(1)"), [EINTR] => Retried, Short => Harmless(REST_FOLLOWS),
+        };
+
+        // Standard input and output are closed, so that new descriptors move up.
+        [Untidy]
+        Daemon "close(/dev/null)" [..1] { [EIO, EINTR] => Harmless(CLOSED) };
+        Daemon "fcntl(/dev/null, F_DUPFD_CLOEXEC)" { [EMFILE] => Error("OpenDevnull") };
+        Daemon "fcntl(/dev/null, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
+        Daemon "fcntl(log, F_DUPFD_CLOEXEC)" { [EMFILE] => Error("RedirectStreams") };
+    };
+    let process = Victim::Daemon;
+    rows.extend(duplicated(process, &["/dev/null", "log"]));
+    let files = ["pair 1", "pair 2", "pair 3", "log"];
+    rows.extend(closed(Scene::Ordinary, process, &files));
+    rows
+}

@@ -1,0 +1,325 @@
+//! The starts of which calls fail.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use tester::config::{
+    Bytes, Deferral, Disposition, Entry, ErrorText, Foreground, Life, OpenDescriptor, ReadinessUse,
+    Step, Stream, SupplementaryGroups,
+};
+use tester::crash::Victim;
+use tester::fault::{Fault, How};
+use tester::harness::Manager;
+use tester::suite::{Need, TEST_USER};
+use tester::{Run, Scenario, scenario};
+
+/// Makes [`Scene`] and, for each scene, the case that tries its rows.
+macro_rules! scenes {
+    ($( $(#[$documentation:meta])* $scene:ident $case:ident; )*) => {
+        /// A kind of start.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub(crate) enum Scene {
+            $( $(#[$documentation])* $scene, )*
+        }
+
+        impl Scene {
+            pub(crate) const ALL: &[Self] = &[$( Self::$scene ),*];
+        }
+
+        $( pub(crate) fn $case() {
+            crate::attempts::try_each_fault(Scene::$scene);
+        } )*
+    };
+}
+
+scenes! {
+    /// The start has every option that each user may use.
+    Ordinary a_fault_in_an_ordinary_start_is_reported_or_harmless;
+    /// The start has every option.
+    OfRoot a_fault_in_a_start_of_root_is_reported_or_harmless;
+    /// A sandbox forbids unshare(2) and close_range(2).
+    Sandboxed a_fault_in_a_sandbox_is_reported_or_harmless;
+    /// Standard input and output are closed, and others can write to the pid file.
+    Untidy a_fault_in_an_untidy_start_is_reported_or_harmless;
+    /// A running daemon has locked the pid file.
+    Locked a_fault_beside_a_running_daemon_is_harmless;
+    /// The initialization fails.
+    Failing a_fault_after_a_failure_does_not_hide_the_failure;
+    /// The privileged action panics.
+    Panicking a_fault_after_a_panic_does_not_hide_the_panic;
+    /// The daemon exits in the privileged action.
+    Dying a_fault_after_the_daemons_exit_does_not_hide_the_exit;
+    /// The startup timeout expires.
+    Late a_fault_after_the_timeout_is_harmless;
+    /// The intermediate is killed as soon as there is a daemon.
+    Orphaned a_fault_after_the_intermediate_is_killed_is_harmless;
+    /// The same, where the launcher has no handle of the daemon.
+    Nameless a_fault_where_the_launcher_has_no_handle_is_harmless;
+    /// The launcher is killed while it waits.
+    Abandoned a_fault_after_the_launcher_is_killed_is_harmless;
+    /// The launcher and the intermediate are killed, under `execute`.
+    Alone a_fault_in_a_daemon_that_is_alone_is_harmless;
+    /// `execute` starts the daemon.
+    Executed a_fault_under_execute_is_reported_on_both_sides;
+    /// The daemon reports by itself that it is ready.
+    Deferred a_fault_in_getting_ready_is_reported_or_harmless;
+    /// The daemon reports that it does not become ready.
+    Refusing a_fault_after_a_refusal_does_not_hide_the_refusal;
+    /// The daemon drops its readiness, and exits.
+    Forgetful a_fault_after_a_dropped_readiness_does_not_hide_the_drop;
+    /// The daemon removes its pid file, and exits.
+    Guarded a_fault_in_a_clean_exit_is_harmless;
+    /// No process forks.
+    Foreground a_fault_in_the_foreground_is_returned_or_harmless;
+}
+
+impl Scene {
+    /// The scene whose rows hold here, too, unless this scene has a row of its own.
+    pub(crate) fn inherits_rows_of(self) -> Option<Self> {
+        match self {
+            Self::Locked | Self::Panicking | Self::Refusing | Self::Forgetful => {
+                Some(Self::Failing)
+            }
+            Self::Abandoned => Some(Self::Late),
+            Self::Nameless => Some(Self::Orphaned),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_possible(self) -> bool {
+        static IS_ROOTS: LazyLock<bool> = LazyLock::new(|| {
+            let needs = [Need::Root, Need::TestUser, Need::Tracing];
+            needs.iter().all(|need| need.unmet().is_none())
+        });
+        self != Self::OfRoot || *IS_ROOTS
+    }
+
+    /// Whether timing decides how far the processes get before the scene stops
+    /// them. The model knows no such start.
+    pub(crate) fn is_cut_short(self) -> bool {
+        matches!(
+            self,
+            Self::Late | Self::Orphaned | Self::Nameless | Self::Abandoned | Self::Alone
+        )
+    }
+
+    /// The kind of error without any other fault, if a process gets one.
+    pub(crate) fn fails_with(self) -> Option<&'static str> {
+        match self {
+            Self::Locked => Some("LockPidfile(11)"),
+            Self::Failing => Some("Initialize"),
+            Self::Panicking => Some("Panicked"),
+            Self::Dying => Some("DaemonExited"),
+            Self::Late => Some("StartupTimeout"),
+            Self::Orphaned | Self::Nameless => Some("IntermediateExited"),
+            Self::Alone => Some("LauncherGone"),
+            Self::Refusing | Self::Forgetful => Some("NotReady"),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn kills_launcher(self) -> bool {
+        matches!(self, Self::Abandoned | Self::Alone)
+    }
+
+    /// Whether a failed daemon may still run when the launcher has ended: the
+    /// library returns to its caller, or it has nobody to end it.
+    pub(crate) fn may_outlive_launcher(self) -> bool {
+        matches!(
+            self,
+            Self::Executed | Self::Abandoned | Self::Alone | Self::Nameless
+        )
+    }
+
+    /// The fields of the model that this scene does not settle. A daemon that exits
+    /// by itself gives no last report, and races with a look at its pid file. A daemon
+    /// that has dropped its readiness is ended, maybe before it reports its result.
+    pub(crate) fn unsettled(self) -> &'static [&'static str] {
+        match self {
+            Self::Guarded => &["reports", "pid file: ", "nobody of the start lives"],
+            Self::Forgetful => &["messages"],
+            Self::Foreground => &["reports", "pid file: locked"],
+            _ => &[],
+        }
+    }
+}
+
+/// A start, and a service manager that waits for it.
+pub(crate) struct Start {
+    pub(crate) scene: Scene,
+    pub(crate) scenario: Scenario,
+    pub(crate) manager: Option<Manager>,
+    /// The faults that make the scene.
+    pub(crate) faults: Vec<Fault>,
+    /// The daemon that has locked the pid file.
+    pub(crate) holder: Option<Run>,
+}
+
+/// The daemon is not to inherit these descriptors: one is below those by which
+/// the tester reports, one above.
+const INHERITED: [i32; 2] = [150, 250];
+
+impl Start {
+    pub(crate) fn new(scene: Scene) -> Self {
+        let scenario = scenario!();
+        let log = scenario.path("log");
+        fs::write(&log, "").expect("create the log");
+        let mut scenario = scenario
+            .entry(Entry::StartChecked)
+            .working_directory("work")
+            .umask(0o027_u32)
+            .pid_file("run/daemon.pid")
+            .stdin(Stream::DevNull)
+            .stdout(Stream::append(log))
+            .stderr(Stream::Keep)
+            .startup_timeout(Duration::from_secs(15))
+            .close_inherited_fds([])
+            .reset_signals()
+            .no_new_privileges()
+            .privileged_action([Step::Add("action".to_owned())])
+            .initialize([Step::Add("initialization".to_owned())])
+            .from_state(|state| {
+                state.dispositions = vec![(libc::SIGHUP, Disposition::Ignore)];
+                let open = |number| OpenDescriptor {
+                    number,
+                    path: "/dev/zero".into(),
+                    close_on_exec: false,
+                };
+                state.descriptors = INHERITED.map(open).to_vec();
+            });
+        scenario.config.report_afterwards = true;
+        scenario.create_folder("work");
+        scenario.create_folder("work/run");
+        let mut start = Self {
+            scene,
+            scenario,
+            manager: None,
+            faults: Vec::new(),
+            holder: None,
+        };
+        start.set(scene);
+        let socket = start.scenario.path("notify");
+        start.manager = Some(Manager::at(&socket));
+        start.scenario = start.scenario.env("NOTIFY_SOCKET", socket);
+        start
+    }
+
+    fn set(&mut self, scene: Scene) {
+        use Victim::{Daemon, Intermediate, Launcher};
+
+        let hold = [Step::Hold];
+        let mut scenario = self.scenario.clone();
+        match scene {
+            Scene::Ordinary => {}
+            Scene::OfRoot => {
+                scenario.create_folder("jail");
+                scenario = scenario
+                    .chroot("../jail")
+                    .user(TEST_USER)
+                    .group(TEST_USER)
+                    .supplementary_groups(SupplementaryGroups::FromDatabase)
+                    .chown_pid_file_user(TEST_USER)
+                    .chown_pid_file_group(TEST_USER);
+            }
+            Scene::Sandboxed => {
+                self.faults = vec![
+                    forbidden(Launcher, "unshare"),
+                    forbidden(Daemon, "unshare"),
+                    forbidden(Intermediate, "close_range"),
+                ];
+            }
+            Scene::Untidy => {
+                let path = scenario.pid_file_path().expect("it has one");
+                fs::write(&path, "").expect("leave a pid file");
+                fs::set_permissions(&path, Permissions::from_mode(0o666))
+                    .expect("open it to others");
+                scenario = scenario.from_state(|state| state.closed = [true, true, false]);
+            }
+            Scene::Locked => self.holder = Some(scenario.start()),
+            Scene::Failing => scenario = scenario.initialize(ErrorText::from("no luck")),
+            Scene::Dying => scenario = scenario.privileged_action([Step::Exit(3)]),
+            Scene::Late => {
+                let timeout = Duration::from_secs(1);
+                scenario = scenario.startup_timeout(timeout).privileged_action(hold);
+            }
+            Scene::Panicking => {
+                scenario = scenario
+                    .stderr(Stream::DevNull)
+                    .privileged_action([Step::Panic("no luck".to_owned())]);
+            }
+            Scene::Orphaned => {
+                scenario = scenario.privileged_action(hold);
+                self.faults = vec![killed(Intermediate, "waitpid")];
+            }
+            Scene::Nameless => {
+                scenario = scenario.privileged_action([until_alone()]);
+                self.faults = vec![
+                    forbidden(Intermediate, "pidfd_open"),
+                    killed(Intermediate, "waitpid"),
+                ];
+            }
+            Scene::Abandoned => {
+                scenario = scenario
+                    .entry(Entry::ExecuteChecked)
+                    .privileged_action(hold);
+                self.faults = vec![killed(Launcher, "recvmsg(pair 1)")];
+            }
+            Scene::Alone => {
+                scenario = scenario.entry(Entry::ExecuteChecked);
+                self.faults = vec![
+                    killed(Launcher, "recvmsg(pair 1)"),
+                    killed(Intermediate, "waitpid"),
+                ];
+            }
+            Scene::Executed => scenario = scenario.entry(Entry::ExecuteChecked),
+            Scene::Deferred => {
+                let ready = Deferral::new([], ReadinessUse::Ready);
+                scenario = scenario.deferred_readiness(ready);
+            }
+            Scene::Refusing => {
+                let refusal = ReadinessUse::Fail(ErrorText::from("no luck"));
+                scenario = scenario.deferred_readiness(Deferral::new([], refusal));
+            }
+            Scene::Forgetful => {
+                scenario = scenario
+                    .deferred_readiness(Deferral::new([], ReadinessUse::Drop))
+                    .life(Life::Exit(0));
+            }
+            Scene::Guarded => {
+                scenario = scenario.life(Life::Exit(0));
+                scenario.config.guard_pid_file = true;
+            }
+            Scene::Foreground => {
+                scenario = scenario.foreground(Foreground::Yes).life(Life::Exit(0));
+            }
+        }
+        self.scenario = scenario;
+    }
+}
+
+/// Takes a daemon longer than it takes to kill its intermediate, and less than
+/// the launcher then waits.
+pub(crate) fn until_alone() -> Step {
+    Step::Run(["sleep", "0.2"].map(Bytes::from).to_vec())
+}
+
+fn forbidden(process: Victim, call: &str) -> Fault {
+    Fault {
+        process,
+        call: call.to_owned(),
+        occurrence: 0,
+        how: How::Errno(libc::EPERM),
+        always: true,
+    }
+}
+
+/// The process is killed before its first such call.
+fn killed(process: Victim, call: &str) -> Fault {
+    Fault {
+        how: How::Kill,
+        always: false,
+        ..forbidden(process, call)
+    }
+}
