@@ -128,7 +128,7 @@ run_pass() {
     TESTER_SKIPPED_LIST=$pass/skips
     export TESTER_SKIPPED_LIST
     if [ "$extent" = all ]; then
-        # See tests/faults.rs, and docs/verification.md.
+        # See tests/faults, and docs/verification.md.
         TESTER_ALL_FAULTS=1
         TESTER_TRIPLES=1
         export TESTER_ALL_FAULTS TESTER_TRIPLES

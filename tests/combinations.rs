@@ -17,10 +17,10 @@ use tester::combination::{AXES, Choice, Combination, PidFile};
 use tester::config::Config;
 use tester::control::Message;
 use tester::covering::{Random, Space, Strength};
-use tester::crash::Victim;
 use tester::harness::PidFile as PidFileSeen;
 use tester::model::{self, Databases, World};
 use tester::suite::{Case, Need};
+use tester::trace::Role;
 use tester::{case, suite};
 
 fn main() -> ExitCode {
@@ -185,7 +185,7 @@ fn compare(combination: &Combination) -> Result<bool, String> {
 }
 
 /// A process of a start, and the call of its own before which it is killed.
-type Kill = (Victim, u64);
+type Kill = (Role, usize);
 
 /// What came of a start with a kill.
 struct Survived {
@@ -221,7 +221,7 @@ fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survive
         && (scenario.config.deferred_readiness.is_none()
             || has(|message| *message == Message::Acknowledged));
     let killed = messages().find_map(|message| match message {
-        Message::Crashed(killed) => Some(*killed),
+        Message::SignalHit(killed) => Some(*killed),
         _ => None,
     });
     let mut found = Vec::new();
@@ -238,20 +238,17 @@ fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survive
     if end.as_ref().is_some_and(|file| file.locked) {
         found.push("the pid file is locked by nobody".to_owned());
     }
-    if killed.is_some() && victim != Victim::Daemon && outcome.status.success() && !is_committed {
+    if killed.is_some() && victim != Role::Daemon && outcome.status.success() && !is_committed {
         found.push("a success without a daemon".to_owned());
     }
-    if killed.is_some()
-        && victim == Victim::Intermediate
-        && !outcome.status.success()
-        && is_committed
+    if killed.is_some() && victim == Role::Intermediate && !outcome.status.success() && is_committed
     {
         found.push("a daemon without a success".to_owned());
     }
     let bytes = end.as_ref().map(content).unwrap_or_default();
     // What a daemon that was killed after the commitment leaves is harmless.
     let of_killed = killed.map(|killed| format!("{}\n", killed.process).into_bytes());
-    let is_harmless = victim == Victim::Daemon && Some(&bytes) == of_killed.as_ref();
+    let is_harmless = victim == Role::Daemon && Some(&bytes) == of_killed.as_ref();
     if !is_committed && !bytes.is_empty() && Some(&bytes) != before.as_ref() && !is_harmless {
         found.push(format!(
             "the pid file says {:?}",
@@ -289,8 +286,8 @@ fn random_kill(random: &mut Random) -> (Combination, Kill) {
             *place = 0;
         }
     }
-    let victim = Victim::ALL[random.below(Victim::ALL.len())];
-    let call = random.below(45) as u64;
+    let victim = Role::ALL[random.below(Role::ALL.len())];
+    let call = random.below(45);
     (
         Combination::from_places(&harmless().nearest(&row)),
         (victim, call),
@@ -550,7 +547,7 @@ fn try_named(named: &str) -> ExitCode {
     let kill = env::var(KILLED).ok().map(|kill| -> Kill {
         let (victim, call) = kill.split_once(' ').expect("a process and a number");
         (
-            Victim::named(victim).expect("a process"),
+            Role::named(victim).expect("a process"),
             call.parse().expect("a number"),
         )
     });

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use tester::config::{Deferral, Disposition, Entry, ReadinessUse, Step};
 use tester::control::Message;
-use tester::crash::{Struck, Victim};
 use tester::harness::{Manager, slowness};
 use tester::report::Report;
+use tester::trace::{Role, SignalHit};
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
@@ -484,13 +484,13 @@ const ALL: &str = "TESTER_ALL_FAULTS";
 const FIGURES: &str = "TESTER_FIGURES";
 
 /// Whether there is a daemon.
-type Judge = fn(Shape, &Run, &Struck) -> bool;
+type Judge = fn(Shape, &Run, &SignalHit) -> bool;
 
 /// Kills the victim at its first call, then at its second, and so on, until it
 /// has made all that there are; judges each time. Each time the launcher ends
 /// promptly, and what comes next can start.
 #[track_caller]
-fn sweep(shape: Shape, victim: Victim, judge: Judge) {
+fn sweep(shape: Shape, victim: Role, judge: Judge) {
     let is_thorough = std::env::var_os(ALL).is_some();
     let (scenario, _manager) = shape.scenario();
     let (mut points, mut daemons) = (0, 0);
@@ -505,7 +505,7 @@ fn sweep(shape: Shape, victim: Victim, judge: Judge) {
         assert_prompt(|| {
             let run = scenario.clone().crash(victim, call).launch();
             run.launcher();
-            let Some(killed) = run.struck() else {
+            let Some(killed) = run.signal_hit() else {
                 is_made = false;
                 return Duration::ZERO;
             };
@@ -525,7 +525,7 @@ fn sweep(shape: Shape, victim: Victim, judge: Judge) {
     }
     assert!(points * step > 10, "{victim} makes {points} calls only");
     // The others make hardly a call after their last message.
-    if step == 1 && shape != Shape::Failing && victim == Victim::Launcher {
+    if step == 1 && shape != Shape::Failing && victim == Role::Launcher {
         assert!(0 < daemons && daemons < points, "{daemons} of {points}");
     }
     if std::env::var_os(FIGURES).is_some() {
@@ -535,7 +535,7 @@ fn sweep(shape: Shape, victim: Victim, judge: Judge) {
 
 /// Side by side.
 #[track_caller]
-fn sweep_all(shapes: &[Shape], victim: Victim, judge: Judge) {
+fn sweep_all(shapes: &[Shape], victim: Role, judge: Judge) {
     thread::scope(|scope| {
         let possible = shapes.iter().filter(|shape| shape.is_possible());
         let sweeps: Vec<_> = possible
@@ -550,7 +550,7 @@ fn sweep_all(shapes: &[Shape], victim: Victim, judge: Judge) {
 }
 
 fn a_launcher_killed_at_any_call_leaves_a_daemon_or_nothing() {
-    sweep_all(&SUCCEEDING, Victim::Launcher, |shape, run, killed| {
+    sweep_all(&SUCCEEDING, Role::Launcher, |shape, run, killed| {
         assert_eq!(run.launcher().output.status.signal(), Some(libc::SIGKILL));
         let there_is_a_daemon = assert_all_or_nothing(shape, run);
         // Its second message is the acknowledgement.
@@ -560,7 +560,7 @@ fn a_launcher_killed_at_any_call_leaves_a_daemon_or_nothing() {
 }
 
 fn an_intermediate_killed_at_any_call_leaves_a_daemon_or_nothing() {
-    sweep_all(&SUCCEEDING, Victim::Intermediate, |shape, run, killed| {
+    sweep_all(&SUCCEEDING, Role::Intermediate, |shape, run, killed| {
         let there_is_a_daemon = assert_all_or_nothing(shape, run);
         // Its second message is that it stands down.
         assert_eq!(there_is_a_daemon, killed.sent >= 2, "{killed:?}");
@@ -576,7 +576,7 @@ fn an_intermediate_killed_at_any_call_leaves_a_daemon_or_nothing() {
 /// After the commitment the daemon's life is its own: the start was a success,
 /// and what is left of it is an unlocked pid file.
 fn a_daemon_killed_at_any_call_was_started_or_leaves_nothing() {
-    sweep_all(&SUCCEEDING, Victim::Daemon, |_, run, killed| {
+    sweep_all(&SUCCEEDING, Role::Daemon, |_, run, killed| {
         let launcher = run.launcher();
         let was_started = launcher.output.status.success();
         if was_started {
@@ -606,17 +606,17 @@ fn assert_failed(run: &Run, deaths: &str) {
 }
 
 fn a_failing_start_killed_at_any_call_leaves_nothing() {
-    sweep_all(&[Shape::Failing], Victim::Launcher, |_, run, _| {
+    sweep_all(&[Shape::Failing], Role::Launcher, |_, run, _| {
         let status = run.launcher().output.status;
         assert_eq!(status.signal(), Some(libc::SIGKILL));
         assert_nothing_remains(run);
         false
     });
-    sweep_all(&[Shape::Failing], Victim::Intermediate, |_, run, _| {
+    sweep_all(&[Shape::Failing], Role::Intermediate, |_, run, _| {
         assert_failed(run, "IntermediateExited");
         false
     });
-    sweep_all(&[Shape::Failing], Victim::Daemon, |_, run, _| {
+    sweep_all(&[Shape::Failing], Role::Daemon, |_, run, _| {
         assert_failed(run, "DaemonExited");
         false
     });

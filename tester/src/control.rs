@@ -25,9 +25,8 @@ use std::os::fd::{BorrowedFd, RawFd};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::config::{AnotherStart, Bytes};
-use crate::crash::Struck;
-use crate::fault::SyscallRecord;
 use crate::report::{HeldFile, LauncherResult, Place, Regained, Report, StartError};
+use crate::trace::{SignalHit, SyscallRecord};
 use crate::{sys, wire};
 
 /// The descriptor of the control socket.
@@ -120,10 +119,10 @@ pub enum Message {
     Holds(HeldFile),
     /// It is about to end, and still does.
     Leaves(HeldFile),
-    /// [`crate::crash`] has killed this process, or sent it the signal, if it
-    /// came to that.
-    Crashed(Option<Struck>),
-    /// [`crate::fault`] has seen the library make these calls.
+    /// [`crate::trace`] has sent this process a signal at a call, if the process
+    /// made the call.
+    SignalHit(Option<SignalHit>),
+    /// [`crate::trace`] has seen the library make these calls.
     Traced(Vec<SyscallRecord>),
     /// The tester itself failed.
     Problem(String),

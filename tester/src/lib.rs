@@ -17,8 +17,8 @@
 //! * [`combination`]: every option and initial state, as named values.
 //! * [`covering`]: which combinations of them are tried.
 //! * [`model`]: what must come of each: the oracle.
-//! * [`crash`]: sends one of the processes a signal, at a call of its own.
-//! * [`fault`]: lets one of the calls fail that a start makes.
+//! * [`trace`]: follows a start from call to call, lets calls fail and sends
+//!   signals.
 //! * [`contest`]: many launchers that contend for one pid file, and who gets in
 //!   their way.
 //! * [`attack`]: what those do, whichever library it is done to.
@@ -33,8 +33,6 @@ pub mod config;
 pub mod contest;
 pub mod control;
 pub mod covering;
-pub mod crash;
-pub mod fault;
 pub mod fixtures;
 pub mod harness;
 pub mod initial;
@@ -45,6 +43,7 @@ pub mod report;
 pub mod subject;
 pub mod suite;
 pub mod sys;
+pub mod trace;
 pub mod wire;
 
 pub use harness::{Run, Scenario};

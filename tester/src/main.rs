@@ -36,8 +36,7 @@ fn main() -> ExitCode {
         }
         Some(argument) if argument == tester::contest::CONTEND => tester::contest::contend(),
         Some(argument) if argument == tester::contest::MEDDLE => tester::contest::meddle(),
-        Some(argument) if argument == tester::crash::CRASH => tester::crash::run(arguments()),
-        Some(argument) if argument == tester::fault::TRACE => tester::fault::run(arguments()),
+        Some(argument) if argument == tester::trace::TRACE => tester::trace::run(arguments()),
         Some(argument) => {
             eprintln!("tester: unknown argument {}", argument.to_string_lossy());
             ExitCode::from(tester::subject::EXIT_BAD_CONFIG)

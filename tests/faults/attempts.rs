@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tester::config::{Disposition, Step};
-use tester::crash::Victim;
-use tester::fault::{Fault, How, SyscallRecord};
 use tester::harness::slowness;
 use tester::sys;
+use tester::trace::Role;
+use tester::trace::{Fault, How, SyscallRecord};
 
 use crate::judge::Observation;
 use crate::rows::rows;
@@ -35,7 +35,7 @@ fn is_thorough() -> bool {
 /// A call, with its number among the calls of its name in its process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Call {
-    process: Victim,
+    process: Role,
     name: String,
     /// The number that the tracer counts.
     occurrence: usize,
@@ -60,8 +60,7 @@ fn numbered(scene: Scene, records: &[SyscallRecord]) -> Vec<Call> {
     let mut looks_up = scene == Scene::OfRoot;
     let numbered = |record: &SyscallRecord| {
         let name = record.call.as_str();
-        looks_up &=
-            record.process == Victim::Launcher && !["unshare", "socketpair"].contains(&name);
+        looks_up &= record.process == Role::Launcher && !["unshare", "socketpair"].contains(&name);
         let is_look_up = looks_up && name != "getcwd";
         let (occurrence, number) = counts
             .entry((record.process as usize, record.call.clone()))
@@ -96,13 +95,13 @@ fn calls_of(scene: Scene) -> &'static [Call] {
 /// The scene's own rows, if there are any, go before those of an ordinary start.
 /// In the foreground the launcher does the work of all three processes.
 fn rows_of(scene: Scene, call: &Call) -> Vec<&'static Row> {
-    let covering = |scene: Scene, process: Victim| {
+    let covering = |scene: Scene, process: Role| {
         let rows = rows().iter().filter(move |row| row.scene == scene);
         rows.filter(|row| row.covers(process, &call.name, call.number))
             .collect::<Vec<_>>()
     };
-    let processes: &[Victim] = match scene {
-        Scene::Foreground => &[Victim::Intermediate, Victim::Daemon, Victim::Launcher],
+    let processes: &[Role] = match scene {
+        Scene::Foreground => &[Role::Intermediate, Role::Daemon, Role::Launcher],
         _ => &[call.process],
     };
     let own = [Some(scene), scene.inherits_rows_of()]
@@ -212,11 +211,7 @@ struct Attempt {
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}, ", self.scene, self.call)?;
-        match self.trial.how {
-            How::Errno(errno) => write!(f, "errno {errno}")?,
-            how => how.fmt(f)?,
-        }
+        write!(f, "{:?}: {}, {}", self.scene, self.call, self.trial.how)?;
         f.write_str(if self.trial.always {
             " from then on"
         } else {
@@ -310,7 +305,7 @@ impl Attempt {
         }
         observation.assert_fails(Some(&kind));
         let is_returned = self.scene == Scene::Executed
-            && self.call.process == Victim::Daemon
+            && self.call.process == Role::Daemon
             && kind != "PrivilegesRetained";
         if is_returned {
             observation.assert_same_error_on_both_sides();
@@ -330,12 +325,12 @@ fn attempts(scene: Scene) -> Vec<Attempt> {
         // Other code makes the same calls.
         let is_made_otherwise = match scene {
             Scene::Foreground => true,
-            Scene::Executed => call.process == Victim::Daemon,
+            Scene::Executed => call.process == Role::Daemon,
             Scene::Deferred | Scene::Refusing | Scene::Forgetful => {
                 let ends_a_start = row.scene != Scene::Ordinary
                     || row.condition == Some(Condition::OtherScene)
                     || call.name.ends_with("(pair 2)");
-                call.process == Victim::Daemon && ends_a_start
+                call.process == Role::Daemon && ends_a_start
             }
             _ => false,
         };
@@ -448,7 +443,7 @@ pub(crate) fn the_timeout_ends_a_daemon_without_a_handle() {
     start.scenario = (start.scenario).from_state(|state| state.dispositions.push(ignored));
     start.scenario.config.options.reset_signals = false;
     let fault = Fault {
-        process: Victim::Intermediate,
+        process: Role::Intermediate,
         call: "sendmsg(pair 1)".to_owned(),
         occurrence: 0,
         how: How::Errno(libc::ETOOMANYREFS),
@@ -483,7 +478,7 @@ pub(crate) fn a_database_that_cannot_be_read_is_reported() {
             let errnos = &errnos[..if is_thorough() { errnos.len() } else { 1 }];
             for &errno in errnos {
                 let observation = Start::new(Scene::OfRoot).observe(&[Fault {
-                    process: Victim::Launcher,
+                    process: Role::Launcher,
                     call: call.to_owned(),
                     occurrence,
                     how: How::Errno(errno),

@@ -8,11 +8,11 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::sync::LazyLock;
 
 use tester::control::Message;
-use tester::fault::{Fault, SyscallRecord};
 use tester::harness::{Outcome, PidFile};
 use tester::model::{self, Databases, Prediction, World};
 use tester::report::{Report, StartError};
 use tester::subject::EXIT_START_FAILED;
+use tester::trace::{Fault, SyscallRecord};
 
 use crate::scenes::{Scene, Start};
 

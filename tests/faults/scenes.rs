@@ -9,10 +9,10 @@ use tester::config::{
     Bytes, Deferral, Disposition, Entry, ErrorText, Foreground, Life, OpenDescriptor, ReadinessUse,
     Step, Stream, SupplementaryGroups,
 };
-use tester::crash::Victim;
-use tester::fault::{Fault, How};
 use tester::harness::Manager;
 use tester::suite::{Need, TEST_USER};
+use tester::trace::Role;
+use tester::trace::{Fault, How};
 use tester::{Run, Scenario, scenario};
 
 /// Makes [`Scene`] and, for each scene, the case that tries its rows.
@@ -207,7 +207,7 @@ impl Start {
     }
 
     fn set(&mut self, scene: Scene) {
-        use Victim::{Daemon, Intermediate, Launcher};
+        use Role::{Daemon, Intermediate, Launcher};
 
         let hold = [Step::Hold];
         let mut scenario = self.scenario.clone();
@@ -305,7 +305,7 @@ pub(crate) fn until_alone() -> Step {
     Step::Run(["sleep", "0.2"].map(Bytes::from).to_vec())
 }
 
-fn forbidden(process: Victim, call: &str) -> Fault {
+fn forbidden(process: Role, call: &str) -> Fault {
     Fault {
         process,
         call: call.to_owned(),
@@ -316,9 +316,9 @@ fn forbidden(process: Victim, call: &str) -> Fault {
 }
 
 /// The process is killed before its first such call.
-fn killed(process: Victim, call: &str) -> Fault {
+fn killed(process: Role, call: &str) -> Fault {
     Fault {
-        how: How::Kill,
+        how: How::Signal(libc::SIGKILL),
         always: false,
         ..forbidden(process, call)
     }

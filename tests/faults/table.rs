@@ -4,14 +4,14 @@
 use std::fmt;
 use std::ops::{Bound, Range, RangeBounds};
 
-use tester::crash::Victim;
-use tester::fault::How;
+use tester::trace::How;
+use tester::trace::Role;
 
 use crate::scenes::Scene;
 
 /// Calls that are alike, and what a failure of one does to the start.
 pub(crate) struct Row {
-    pub(crate) process: Victim,
+    pub(crate) process: Role,
     /// The name and arguments. A star at the end stands for any text.
     pub(crate) call: String,
     /// Which of the calls of that name, in the order of the process.
@@ -98,7 +98,7 @@ impl From<Always> for Ways {
 }
 
 impl Row {
-    pub(crate) fn new(scene: Scene, process: Victim, call: &str) -> Self {
+    pub(crate) fn new(scene: Scene, process: Role, call: &str) -> Self {
         Self {
             process,
             call: call.to_owned(),
@@ -169,7 +169,7 @@ impl Row {
         self
     }
 
-    pub(crate) fn covers(&self, process: Victim, call: &str, number: usize) -> bool {
+    pub(crate) fn covers(&self, process: Role, call: &str, number: usize) -> bool {
         let is_named = match self.call.strip_suffix('*') {
             Some(beginning) => call.starts_with(beginning),
             None => self.call == call,
@@ -209,7 +209,7 @@ macro_rules! rows {
         $({
             let scenes = [$(Scene::$scene),+];
             $(for scene in scenes {
-                for process in [$(Victim::$process),+] {
+                for process in [$(Role::$process),+] {
                     for call in [$($call),+] {
                         rows.push(
                             Row::new(scene, process, call)

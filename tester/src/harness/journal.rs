@@ -74,7 +74,7 @@ impl Events {
             }
             Message::LauncherReturned(result) => pids.push(result.daemon_pid),
             Message::Copied(pid) | Message::Worker(pid) => pids.push(*pid),
-            Message::Crashed(Some(struck)) => pids.push(struck.process),
+            Message::SignalHit(Some(hit)) => pids.push(hit.process),
             _ => {}
         }
         for pid in pids {

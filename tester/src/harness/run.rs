@@ -16,11 +16,11 @@ use super::journal::{Events, Journal, at_the_end, collect, drain};
 use super::{DEADLINE, Launcher, PidFile, Scenario, slowness};
 use crate::config::Bytes;
 use crate::control::{self, Command as Told, FormerIds, Frame, Message, Receiver};
-use crate::crash::Struck;
 use crate::observe::{self, Process};
 use crate::report::{LauncherResult, Place, Regained, Report, StartError};
 use crate::subject::EXIT_START_FAILED;
 use crate::sys::{self, ProcessHandle};
+use crate::trace::SignalHit;
 use crate::wire;
 
 /// A case that runs. Dropping it kills and removes whatever is left.
@@ -680,17 +680,17 @@ impl Run {
 
     // Judging.
 
-    /// Whom a signal was sent at a call ([`Scenario::signal_at`]), once the
-    /// launcher has ended; `None` where there were fewer calls.
+    /// The process that got a signal at a call ([`Scenario::signal_at`]), once the
+    /// launcher has ended; `None` if the process made fewer calls.
     ///
     /// # Panics
     ///
     /// As every wait does.
     #[track_caller]
-    pub fn struck(&self) -> Option<Struck> {
+    pub fn signal_hit(&self) -> Option<SignalHit> {
         self.launcher();
         self.message("the signal", |frame| match frame.message {
-            Message::Crashed(struck) => Some(struck),
+            Message::SignalHit(hit) => Some(hit),
             _ => None,
         })
     }

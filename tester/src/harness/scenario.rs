@@ -16,10 +16,9 @@ use crate::config::{
     Bytes, Config, Deferral, Entry, ExecPid, Fallible, Foreground, Identity, Ids, InitialState,
     Life, Step, Stream, SupplementaryGroups,
 };
-use crate::crash::{CRASH, Victim};
-use crate::fault::{Fault, TRACE};
 use crate::report::StartError;
 use crate::subject::FIND_REAPER;
+use crate::trace::{ANY_CALL, Fault, How, Role, TRACE};
 
 /// A [`Scenario`] with [`tester!`](crate::tester!).
 #[macro_export]
@@ -286,40 +285,32 @@ impl Scenario {
         self
     }
 
-    /// Kills one process before this call of its own (Linux): see
-    /// [`crash`](crate::crash). What then counts as the launcher is its
-    /// tracer, which ends as it does.
+    /// Kills one process before the call of this number (Linux): see
+    /// [`trace`](crate::trace). The harness takes the tracer, which ends as the
+    /// launcher does, for the launcher.
     #[must_use]
-    pub fn crash(self, victim: Victim, call: u64) -> Self {
-        self.signal_at(victim, call, libc::SIGKILL)
+    pub fn crash(self, process: Role, call: usize) -> Self {
+        self.signal_at(process, call, libc::SIGKILL)
     }
 
-    /// Sends one process this signal before this call of its own, in the same
+    /// Sends one process this signal before the call of this number, in the same
     /// way.
     #[must_use]
-    pub fn signal_at(mut self, victim: Victim, call: u64, signal: i32) -> Self {
-        self.arguments = vec![
-            CRASH.to_owned(),
-            victim.to_string(),
-            call.to_string(),
-            signal.to_string(),
-        ];
-        self
+    pub fn signal_at(self, process: Role, call: usize, signal: i32) -> Self {
+        self.faults(&[Fault {
+            process,
+            call: ANY_CALL.to_owned(),
+            occurrence: call,
+            how: How::Signal(signal),
+            always: false,
+        }])
     }
 
-    /// Writes down every call that the library makes (Linux): see
-    /// [`fault`](crate::fault). What then counts as the launcher is its
-    /// tracer, which ends as it does.
-    #[must_use]
-    pub fn traced(mut self) -> Self {
-        self.arguments = vec![TRACE.to_owned()];
-        self
-    }
-
-    /// The same, and lets some of them fail.
+    /// Records every call of the library, and lets some of them fail, in the same
+    /// way.
     #[must_use]
     pub fn faults(mut self, faults: &[Fault]) -> Self {
-        self = self.traced();
+        self.arguments = vec![TRACE.to_owned()];
         self.arguments
             .extend(faults.iter().flat_map(Fault::arguments));
         self

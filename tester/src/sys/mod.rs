@@ -12,11 +12,11 @@ mod mount;
 #[cfg(target_os = "linux")]
 mod proc;
 mod process;
+#[cfg(target_os = "linux")]
+mod ptrace;
 mod sandbox;
 mod signal;
 mod socket;
-#[cfg(target_os = "linux")]
-mod trace;
 
 use std::ffi::c_int;
 use std::io;
@@ -31,11 +31,11 @@ pub use mount::*;
 #[cfg(target_os = "linux")]
 pub use proc::*;
 pub use process::*;
+#[cfg(target_os = "linux")]
+pub use ptrace::*;
 pub use sandbox::*;
 pub use signal::*;
 pub use socket::*;
-#[cfg(target_os = "linux")]
-pub use trace::*;
 
 /// [`Daemonize::start`].
 ///

@@ -142,7 +142,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Daemon "fcntl(/dev/null, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
         Daemon "fcntl(log, F_DUPFD_CLOEXEC)" { [EMFILE] => Error("RedirectStreams") };
     };
-    let process = Victim::Daemon;
+    let process = Role::Daemon;
     rows.extend(duplicated(process, &["/dev/null", "log"]));
     let files = ["pair 1", "pair 2", "pair 3", "log"];
     rows.extend(closed(Scene::Ordinary, process, &files));

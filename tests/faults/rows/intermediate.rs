@@ -186,7 +186,7 @@ pub(crate) fn rows() -> Vec<Row> {
         Intermediate "close(work/run)" .by_root() { [EIO, EINTR] => Harmless(CLOSED) };
         Intermediate "fcntl(work/run, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
     };
-    let process = Victim::Intermediate;
+    let process = Role::Intermediate;
     let files = [
         "pair 3",
         "work/run",

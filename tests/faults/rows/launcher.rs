@@ -188,7 +188,7 @@ pub(crate) fn rows() -> Vec<Row> {
         [Guarded]
         Launcher "getcwd" { [ENOENT, EACCES, ENOMEM] => Except(daemon::PID_FILE_STAYS) };
     };
-    let process = Victim::Launcher;
+    let process = Role::Launcher;
     let files = ["pair 1", "pair 2", "pair 4", "anon_inode:[pidfd]"];
     rows.extend(duplicated(process, &files));
     rows.extend(closed(Scene::Ordinary, process, &files));

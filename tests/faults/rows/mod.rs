@@ -11,8 +11,8 @@ use libc::{
     EMFILE, ENAMETOOLONG, ENFILE, ENOBUFS, ENOENT, ENOLCK, ENOMEM, ENOSPC, ENOSYS, ENOTDIR, ENXIO,
     EPERM, EPIPE, EROFS, ESRCH, ETOOMANYREFS,
 };
-use tester::crash::Victim;
-use tester::fault::How::{FakeSuccess, Short};
+use tester::trace::How::{FakeSuccess, Short};
+use tester::trace::Role;
 
 use crate::scenes::Scene;
 use crate::table::Effect::{
@@ -66,7 +66,7 @@ const EXAMINING: [i32; 2] = [EIO, ENOMEM];
 const FORKING: [i32; 2] = [EAGAIN, ENOMEM];
 
 /// The process closes these files. A debug build of std checks each descriptor first.
-fn closed(scene: Scene, process: Victim, files: &[&str]) -> impl Iterator<Item = Row> {
+fn closed(scene: Scene, process: Role, files: &[&str]) -> impl Iterator<Item = Row> {
     files.iter().flat_map(move |file| {
         let close = Row::new(scene, process, &format!("close({file})"));
         let check = Row::new(scene, process, &format!("fcntl({file}, F_GETFD)"));
@@ -79,7 +79,7 @@ fn closed(scene: Scene, process: Victim, files: &[&str]) -> impl Iterator<Item =
 
 /// Where standard streams are closed, the process duplicates these files to
 /// higher numbers.
-fn duplicated(process: Victim, files: &[&str]) -> impl Iterator<Item = Row> {
+fn duplicated(process: Role, files: &[&str]) -> impl Iterator<Item = Row> {
     files.iter().map(move |file| {
         Row::new(Scene::Untidy, process, &format!("fcntl({file}, F_SETFD)"))
             .never_fails(NO_ERRORS)
@@ -108,7 +108,7 @@ fn of_several_processes() -> Vec<Row> {
         Launcher|Daemon "fcntl(/proc/*/status, F_SETFD)"
             .never_fails(NO_ERRORS).platform("libc marks a file that it opens");
     };
-    for process in [Victim::Launcher, Victim::Daemon] {
+    for process in [Role::Launcher, Role::Daemon] {
         rows.extend(closed(Scene::Sandboxed, process, &["/proc/*/status"]));
     }
     rows

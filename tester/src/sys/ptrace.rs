@@ -1,8 +1,6 @@
-//! Following a start call by call, to send one of its processes a signal at
-//! any of them or to let one fail: ptrace(2).
+//! ptrace(2): follows processes from call to call, and keeps a process from ending.
 
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::ffi::{c_int, c_long, c_void};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -52,68 +50,91 @@ impl Call {
     }
 }
 
-/// What becomes of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// It is made.
-    Proceed,
-    /// The process gets this signal first.
-    Signal(c_int),
-    /// It is not made, and seems to have returned this: minus an errno if it
-    /// is to have failed.
-    Return(i64),
-    /// It is made, and seems to have returned this.
-    MakeAndReturn(i64),
-    /// It is made with this argument, given by its place, replaced by a
-    /// number.
-    Replace(usize, u64),
+/// Where a process is stopped.
+#[derive(Debug)]
+pub enum CallStop {
+    /// It is about to make this call.
+    Before(Call),
+    /// Its call returns this result.
+    After(i64),
+    /// It is at no call.
+    Other,
 }
 
-/// Somebody who follows a start.
-pub trait Watch {
-    /// A process is about to make a call.
+/// A traced process, by its process id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tracee(pub u32);
+
+impl Tracee {
+    /// Looks where the process is stopped.
     ///
     /// # Errors
     ///
-    /// Whatever ends the trace.
-    fn entering(&mut self, process: Traced, call: &Call) -> io::Result<Decision>;
+    /// Those of ptrace(2), as for all of these.
+    pub fn call_stop(self) -> io::Result<CallStop> {
+        // The kind of stop is in the first byte; at offset 24 is the call's number
+        // with its arguments behind it, or its result.
+        let mut info = [0_u64; 16];
+        let size = c_long::try_from(size_of_val(&info)).expect("small");
+        let pointer = info.as_mut_ptr().cast::<c_void>();
+        // SAFETY: the kernel writes at most `size` bytes, for which there is room.
+        let result = unsafe { libc::ptrace(GET_SYSCALL_INFO, signed(self.0), size, pointer) };
+        if result == -1 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(match info[0].to_ne_bytes()[0] {
+            ENTRY => CallStop::Before(Call {
+                number: c_long::try_from(info[3]).unwrap_or(-1),
+                arguments: std::array::from_fn(|argument| info[4 + argument]),
+            }),
+            EXIT => CallStop::After(i64::from_ne_bytes(info[3].to_ne_bytes())),
+            _ => CallStop::Other,
+        })
+    }
 
-    /// A call of a process's has returned.
+    /// Resumes the process, with a signal unless that is 0, until its next event.
     ///
     /// # Errors
     ///
-    /// Whatever ends the trace.
-    fn returned(&mut self, _process: Traced, _call: &Call, _result: i64) -> io::Result<()> {
-        Ok(())
+    /// As above.
+    pub fn resume(self, signal: c_int) -> io::Result<()> {
+        let signal = c_long::from(signal);
+        request(libc::PTRACE_SYSCALL, signed(self.0), 0, signal).map(drop)
     }
 
-    /// Whether there is nothing more to see, now that process 0 has ended like
-    /// this.
-    fn is_over(&self, _launcher: ExitStatus) -> bool {
-        true
+    /// Keeps the process from making the call at which it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// As above; `Unsupported` unless [`CAN_REPLACE_CALLS`].
+    pub fn skip_call(self) -> io::Result<()> {
+        registers::skip_call(signed(self.0))
     }
 
-    /// A process other than process 0 has ended.
-    fn ended(&mut self, _process: Traced) {}
-}
+    /// Replaces the result of the call at which the process is stopped.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub fn set_result(self, result: i64) -> io::Result<()> {
+        registers::set_result(signed(self.0), result)
+    }
 
-/// A process that is followed: process 0 is the command's, each next one that
-/// which was made next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Traced {
-    /// Which one it is.
-    pub place: usize,
-    /// Its process id.
-    pub pid: u32,
-}
+    /// Replaces an argument, by its place, of the call at which the process is stopped.
+    ///
+    /// # Errors
+    ///
+    /// As above.
+    pub fn set_argument(self, argument: usize, to: u64) -> io::Result<()> {
+        registers::set_argument(signed(self.0), argument, to)
+    }
 
-impl Traced {
     /// What a path in its memory is, up to the NUL.
     ///
     /// # Errors
     ///
     /// When it cannot be read.
-    pub fn text_at(&self, address: u64) -> io::Result<Vec<u8>> {
+    pub fn text_at(self, address: u64) -> io::Result<Vec<u8>> {
         let mut text = vec![0; libc::PATH_MAX.unsigned_abs() as usize];
         let read = File::open(self.proc("mem"))?.read_at(&mut text, address)?;
         text.truncate(read);
@@ -126,7 +147,7 @@ impl Traced {
     /// # Errors
     ///
     /// When they cannot be read.
-    pub fn numbers_at<const COUNT: usize>(&self, address: u64) -> io::Result<[u64; COUNT]> {
+    pub fn numbers_at<const COUNT: usize>(self, address: u64) -> io::Result<[u64; COUNT]> {
         let memory = File::open(self.proc("mem"))?;
         let mut numbers = [0; COUNT];
         let mut next = address;
@@ -144,24 +165,24 @@ impl Traced {
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn set_number_at(&self, address: u64, number: u64) -> io::Result<()> {
+    pub fn set_number_at(self, address: u64, number: u64) -> io::Result<()> {
         let memory = OpenOptions::new().write(true).open(self.proc("mem"))?;
         memory.write_all_at(&number.to_ne_bytes(), address)
     }
 
     /// What one of its descriptors is, as /proc has it, if it is open.
-    pub fn descriptor(&self, number: u64) -> Option<PathBuf> {
+    pub fn descriptor(self, number: u64) -> Option<PathBuf> {
         let number = as_int(number);
         std::fs::read_link(self.proc(&format!("fd/{number}"))).ok()
     }
 
     /// Its working directory, as /proc has it.
-    pub fn working_directory(&self) -> Option<PathBuf> {
+    pub fn working_directory(self) -> Option<PathBuf> {
         std::fs::read_link(self.proc("cwd")).ok()
     }
 
-    fn proc(&self, name: &str) -> String {
-        format!("/proc/{}/{name}", self.pid)
+    fn proc(self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.0)
     }
 }
 
@@ -191,149 +212,64 @@ pub fn can_trace() -> bool {
 /// Whether calls can be made to fail on this architecture.
 pub const CAN_REPLACE_CALLS: bool = registers::KNOWN;
 
-/// Runs `command`, which starts a daemon, and lets `watch` decide on every
-/// call of all its processes.
-///
-/// Returns how process 0 has ended, when that has and `watch` has seen enough;
-/// the others then go on untraced.
+/// Runs `command`, and traces it with all its descendants. Returns its process id.
 ///
 /// # Errors
 ///
-/// Those of ptrace(2), waitpid(2) and of starting the command.
-pub fn trace(command: &mut Command, watch: &mut dyn Watch) -> io::Result<ExitStatus> {
-    let launcher = match fork()? {
-        Some(pid) => signed(pid),
-        None => {
-            // Until it is traced.
-            let _ = kill(std::process::id(), libc::SIGSTOP);
-            drop(command.exec());
-            exit_at_once(EXIT_NOT_EXECUTED);
-        }
+/// Those of ptrace(2), of waitpid(2) and of starting the command.
+pub fn start_traced(command: &mut Command) -> io::Result<u32> {
+    let Some(pid) = fork()? else {
+        // The tracer resumes it.
+        let _ = kill(std::process::id(), libc::SIGSTOP);
+        drop(command.exec());
+        exit_at_once(EXIT_NOT_EXECUTED);
     };
-    follow(launcher)?;
-    let mut processes: HashMap<libc::pid_t, Followed> = HashMap::new();
-    let mut launcher_status = None;
-    loop {
-        if let Some(status) = launcher_status.filter(|status| watch.is_over(*status)) {
-            return Ok(status);
-        }
-        let (pid, status) = match (wait_for_any(), launcher_status) {
-            (Err(error), Some(status)) if error.raw_os_error() == Some(libc::ECHILD) => {
-                return Ok(status);
-            }
-            (waited, _) => waited?,
-        };
-        let place = processes.len();
-        let is_new = !processes.contains_key(&pid);
-        let followed = processes.entry(pid).or_insert(Followed {
-            process: Traced {
-                place,
-                pid: unsigned(pid),
-            },
-            call: None,
-            result: None,
-        });
-        if !libc::WIFSTOPPED(status) {
-            if pid == launcher {
-                launcher_status = Some(ExitStatus::from_raw(status));
-            } else {
-                watch.ended(followed.process);
-            }
-            continue;
-        }
-        let mut signal = libc::WSTOPSIG(status);
-        if is_new {
-            // The stop is tracing's own.
-            signal = 0;
-        } else if signal == libc::SIGTRAP | AT_CALL {
-            signal = 0;
-            let decision = followed.stopped_at_call(watch).or_else(unless_gone)?;
-            if matches!(decision, Decision::Signal(libc::SIGKILL | libc::SIGSTOP)) {
-                // There is nothing left to be resumed, or it is stopped already:
-                // a tracer's stop and SIGSTOP's are the same to all others.
-                continue;
-            }
-        } else if status >> 16 != 0 {
-            // It has forked, or was stopped before it was traced.
-            signal = 0;
-        }
-        let resumed = request(libc::PTRACE_SYSCALL, pid, 0, c_long::from(signal));
-        resumed.map(|_| Decision::Proceed).or_else(unless_gone)?;
-    }
-}
-
-/// Somebody may have killed the process meanwhile.
-fn unless_gone(error: io::Error) -> io::Result<Decision> {
-    match error.raw_os_error() {
-        Some(libc::ESRCH) => Ok(Decision::Proceed),
-        _ => Err(error),
-    }
-}
-
-/// A process, and the call that it is in.
-struct Followed {
-    process: Traced,
-    call: Option<Call>,
-    /// What the call is to return in place of what it would have.
-    result: Option<i64>,
-}
-
-impl Followed {
-    fn stopped_at_call(&mut self, watch: &mut dyn Watch) -> io::Result<Decision> {
-        let pid = signed(self.process.pid);
-        match stop(pid)? {
-            Stop::Before(call) => {
-                let decision = watch.entering(self.process, &call)?;
-                self.call = Some(call);
-                match decision {
-                    Decision::Proceed => {}
-                    Decision::Signal(signal) => kill(self.process.pid, signal)?,
-                    Decision::Return(result) => {
-                        registers::skip_call(pid)?;
-                        self.result = Some(result);
-                    }
-                    Decision::MakeAndReturn(result) => self.result = Some(result),
-                    Decision::Replace(argument, number) => {
-                        registers::set_argument(pid, argument, number)?;
-                    }
-                }
-                Ok(decision)
-            }
-            Stop::After(result) => {
-                let result = match self.result.take() {
-                    Some(result) => {
-                        registers::set_result(pid, result)?;
-                        result
-                    }
-                    None => result,
-                };
-                if let Some(call) = self.call.take() {
-                    watch.returned(self.process, &call, result)?;
-                }
-                Ok(Decision::Proceed)
-            }
-            Stop::Other => Ok(Decision::Proceed),
-        }
-    }
-}
-
-fn trace_me() -> io::Result<()> {
-    request(libc::PTRACE_TRACEME, 0, 0, 0).map(drop)
-}
-
-/// Traces a child that has stopped itself, and all that descend from it; lets
-/// it go on. What is traced so can be left without any trace: if this process
-/// ends, the others run on.
-fn follow(pid: libc::pid_t) -> io::Result<()> {
     let mut status = 0;
     // SAFETY: the pointer is valid for the call.
-    retry(|| check(unsafe { libc::waitpid(pid, &mut status, libc::WUNTRACED) }))?;
+    retry(|| check(unsafe { libc::waitpid(signed(pid), &mut status, libc::WUNTRACED) }))?;
+    // With PTRACE_SEIZE, the others run on if the tracer ends.
     let options = libc::PTRACE_O_TRACESYSGOOD
         | libc::PTRACE_O_TRACEFORK
         | libc::PTRACE_O_TRACEVFORK
         | libc::PTRACE_O_TRACECLONE;
-    request(libc::PTRACE_SEIZE, pid, 0, c_long::from(options))?;
-    kill(unsigned(pid), libc::SIGCONT)
+    request(libc::PTRACE_SEIZE, signed(pid), 0, c_long::from(options))?;
+    kill(pid, libc::SIGCONT)?;
+    Ok(pid)
+}
+
+/// Why the tracer wakes up.
+#[derive(Debug)]
+pub enum TraceeEvent {
+    /// The process has ended.
+    Ended(ExitStatus),
+    /// The process is stopped before or after a call: see [`Tracee::call_stop`].
+    AtCall,
+    /// The process gets this signal.
+    Signal(c_int),
+    /// The process has forked, or was stopped before it was traced.
+    Other,
+}
+
+/// Waits for an event of any traced process.
+///
+/// # Errors
+///
+/// Those of waitpid(2).
+pub fn wait_for_tracee() -> io::Result<(u32, TraceeEvent)> {
+    let mut status = 0;
+    // SAFETY: the pointer is valid for the call.
+    let pid = retry(|| check(unsafe { libc::waitpid(-1, &mut status, libc::__WALL) }))?;
+    let event = match libc::WSTOPSIG(status) {
+        _ if !libc::WIFSTOPPED(status) => TraceeEvent::Ended(ExitStatus::from_raw(status)),
+        signal if signal == libc::SIGTRAP | AT_CALL => TraceeEvent::AtCall,
+        _ if status >> 16 != 0 => TraceeEvent::Other,
+        signal => TraceeEvent::Signal(signal),
+    };
+    Ok((unsigned(pid), event))
+}
+
+fn trace_me() -> io::Result<()> {
+    request(libc::PTRACE_TRACEME, 0, 0, 0).map(drop)
 }
 
 /// A process that cannot end, like one whom a file server keeps waiting in the
@@ -394,47 +330,6 @@ impl Drop for Detained {
             .and_then(|()| request(libc::PTRACE_CONT, self.pid, 0, 0))
             .and_then(|_| self.wait());
     }
-}
-
-/// Why a process has stopped.
-enum Stop {
-    Before(Call),
-    After(i64),
-    Other,
-}
-
-fn stop(pid: libc::pid_t) -> io::Result<Stop> {
-    // The kind of stop is in the first byte; at offset 24 is the call's number
-    // with its arguments behind it, or its result.
-    let mut info = [0_u64; 16];
-    let size = c_long::try_from(size_of_val(&info)).expect("small");
-    // SAFETY: at most `size` bytes are written to where there are as many.
-    let result = unsafe {
-        libc::ptrace(
-            GET_SYSCALL_INFO,
-            pid,
-            size,
-            info.as_mut_ptr().cast::<c_void>(),
-        )
-    };
-    if result == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(match info[0].to_ne_bytes()[0] {
-        ENTRY => Stop::Before(Call {
-            number: c_long::try_from(info[3]).unwrap_or(-1),
-            arguments: std::array::from_fn(|argument| info[4 + argument]),
-        }),
-        EXIT => Stop::After(i64::from_ne_bytes(info[3].to_ne_bytes())),
-        _ => Stop::Other,
-    })
-}
-
-fn wait_for_any() -> io::Result<(libc::pid_t, c_int)> {
-    let mut status = 0;
-    // SAFETY: the pointer is valid for the call.
-    let pid = retry(|| check(unsafe { libc::waitpid(-1, &mut status, libc::__WALL) }))?;
-    Ok((pid, status))
 }
 
 /// The requests that take plain numbers.
