@@ -1,20 +1,22 @@
-//! Whichever process dies, at whatever instant: there is a daemon with a
-//! complete pid file, or there is nothing.
+//! Whichever process dies, and whenever it dies: there is a daemon with a complete
+//! pid file, or there is nothing.
 //!
-//! A plain start is killed at each of its calls, other shapes of start at each
-//! third, or with [`ALL`] set in the environment, as `ci/test.sh` does, at each.
-//! [`FIGURES`] has the numbers of calls printed.
+//! A plain start is killed at each of its calls, and other starts at each third call.
+//! If [`ALL`] is set in the environment, as `ci/test.sh` does, they are killed at each
+//! call, too. If [`FIGURES`] is set, the sweeps print the numbers of calls.
 
 use std::os::unix::process::ExitStatusExt;
 use std::panic;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tester::config::{Deferral, Disposition, Entry, ReadinessUse, Step};
 use tester::control::Message;
-use tester::harness::{Manager, slowness};
-use tester::report::Report;
+use tester::harness::{Manager, Outcome, PidFile, slowness};
+use tester::model::{self, Databases, Mismatch, World};
+use tester::report::StartError;
 use tester::trace::{Role, SignalHit};
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
@@ -25,13 +27,13 @@ fn main() -> ExitCode {
         case!(a_daemon_that_ignores_sigterm_is_killed_after_a_second),
         case!(a_daemon_gets_sigterm_first),
         case!(a_stopped_daemon_is_killed_all_the_same),
-        case!(a_killed_intermediate_is_told_and_takes_the_daemon_along, needs Linux),
-        case!(a_killed_intermediate_takes_along_a_daemon_that_ignores_sigterm, needs Linux),
-        case!(a_killed_launcher_takes_along_a_daemon_that_it_may_not_signal, needs Root, Linux),
-        case!(a_killed_intermediate_is_told_though_the_daemon_may_not_be_signalled, needs Root, Linux),
-        case!(a_killed_daemon_is_told_with_its_signal),
-        case!(a_killed_daemon_is_told_at_once_though_a_worker_holds_everything),
-        case!(a_killed_launcher_is_noticed_though_a_worker_holds_everything),
+        case!(a_killed_intermediate_is_reported_and_its_daemon_ends, needs Linux),
+        case!(a_killed_intermediate_ends_a_daemon_that_ignores_sigterm, needs Linux),
+        case!(a_killed_launcher_ends_a_daemon_that_it_may_not_signal, needs Root, Linux),
+        case!(a_killed_intermediate_is_reported_if_the_daemon_may_not_be_signalled, needs Root, Linux),
+        case!(a_killed_daemon_is_reported_with_its_signal),
+        case!(a_killed_daemon_is_reported_at_once_if_a_worker_has_its_descriptors),
+        case!(a_killed_launcher_is_noticed_if_a_worker_has_its_descriptors),
         case!(without_launcher_and_intermediate_the_daemon_ends_at_its_report),
         case!(without_launcher_and_intermediate_a_failed_daemon_ends_too),
         case!(without_launcher_and_intermediate_execute_returns_an_error),
@@ -44,54 +46,64 @@ fn main() -> ExitCode {
     ])
 }
 
-/// A start that is held up in its privileged action.
+/// A start whose privileged action waits.
 fn held(entry: Entry) -> Scenario {
     let scenario = scenario!().pid_file("daemon.pid").entry(entry);
     scenario.privileged_action([Step::Hold])
 }
 
-/// No process, no lock and no content, in the end.
-#[track_caller]
-fn assert_nothing_remains(run: &Run) {
-    run.wait_until_all_ended();
-    if let Some(pid_file) = run.pid_file() {
-        assert!(
-            !pid_file.locked && pid_file.bytes.is_empty(),
-            "{pid_file:?}\n{}",
-            run.account()
-        );
-    }
+fn held_with(sigterm: Disposition) -> Scenario {
+    held(Entry::Start).from_state(|state| state.dispositions = vec![(libc::SIGTERM, sigterm)])
 }
 
-/// The same pid file can be had again.
+fn is_cleared(file: &PidFile) -> bool {
+    !file.locked && file.bytes.is_empty()
+}
+
+/// In the end no process, no lock and no content is left, and the next start gets the
+/// same pid file.
+#[track_caller]
+fn assert_nothing_remains(scenario: &Scenario, run: &Run) {
+    assert_no_process_remains(run);
+    assert_next_start_succeeds(scenario);
+}
+
 #[track_caller]
 fn assert_next_start_succeeds(scenario: &Scenario) {
-    let mut scenario = scenario!().pid_file(scenario.pid_file_path().unwrap());
-    scenario.config.entry = Entry::StartChecked;
-    let run = scenario.start();
-    let content = format!("{}\n", run.report().pid);
+    let next = scenario!().pid_file(scenario.pid_file_path().unwrap());
+    let run = next.entry(Entry::StartChecked).start();
+    assert_names_daemon(&run, run.report().pid);
+}
+
+#[track_caller]
+fn assert_names_daemon(run: &Run, daemon: u32) {
+    let content = format!("{daemon}\n");
     assert_eq!(run.pid_file().unwrap().bytes, content.as_bytes());
 }
 
-/// Well under the second that a daemon has to end by itself.
-const PROMPTLY: Duration = Duration::from_millis(700);
-
-/// Fails unless something takes hardly any time, again if the machine was busy
-/// with something else.
+/// Fails unless something takes far less than the second that a daemon has to end by
+/// itself. Tries again if the machine was busy with something else.
 #[track_caller]
 fn assert_prompt(mut something: impl FnMut() -> Duration) {
+    const PROMPTLY: Duration = Duration::from_millis(700);
     const TRIES: usize = 10;
-    let mut takes: Vec<_> = Vec::new();
+    let mut takes = Vec::new();
     for _ in 0..TRIES {
-        takes.push(something());
-        if takes
-            .last()
-            .is_some_and(|took| *took < PROMPTLY * slowness())
-        {
+        let took = something();
+        takes.push(took);
+        if took < PROMPTLY * slowness() {
             return;
         }
     }
     panic!("not prompt: {takes:?}");
+}
+
+/// The part of a life beyond the second that a daemon has to end by itself.
+#[track_caller]
+fn beyond_grace(lived: Duration) -> Duration {
+    const GRACE: Duration = Duration::from_secs(1);
+    assert!(lived >= GRACE, "{lived:?}");
+    lived - GRACE
 }
 
 // --- The launcher ---
@@ -104,8 +116,7 @@ fn assert_killed_launcher_leaves_nothing(entry: Entry) {
         run.held();
         run.signal_launcher(signal);
         assert_eq!(run.launcher().output.status.signal(), Some(signal));
-        assert_nothing_remains(&run);
-        assert_next_start_succeeds(&scenario);
+        assert_nothing_remains(&scenario, &run);
     }
 }
 
@@ -117,66 +128,57 @@ fn a_start_under_execute_whose_launcher_is_killed_did_not_happen() {
     assert_killed_launcher_leaves_nothing(Entry::Execute);
 }
 
-/// How long the daemon lives once its launcher was killed.
-fn outlives_launcher_by(sigterm: Disposition) -> Duration {
-    let scenario =
-        held(Entry::Start).from_state(|state| state.dispositions = vec![(libc::SIGTERM, sigterm)]);
-    let run = scenario.launch();
-    run.held();
-    let killed = Instant::now();
-    run.kill_launcher();
-    assert_nothing_remains(&run);
-    assert_next_start_succeeds(&scenario);
-    killed.elapsed()
-}
-
-const GRACE: Duration = Duration::from_secs(1);
-
-/// What is left of it beyond the second that it has to end by itself.
-#[track_caller]
-fn beyond_grace(lived: Duration) -> Duration {
-    assert!(lived >= GRACE, "{lived:?}");
-    lived - GRACE
-}
-
 fn a_daemon_that_ignores_sigterm_is_killed_after_a_second() {
-    assert_prompt(|| beyond_grace(outlives_launcher_by(Disposition::Ignore)));
+    let scenario = held_with(Disposition::Ignore);
+    assert_prompt(|| {
+        let run = scenario.launch();
+        run.held();
+        let killed = Instant::now();
+        run.kill_launcher();
+        assert_nothing_remains(&scenario, &run);
+        beyond_grace(killed.elapsed())
+    });
 }
 
 fn a_daemon_gets_sigterm_first() {
-    let scenario = held(Entry::Start).from_state(|state| {
-        state.dispositions = vec![(libc::SIGTERM, Disposition::TellAndExit)];
-    });
+    let scenario = held_with(Disposition::TellAndExit);
     let run = scenario.launch();
     let daemon = run.held().pid;
     run.kill_launcher();
-    let told = run.message("the handler", |frame| {
+    let signalled = run.message("the handler", |frame| {
         (frame.message == Message::Signalled(libc::SIGTERM)).then_some(frame.sender)
     });
-    assert_eq!(told, daemon);
-    assert_nothing_remains(&run);
+    assert_eq!(signalled, daemon);
+    assert_nothing_remains(&scenario, &run);
 }
 
 fn a_stopped_daemon_is_killed_all_the_same() {
-    let run = held(Entry::Start).launch();
+    let scenario = held(Entry::Start);
+    let run = scenario.launch();
     let daemon = run.handle(run.held().pid);
     daemon.kill(libc::SIGSTOP).unwrap();
     run.kill_launcher();
-    assert_nothing_remains(&run);
+    assert_nothing_remains(&scenario, &run);
 }
 
 // --- The intermediate ---
 
-fn a_killed_intermediate_is_told_and_takes_the_daemon_along() {
+/// Kills something while the privileged action waits, and returns the launcher's error
+/// and the time until then.
+#[track_caller]
+fn error_after(run: &Run, kill: impl FnOnce(&Run)) -> (StartError, Duration) {
+    run.held();
+    let begun = Instant::now();
+    kill(run);
+    (run.launcher_error(), begun.elapsed())
+}
+
+fn a_killed_intermediate_is_reported_and_its_daemon_ends() {
     for entry in [Entry::Start, Entry::Execute] {
         let scenario = held(entry);
         assert_prompt(|| {
             let run = scenario.launch();
-            run.held();
-            let begun = Instant::now();
-            run.kill_intermediate();
-            let error = run.launcher_error();
-            let took = begun.elapsed();
+            let (error, took) = error_after(&run, Run::kill_intermediate);
             assert_eq!(error.kind, "IntermediateExited");
             let text = "the intermediate process ended before the daemon was ready: \
                         it was killed by signal 9 (SIGKILL); the daemon was terminated";
@@ -188,17 +190,12 @@ fn a_killed_intermediate_is_told_and_takes_the_daemon_along() {
     }
 }
 
-fn a_killed_intermediate_takes_along_a_daemon_that_ignores_sigterm() {
-    let scenario = held(Entry::Start).from_state(|state| {
-        state.dispositions = vec![(libc::SIGTERM, Disposition::Ignore)];
-    });
+fn a_killed_intermediate_ends_a_daemon_that_ignores_sigterm() {
+    let scenario = held_with(Disposition::Ignore);
     assert_prompt(|| {
         let run = scenario.launch();
-        run.held();
-        let begun = Instant::now();
-        run.kill_intermediate();
-        assert_eq!(run.launcher_error().kind, "IntermediateExited");
-        let took = begun.elapsed();
+        let (error, took) = error_after(&run, Run::kill_intermediate);
+        assert_eq!(error.kind, "IntermediateExited");
         run.assert_nothing_left();
         beyond_grace(took)
     });
@@ -207,14 +204,14 @@ fn a_killed_intermediate_takes_along_a_daemon_that_ignores_sigterm() {
 
 // --- A daemon that its launcher may not signal ---
 
-/// A user without an entry, and nobody's.
+/// A user without an entry, and without processes.
 const USER: u32 = 4_000_000_001;
 const ORDINARY: u32 = 65534;
 /// CAP_SETGID and CAP_SETUID of <linux/capability.h>
 const MAY_CHANGE_IDS: u64 = sys::CAP_SETGID | sys::CAP_SETUID;
 
-/// Held up when it is another user already, by one that may change its ids,
-/// but not signal others: CAP_KILL is not among its capabilities.
+/// The initialization waits, when the daemon has another user. The launcher lacks
+/// CAP_KILL, so that it may not signal that user.
 fn held_as_another(entry: Entry) -> Scenario {
     let scenario = scenario!().pid_file("daemon.pid").entry(entry);
     scenario
@@ -225,45 +222,51 @@ fn held_as_another(entry: Entry) -> Scenario {
         .initialize([Step::Hold])
 }
 
-fn a_killed_launcher_takes_along_a_daemon_that_it_may_not_signal() {
+#[track_caller]
+fn assert_no_process_remains(run: &Run) {
+    run.wait_until_all_ended();
+    let file = run.pid_file();
+    assert!(
+        file.as_ref().is_none_or(is_cleared),
+        "{file:?}\n{}",
+        run.account()
+    );
+}
+
+fn a_killed_launcher_ends_a_daemon_that_it_may_not_signal() {
     for entry in [Entry::Start, Entry::Execute] {
         let run = held_as_another(entry).launch();
         run.held();
         run.kill_launcher();
-        assert_nothing_remains(&run);
+        assert_no_process_remains(&run);
     }
 }
 
-fn a_killed_intermediate_is_told_though_the_daemon_may_not_be_signalled() {
+fn a_killed_intermediate_is_reported_if_the_daemon_may_not_be_signalled() {
     for entry in [Entry::Start, Entry::Execute] {
         let run = held_as_another(entry).launch();
-        run.held();
-        run.kill_intermediate();
-        let error = run.launcher_error();
+        let (error, _) = error_after(&run, Run::kill_intermediate);
         assert_eq!(error.kind, "IntermediateExited");
         let text = "the intermediate process ended before the daemon was ready: \
                     it was killed by signal 9 (SIGKILL); the daemon may be left: \
                     it ends when it reports, if not before";
         assert_eq!(error.text, text);
-        // It ends at its next report.
+        // The daemon ends at its next report.
         run.proceed();
-        assert_nothing_remains(&run);
+        assert_no_process_remains(&run);
     }
 }
 
 // --- The daemon ---
 
-fn a_killed_daemon_is_told_with_its_signal() {
+fn a_killed_daemon_is_reported_with_its_signal() {
     for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGUSR1] {
         for entry in [Entry::Start, Entry::Execute] {
             let scenario = held(entry);
             assert_prompt(|| {
                 let run = scenario.launch();
                 let daemon = run.handle(run.held().pid);
-                let begun = Instant::now();
-                daemon.kill(signal).unwrap();
-                let error = run.launcher_error();
-                let took = begun.elapsed();
+                let (error, took) = error_after(&run, |_| daemon.kill(signal).unwrap());
                 assert_eq!(error.kind, "DaemonExited");
                 assert_eq!(error.daemon_exit_status, Some(signal));
                 run.assert_nothing_left();
@@ -274,6 +277,13 @@ fn a_killed_daemon_is_told_with_its_signal() {
     }
 }
 
+/// The daemon forks a worker, which has copies of all its descriptors, and lives until
+/// the test ends.
+fn held_with_worker() -> Scenario {
+    held(Entry::Start).privileged_action([Step::ForkWorker, Step::Hold])
+}
+
+#[track_caller]
 fn worker(run: &Run) -> u32 {
     run.message("the worker", |frame| match frame.message {
         Message::Worker(pid) => Some(pid),
@@ -281,30 +291,20 @@ fn worker(run: &Run) -> u32 {
     })
 }
 
-fn held_with_worker() -> Scenario {
-    held(Entry::Start).privileged_action([Step::ForkWorker, Step::Hold])
-}
-
-/// The worker is there until this test is done.
-fn a_killed_daemon_is_told_at_once_though_a_worker_holds_everything() {
+fn a_killed_daemon_is_reported_at_once_if_a_worker_has_its_descriptors() {
     let scenario = held_with_worker();
     assert_prompt(|| {
         let run = scenario.launch();
-        run.held();
-        let begun = Instant::now();
-        run.kill_held();
-        let error = run.launcher_error();
-        let took = begun.elapsed();
+        let (error, took) = error_after(&run, Run::kill_held);
         assert_eq!(error.daemon_exit_status, Some(libc::SIGKILL));
         run.assert_nothing_left_but(&[worker(&run)]);
         assert_next_start_succeeds(&scenario);
-        let left = run.living();
-        assert_eq!(left, [worker(&run)]);
+        assert_eq!(run.living(), [worker(&run)]);
         took
     });
 }
 
-fn a_killed_launcher_is_noticed_though_a_worker_holds_everything() {
+fn a_killed_launcher_is_noticed_if_a_worker_has_its_descriptors() {
     let scenario = held_with_worker();
     let run = scenario.launch();
     let held = run.held();
@@ -313,53 +313,47 @@ fn a_killed_launcher_is_noticed_though_a_worker_holds_everything() {
     // The intermediate ends last.
     let deadline = Instant::now() + tester::harness::DEADLINE;
     assert!(intermediate.wait(deadline).unwrap());
-    let left = run.living();
-    assert_eq!(left, [worker(&run)]);
+    assert_eq!(run.living(), [worker(&run)]);
     assert_next_start_succeeds(&scenario);
 }
 
-// --- Several ---
+// --- Several processes ---
 
-/// Kills intermediate and launcher, the launcher having no chance to notice.
-fn orphan(run: &Run) {
+/// Starts, and kills the intermediate and a launcher that cannot notice it.
+#[track_caller]
+fn orphan(scenario: &Scenario) -> Run {
+    let run = scenario.launch();
     run.held();
     run.signal_launcher(libc::SIGSTOP);
     run.kill_intermediate();
     run.kill_launcher();
+    run.proceed();
+    run
 }
 
 fn without_launcher_and_intermediate_the_daemon_ends_at_its_report() {
     let scenario = held(Entry::Start);
-    let run = scenario.launch();
-    orphan(&run);
-    run.proceed();
-    assert_nothing_remains(&run);
+    let run = orphan(&scenario);
+    assert_nothing_remains(&scenario, &run);
     assert!(run.report_if_any().is_none());
-    assert_next_start_succeeds(&scenario);
 }
 
 fn without_launcher_and_intermediate_a_failed_daemon_ends_too() {
     let scenario = held(Entry::Start).chroot("missing");
-    let run = scenario.launch();
-    orphan(&run);
-    run.proceed();
-    assert_nothing_remains(&run);
-    assert_next_start_succeeds(&scenario);
+    let run = orphan(&scenario);
+    assert_nothing_remains(&scenario, &run);
 }
 
 fn without_launcher_and_intermediate_execute_returns_an_error() {
     let scenario = held(Entry::Execute);
-    let run = scenario.launch();
-    orphan(&run);
-    run.proceed();
+    let run = orphan(&scenario);
     let error = run.daemon_error();
     assert_eq!(error.kind, "LauncherGone");
     assert_eq!(error.text, "the launcher is gone");
-    assert_nothing_remains(&run);
-    assert_next_start_succeeds(&scenario);
+    assert_nothing_remains(&scenario, &run);
 }
 
-/// Nobody is left to clear the file then; but nobody has written to it either.
+/// No process is left that could clear the file, but none has written to it either.
 fn when_all_are_killed_nothing_is_left() {
     let scenario = held(Entry::Start);
     let run = scenario.launch();
@@ -368,39 +362,35 @@ fn when_all_are_killed_nothing_is_left() {
     run.kill_intermediate();
     daemon.kill(libc::SIGKILL).unwrap();
     run.kill_launcher();
-    assert_nothing_remains(&run);
-    assert_next_start_succeeds(&scenario);
+    assert_nothing_remains(&scenario, &run);
 }
 
-/// Committed is committed.
+/// A start that is committed stays so.
 fn a_daemon_stays_when_the_launcher_ends_after_the_start() {
-    let run = scenario!()
-        .entry(Entry::Execute)
-        .pid_file("daemon.pid")
-        .start();
+    let scenario = scenario!().entry(Entry::Execute).pid_file("daemon.pid");
+    let run = scenario.start();
     run.signal_launcher(libc::SIGKILL);
     run.wait_until_ended(run.launcher_pid());
     let daemon = run.observe();
     assert_eq!(daemon.ppid, run.reaper());
-    let content = format!("{}\n", daemon.pid);
-    assert_eq!(run.pid_file().unwrap().bytes, content.as_bytes());
+    assert_names_daemon(&run, daemon.pid);
 }
 
 // --- At every call ---
 
-/// Which start it is.
+/// A kind of start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shape {
     Plain,
-    /// Under `execute`.
+    /// `execute` starts the daemon.
     Executed,
-    /// With an initialization, and a service manager that is told.
+    /// There is an initialization, and a service manager.
     Initializing,
-    /// With deferred readiness.
+    /// Readiness is deferred.
     Deferred,
-    /// With another user, in another root directory.
+    /// The daemon has another user and another root directory.
     Jailed,
-    /// Whose root directory is missing.
+    /// The root directory is missing.
     Failing,
 }
 
@@ -437,45 +427,110 @@ impl Shape {
         };
         (scenario, None)
     }
-
-    /// The daemon, if its start was committed.
-    #[track_caller]
-    fn daemon(self, run: &Run) -> Option<Report> {
-        if self != Self::Deferred {
-            return run.report_if_any();
-        }
-        run.message_if_any("the acknowledgement", |message| {
-            (*message == Message::Acknowledged).then_some(())
-        })
-        .map(|()| run.observe())
-    }
 }
 
-/// Either a daemon whose start was committed, whole, or nothing at all.
-#[track_caller]
-fn assert_all_or_nothing(shape: Shape, run: &Run) -> bool {
-    let Some(daemon) = shape.daemon(run) else {
-        run.wait_until_all_ended();
-        if let Some(pid_file) = run.pid_file() {
-            // Between the last word of the intermediate and the acknowledgement no
-            // process is left that could empty the file of a daemon in a jail.
-            let is_clear = pid_file.bytes.is_empty() || shape == Shape::Jailed;
-            assert!(
-                !pid_file.locked && is_clear,
-                "{pid_file:?}\n{}",
-                run.account()
-            );
+/// A start of which a process was killed.
+struct Killed {
+    shape: Shape,
+    role: Role,
+    hit: SignalHit,
+    outcome: Outcome,
+    /// The differences from a start in which no process is killed.
+    differences: Vec<Mismatch>,
+}
+
+impl Killed {
+    /// `None` if the process makes fewer calls.
+    fn at(shape: Shape, scenario: &Scenario, role: Role, call: usize) -> Option<Self> {
+        static DATABASES: LazyLock<Databases> = LazyLock::new(Databases::read);
+        let world = World::look(scenario, &DATABASES);
+        let mut outcome = scenario.clone().crash(role, call).outcome();
+        let mut hit = None;
+        outcome.frames.retain(|frame| match frame.message {
+            Message::SignalHit(found) => {
+                hit = found;
+                false
+            }
+            _ => true,
+        });
+        let hit = hit?;
+        let before = outcome.initial().expect("the start begins").clone();
+        // The harness takes the tracer for the launcher.
+        outcome.launcher = before.pid;
+        let prediction = model::foresee(&scenario.config, &before, &world);
+        let differences = model::mismatches(&scenario.config, &before, &prediction, &outcome);
+        Some(Self {
+            shape,
+            role,
+            hit,
+            outcome,
+            differences,
+        })
+    }
+
+    fn has_said(&self, is_it: fn(&Message) -> bool) -> bool {
+        let mut frames = self.outcome.frames.iter();
+        frames.any(|frame| is_it(&frame.message))
+    }
+
+    #[track_caller]
+    fn launcher_error(&self) -> &StartError {
+        let errors = self.outcome.failures_of(|message| match message {
+            Message::LauncherFailed(error) => Some(error),
+            _ => None,
+        });
+        errors.first().expect("the launcher fails").1
+    }
+
+    /// Nothing is left when the launcher has ended, either.
+    #[track_caller]
+    fn assert_nothing_left_by_launcher(&self) {
+        let outcome = &self.outcome;
+        self.assert_nothing_left();
+        assert!(outcome.nobody_left, "{outcome:?}");
+        let file = outcome.pid_file.as_ref().expect("it can be seen");
+        assert!(file.as_ref().is_none_or(is_cleared), "{outcome:?}");
+    }
+
+    #[track_caller]
+    fn assert_nothing_left(&self) {
+        let outcome = &self.outcome;
+        assert_eq!(outcome.trouble, None, "{outcome:?}");
+        let file = outcome.pid_file_at_end.as_ref().expect("it can be seen");
+        // Between the intermediate's exit message and the acknowledgement, no process
+        // is left that could clear the pid file of a daemon in a jail.
+        let may_stay = self.shape == Shape::Jailed && self.role != Role::Daemon;
+        let is_clear = |file: &PidFile| is_cleared(file) || !file.locked && may_stay;
+        assert!(file.as_ref().is_none_or(is_clear), "{outcome:?}");
+    }
+
+    /// Fails unless nothing is left, or the start was committed and is as if no process
+    /// had been killed. Returns whether there is a daemon.
+    #[track_caller]
+    fn is_all_or_nothing(&self) -> bool {
+        /// The fields about a launcher that was killed.
+        const OF_LAUNCHER: [&str; 3] = ["launcher: ", "messages", "reports afterwards"];
+        let is_committed = match self.shape {
+            Shape::Deferred => self.has_said(|message| *message == Message::Acknowledged),
+            _ => self.has_said(|message| matches!(message, Message::Daemon(_))),
+        };
+        // The second message of the launcher is the acknowledgement. The second message
+        // of the intermediate says that it exits.
+        assert_eq!(is_committed, self.hit.sent >= 2, "{:?}", self.outcome);
+        if !is_committed {
+            self.assert_nothing_left();
+            return false;
         }
-        return false;
-    };
-    let pid_file = run.pid_file().unwrap();
-    let content = format!("{}\n", daemon.pid);
-    assert_eq!(pid_file.bytes, content.as_bytes(), "{}", run.account());
-    assert!(pid_file.locked, "{}", run.account());
-    assert_eq!(daemon.ppid, run.reaper(), "{}", run.account());
-    let left = run.living();
-    assert_eq!(left, [daemon.pid], "{}", run.account());
-    true
+        let is_of_launcher = |field: &str| OF_LAUNCHER.iter().any(|known| field.starts_with(known));
+        let differences = self.differences.iter().filter(|found| {
+            // The service manager serves several starts.
+            found.field != "the service manager is told"
+                && (self.role != Role::Launcher || !is_of_launcher(&found.field))
+        });
+        let differences: String = differences.map(|found| format!("{found}\n")).collect();
+        assert!(differences.is_empty(), "{differences}{:?}", self.outcome);
+        true
+    }
 }
 
 /// The environment variables that ask for every call in every shape, and for
@@ -483,39 +538,34 @@ fn assert_all_or_nothing(shape: Shape, run: &Run) -> bool {
 const ALL: &str = "TESTER_ALL_FAULTS";
 const FIGURES: &str = "TESTER_FIGURES";
 
-/// Whether there is a daemon.
-type Judge = fn(Shape, &Run, &SignalHit) -> bool;
+/// Returns whether there is a daemon.
+type Judge = fn(&Killed) -> bool;
 
-/// Kills the victim at its first call, then at its second, and so on, until it
-/// has made all that there are; judges each time. Each time the launcher ends
-/// promptly, and what comes next can start.
+/// Kills the process at its first call, then at its second, and so on, until it makes
+/// no further call. Each time the launcher ends promptly, and the next start succeeds.
 #[track_caller]
-fn sweep(shape: Shape, victim: Role, judge: Judge) {
+fn sweep(shape: Shape, role: Role, judge: Judge) {
     let is_thorough = std::env::var_os(ALL).is_some();
     let (scenario, _manager) = shape.scenario();
     let (mut points, mut daemons) = (0, 0);
-    let mut is_made = true;
     let step = if is_thorough || shape == Shape::Plain {
         1
     } else {
         3
     };
+    let mut is_made = true;
     for call in (0..).step_by(step) {
         let mut there_is_a_daemon = false;
         assert_prompt(|| {
-            let run = scenario.clone().crash(victim, call).launch();
-            run.launcher();
-            let Some(killed) = run.signal_hit() else {
+            let Some(killed) = Killed::at(shape, &scenario, role, call) else {
                 is_made = false;
                 return Duration::ZERO;
             };
-            there_is_a_daemon = judge(shape, &run, &killed);
-            drop(run);
+            there_is_a_daemon = judge(&killed);
             assert_next_start_succeeds(&scenario);
-            // What that killed daemon left is not to be taken for the next
-            // one's.
+            // The next daemon gets a new pid file.
             std::fs::remove_file(scenario.pid_file_path().unwrap()).unwrap();
-            Duration::from_millis(killed.launcher_ended_after)
+            Duration::from_millis(killed.hit.launcher_ended_after)
         });
         if !is_made {
             break;
@@ -523,23 +573,23 @@ fn sweep(shape: Shape, victim: Role, judge: Judge) {
         points += 1;
         daemons += usize::from(there_is_a_daemon);
     }
-    assert!(points * step > 10, "{victim} makes {points} calls only");
-    // The others make hardly a call after their last message.
-    if step == 1 && shape != Shape::Failing && victim == Role::Launcher {
+    assert!(points * step > 10, "{role} makes {points} calls only");
+    // The other processes make hardly a call after their last message.
+    if step == 1 && shape != Shape::Failing && role == Role::Launcher {
         assert!(0 < daemons && daemons < points, "{daemons} of {points}");
     }
     if std::env::var_os(FIGURES).is_some() {
-        println!("{shape:?}: {victim} killed at {points} calls");
+        println!("{shape:?}: {role} killed at {points} calls");
     }
 }
 
-/// Side by side.
+/// Sweeps side by side.
 #[track_caller]
-fn sweep_all(shapes: &[Shape], victim: Role, judge: Judge) {
+fn sweep_all(shapes: &[Shape], role: Role, judge: Judge) {
     thread::scope(|scope| {
         let possible = shapes.iter().filter(|shape| shape.is_possible());
         let sweeps: Vec<_> = possible
-            .map(|&shape| scope.spawn(move || sweep(shape, victim, judge)))
+            .map(|&shape| scope.spawn(move || sweep(shape, role, judge)))
             .collect();
         for sweep in sweeps {
             sweep
@@ -550,74 +600,64 @@ fn sweep_all(shapes: &[Shape], victim: Role, judge: Judge) {
 }
 
 fn a_launcher_killed_at_any_call_leaves_a_daemon_or_nothing() {
-    sweep_all(&SUCCEEDING, Role::Launcher, |shape, run, killed| {
-        assert_eq!(run.launcher().output.status.signal(), Some(libc::SIGKILL));
-        let there_is_a_daemon = assert_all_or_nothing(shape, run);
-        // Its second message is the acknowledgement.
-        assert_eq!(there_is_a_daemon, killed.sent >= 2, "{killed:?}");
-        there_is_a_daemon
+    sweep_all(&SUCCEEDING, Role::Launcher, |killed| {
+        assert_eq!(killed.outcome.status.signal(), Some(libc::SIGKILL));
+        killed.is_all_or_nothing()
     });
 }
 
 fn an_intermediate_killed_at_any_call_leaves_a_daemon_or_nothing() {
-    sweep_all(&SUCCEEDING, Role::Intermediate, |shape, run, killed| {
-        let there_is_a_daemon = assert_all_or_nothing(shape, run);
-        // Its second message is that it stands down.
-        assert_eq!(there_is_a_daemon, killed.sent >= 2, "{killed:?}");
-        if there_is_a_daemon {
-            run.launcher().assert().success();
-        } else {
-            assert_eq!(run.launcher_error().kind, "IntermediateExited");
+    sweep_all(&SUCCEEDING, Role::Intermediate, |killed| {
+        let there_is_a_daemon = killed.is_all_or_nothing();
+        if !there_is_a_daemon {
+            assert_eq!(killed.launcher_error().kind, "IntermediateExited");
         }
         there_is_a_daemon
     });
 }
 
-/// After the commitment the daemon's life is its own: the start was a success,
-/// and what is left of it is an unlocked pid file.
+/// After the commitment the start is a success, whatever becomes of the daemon: a
+/// killed daemon leaves an unlocked pid file.
 fn a_daemon_killed_at_any_call_was_started_or_leaves_nothing() {
-    sweep_all(&SUCCEEDING, Role::Daemon, |_, run, killed| {
-        let launcher = run.launcher();
-        let was_started = launcher.output.status.success();
+    sweep_all(&SUCCEEDING, Role::Daemon, |killed| {
+        let Killed { outcome, hit, .. } = killed;
+        let was_started = outcome.status.success();
         if was_started {
-            assert!(killed.sent > 0, "it had not said that it was ready");
-            run.wait_until_all_ended();
-            let content = format!("{}\n", killed.process);
-            let pid_file = run.pid_file().unwrap();
-            assert_eq!(pid_file.bytes, content.as_bytes(), "{}", run.account());
+            assert!(hit.sent > 0, "the daemon had not reported that it is ready");
+            assert_eq!(outcome.trouble, None, "{outcome:?}");
+            let content = format!("{}\n", hit.process);
+            let pid_file = outcome.pid_file_at_end.as_ref().unwrap().as_ref().unwrap();
+            assert_eq!(pid_file.bytes, content.as_bytes(), "{outcome:?}");
             assert!(!pid_file.locked);
         } else {
-            let error = run.launcher_error();
+            let error = killed.launcher_error();
             assert_eq!(error.kind, "DaemonExited");
-            // Once the intermediate has stood down, nobody can know.
+            // Once the intermediate has exited, no process knows the status.
             let status = error.daemon_exit_status;
             assert!(status.is_none_or(|status| status == libc::SIGKILL));
-            run.assert_nothing_left();
+            killed.assert_nothing_left_by_launcher();
         }
         was_started
     });
 }
 
-fn assert_failed(run: &Run, deaths: &str) {
-    let error = run.launcher_error();
-    let kinds = [format!("Chroot({})", libc::ENOENT), deaths.to_owned()];
-    assert!(kinds.contains(&error.kind), "{error}\n{}", run.account());
-    run.assert_nothing_left();
-}
-
 fn a_failing_start_killed_at_any_call_leaves_nothing() {
-    sweep_all(&[Shape::Failing], Role::Launcher, |_, run, _| {
-        let status = run.launcher().output.status;
-        assert_eq!(status.signal(), Some(libc::SIGKILL));
-        assert_nothing_remains(run);
-        false
-    });
-    sweep_all(&[Shape::Failing], Role::Intermediate, |_, run, _| {
-        assert_failed(run, "IntermediateExited");
-        false
-    });
-    sweep_all(&[Shape::Failing], Role::Daemon, |_, run, _| {
-        assert_failed(run, "DaemonExited");
-        false
-    });
+    for role in Role::ALL {
+        sweep(Shape::Failing, role, |killed| {
+            killed.assert_nothing_left();
+            let end = match killed.role {
+                Role::Launcher => {
+                    assert_eq!(killed.outcome.status.signal(), Some(libc::SIGKILL));
+                    return false;
+                }
+                Role::Intermediate => "IntermediateExited",
+                Role::Daemon => "DaemonExited",
+            };
+            let kinds = [format!("Chroot({})", libc::ENOENT), end.to_owned()];
+            let error = killed.launcher_error();
+            assert!(kinds.contains(&error.kind), "{error}\n{:?}", killed.outcome);
+            killed.assert_nothing_left_by_launcher();
+            false
+        });
+    }
 }

@@ -32,16 +32,16 @@ const EXIT_NOT_EXECUTED: c_int = 127;
 
 /// A call that a traced process makes.
 #[derive(Debug, Clone, Copy)]
-pub struct Call {
+pub(crate) struct Call {
     /// Its number, one of libc's `SYS_`.
-    pub number: c_long,
+    pub(crate) number: c_long,
     /// Its arguments, as many as it has.
-    pub arguments: [u64; 6],
+    pub(crate) arguments: [u64; 6],
 }
 
 impl Call {
     /// What the tester marks, if this is no call but a mark.
-    pub fn mark(&self) -> Option<Mark> {
+    pub(crate) fn mark(&self) -> Option<Mark> {
         let [option, mark, ..] = self.arguments;
         let is_mark = self.number == libc::SYS_prctl && option == u64::from(MARK.unsigned_abs());
         [Mark::Enter, Mark::Leave, Mark::Return]
@@ -52,7 +52,7 @@ impl Call {
 
 /// Where a process is stopped.
 #[derive(Debug)]
-pub enum CallStop {
+pub(crate) enum CallStop {
     /// It is about to make this call.
     Before(Call),
     /// Its call returns this result.
@@ -63,15 +63,11 @@ pub enum CallStop {
 
 /// A traced process, by its process id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tracee(pub u32);
+pub(crate) struct Tracee(pub(crate) u32);
 
 impl Tracee {
     /// Looks where the process is stopped.
-    ///
-    /// # Errors
-    ///
-    /// Those of ptrace(2), as for all of these.
-    pub fn call_stop(self) -> io::Result<CallStop> {
+    pub(crate) fn call_stop(self) -> io::Result<CallStop> {
         // The kind of stop is in the first byte; at offset 24 is the call's number
         // with its arguments behind it, or its result.
         let mut info = [0_u64; 16];
@@ -93,48 +89,28 @@ impl Tracee {
     }
 
     /// Resumes the process, with a signal unless that is 0, until its next event.
-    ///
-    /// # Errors
-    ///
-    /// As above.
-    pub fn resume(self, signal: c_int) -> io::Result<()> {
+    pub(crate) fn resume(self, signal: c_int) -> io::Result<()> {
         let signal = c_long::from(signal);
         request(libc::PTRACE_SYSCALL, signed(self.0), 0, signal).map(drop)
     }
 
     /// Keeps the process from making the call at which it is stopped.
-    ///
-    /// # Errors
-    ///
-    /// As above; `Unsupported` unless [`CAN_REPLACE_CALLS`].
-    pub fn skip_call(self) -> io::Result<()> {
+    pub(crate) fn skip_call(self) -> io::Result<()> {
         registers::skip_call(signed(self.0))
     }
 
     /// Replaces the result of the call at which the process is stopped.
-    ///
-    /// # Errors
-    ///
-    /// As above.
-    pub fn set_result(self, result: i64) -> io::Result<()> {
+    pub(crate) fn set_result(self, result: i64) -> io::Result<()> {
         registers::set_result(signed(self.0), result)
     }
 
     /// Replaces an argument, by its place, of the call at which the process is stopped.
-    ///
-    /// # Errors
-    ///
-    /// As above.
-    pub fn set_argument(self, argument: usize, to: u64) -> io::Result<()> {
+    pub(crate) fn set_argument(self, argument: usize, to: u64) -> io::Result<()> {
         registers::set_argument(signed(self.0), argument, to)
     }
 
     /// What a path in its memory is, up to the NUL.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be read.
-    pub fn text_at(self, address: u64) -> io::Result<Vec<u8>> {
+    pub(crate) fn text_at(self, address: u64) -> io::Result<Vec<u8>> {
         let mut text = vec![0; libc::PATH_MAX.unsigned_abs() as usize];
         let read = File::open(self.proc("mem"))?.read_at(&mut text, address)?;
         text.truncate(read);
@@ -143,11 +119,7 @@ impl Tracee {
     }
 
     /// Whole numbers in its memory.
-    ///
-    /// # Errors
-    ///
-    /// When they cannot be read.
-    pub fn numbers_at<const COUNT: usize>(self, address: u64) -> io::Result<[u64; COUNT]> {
+    pub(crate) fn numbers_at<const COUNT: usize>(self, address: u64) -> io::Result<[u64; COUNT]> {
         let memory = File::open(self.proc("mem"))?;
         let mut numbers = [0; COUNT];
         let mut next = address;
@@ -161,23 +133,19 @@ impl Tracee {
     }
 
     /// Replaces a whole number in its memory.
-    ///
-    /// # Errors
-    ///
-    /// When it cannot be written.
-    pub fn set_number_at(self, address: u64, number: u64) -> io::Result<()> {
+    pub(crate) fn set_number_at(self, address: u64, number: u64) -> io::Result<()> {
         let memory = OpenOptions::new().write(true).open(self.proc("mem"))?;
         memory.write_all_at(&number.to_ne_bytes(), address)
     }
 
     /// What one of its descriptors is, as /proc has it, if it is open.
-    pub fn descriptor(self, number: u64) -> Option<PathBuf> {
+    pub(crate) fn descriptor(self, number: u64) -> Option<PathBuf> {
         let number = as_int(number);
         std::fs::read_link(self.proc(&format!("fd/{number}"))).ok()
     }
 
     /// Its working directory, as /proc has it.
-    pub fn working_directory(self) -> Option<PathBuf> {
+    pub(crate) fn working_directory(self) -> Option<PathBuf> {
         std::fs::read_link(self.proc("cwd")).ok()
     }
 
@@ -187,7 +155,7 @@ impl Tracee {
 }
 
 /// An argument that is an int, however wide the register that it is in.
-pub fn as_int(argument: u64) -> i32 {
+pub(crate) fn as_int(argument: u64) -> i32 {
     let low = u32::try_from(argument & u64::from(u32::MAX)).expect("cut to size");
     i32::from_ne_bytes(low.to_ne_bytes())
 }
@@ -213,11 +181,7 @@ pub fn can_trace() -> bool {
 pub const CAN_REPLACE_CALLS: bool = registers::KNOWN;
 
 /// Runs `command`, and traces it with all its descendants. Returns its process id.
-///
-/// # Errors
-///
-/// Those of ptrace(2), of waitpid(2) and of starting the command.
-pub fn start_traced(command: &mut Command) -> io::Result<u32> {
+pub(crate) fn start_traced(command: &mut Command) -> io::Result<u32> {
     let Some(pid) = fork()? else {
         // The tracer resumes it.
         let _ = kill(std::process::id(), libc::SIGSTOP);
@@ -239,7 +203,7 @@ pub fn start_traced(command: &mut Command) -> io::Result<u32> {
 
 /// Why the tracer wakes up.
 #[derive(Debug)]
-pub enum TraceeEvent {
+pub(crate) enum TraceeEvent {
     /// The process has ended.
     Ended(ExitStatus),
     /// The process is stopped before or after a call: see [`Tracee::call_stop`].
@@ -251,11 +215,7 @@ pub enum TraceeEvent {
 }
 
 /// Waits for an event of any traced process.
-///
-/// # Errors
-///
-/// Those of waitpid(2).
-pub fn wait_for_tracee() -> io::Result<(u32, TraceeEvent)> {
+pub(crate) fn wait_for_tracee() -> io::Result<(u32, TraceeEvent)> {
     let mut status = 0;
     // SAFETY: the pointer is valid for the call.
     let pid = retry(|| check(unsafe { libc::waitpid(-1, &mut status, libc::__WALL) }))?;

@@ -1,4 +1,4 @@
-//! How a call of a traced process is named.
+//! Names the calls of a traced process.
 
 use std::collections::HashMap;
 use std::ffi::c_long;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sys::{Call, Tracee, as_int};
 
-/// What distinguishes the calls of a case.
+/// The files of a case, by which its calls are named.
 pub(super) struct Names {
     /// The case's directory.
     directory: PathBuf,
@@ -27,7 +27,7 @@ enum Shown {
     Number(usize),
     /// One of some numbers that have names.
     Named(usize, &'static [(i32, &'static str)]),
-    /// A pointer to a struct sigaction: what is to be done on the signal.
+    /// A pointer to a struct sigaction.
     Action(usize),
 }
 
@@ -41,7 +41,7 @@ impl Names {
         })
     }
 
-    /// Takes down the sockets of a pair that a process has made.
+    /// Gives the next number to a pair of sockets that a process has made.
     pub(super) fn add_pair(&mut self, process: Tracee, call: &Call) -> io::Result<()> {
         let number = self.pairs.len() / 2 + 1;
         let [ends] = process.numbers_at(call.arguments[3])?;
@@ -53,10 +53,15 @@ impl Names {
     }
 
     pub(super) fn name(&self, process: Tracee, call: &Call) -> io::Result<String> {
-        let Some((_, name, shown)) = CALLS.iter().find(|known| known.0 == call.number) else {
+        let mut known = KNOWN.iter().chain(KNOWN_HERE);
+        let Some((_, name, own_name, shown)) = known.find(|known| known.0 == call.number) else {
             return Ok(format!("system call {}", call.number));
         };
-        if *name == "stat" && self.is_of_descriptor(process, call) {
+        let name = match *name {
+            "" => own_name.trim_start_matches("SYS_"),
+            name => name,
+        };
+        if name == "stat" && self.is_of_descriptor(process, call) {
             let file = self.descriptor(process, call.arguments[0]);
             return Ok(format!("fstat({file})"));
         }
@@ -65,13 +70,13 @@ impl Names {
             .map(|shown| self.show(process, call, shown))
             .collect::<io::Result<_>>()?;
         Ok(if shown.is_empty() {
-            (*name).to_owned()
+            name.to_owned()
         } else {
             format!("{name}({})", shown.join(", "))
         })
     }
 
-    /// By an empty path.
+    /// An empty path stands for the descriptor itself.
     fn is_of_descriptor(&self, process: Tracee, call: &Call) -> bool {
         [libc::SYS_newfstatat, libc::SYS_statx].contains(&call.number)
             && process
@@ -99,7 +104,7 @@ impl Names {
             }
             Action(number) if argument(number) == 0 => "as it is".to_owned(),
             Action(number) => match process.numbers_at(argument(number))? {
-                // The handler comes first.
+                // The handler is the first member.
                 [DEFAULT] => "SIG_DFL".to_owned(),
                 [_] => "a handler".to_owned(),
             },
@@ -135,7 +140,7 @@ impl Names {
         let Ok(path) = path.strip_prefix(&self.directory) else {
             return without_numbers(path);
         };
-        // `stderr.12` is that of the twelfth run.
+        // The harness numbers its files: `err.12`.
         let text = path.to_string_lossy();
         let text = text.strip_suffix(" (deleted)").unwrap_or(&text);
         let is_number = |end: &str| end.bytes().all(|byte| byte.is_ascii_digit());
@@ -146,16 +151,16 @@ impl Names {
     }
 }
 
-/// What std gives to find out whether there is such a call.
+/// std passes a null pointer to find out whether the kernel has the call.
 const NOWHERE: &str = "nowhere";
 
-/// A path as the process has it, if it has one there.
+/// The text at this address of the process.
 fn text(process: Tracee, address: u64) -> Option<String> {
     let text = process.text_at(address).ok()?;
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// `socket:[1234]` is another one each time.
+/// The number of `socket:[1234]` differs from run to run.
 fn without_number(file: &Path) -> &Path {
     let text = file.to_str().unwrap_or_default();
     match text.split_once(":[") {
@@ -166,7 +171,7 @@ fn without_number(file: &Path) -> &Path {
     }
 }
 
-/// `/proc/1234/fd/5` is another process's and another descriptor each time.
+/// The numbers of `/proc/1234/fd/5` differ from run to run.
 fn without_numbers(path: &Path) -> String {
     let text = path.to_string_lossy();
     if !path.starts_with("/proc") {
@@ -203,127 +208,61 @@ const OPERATIONS: &[(i32, &str)] = &[
     (libc::PR_GET_NO_NEW_PRIVS, "PR_GET_NO_NEW_PRIVS"),
 ];
 
-/// By number: the name, and what tells it from others of that name.
-const CALLS: &[(c_long, &str, &[Shown])] = &[
-    (libc::SYS_brk, "brk", &[]),
-    (libc::SYS_capget, "capget", &[]),
-    (libc::SYS_capset, "capset", &[]),
-    (libc::SYS_chdir, "chdir", &[PathAt(0)]),
-    (libc::SYS_chroot, "chroot", &[PathAt(0)]),
-    (libc::SYS_clock_gettime, "clock_gettime", &[]),
-    (libc::SYS_clone, "fork", &[]),
-    (libc::SYS_clone3, "fork", &[]),
-    (libc::SYS_close, "close", &[Descriptor(0)]),
-    (libc::SYS_close_range, "close_range", &[]),
-    (libc::SYS_connect, "connect", &[Descriptor(0)]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_access, "access", &[PathAt(0)]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_dup2, "dup2", &[Descriptor(0), Number(1)]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_fork, "fork", &[]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_lstat, "stat", &[PathAt(0)]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_open, "open", &[PathAt(0)]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_poll, "poll", &[]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_readlink, "readlink", &[PathAt(0)]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_stat, "stat", &[PathAt(0)]),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_unlink, "unlink", &[PathAt(0)]),
-    (libc::SYS_dup3, "dup2", &[Descriptor(0), Number(1)]),
-    (libc::SYS_exit_group, "_exit", &[]),
-    (libc::SYS_faccessat, "access", &[PathAt(1)]),
-    (libc::SYS_fchmod, "fchmod", &[Descriptor(0)]),
-    (libc::SYS_fchown, "fchown", &[Descriptor(0)]),
-    (
-        libc::SYS_fcntl,
-        "fcntl",
-        &[Descriptor(0), Named(1, CONTROLS)],
-    ),
-    (libc::SYS_flock, "flock", &[Descriptor(0), Named(1, LOCKS)]),
-    (libc::SYS_fstat, "fstat", &[Descriptor(0)]),
-    (libc::SYS_ftruncate, "ftruncate", &[Descriptor(0)]),
-    (libc::SYS_futex, "futex", &[]),
-    (libc::SYS_getcwd, "getcwd", &[]),
-    (libc::SYS_getdents64, "getdents", &[Descriptor(0)]),
-    (libc::SYS_getegid, "getegid", &[]),
-    (libc::SYS_geteuid, "geteuid", &[]),
-    (libc::SYS_getgid, "getgid", &[]),
-    (libc::SYS_getgroups, "getgroups", &[]),
-    (libc::SYS_getpid, "getpid", &[]),
-    (libc::SYS_getppid, "getppid", &[]),
-    (libc::SYS_getrandom, "getrandom", &[]),
-    (libc::SYS_getresgid, "getresgid", &[]),
-    (libc::SYS_getresuid, "getresuid", &[]),
-    (libc::SYS_gettid, "gettid", &[]),
-    (libc::SYS_getuid, "getuid", &[]),
-    (libc::SYS_kill, "kill", &[Number(1)]),
-    (
-        libc::SYS_lseek,
-        "lseek",
-        &[Descriptor(0), Named(2, OFFSETS)],
-    ),
-    (libc::SYS_madvise, "madvise", &[]),
-    (libc::SYS_mmap, "mmap", &[]),
-    (libc::SYS_mprotect, "mprotect", &[]),
-    (libc::SYS_mremap, "mremap", &[]),
-    (libc::SYS_munmap, "munmap", &[]),
-    (libc::SYS_newfstatat, "stat", &[At(0)]),
-    (libc::SYS_openat, "open", &[At(0)]),
-    (libc::SYS_pidfd_open, "pidfd_open", &[]),
-    (
-        libc::SYS_pidfd_send_signal,
-        "pidfd_send_signal",
-        &[Number(1)],
-    ),
-    (libc::SYS_ppoll, "poll", &[]),
-    (libc::SYS_prctl, "prctl", &[Named(0, OPERATIONS)]),
-    (libc::SYS_pread64, "pread", &[Descriptor(0)]),
-    (libc::SYS_prlimit64, "getrlimit", &[]),
-    (libc::SYS_pwrite64, "pwrite", &[Descriptor(0)]),
-    (libc::SYS_read, "read", &[Descriptor(0)]),
-    (libc::SYS_readlinkat, "readlink", &[PathAt(1)]),
-    // What is restarted so is a poll(2) that a stop has interrupted.
-    (libc::SYS_restart_syscall, "poll", &[]),
-    (libc::SYS_recvfrom, "recv", &[Descriptor(0)]),
-    (libc::SYS_recvmsg, "recvmsg", &[Descriptor(0)]),
-    (libc::SYS_rt_sigaction, "sigaction", &[Action(1)]),
-    (libc::SYS_rt_sigpending, "sigpending", &[]),
-    (libc::SYS_rt_sigprocmask, "sigprocmask", &[]),
-    (libc::SYS_rt_sigreturn, "sigreturn", &[]),
-    (libc::SYS_rt_sigtimedwait, "sigwait", &[]),
-    (libc::SYS_sendmsg, "sendmsg", &[Descriptor(0)]),
-    (libc::SYS_sendto, "send", &[Descriptor(0)]),
-    (libc::SYS_set_robust_list, "set_robust_list", &[]),
-    (libc::SYS_setsockopt, "setsockopt", &[Descriptor(0)]),
-    (libc::SYS_setgid, "setgid", &[Number(0)]),
-    (libc::SYS_setgroups, "setgroups", &[Number(0)]),
-    (
-        libc::SYS_setresgid,
-        "setresgid",
-        &[Number(0), Number(1), Number(2)],
-    ),
-    (
-        libc::SYS_setresuid,
-        "setresuid",
-        &[Number(0), Number(1), Number(2)],
-    ),
-    (libc::SYS_set_tid_address, "set_tid_address", &[]),
-    (libc::SYS_setsid, "setsid", &[]),
-    (libc::SYS_setuid, "setuid", &[Number(0)]),
-    (libc::SYS_shutdown, "shutdown", &[Descriptor(0)]),
-    (libc::SYS_sigaltstack, "sigaltstack", &[]),
-    (libc::SYS_socket, "socket", &[]),
-    (libc::SYS_socketpair, "socketpair", &[]),
-    (libc::SYS_statx, "stat", &[At(0)]),
-    (libc::SYS_umask, "umask", &[]),
-    (libc::SYS_unlinkat, "unlink", &[At(0)]),
-    (libc::SYS_unshare, "unshare", &[]),
-    (libc::SYS_wait4, "waitpid", &[]),
-    (libc::SYS_waitid, "waitid", &[]),
-    (libc::SYS_write, "write", &[Descriptor(0)]),
-];
+/// A call: its number, its name if that is not the number's, the number's name, and
+/// the arguments to show.
+type Known = (c_long, &'static str, &'static str, &'static [Shown]);
+
+macro_rules! known {
+    ($($shown:tt $name:literal: $($call:ident)+;)*) => {
+        &[$($((libc::$call, $name, stringify!($call), &$shown),)+)*]
+    };
+}
+
+const KNOWN: &[Known] = known! {
+    [] "": SYS_brk SYS_capget SYS_capset SYS_clock_gettime SYS_close_range SYS_futex SYS_getcwd
+        SYS_getegid SYS_geteuid SYS_getgid SYS_getgroups SYS_getpid SYS_getppid SYS_getrandom
+        SYS_getresgid SYS_getresuid SYS_gettid SYS_getuid SYS_madvise SYS_mmap SYS_mprotect
+        SYS_mremap SYS_munmap SYS_pidfd_open SYS_set_robust_list SYS_set_tid_address SYS_setsid
+        SYS_sigaltstack SYS_socket SYS_socketpair SYS_umask SYS_unshare SYS_waitid;
+    [Descriptor(0)] "": SYS_close SYS_connect SYS_fchmod SYS_fchown SYS_fstat SYS_ftruncate
+        SYS_read SYS_recvmsg SYS_sendmsg SYS_setsockopt SYS_shutdown SYS_write;
+    [Descriptor(0), Named(1, CONTROLS)] "": SYS_fcntl;
+    [Descriptor(0), Named(1, LOCKS)] "": SYS_flock;
+    [Descriptor(0), Named(2, OFFSETS)] "": SYS_lseek;
+    [Named(0, OPERATIONS)] "": SYS_prctl;
+    [Number(0)] "": SYS_setgid SYS_setgroups SYS_setuid;
+    [Number(0), Number(1), Number(2)] "": SYS_setresgid SYS_setresuid;
+    [Number(1)] "": SYS_kill SYS_pidfd_send_signal;
+    [PathAt(0)] "": SYS_chdir SYS_chroot;
+    [] "fork": SYS_clone SYS_clone3;
+    [] "_exit": SYS_exit_group;
+    [] "poll": SYS_ppoll SYS_restart_syscall;
+    [] "getrlimit": SYS_prlimit64;
+    [] "sigpending": SYS_rt_sigpending;
+    [] "sigprocmask": SYS_rt_sigprocmask;
+    [] "sigreturn": SYS_rt_sigreturn;
+    [] "sigwait": SYS_rt_sigtimedwait;
+    [] "waitpid": SYS_wait4;
+    [Action(1)] "sigaction": SYS_rt_sigaction;
+    [At(0)] "stat": SYS_newfstatat SYS_statx;
+    [At(0)] "open": SYS_openat;
+    [At(0)] "unlink": SYS_unlinkat;
+    [Descriptor(0)] "getdents": SYS_getdents64;
+    [Descriptor(0)] "pread": SYS_pread64;
+    [Descriptor(0)] "pwrite": SYS_pwrite64;
+    [Descriptor(0)] "recv": SYS_recvfrom;
+    [Descriptor(0)] "send": SYS_sendto;
+    [Descriptor(0), Number(1)] "dup2": SYS_dup3;
+    [PathAt(1)] "access": SYS_faccessat;
+    [PathAt(1)] "readlink": SYS_readlinkat;
+};
+
+#[cfg(target_arch = "x86_64")]
+const KNOWN_HERE: &[Known] = known! {
+    [] "": SYS_fork SYS_poll;
+    [Descriptor(0), Number(1)] "": SYS_dup2;
+    [PathAt(0)] "": SYS_access SYS_open SYS_readlink SYS_stat SYS_unlink;
+    [PathAt(0)] "stat": SYS_lstat;
+};
+#[cfg(not(target_arch = "x86_64"))]
+const KNOWN_HERE: &[Known] = &[];
