@@ -1,4 +1,5 @@
-//! What an attacker does to a daemon's files.
+//! What an attacker does to the files of a daemon. ci/predecessor includes this file,
+//! so that both crates meet the same attacks. An attacker ignores errors and tries again.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -7,25 +8,23 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-/// Leaves the others a chance. Nothing is waited for: how often somebody meddles
-/// is the attack.
-pub fn pause() {
+/// Lets the other processes run. The pause waits for nothing: the rate of the attempts
+/// is part of the attack.
+pub(crate) fn pause() {
     thread::sleep(Duration::from_micros(200));
 }
 
-/// How long a daemon lives that has come through: some overlap with many a start,
-/// some with none. Nothing is waited for.
-pub fn live(number: u64) {
+/// The life of a daemon after its start: some lives overlap with many starts, some with
+/// none. The daemon waits for nothing.
+pub(crate) fn live(number: u64) {
     thread::sleep(Duration::from_micros(number % 4 * 500));
 }
 
-/// Removes a pid file whose lock, the exclusive one, can be had, as a daemon does
-/// that cleans up.
-///
-/// # Errors
-///
-/// Those of the calls, as for all of these: who meddles tries again.
-pub fn remove_unlocked(path: &Path, lock: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+/// Removes a pid file if it can be locked exclusively, as a daemon does when it ends.
+pub(crate) fn remove_unlocked(
+    path: &Path,
+    lock: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
     lock(&file)?;
     let there = fs::symlink_metadata(path)?;
@@ -36,12 +35,8 @@ pub fn remove_unlocked(path: &Path, lock: impl FnOnce(&File) -> io::Result<()>) 
     Ok(())
 }
 
-/// Removes whatever is there and, by turns, makes a file or moves one there.
-///
-/// # Errors
-///
-/// As above.
-pub fn replace(path: &Path, number: usize) -> io::Result<()> {
+/// Removes the file, and makes a new file or moves another file there, by turns.
+pub(crate) fn replace(path: &Path, number: usize) -> io::Result<()> {
     if number % 2 == 0 {
         remove(path)?;
         pause();
@@ -52,23 +47,15 @@ pub fn replace(path: &Path, number: usize) -> io::Result<()> {
     fs::rename(other, path)
 }
 
-/// Puts by turns a file, a link to `victim`, a folder and `fifo` in the place of
-/// whatever is there; the last two are in the same folder.
-///
-/// # Errors
-///
-/// As above.
-pub fn change_type(path: &Path, number: usize) -> io::Result<()> {
-    // Put also where there is nothing to be removed yet.
+/// Replaces the file, by turns, with a file, a link to `victim`, a directory and `fifo`.
+/// `victim` and `fifo` are in the same directory.
+pub(crate) fn change_type(path: &Path, number: usize) -> io::Result<()> {
+    // There may be nothing to remove yet.
     remove(path).and(put(path, number))
 }
 
-/// The same where nothing is, and removes it again.
-///
-/// # Errors
-///
-/// As above.
-pub fn plant(path: &Path, number: usize) -> io::Result<()> {
+/// The same, if no file is there, and removes the new file.
+pub(crate) fn plant(path: &Path, number: usize) -> io::Result<()> {
     put(path, number)?;
     pause();
     remove(path)
@@ -87,24 +74,21 @@ fn put(path: &Path, number: usize) -> io::Result<()> {
     }
 }
 
-/// Changes the permissions of the folder, by turns.
-///
-/// # Errors
-///
-/// As above.
-pub fn change_folder(path: &Path, number: usize) -> io::Result<()> {
+/// Changes the permissions of the directory, by turns.
+pub(crate) fn change_folder(path: &Path, number: usize) -> io::Result<()> {
     const MODES: [u32; 5] = [0o755, 0o777, 0o1777, 0o700, 0o555];
     let mode = Permissions::from_mode(MODES[number % MODES.len()]);
     fs::set_permissions(path.parent().unwrap_or(Path::new(".")), mode)
 }
 
-/// An access list, acl(5), that lets a further user do all with a file, while its
-/// owner may do all, and its group and others may read and execute it. In its
-/// mode the group then may write, too. As Linux has it in the extended attribute
-/// `system.posix_acl_access`.
-pub fn access_list(user: u32) -> Vec<u8> {
-    // <linux/posix_acl_xattr.h>: the version, then for each entry its tag, what
-    // is allowed, and an id or -1.
+/// An access list (acl(5)) in the form of the extended attribute
+/// `system.posix_acl_access` of Linux. The owner and a further user may do everything
+/// with the file; its group and others may read and execute it. In the file's mode the
+/// group then may write, too.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+pub(crate) fn access_list(user: u32) -> Vec<u8> {
+    // <linux/posix_acl_xattr.h>: the version, then for each entry the tag, the
+    // permissions, and an id or -1.
     let mut list = 2_u32.to_le_bytes().to_vec();
     for (tag, allowed, id) in [
         (0x01_u16, 7_u16, u32::MAX),

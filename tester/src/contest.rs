@@ -45,15 +45,15 @@ pub enum Leaving {
 /// What somebody does to the pid file or its folder, all the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meddling {
-    /// [`attack::remove_unlocked`]
+    /// `attack::remove_unlocked`
     RemovesUnlocked,
-    /// [`attack::replace`]
+    /// `attack::replace`
     Replaces,
-    /// [`attack::change_type`]
+    /// `attack::change_type`
     ChangesType,
-    /// [`attack::plant`]
+    /// `attack::plant`
     Plants,
-    /// [`attack::change_folder`]
+    /// `attack::change_folder`
     ChangesFolder,
 }
 

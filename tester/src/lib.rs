@@ -19,15 +19,14 @@
 //! * [`model`]: what must come of each: the oracle.
 //! * [`trace`]: follows a start from call to call, lets calls fail and sends
 //!   signals.
-//! * [`contest`]: many launchers that contend for one pid file, and who gets in
-//!   their way.
-//! * [`attack`]: what those do, whichever library it is done to.
+//! * [`contest`]: many launchers that contend for one pid file, and attackers that get
+//!   in their way.
 //! * [`initial`] and [`subject`]: the tester's own behaviour.
 //! * [`sys`]: the only unsafe code.
 
 #![cfg(unix)]
 
-pub mod attack;
+mod attack;
 pub mod combination;
 pub mod config;
 pub mod contest;

@@ -16,6 +16,7 @@ use tester::trace::Role;
 use tester::trace::{Fault, How, SyscallRecord};
 
 use crate::judge::Observation;
+use crate::kinds::has_errno;
 use crate::rows::rows;
 use crate::scenes::{Scene, Start, until_alone};
 use crate::table::{Condition, Effect, Row, Trial};
@@ -233,24 +234,15 @@ impl Attempt {
 
     /// The kind that the launcher gets.
     fn kind(&self) -> Option<String> {
-        match (self.trial.effect, self.trial.how) {
-            (Effect::Harmless(_) | Effect::Retried | Effect::Cleanup | Effect::Except(_), _) => {
-                None
-            }
-            (Effect::UnlessForbidden(kind), _) => {
-                (!sys::is_unshare_forbidden()).then(|| kind.to_owned())
-            }
-            (Effect::Error(kind) | Effect::ErrorOr(kind), How::Errno(errno)) => {
-                Some(format!("{kind}({errno})"))
-            }
-            (
-                Effect::Error(kind)
-                | Effect::ErrorOr(kind)
-                | Effect::Exactly(kind)
-                | Effect::ExactlyOr(kind),
-                _,
-            ) => Some(kind.to_owned()),
+        let Trial { how, effect, .. } = *self.trial;
+        if matches!(effect, Effect::UnlessForbidden(_)) && sys::is_unshare_forbidden() {
+            return None;
         }
+        let kind = effect.kind()?;
+        Some(match how {
+            How::Errno(errno) if has_errno(kind) => format!("{kind}({errno})"),
+            _ => kind.to_owned(),
+        })
     }
 
     /// Tries again if the machine was busy with something else.
@@ -295,8 +287,7 @@ impl Attempt {
             });
             return true;
         };
-        let may_be_preempted =
-            matches!(self.trial.effect, Effect::ErrorOr(_) | Effect::ExactlyOr(_));
+        let may_be_preempted = matches!(self.trial.effect, Effect::ErrorOr(_));
         let error = observation.launcher_error();
         if may_be_preempted && error.is_some_and(|error| error.kind != kind) {
             // The daemon may have ended, too.

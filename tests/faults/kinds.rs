@@ -8,11 +8,13 @@ use tester::{Scenario, scenario};
 use crate::attempts::DATABASES;
 use crate::rows::rows;
 use crate::scenes::Scene;
-use crate::table::Effect;
 
 /// Makes [`Kind`] of the library's own list. `ErrorKind` is not exhaustive outside
 /// the library, so that the compiler would not miss a new kind here.
 macro_rules! error_kinds {
+    (@ $errno:ident $kind:ident) => {
+        stringify!($kind)
+    };
     ($( $(#[$documentation:meta])* $number:literal $kind:ident $(($errno:ident))? $words:literal; )*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         enum Kind {
@@ -22,10 +24,18 @@ macro_rules! error_kinds {
         impl Kind {
             const ALL: &[Self] = &[$( Self::$kind ),*];
         }
+
+        /// The kinds that have an errno.
+        const WITH_ERRNO: &[&str] = &[$( $( error_kinds!(@ $errno $kind), )? )*];
     };
 }
 
 include!("../../src/error_kinds.rs");
+
+/// Whether this is the name of a kind with an errno.
+pub(crate) fn has_errno(kind: &str) -> bool {
+    WITH_ERRNO.contains(&kind)
+}
 
 /// A start that fails with this kind without any fault; `None` if other tests
 /// provoke the kind, or if no start of this platform does.
@@ -58,14 +68,7 @@ const UNUSED_ID: u32 = 4_000_000;
 /// Each kind is provoked by a row, a scene or a database, or else by a start above.
 pub(crate) fn every_kind_of_error_is_provoked() {
     let of_rows = rows().iter().flat_map(|row| &row.trials);
-    let of_rows = of_rows.filter_map(|trial| match trial.effect {
-        Effect::Error(kind)
-        | Effect::ErrorOr(kind)
-        | Effect::Exactly(kind)
-        | Effect::ExactlyOr(kind)
-        | Effect::UnlessForbidden(kind) => Some(kind),
-        Effect::Harmless(_) | Effect::Retried | Effect::Cleanup | Effect::Except(_) => None,
-    });
+    let of_rows = of_rows.filter_map(|trial| trial.effect.kind());
     let of_scenes = Scene::ALL.iter().filter_map(|scene| scene.fails_with());
     let of_databases = DATABASES.iter().map(|(_, kind)| *kind);
     let by_fault: BTreeSet<_> = (of_rows.chain(of_scenes).chain(of_databases))

@@ -4,8 +4,7 @@
 use std::fmt;
 use std::ops::{Bound, Range, RangeBounds};
 
-use tester::trace::How;
-use tester::trace::Role;
+use tester::trace::{How, Role};
 
 use crate::scenes::Scene;
 
@@ -51,21 +50,16 @@ pub(crate) struct Trial {
 /// What a failed call does to the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// The start fails with this kind, and with the errno of the call.
+    /// The start fails with this kind, and with the errno of the call if the kind has
+    /// one; or with exactly this kind and errno, if both are named.
     Error(&'static str),
     /// The same, unless an earlier failure is the cause.
     ErrorOr(&'static str),
-    /// The start fails with exactly this kind and errno.
-    Exactly(&'static str),
-    /// The same, unless an earlier failure is the cause.
-    ExactlyOr(&'static str),
-    /// The same as `Exactly`. A container may forbid unshare(2) to every process:
+    /// The same as `Error`. A container may forbid unshare(2) to every process:
     /// there the library ignores each answer, and the start is as without a fault.
     UnlessForbidden(&'static str),
     /// The start ends as without the fault, for this reason.
     Harmless(&'static str),
-    /// The start ends as without the fault: the library makes the call again.
-    Retried,
     /// The start has failed before, and reports that first failure. The other
     /// processes clean up, too.
     Cleanup,
@@ -97,11 +91,21 @@ impl From<Always> for Ways {
     }
 }
 
+impl Effect {
+    /// The kind of error of the start, without an errno that the call brings.
+    pub(crate) fn kind(self) -> Option<&'static str> {
+        match self {
+            Self::Error(kind) | Self::ErrorOr(kind) | Self::UnlessForbidden(kind) => Some(kind),
+            Self::Harmless(_) | Self::Cleanup | Self::Except(_) => None,
+        }
+    }
+}
+
 impl Row {
     pub(crate) fn new(scene: Scene, process: Role, call: &str) -> Self {
         Self {
             process,
-            call: call.to_owned(),
+            call: call.replace("pid file", "work/run/daemon.pid"),
             which: 0..usize::MAX,
             trials: Vec::new(),
             condition: None,
@@ -129,6 +133,14 @@ impl Row {
             effect,
         }));
         self
+    }
+
+    /// A signal interrupts the call, and the library makes the call again.
+    pub(crate) fn retried(self) -> Self {
+        self.on(
+            [libc::EINTR],
+            Effect::Harmless("the library makes the call again"),
+        )
     }
 
     /// Says why the row has no trial.
@@ -194,8 +206,10 @@ impl fmt::Display for Row {
 ///
 /// ```text
 /// [Failing, Dying]
-/// Launcher "waitpid" [1..] .by_timing() { [EPERM] => Cleanup, [EINTR] => Retried };
+/// Launcher "waitpid" [1..] .by_timing().retried() { [EPERM] => Cleanup };
 /// ```
+///
+/// `pid file` in a call stands for the path of the pid file.
 macro_rules! rows {
     ($(
         [$($scene:ident),+]

@@ -18,16 +18,16 @@ type Request = c_int;
 #[cfg(not(target_env = "musl"))]
 type Request = std::ffi::c_uint;
 
-/// `PTRACE_GET_SYSCALL_INFO` of <linux/ptrace.h>, and what it says of a stop
-/// before a call and of one after it.
+/// `PTRACE_GET_SYSCALL_INFO` of <linux/ptrace.h>, and its first byte at a stop before
+/// and at a stop after a call.
 const GET_SYSCALL_INFO: Request = 0x420e;
 const ENTRY: u8 = 1;
 const EXIT: u8 = 2;
 
-/// What a stop at a call adds to SIGTRAP (`PTRACE_O_TRACESYSGOOD`).
+/// The bit that `PTRACE_O_TRACESYSGOOD` adds to SIGTRAP at a call.
 const AT_CALL: c_int = 0x80;
 
-/// What a process that could not execute the command exits with.
+/// The exit status of a process that cannot execute the command.
 const EXIT_NOT_EXECUTED: c_int = 127;
 
 /// A call that a traced process makes.
@@ -35,18 +35,18 @@ const EXIT_NOT_EXECUTED: c_int = 127;
 pub(crate) struct Call {
     /// Its number, one of libc's `SYS_`.
     pub(crate) number: c_long,
-    /// Its arguments, as many as it has.
+    /// Its arguments; the rest is meaningless.
     pub(crate) arguments: [u64; 6],
 }
 
 impl Call {
-    /// What the tester marks, if this is no call but a mark.
+    /// The mark of the tester, if the call is one.
     pub(crate) fn mark(&self) -> Option<Mark> {
         let [option, mark, ..] = self.arguments;
         let is_mark = self.number == libc::SYS_prctl && option == u64::from(MARK.unsigned_abs());
         [Mark::Enter, Mark::Leave, Mark::Return]
             .into_iter()
-            .find(|one| is_mark && *one as u64 == mark)
+            .find(|known| is_mark && *known as u64 == mark)
     }
 }
 
@@ -96,20 +96,52 @@ impl Tracee {
 
     /// Keeps the process from making the call at which it is stopped.
     pub(crate) fn skip_call(self) -> io::Result<()> {
-        registers::skip_call(signed(self.0))
+        #[cfg(not(target_arch = "aarch64"))]
+        return self.set_register(layout::NUMBER, u64::MAX);
+        #[cfg(target_arch = "aarch64")]
+        {
+            /// `NT_ARM_SYSTEM_CALL` of <linux/elf.h>: the number alone.
+            const NUMBER: c_long = 0x404;
+            self.transfer_registers(libc::PTRACE_SETREGSET, NUMBER, &mut -1_i32)
+        }
     }
 
     /// Replaces the result of the call at which the process is stopped.
     pub(crate) fn set_result(self, result: i64) -> io::Result<()> {
-        registers::set_result(signed(self.0), result)
+        self.set_register(layout::RESULT, u64::from_ne_bytes(result.to_ne_bytes()))
     }
 
     /// Replaces an argument, by its place, of the call at which the process is stopped.
     pub(crate) fn set_argument(self, argument: usize, to: u64) -> io::Result<()> {
-        registers::set_argument(signed(self.0), argument, to)
+        self.set_register(layout::ARGUMENTS[argument], to)
     }
 
-    /// What a path in its memory is, up to the NUL.
+    fn set_register(self, register: usize, to: u64) -> io::Result<()> {
+        /// `NT_PRSTATUS` of <linux/elf.h>.
+        const ALL: c_long = 1;
+        if !CAN_REPLACE_CALLS {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let mut all = [0_u64; layout::COUNT];
+        self.transfer_registers(libc::PTRACE_GETREGSET, ALL, &mut all)?;
+        all[register] = to;
+        self.transfer_registers(libc::PTRACE_SETREGSET, ALL, &mut all)
+    }
+
+    fn transfer_registers<T>(self, way: Request, set: c_long, registers: &mut T) -> io::Result<()> {
+        let mut part = libc::iovec {
+            iov_base: std::ptr::from_mut(registers).cast(),
+            iov_len: size_of::<T>(),
+        };
+        // SAFETY: the kernel reads or writes at most as many bytes as `part` names, and
+        // these are plain numbers.
+        match unsafe { libc::ptrace(way, signed(self.0), set, &raw mut part) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    }
+
+    /// A string in its memory, up to the NUL.
     pub(crate) fn text_at(self, address: u64) -> io::Result<Vec<u8>> {
         let mut text = vec![0; libc::PATH_MAX.unsigned_abs() as usize];
         let read = File::open(self.proc("mem"))?.read_at(&mut text, address)?;
@@ -138,13 +170,13 @@ impl Tracee {
         memory.write_all_at(&number.to_ne_bytes(), address)
     }
 
-    /// What one of its descriptors is, as /proc has it, if it is open.
+    /// The target of an open descriptor, from /proc.
     pub(crate) fn descriptor(self, number: u64) -> Option<PathBuf> {
         let number = as_int(number);
         std::fs::read_link(self.proc(&format!("fd/{number}"))).ok()
     }
 
-    /// Its working directory, as /proc has it.
+    /// Its working directory, from /proc.
     pub(crate) fn working_directory(self) -> Option<PathBuf> {
         std::fs::read_link(self.proc("cwd")).ok()
     }
@@ -154,19 +186,19 @@ impl Tracee {
     }
 }
 
-/// An argument that is an int, however wide the register that it is in.
+/// An argument of type int: the lower half of its register.
 pub(crate) fn as_int(argument: u64) -> i32 {
     let low = u32::try_from(argument & u64::from(u32::MAX)).expect("cut to size");
     i32::from_ne_bytes(low.to_ne_bytes())
 }
 
-/// Whether processes can be traced here: an emulator may be unable to, and a
-/// container may forbid it.
+/// Whether a process can be traced here: an emulator may be unable to, and a container
+/// may forbid it.
 pub fn can_trace() -> bool {
     let mut command = Command::new("/");
     let attempt = || {
-        trace_me()?;
-        // Nothing is ever executed.
+        request(libc::PTRACE_TRACEME, 0, 0, 0)?;
+        // The child executes nothing.
         Err(io::Error::from_raw_os_error(libc::ECANCELED))
     };
     // SAFETY: the closure only makes async-signal-safe calls.
@@ -178,7 +210,7 @@ pub fn can_trace() -> bool {
 }
 
 /// Whether calls can be made to fail on this architecture.
-pub const CAN_REPLACE_CALLS: bool = registers::KNOWN;
+pub const CAN_REPLACE_CALLS: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
 /// Runs `command`, and traces it with all its descendants. Returns its process id.
 pub(crate) fn start_traced(command: &mut Command) -> io::Result<u32> {
@@ -228,22 +260,18 @@ pub(crate) fn wait_for_tracee() -> io::Result<(u32, TraceeEvent)> {
     Ok((unsigned(pid), event))
 }
 
-fn trace_me() -> io::Result<()> {
-    request(libc::PTRACE_TRACEME, 0, 0, 0).map(drop)
-}
-
-/// A process that cannot end, like one whom a file server keeps waiting in the
-/// kernel: killed, it stops on its way out until this is dropped.
+/// A process that cannot end, as if a file server kept it waiting in the kernel. If it
+/// is killed, it stops on its way out until this is dropped.
 #[derive(Debug)]
 pub struct Detained {
     pid: libc::pid_t,
-    /// Whether it was seen to be on its way out.
+    /// Whether the process is on its way out.
     is_leaving: Cell<bool>,
-    /// The kernel knows the thread that traces.
+    /// Only the thread that has attached may trace the process.
     _not_send: PhantomData<*const ()>,
 }
 
-/// Takes hold of a process of one thread.
+/// Keeps a process of one thread from ending.
 ///
 /// # Errors
 ///
@@ -260,7 +288,7 @@ pub fn detain(pid: u32) -> io::Result<Detained> {
 }
 
 impl Detained {
-    /// Waits until somebody has killed it.
+    /// Waits until another process has killed it.
     ///
     /// # Errors
     ///
@@ -292,7 +320,7 @@ impl Drop for Detained {
     }
 }
 
-/// The requests that take plain numbers.
+/// Makes a request that takes plain numbers.
 fn request(
     request: Request,
     pid: libc::pid_t,
@@ -307,101 +335,28 @@ fn request(
     }
 }
 
-/// The registers of a process that has stopped at a call, where their layout
-/// is known: `struct user_regs_struct` of <sys/user.h>.
-mod registers {
-    use std::ffi::c_long;
-    use std::io;
-
-    #[cfg(target_arch = "x86_64")]
-    mod layout {
-        pub(super) const KNOWN: bool = true;
-        pub(super) const COUNT: usize = 27;
-        pub(super) const RESULT: usize = 10;
-        /// rdi, rsi, rdx, r10, r8, r9
-        pub(super) const ARGUMENTS: [usize; 6] = [14, 13, 12, 7, 9, 8];
-        /// orig_rax
-        pub(super) const NUMBER: usize = 15;
-    }
-    #[cfg(target_arch = "aarch64")]
-    mod layout {
-        pub(super) const KNOWN: bool = true;
-        pub(super) const COUNT: usize = 34;
-        pub(super) const RESULT: usize = 0;
-        pub(super) const ARGUMENTS: [usize; 6] = [0, 1, 2, 3, 4, 5];
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    mod layout {
-        pub(super) const KNOWN: bool = false;
-        pub(super) const COUNT: usize = 1;
-        pub(super) const RESULT: usize = 0;
-        pub(super) const ARGUMENTS: [usize; 6] = [0; 6];
-    }
-
-    pub(super) const KNOWN: bool = layout::KNOWN;
-
-    /// `NT_PRSTATUS` of <linux/elf.h>.
-    const ALL: c_long = 1;
-
-    /// Keeps the call that is about to be made from being made.
-    pub(super) fn skip_call(pid: libc::pid_t) -> io::Result<()> {
-        #[cfg(target_arch = "x86_64")]
-        {
-            change(pid, layout::NUMBER, u64::MAX)
-        }
-        #[cfg(target_arch = "aarch64")]
-        {
-            /// `NT_ARM_SYSTEM_CALL` of <linux/elf.h>: the number alone.
-            const NUMBER: c_long = 0x404;
-            let mut number: i32 = -1;
-            transfer(libc::PTRACE_SETREGSET, pid, NUMBER, &mut number)
-        }
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        {
-            let _ = pid;
-            Err(io::ErrorKind::Unsupported.into())
-        }
-    }
-
-    /// Makes a call have returned this.
-    pub(super) fn set_result(pid: libc::pid_t, result: i64) -> io::Result<()> {
-        change(
-            pid,
-            layout::RESULT,
-            u64::from_ne_bytes(result.to_ne_bytes()),
-        )
-    }
-
-    pub(super) fn set_argument(pid: libc::pid_t, argument: usize, to: u64) -> io::Result<()> {
-        change(pid, layout::ARGUMENTS[argument], to)
-    }
-
-    fn change(pid: libc::pid_t, register: usize, to: u64) -> io::Result<()> {
-        if !KNOWN {
-            return Err(io::ErrorKind::Unsupported.into());
-        }
-        let mut all = [0_u64; layout::COUNT];
-        transfer(libc::PTRACE_GETREGSET, pid, ALL, &mut all)?;
-        all[register] = to;
-        transfer(libc::PTRACE_SETREGSET, pid, ALL, &mut all)
-    }
-
-    fn transfer<T>(
-        request: super::Request,
-        pid: libc::pid_t,
-        set: c_long,
-        registers: &mut T,
-    ) -> io::Result<()> {
-        let mut part = libc::iovec {
-            iov_base: std::ptr::from_mut(registers).cast(),
-            iov_len: size_of::<T>(),
-        };
-        // SAFETY: the kernel reads or writes at most the length that is named,
-        // of plain numbers.
-        let result = unsafe { libc::ptrace(request, pid, set, &raw mut part) };
-        match result {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        }
-    }
+/// The registers at a call, by their places in `struct user_regs_struct` of
+/// <sys/user.h>.
+#[cfg(target_arch = "x86_64")]
+mod layout {
+    pub(super) const COUNT: usize = 27;
+    pub(super) const RESULT: usize = 10;
+    /// rdi, rsi, rdx, r10, r8, r9
+    pub(super) const ARGUMENTS: [usize; 6] = [14, 13, 12, 7, 9, 8];
+    /// orig_rax
+    pub(super) const NUMBER: usize = 15;
+}
+#[cfg(target_arch = "aarch64")]
+mod layout {
+    pub(super) const COUNT: usize = 34;
+    pub(super) const RESULT: usize = 0;
+    pub(super) const ARGUMENTS: [usize; 6] = [0, 1, 2, 3, 4, 5];
+}
+/// The layout is unknown.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod layout {
+    pub(super) const COUNT: usize = 1;
+    pub(super) const RESULT: usize = 0;
+    pub(super) const ARGUMENTS: [usize; 6] = [0; 6];
+    pub(super) const NUMBER: usize = 0;
 }

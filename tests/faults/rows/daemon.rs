@@ -12,111 +12,122 @@ pub(crate) fn rows() -> Vec<Row> {
     let mut rows = rows! {
         // Standard streams.
         [Ordinary]
-        Daemon "sigaction(SIG_DFL)"|"getpid"|"sigprocmask"|"prctl(PR_SET_PDEATHSIG)" .never_fails(NO_ERRORS);
-        Daemon "open(/dev/null)" {
-            OPENING => Error("OpenDevnull"), [ENOENT] => Error("OpenDevnull"), [EINTR] => Retried,
+        Daemon "sigaction(SIG_DFL)"|"getpid"|"sigprocmask"|"prctl(PR_SET_PDEATHSIG)"
+            .never_fails(NO_ERRORS);
+        Daemon "open(/dev/null)" .retried() {
+            OPENING => Error("OpenDevnull"), [ENOENT] => Error("OpenDevnull"),
         };
         Daemon "fstat(/dev/null)" { EXAMINING => Error("OpenDevnull") };
         Daemon "fcntl(err, F_GETFD)" .never_fails("the descriptor was open just before");
-        Daemon "dup2(/dev/null, 0)"|"dup2(log, 1)" {
-            [EMFILE, EPERM] => Error("RedirectStreams"), [EBUSY] => Harmless("the daemon makes the call again"),
-            [EINTR] => Retried,
+        Daemon "dup2(/dev/null, 0)"|"dup2(log, 1)" .retried() {
+            [EMFILE, EPERM] => Error("RedirectStreams"),
+            [EBUSY] => Harmless("the daemon makes the call again"),
         };
-        Daemon "dup2(/dev/null, 2)" .in_other_scenes() {
-            [EMFILE, EPERM] => Error("RedirectStreams"), [EBUSY] => Harmless("the daemon makes the call again"),
-            [EINTR] => Retried,
+        Daemon "dup2(/dev/null, 2)" .in_other_scenes() .retried() {
+            [EMFILE, EPERM] => Error("RedirectStreams"),
+            [EBUSY] => Harmless("the daemon makes the call again"),
         };
         Daemon "close(/dev/null)" { [EIO] => Error("CloseDevnull"), [EINTR] => Harmless(CLOSED) };
 
         // The lock passes to the daemon.
-        Daemon "fcntl(work/run/daemon.pid, F_SETLK)" {
-            [ENOLCK] => Error("LockPidfile"), [EAGAIN] => Exactly("LockPidfile(11)"),
-            [EACCES] => Exactly("LockPidfile(13)"), [EINTR] => Retried,
+        Daemon "fcntl(pid file, F_SETLK)" .retried() {
+            [ENOLCK] => Error("LockPidfile"), [EAGAIN] => Error("LockPidfile(11)"),
+            [EACCES] => Error("LockPidfile(13)"),
         };
         Daemon "fstat(pair 2)" { EXAMINING => Harmless(REGISTERED) };
 
         // No new privileges.
         Daemon "unshare" {
-            [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC),
-            [EINVAL] => Harmless(COUNTED_AGAIN),
+            [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC), [EINVAL] => Harmless(COUNTED_AGAIN),
             Always(EINVAL) => UnlessForbidden("SetNoNewPrivileges(1)"),
         };
         Daemon "prctl(PR_SET_NO_NEW_PRIVS)" {
-            [EINVAL, EPERM] => Error("SetNoNewPrivileges"), FakeSuccess => Exactly("PrivilegesRetained"),
+            [EINVAL, EPERM] => Error("SetNoNewPrivileges"),
+            FakeSuccess => Error("PrivilegesRetained"),
         };
         Daemon "prctl(PR_GET_NO_NEW_PRIVS)" { [EINVAL, EPERM] => Error("SetNoNewPrivileges") };
 
         // The report that the daemon is ready.
-        Daemon "sendmsg(pair 2)" {
-            SENDING => Error("Channel"), GONE => Exactly("LauncherGone"), [EINTR] => Retried,
+        Daemon "sendmsg(pair 2)" .retried() {
+            SENDING => Error("Channel"), GONE => Error("LauncherGone"),
             Short => Harmless("the daemon sends the rest next"),
         };
-        Daemon "recv(pair 2)" { RECEIVING => Harmless("the daemon makes the call again"), [EINTR] => Retried };
+        Daemon "recv(pair 2)" .retried() {
+            RECEIVING => Harmless("the daemon makes the call again"),
+        };
 
         // The start has failed.
-        Daemon "fstat(work/run/daemon.pid)"|"flock(work/run/daemon.pid, LOCK_EX)" .in_other_scenes() { [EIO] => Cleanup };
-        Daemon "close(work/run/daemon.pid)" .in_other_scenes() { [EIO, EINTR] => Harmless(CLOSED) };
-        Daemon "fcntl(work/run/daemon.pid, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
+        Daemon "fstat(pid file)"|"flock(pid file, LOCK_EX)" .in_other_scenes() { [EIO] => Cleanup };
+        Daemon "close(pid file)" .in_other_scenes() { [EIO, EINTR] => Harmless(CLOSED) };
+        Daemon "fcntl(pid file, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
         Daemon "_exit" .never_fails(NO_ERRORS).in_other_scenes();
-        Daemon "getppid" .never_fails(NO_ERRORS).platform("the daemon asks if the launcher is gone");
-        Daemon "getcwd" .never_fails("only the name of a process that has locked the file needs it").in_other_scenes();
+        Daemon "getppid"
+            .never_fails(NO_ERRORS).platform("the daemon asks if the launcher is gone");
+        Daemon "getcwd"
+            .never_fails("only the name of a process that has locked the file needs it").in_other_scenes();
 
         // The owner of the pid file. A sandbox or a file system may report success
         // and change nothing.
         [OfRoot]
-        Daemon "fchown(work/run/daemon.pid)" {
-            [EPERM, EROFS, EIO] => Error("ChownPidfile"), FakeSuccess => Exactly("ChownPidfile(1)"),
-            [EINTR] => Retried,
+        Daemon "fchown(pid file)" .retried() {
+            [EPERM, EROFS, EIO] => Error("ChownPidfile"), FakeSuccess => Error("ChownPidfile(1)"),
         };
-        Daemon "fstat(work/run/daemon.pid)" { EXAMINING => Error("ChownPidfile") };
+        Daemon "fstat(pid file)" { EXAMINING => Error("ChownPidfile") };
 
         // The root directory.
         Daemon "getcwd" [..1] { [ENOENT, EACCES] => Harmless(NEW_ROOT_IS_ENTERED) };
         Daemon "stat(.)" [..1] { EXAMINING => Harmless(NEW_ROOT_IS_ENTERED) };
-        Daemon "chdir(../jail)" { DIRECTORY => Error("Chroot"), [EINTR] => Retried };
+        Daemon "chdir(../jail)" .retried() { DIRECTORY => Error("Chroot") };
         Daemon "getcwd" [1..] { [ENOENT, EACCES, ENOMEM] => Error("Chroot") };
         Daemon "stat(.)" [1..] { EXAMINING => Error("Chroot") };
         Daemon "chroot(.)" {
-            [EPERM, EACCES, EIO, ENOMEM] => Error("Chroot"), FakeSuccess => Exactly("PrivilegesRetained"),
+            [EPERM, EACCES, EIO, ENOMEM] => Error("Chroot"),
+            FakeSuccess => Error("PrivilegesRetained"),
         };
-        Daemon "chdir(/)" { [EACCES, EIO, ENOMEM] => Error("Chroot"), [EINTR] => Retried };
+        Daemon "chdir(/)" .retried() { [EACCES, EIO, ENOMEM] => Error("Chroot") };
 
         // The identity. A sandbox may report success and change nothing.
         Daemon "getresuid"|"getresgid" .never_fails(NO_ERRORS);
         Daemon "getgroups" [..2] { [EPERM] => Error("SetSupplementaryGroups") };
         Daemon "getgroups" [2..] { [EPERM] => Error("SetSupplementaryGroups") };
         Daemon "setgroups(3)" {
-            [EPERM, ENOMEM, EINVAL] => Error("SetSupplementaryGroups"), FakeSuccess => Exactly("PrivilegesRetained"),
+            [EPERM, ENOMEM, EINVAL] => Error("SetSupplementaryGroups"),
+            FakeSuccess => Error("PrivilegesRetained"),
         };
-        Daemon "setresgid(7001, 7001, 7001)" { [EPERM, EAGAIN] => Error("SetGroup"), FakeSuccess => Exactly("PrivilegesRetained") };
-        Daemon "setresuid(7001, 7001, 7001)" { [EPERM, EAGAIN] => Error("SetUser"), FakeSuccess => Exactly("PrivilegesRetained") };
+        Daemon "setresgid(7001, 7001, 7001)" {
+            [EPERM, EAGAIN] => Error("SetGroup"), FakeSuccess => Error("PrivilegesRetained"),
+        };
+        Daemon "setresuid(7001, 7001, 7001)" {
+            [EPERM, EAGAIN] => Error("SetUser"), FakeSuccess => Error("PrivilegesRetained"),
+        };
         // The change of the user has emptied the capability sets, so that the library
         // makes no other call: tests/surroundings.rs.
-        Daemon "capget" { [EPERM, EINVAL] => Exactly("PrivilegesRetained") };
+        Daemon "capget" { [EPERM, EINVAL] => Error("PrivilegesRetained") };
         // Each attempt to regain an id must fail, whatever the errno.
         Daemon "setresuid(-1, 0, -1)"|"setuid(0)"|"setresgid(-1, 0, -1)"|"setgid(0)" {
-            [EAGAIN, EINVAL] => Harmless("the call is to fail"), FakeSuccess => Exactly("PrivilegesRetained"),
+            [EAGAIN, EINVAL] => Harmless("the call is to fail"),
+            FakeSuccess => Error("PrivilegesRetained"),
         };
 
         // The daemon reports its failure, and has no other way to do so.
         [Failing]
-        Daemon "sendmsg(pair 2)" {
-            SENDING => Exactly("DaemonExited"), GONE => Exactly("DaemonExited"), [EINTR] => Retried,
+        Daemon "sendmsg(pair 2)" .retried() {
+            SENDING => Error("DaemonExited"), GONE => Error("DaemonExited"),
             Short => Harmless("the daemon sends the rest next"),
         };
 
         [Alone]
-        Daemon "sendmsg(pair 2)" [..1] { SENDING => Error("Channel"), [EINTR] => Retried };
-        Daemon "sendmsg(pair 2)" [1..] { SENDING => Cleanup, GONE => Cleanup, [EINTR] => Retried };
-        Daemon "flock(work/run/daemon.pid, LOCK_UN)" {
-            [ENOLCK] => Harmless("the daemon's end unlocks it"), [EINTR] => Retried,
+        Daemon "sendmsg(pair 2)" [..1] .retried() { SENDING => Error("Channel") };
+        Daemon "sendmsg(pair 2)" [1..] .retried() { SENDING => Cleanup, GONE => Cleanup };
+        Daemon "flock(pid file, LOCK_UN)" .retried() {
+            [ENOLCK] => Harmless("the daemon's end unlocks it"),
         };
 
         // The guard removes the pid file.
         [Guarded]
-        Daemon "fstat(work/run/daemon.pid)"|"stat(work/run/daemon.pid)" { EXAMINING => Except(PID_FILE_STAYS) };
+        Daemon "fstat(pid file)"|"stat(pid file)" { EXAMINING => Except(PID_FILE_STAYS) };
         Daemon "_exit" .never_fails(NO_ERRORS);
-        Daemon "unlink(work/run/daemon.pid)" { [EACCES, EPERM, EROFS, EBUSY] => Except(PID_FILE_STAYS) };
+        Daemon "unlink(pid file)" { [EACCES, EPERM, EROFS, EBUSY] => Except(PID_FILE_STAYS) };
 
         // Another daemon has locked the pid file. The new daemon redirects its streams
         // all the same, so that its output does not reach the terminal.
@@ -127,12 +138,12 @@ pub(crate) fn rows() -> Vec<Row> {
         Daemon "close(/dev/null)" { [EIO, EINTR] => Cleanup };
 
         [Sandboxed]
-        Daemon "open(/proc/self/status)" { LISTING => Exactly("SetNoNewPrivileges(1)"), [EINTR] => Retried };
-        Daemon "read(/proc/*/status)" [..1] {
-            [EIO, ENOMEM] => Exactly("SetNoNewPrivileges(1)"), [EINTR] => Retried, Short => Harmless(REST_FOLLOWS),
+        Daemon "open(/proc/self/status)" .retried() { LISTING => Error("SetNoNewPrivileges(1)") };
+        Daemon "read(/proc/*/status)" [..1] .retried() {
+            [EIO, ENOMEM] => Error("SetNoNewPrivileges(1)"), Short => Harmless(REST_FOLLOWS),
         };
-        Daemon "read(/proc/*/status)" [1..] {
-            [EIO, ENOMEM] => Exactly("SetNoNewPrivileges(1)"), [EINTR] => Retried, Short => Harmless(REST_FOLLOWS),
+        Daemon "read(/proc/*/status)" [1..] .retried() {
+            [EIO, ENOMEM] => Error("SetNoNewPrivileges(1)"), Short => Harmless(REST_FOLLOWS),
         };
 
         // Standard input and output are closed, so that new descriptors move up.

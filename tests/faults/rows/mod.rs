@@ -15,9 +15,7 @@ use tester::trace::How::{FakeSuccess, Short};
 use tester::trace::Role;
 
 use crate::scenes::Scene;
-use crate::table::Effect::{
-    Cleanup, Error, ErrorOr, Exactly, ExactlyOr, Except, Harmless, Retried, UnlessForbidden,
-};
+use crate::table::Effect::{Cleanup, Error, ErrorOr, Except, Harmless, UnlessForbidden};
 use crate::table::{Always, Row};
 
 mod daemon;
@@ -90,12 +88,13 @@ fn duplicated(process: Role, files: &[&str]) -> impl Iterator<Item = Row> {
 fn of_several_processes() -> Vec<Row> {
     let mut rows = rows! {
         [Ordinary]
-        Launcher "pread(work/run/daemon.pid)" .by_timing() { [EIO] => Cleanup };
-        Intermediate|Daemon "pread(work/run/daemon.pid)" .in_other_scenes() { [EIO] => Cleanup };
-        Intermediate|Daemon "flock(work/run/daemon.pid, LOCK_UN)" .in_other_scenes() {
-            [ENOLCK] => Cleanup, [EINTR] => Retried,
+        Launcher "pread(pid file)" .by_timing() { [EIO] => Cleanup };
+        Intermediate|Daemon "pread(pid file)" .in_other_scenes() { [EIO] => Cleanup };
+        Intermediate|Daemon "flock(pid file, LOCK_UN)" .in_other_scenes() .retried() {
+            [ENOLCK] => Cleanup,
         };
-        Intermediate|Daemon "set_robust_list"|"set_tid_address"|"gettid" .never_fails(OF_FORK).platform(OF_FORK);
+        Intermediate|Daemon "set_robust_list"|"set_tid_address"|"gettid"
+            .never_fails(OF_FORK).platform(OF_FORK);
         Launcher "gettid" .never_fails(OF_FORK).platform(OF_FORK);
         // The intermediate does not allocate.
         Launcher|Daemon "brk"|"mmap"|"munmap"|"mremap"|"mprotect"|"madvise"
