@@ -1,5 +1,4 @@
-//! What an attacker does to the files of a daemon. ci/predecessor includes this file,
-//! so that both crates meet the same attacks. An attacker ignores errors and tries again.
+//! What an attacker does to the files of a daemon. An attacker ignores errors and tries again.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;

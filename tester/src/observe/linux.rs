@@ -1,4 +1,4 @@
-//! Linux: everything is in proc(5), for a process and for its observer alike.
+//! Linux: proc(5) shows everything, to the process itself and to its observer.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -14,10 +14,10 @@ use crate::report::{
 };
 use crate::sys;
 
-/// Whoever may trace a process sees all of it.
+/// A process that may trace another process sees all of it.
 pub const OUTSIDE_IS_COMPLETE: bool = true;
 
-/// Opens /proc at its reserved number: a jail has none.
+/// Opens /proc at its reserved number, since a jail has no /proc.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ pub fn inside() -> io::Result<Report> {
 ///
 /// # Errors
 ///
-/// When there is no such process. What is forbidden is `None`.
+/// When there is no such process. A field that may not be read is `None`.
 pub fn outside(pid: u32) -> io::Result<Report> {
     let proc = File::open("/proc")?;
     Entry::new(proc.as_fd(), &pid.to_string()).report()
@@ -50,16 +50,17 @@ pub fn outside(pid: u32) -> io::Result<Report> {
 /// The line of /proc/PID/limits that holds a case's [`mark`].
 const MARKED_LIMIT: &str = "Max realtime timeout";
 
-/// What tells the processes of a case from all others: their soft limit
-/// `RLIMIT_RTTIME`, which matters to real-time processes only.
+/// The soft limit `RLIMIT_RTTIME` of the processes of a case, which distinguishes them
+/// from all others. The limit only matters to real-time processes.
 ///
-/// fork(2) and execve(2) pass it on, no change of ids, dumpability or root
-/// directory takes it away, and everybody may read it. The environment, which
-/// is passed on as well, may only be read by those who may trace the process:
-/// in a container, root may not once the process has changed its ids.
+/// fork(2) and execve(2) pass the limit on, no change of ids, dumpability or root
+/// directory removes it, and every user may read it. Only a process that may trace
+/// another may read its environment: in a container, root may not do so once the
+/// process has changed its ids.
 ///
-/// A round number first, so that `ci/test.sh` finds what any case has left
-/// behind, then process and number of the case, seven digits each.
+/// The number begins with a constant, by which `ci/test.sh` finds the remaining
+/// processes of any case. Then follow the process and the number of the case, seven
+/// digits each.
 fn mark(token: &str) -> io::Result<u64> {
     const FIRST: u64 = 7_001;
     const ROOM: u64 = 10_000_000;
@@ -98,7 +99,7 @@ pub fn processes_of(token: &str) -> io::Result<Vec<Process>> {
             continue;
         }
         let entry = Entry::new(proc.as_fd(), name);
-        // It has ended if either cannot be read.
+        // A process whose files cannot be read has ended.
         let Ok(limits) = entry.read("limits") else {
             continue;
         };
@@ -116,7 +117,7 @@ pub fn processes_of(token: &str) -> io::Result<Vec<Process>> {
     Ok(found)
 }
 
-/// One process, be it a zombie.
+/// One process, which may be a zombie.
 ///
 /// # Errors
 ///
@@ -130,12 +131,12 @@ pub fn process(pid: u32) -> io::Result<Option<Process>> {
     }
 }
 
-/// ENOENT before, ESRCH after a file of the process was opened.
+/// The kernel returns ENOENT before, and ESRCH after a file of the process is opened.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
-/// What only some may see: not a failure, but not seen.
+/// `None` if the observer may not read the value.
 fn unless_forbidden<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -144,7 +145,7 @@ fn unless_forbidden<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// A process's folder in /proc.
+/// The directory of a process in /proc.
 struct Entry<'proc> {
     proc: BorrowedFd<'proc>,
     name: String,
@@ -155,9 +156,8 @@ struct Stat {
     process: Process,
     session: u32,
     terminal: u64,
-    /// Whether the process has entered `do_exit`: it runs no code of its own any
-    /// more, but has the state R or D until the kernel has closed its files and made
-    /// it a zombie.
+    /// Whether the process has entered `do_exit`. It runs no more code of its own, but its
+    /// state is R or D until the kernel has closed its files and made it a zombie.
     is_exiting: bool,
 }
 
@@ -165,12 +165,11 @@ struct Stat {
 const EXITING: i64 = 0x4;
 
 impl Stat {
-    /// The name in parentheses may itself contain any character, so the rest
-    /// starts after the last one that closes.
+    /// The name in parentheses may contain any character, so that the other fields begin
+    /// after the last closing parenthesis.
     ///
-    /// A process that is reaped while it is being read has neither parent nor
-    /// group any more, whatever state it was still in: fs/proc/array.c,
-    /// `do_task_stat`. It is gone.
+    /// A process that is reaped during the read has no parent and no group, whatever its
+    /// state (fs/proc/array.c, `do_task_stat`): it is gone.
     fn parse(text: &str) -> io::Result<Self> {
         let fields = || {
             let (head, tail) = text.rsplit_once(") ")?;
@@ -222,8 +221,8 @@ impl<'proc> Entry<'proc> {
 
     fn read(&self, file: &str) -> io::Result<Vec<u8>> {
         let mut opened = File::from(sys::open_at(self.proc, &self.path(file))?);
-        // Room for most files at once: the limits of every process on the machine
-        // are read again and again.
+        // Most files fit at once: the harness reads the limits of every process of the
+        // machine again and again.
         let mut bytes = vec![0; 1 << 15];
         let mut length = 0;
         loop {
@@ -294,7 +293,7 @@ impl<'proc> Entry<'proc> {
 
     fn descriptors(&self) -> io::Result<Vec<Descriptor>> {
         let directory = sys::open_at(self.proc, &self.path("fd"))?;
-        // When a process looks at itself, this descriptor is among them.
+        // A process that observes itself lists this descriptor, too.
         let own = directory.as_raw_fd();
         let mut numbers: Vec<i32> = sys::list(directory)?
             .iter()
@@ -311,7 +310,7 @@ impl<'proc> Entry<'proc> {
             .collect()
     }
 
-    /// A process that runs may close what it was listed to have.
+    /// A running process may close a descriptor after the observer has listed it.
     fn descriptor_if_open(&self, number: i32) -> io::Result<Option<Descriptor>> {
         match self.descriptor(number) {
             Ok(descriptor) => Ok(Some(descriptor)),
@@ -367,37 +366,17 @@ fn unexpected(what: &str, text: &str) -> io::Error {
 /// Lines of a name, a colon and values.
 struct Status(String);
 
-/// Numbers in the bases that proc(5) uses.
-trait FromDigits: Sized {
-    fn from_digits(digits: &str, radix: u32) -> Option<Self>;
-}
-
-macro_rules! from_digits {
-    ($($type:ty)*) => {$(
-        impl FromDigits for $type {
-            fn from_digits(digits: &str, radix: u32) -> Option<Self> {
-                Self::from_str_radix(digits, radix).ok()
-            }
-        }
-    )*};
-}
-from_digits!(i32 u32 u64 u128);
-
 impl Status {
-    fn list<T: FromDigits>(&self, name: &str, radix: u32) -> io::Result<Vec<T>> {
-        self.0
-            .lines()
+    fn list<T: TryFrom<u128>>(&self, name: &str, radix: u32) -> io::Result<Vec<T>> {
+        let number = |digits: &str| u128::from_str_radix(digits, radix).ok()?.try_into().ok();
+        let mut lines = self.0.lines();
+        lines
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .and_then(|values| {
-                values
-                    .split_ascii_whitespace()
-                    .map(|value| T::from_digits(value, radix))
-                    .collect()
-            })
+            .and_then(|values| values.split_ascii_whitespace().map(number).collect())
             .ok_or_else(|| unexpected(name, &self.0))
     }
 
-    fn one<T: FromDigits>(&self, name: &str, radix: u32) -> io::Result<T> {
+    fn one<T: TryFrom<u128>>(&self, name: &str, radix: u32) -> io::Result<T> {
         let mut values = self.list(name, radix)?;
         values.pop().ok_or_else(|| unexpected(name, &self.0))
     }
@@ -406,8 +385,8 @@ impl Status {
         self.one(name, 16).map(SignalSet)
     }
 
-    /// Real, effective, saved and, last, that for file access, which nobody
-    /// sets by itself any more.
+    /// The real, effective, saved and file system ids. The last always follows the
+    /// effective id.
     fn ids(&self, name: &str) -> io::Result<IdTriple> {
         match self.list(name, 10)?[..] {
             [real, effective, saved, _] => Ok(IdTriple {
@@ -445,8 +424,7 @@ mod tests {
         }
     }
 
-    /// The launcher sees the end of a daemon's connection before the daemon is a
-    /// zombie.
+    /// The launcher reads the end of the daemon's channel before the daemon is a zombie.
     #[test]
     fn a_process_in_its_exit_is_known_by_its_flags() {
         for (flags, is_exiting) in [(4_228_172, true), (4_228_168, false)] {
@@ -456,9 +434,9 @@ mod tests {
         }
     }
 
-    /// The launcher closes its copies of the others' ends while it is looked at.
+    /// The launcher closes its copies of the other ends during an observation.
     #[test]
-    fn what_is_closed_while_it_is_looked_at_is_not_open() {
+    fn a_descriptor_that_is_closed_during_an_observation_is_not_open() {
         let proc = File::open("/proc").expect("open /proc");
         let entry = Entry::new(proc.as_fd(), "self");
         let closed = i32::MAX;
@@ -469,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_process_is_told() {
+    fn a_line_of_no_process_is_reported() {
         let error = Stat::parse("2770 (tester) S 1 -2 3 0")
             .err()
             .expect("an error");

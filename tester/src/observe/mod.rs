@@ -1,28 +1,27 @@
-//! Looking at a process: by itself, and by another one.
+//! Observes a process: from inside, and from another process.
 //!
 //! # What each platform supplies
 //!
-//! * `prepare() -> io::Result<()>`: called once before the start; opens what
-//!   the view from inside needs and a chroot would take away.
-//! * `inside() -> io::Result<Report>`: the calling process. Everything that
-//!   the platform has, whatever the process's root and ids are by now.
-//! * `outside(pid) -> io::Result<Report>`: another process. A field that this
-//!   point of view cannot tell is `None`.
-//! * `OUTSIDE_IS_COMPLETE: bool`: whether `outside` tells all that `inside`
-//!   does. Where it is true, a field missing outside is a failure
-//!   ([`differences`]), lest a lack of permission passes for agreement.
-//! * `enroll(token) -> io::Result<()>`: called first of all by the program that
-//!   was started with `TESTER_CASE=token` in its environment; does what
-//!   `processes_of` needs beyond that.
-//! * `processes_of(token) -> io::Result<Vec<Process>>`: that process and all
-//!   that descend from it, zombies excepted, whoever they have become.
-//! * `process(pid) -> io::Result<Option<Process>>`: one process, zombies
-//!   included.
+//! * `prepare() -> io::Result<()>`: the tester calls it once before the start. It opens
+//!   the files that the view from inside needs and a chroot would hide.
+//! * `inside() -> io::Result<Report>`: the calling process, with every field that the
+//!   platform has, whatever the process's root directory and ids are.
+//! * `outside(pid) -> io::Result<Report>`: another process. A field that the observer
+//!   cannot see is `None`.
+//! * `OUTSIDE_IS_COMPLETE: bool`: whether `outside` sees all that `inside` sees. If so,
+//!   a field that is missing outside is a failure ([`differences`]): a lack of permission
+//!   must not pass for agreement.
+//! * `enroll(token) -> io::Result<()>`: the program that is started with
+//!   `TESTER_CASE=token` in its environment calls it first. It does what `processes_of`
+//!   needs besides the environment.
+//! * `processes_of(token) -> io::Result<Vec<Process>>`: that process and all its
+//!   descendants, whatever their ids, without zombies.
+//! * `process(pid) -> io::Result<Option<Process>>`: one process, which may be a zombie.
 //!
 //! | | Linux | FreeBSD | macOS |
 //! |---|---|---|---|
 //! | source | /proc | system calls; ps(1) for others | system calls; ps(1) for others |
-//! | known as a case's by | a resource limit | the environment | the environment |
+//! | mark of a case | a resource limit | the environment | the environment |
 //! | capabilities, no_new_privs | yes | there are none | there are none |
 //! | root directory, thread count | yes | no | no |
 //! | saved ids | yes | yes | outside only |
@@ -57,24 +56,24 @@ pub struct Process {
     pub ppid: u32,
     /// Process group id.
     pub pgid: u32,
-    /// The state's letter, as ps(1) shows it; `Z` is a zombie, and `X` one that is
-    /// being reaped.
+    /// The state's letter, as ps(1) shows it: `Z` is a zombie, and `X` is a zombie that
+    /// is being reaped.
     pub state: char,
     /// The program's name.
     pub name: String,
 }
 
 impl Process {
-    /// Whether it has ended, and was or is to be reaped.
+    /// Whether the process has ended.
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
     }
 }
 
-/// Every field in which two views of one process disagree.
+/// The fields in which two views of one process differ.
 ///
-/// A field that one view cannot tell is passed over, except where a platform
-/// promises to see everything from outside.
+/// A field that one view cannot see is left out, unless the platform promises to see
+/// everything from outside.
 pub fn differences(inside: &Report, outside: &Report) -> Vec<String> {
     fn compare<T: PartialEq + std::fmt::Debug>(
         found: &mut Vec<String>,
@@ -95,7 +94,7 @@ pub fn differences(inside: &Report, outside: &Report) -> Vec<String> {
 
     macro_rules! compare_all {
         ($($field:ident),* $(,)?) => {{
-            // Taken apart, so that a field cannot be forgotten here.
+            // The pattern names every field, so that none can be forgotten.
             let Report { pid, ppid, pgid, $($field),* } = inside;
             let mut found = Vec::new();
             compare(&mut found, "pid", &Some(*pid), &Some(outside.pid));

@@ -1,5 +1,5 @@
-//! What FreeBSD and macOS have in common: a process asks the system about
-//! itself, and ps(1) about others.
+//! FreeBSD and macOS: a process asks the system about itself, and ps(1) about other
+//! processes.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -13,10 +13,10 @@ use crate::report::{
 };
 use crate::sys;
 
-/// Nobody but a process itself sees its descriptors here.
+/// Only the process itself sees its descriptors.
 pub const OUTSIDE_IS_COMPLETE: bool = false;
 
-/// Nothing needs to be prepared: no file is read.
+/// Does nothing, since the view from inside reads no file.
 ///
 /// # Errors
 ///
@@ -25,8 +25,8 @@ pub fn prepare() -> io::Result<()> {
     Ok(())
 }
 
-/// Nothing is needed: ps(1) shows root the environment of every process, and
-/// everybody that of their own.
+/// Does nothing, since ps(1) shows the environment: to root that of every process, and
+/// to a user that of the user's processes.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn inside() -> io::Result<Report> {
     };
     let mut groups = sys::supplementary_groups()?;
     groups.sort_unstable();
-    // There is no asking for the mask without setting it.
+    // Only a call that sets the mask returns it.
     let umask = sys::set_umask(0o077)?;
     sys::set_umask(umask)?;
     let with = |wanted| {
@@ -69,7 +69,7 @@ pub fn inside() -> io::Result<Report> {
         ppid: std::os::unix::process::parent_id(),
         pgid: sys::process_group(pid)?,
         sid: Some(sys::session(pid)?),
-        // Where there is no /dev, there is no telling.
+        // Without /dev the terminal is unknown.
         terminal: match std::fs::File::open("/dev/tty") {
             Ok(_) => Some(Terminal::Some),
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Some(Terminal::None),
@@ -138,7 +138,7 @@ fn descriptors() -> io::Result<Vec<Descriptor>> {
 /// The lines that ps(1) prints for these arguments; none if it selects no
 /// process.
 fn ps(arguments: &[&str], columns: &[&str]) -> io::Result<Vec<String>> {
-    // An option each: FreeBSD's takes all that follows an equals sign for the
+    // Each column gets its own option: on FreeBSD all text after an equals sign is the
     // title of the column (bin/ps/keyword.c, `parsefmt`).
     let columns = columns.iter().flat_map(|column| ["-o", column]);
     let output = Command::new("ps").args(arguments).args(columns).output()?;
@@ -191,7 +191,7 @@ pub fn outside(pid: u32) -> io::Result<Report> {
             effective,
             saved: Some(saved),
         }),
-        // Neither system's ps(1) names the effective group alike.
+        // The systems name the column of the effective group differently.
         gid: (real_group == saved_group).then_some(IdTriple {
             real: real_group,
             effective: real_group,
@@ -241,7 +241,7 @@ pub(super) fn processes_with(environment_flag: &str, token: &str) -> io::Result<
         .collect())
 }
 
-/// One process, be it a zombie.
+/// One process, which may be a zombie.
 ///
 /// # Errors
 ///
