@@ -8,16 +8,14 @@
 use std::os::unix::process::ExitStatusExt;
 use std::panic;
 use std::process::ExitCode;
-use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tester::config::{Deferral, Disposition, Entry, ReadinessUse, Step};
 use tester::control::Message;
-use tester::harness::{Manager, Outcome, PidFile, slowness};
-use tester::model::{self, Databases, Mismatch, World};
+use tester::harness::{Manager, PidFile, slowness};
 use tester::report::StartError;
-use tester::trace::{Role, SignalHit};
+use tester::trace::{Role, SignalHit, TracedStart};
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
@@ -430,62 +428,24 @@ impl Shape {
 }
 
 /// A start of which a process was killed.
-struct Killed {
+struct Killed<'a> {
     shape: Shape,
+    scenario: &'a Scenario,
     role: Role,
     hit: SignalHit,
-    outcome: Outcome,
-    /// The differences from a start in which no process is killed.
-    differences: Vec<Mismatch>,
+    traced: TracedStart,
 }
 
-impl Killed {
-    /// `None` if the process makes fewer calls.
-    fn at(shape: Shape, scenario: &Scenario, role: Role, call: usize) -> Option<Self> {
-        static DATABASES: LazyLock<Databases> = LazyLock::new(Databases::read);
-        let world = World::look(scenario, &DATABASES);
-        let mut outcome = scenario.clone().crash(role, call).outcome();
-        let mut hit = None;
-        outcome.frames.retain(|frame| match frame.message {
-            Message::SignalHit(found) => {
-                hit = found;
-                false
-            }
-            _ => true,
-        });
-        let hit = hit?;
-        let before = outcome.initial().expect("the start begins").clone();
-        // The harness takes the tracer for the launcher.
-        outcome.launcher = before.pid;
-        let prediction = model::foresee(&scenario.config, &before, &world);
-        let differences = model::mismatches(&scenario.config, &before, &prediction, &outcome);
-        Some(Self {
-            shape,
-            role,
-            hit,
-            outcome,
-            differences,
-        })
-    }
-
-    fn has_said(&self, is_it: fn(&Message) -> bool) -> bool {
-        let mut frames = self.outcome.frames.iter();
-        frames.any(|frame| is_it(&frame.message))
-    }
-
+impl Killed<'_> {
     #[track_caller]
     fn launcher_error(&self) -> &StartError {
-        let errors = self.outcome.failures_of(|message| match message {
-            Message::LauncherFailed(error) => Some(error),
-            _ => None,
-        });
-        errors.first().expect("the launcher fails").1
+        self.traced.launcher_error().expect("the launcher fails")
     }
 
     /// Nothing is left when the launcher has ended, either.
     #[track_caller]
     fn assert_nothing_left_by_launcher(&self) {
-        let outcome = &self.outcome;
+        let outcome = &self.traced.outcome;
         self.assert_nothing_left();
         assert!(outcome.nobody_left, "{outcome:?}");
         let file = outcome.pid_file.as_ref().expect("it can be seen");
@@ -494,7 +454,7 @@ impl Killed {
 
     #[track_caller]
     fn assert_nothing_left(&self) {
-        let outcome = &self.outcome;
+        let outcome = &self.traced.outcome;
         assert_eq!(outcome.trouble, None, "{outcome:?}");
         let file = outcome.pid_file_at_end.as_ref().expect("it can be seen");
         // Between the intermediate's exit message and the acknowledgement, no process
@@ -508,27 +468,39 @@ impl Killed {
     /// had been killed. Returns whether there is a daemon.
     #[track_caller]
     fn is_all_or_nothing(&self) -> bool {
-        /// The fields about a launcher that was killed.
-        const OF_LAUNCHER: [&str; 3] = ["launcher: ", "messages", "reports afterwards"];
-        let is_committed = match self.shape {
-            Shape::Deferred => self.has_said(|message| *message == Message::Acknowledged),
-            _ => self.has_said(|message| matches!(message, Message::Daemon(_))),
-        };
+        // The service manager serves several starts. A launcher that was killed says
+        // nothing more.
+        let unsettled = [
+            "the service manager",
+            "launcher: ",
+            "messages",
+            "reports afterwards",
+        ];
+        let unsettled = &unsettled[..if self.role == Role::Launcher { 4 } else { 1 }];
+        let is_committed = self
+            .traced
+            .outcome
+            .frames
+            .iter()
+            .any(|frame| match self.shape {
+                Shape::Deferred => frame.message == Message::Acknowledged,
+                _ => matches!(frame.message, Message::Daemon(_)),
+            });
         // The second message of the launcher is the acknowledgement. The second message
         // of the intermediate says that it exits.
-        assert_eq!(is_committed, self.hit.sent >= 2, "{:?}", self.outcome);
+        assert_eq!(
+            is_committed,
+            self.hit.sent >= 2,
+            "{:?}",
+            self.traced.outcome
+        );
         if !is_committed {
             self.assert_nothing_left();
             return false;
         }
-        let is_of_launcher = |field: &str| OF_LAUNCHER.iter().any(|known| field.starts_with(known));
-        let differences = self.differences.iter().filter(|found| {
-            // The service manager serves several starts.
-            found.field != "the service manager is told"
-                && (self.role != Role::Launcher || !is_of_launcher(&found.field))
-        });
-        let differences: String = differences.map(|found| format!("{found}\n")).collect();
-        assert!(differences.is_empty(), "{differences}{:?}", self.outcome);
+        let found = self.traced.differences(self.scenario, unsettled);
+        let text: String = found.iter().map(|found| format!("{found}\n")).collect();
+        assert!(found.is_empty(), "{text}{:?}", self.traced.outcome);
         true
     }
 }
@@ -557,15 +529,23 @@ fn sweep(shape: Shape, role: Role, judge: Judge) {
     for call in (0..).step_by(step) {
         let mut there_is_a_daemon = false;
         assert_prompt(|| {
-            let Some(killed) = Killed::at(shape, &scenario, role, call) else {
+            let traced = TracedStart::observe(&scenario.clone().crash(role, call), true);
+            let Some(hit) = traced.signal_hit else {
                 is_made = false;
                 return Duration::ZERO;
+            };
+            let killed = Killed {
+                shape,
+                scenario: &scenario,
+                role,
+                hit,
+                traced,
             };
             there_is_a_daemon = judge(&killed);
             assert_next_start_succeeds(&scenario);
             // The next daemon gets a new pid file.
             std::fs::remove_file(scenario.pid_file_path().unwrap()).unwrap();
-            Duration::from_millis(killed.hit.launcher_ended_after)
+            Duration::from_millis(hit.launcher_ended_after)
         });
         if !is_made {
             break;
@@ -601,7 +581,7 @@ fn sweep_all(shapes: &[Shape], role: Role, judge: Judge) {
 
 fn a_launcher_killed_at_any_call_leaves_a_daemon_or_nothing() {
     sweep_all(&SUCCEEDING, Role::Launcher, |killed| {
-        assert_eq!(killed.outcome.status.signal(), Some(libc::SIGKILL));
+        assert_eq!(killed.traced.outcome.status.signal(), Some(libc::SIGKILL));
         killed.is_all_or_nothing()
     });
 }
@@ -620,7 +600,7 @@ fn an_intermediate_killed_at_any_call_leaves_a_daemon_or_nothing() {
 /// killed daemon leaves an unlocked pid file.
 fn a_daemon_killed_at_any_call_was_started_or_leaves_nothing() {
     sweep_all(&SUCCEEDING, Role::Daemon, |killed| {
-        let Killed { outcome, hit, .. } = killed;
+        let (outcome, hit) = (&killed.traced.outcome, killed.hit);
         let was_started = outcome.status.success();
         if was_started {
             assert!(hit.sent > 0, "the daemon had not reported that it is ready");
@@ -647,7 +627,7 @@ fn a_failing_start_killed_at_any_call_leaves_nothing() {
             killed.assert_nothing_left();
             let end = match killed.role {
                 Role::Launcher => {
-                    assert_eq!(killed.outcome.status.signal(), Some(libc::SIGKILL));
+                    assert_eq!(killed.traced.outcome.status.signal(), Some(libc::SIGKILL));
                     return false;
                 }
                 Role::Intermediate => "IntermediateExited",
@@ -655,7 +635,11 @@ fn a_failing_start_killed_at_any_call_leaves_nothing() {
             };
             let kinds = [format!("Chroot({})", libc::ENOENT), end.to_owned()];
             let error = killed.launcher_error();
-            assert!(kinds.contains(&error.kind), "{error}\n{:?}", killed.outcome);
+            assert!(
+                kinds.contains(&error.kind),
+                "{error}\n{:?}",
+                killed.traced.outcome
+            );
             killed.assert_nothing_left_by_launcher();
             false
         });

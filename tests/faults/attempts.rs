@@ -89,7 +89,7 @@ fn calls_of(scene: Scene) -> &'static [Call] {
     calls.entry(scene).or_insert_with(|| {
         let observation = Start::new(scene).observe(&[]);
         observation.assert_as_without_fault(&[]);
-        numbered(scene, &observation.calls).leak()
+        numbered(scene, &observation.traced.calls).leak()
     })
 }
 
@@ -288,7 +288,7 @@ impl Attempt {
             return true;
         };
         let may_be_preempted = matches!(self.trial.effect, Effect::ErrorOr(_));
-        let error = observation.launcher_error();
+        let error = observation.traced.launcher_error();
         if may_be_preempted && error.is_some_and(|error| error.kind != kind) {
             // The daemon may have ended, too.
             observation.assert_as_without_fault(&["error: daemon's exit status"]);
@@ -476,7 +476,7 @@ pub(crate) fn a_database_that_cannot_be_read_is_reported() {
                     always: true,
                 }]);
                 // A look-up that has read what it needs stops.
-                if call.starts_with("read") && observation.launcher_error().is_none() {
+                if call.starts_with("read") && observation.traced.launcher_error().is_none() {
                     observation.assert_as_without_fault(&[]);
                 } else {
                     observation.assert_fails(Some(&format!("{kind}({errno})")));

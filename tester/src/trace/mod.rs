@@ -28,8 +28,11 @@ use crate::sys;
 
 #[cfg(target_os = "linux")]
 mod calls;
+mod start;
 #[cfg(target_os = "linux")]
 mod tracer;
+
+pub use start::TracedStart;
 
 /// The argument that asks for [`run`]. The arguments of [`Fault`]s come next.
 pub const TRACE: &str = "trace";

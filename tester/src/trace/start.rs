@@ -1,0 +1,100 @@
+//! A traced start, and what the model says of it.
+
+use std::sync::LazyLock;
+
+use super::{SignalHit, SyscallRecord};
+use crate::Scenario;
+use crate::control::Message;
+use crate::harness::Outcome;
+use crate::model::{self, Databases, Mismatch, Prediction, World};
+use crate::report::{Report, StartError};
+
+/// A traced start that is over.
+#[derive(Debug)]
+pub struct TracedStart {
+    /// What the start has come to.
+    pub outcome: Outcome,
+    /// The calls of the library, in their order.
+    pub calls: Vec<SyscallRecord>,
+    /// The process that got a signal at any call, if one got it.
+    pub signal_hit: Option<SignalHit>,
+    before: Report,
+    prediction: Option<Prediction>,
+}
+
+impl TracedStart {
+    /// Starts a scenario with [faults](Scenario::faults). The model predicts what it
+    /// comes to without them, unless the model does not know such a start.
+    ///
+    /// # Panics
+    ///
+    /// When the tester does not get to the start.
+    pub fn observe(scenario: &Scenario, is_predictable: bool) -> Self {
+        static DATABASES: LazyLock<Databases> = LazyLock::new(Databases::read);
+        let world = is_predictable.then(|| World::look(scenario, &DATABASES));
+        let mut outcome = scenario.outcome();
+        let (mut calls, mut signal_hit) = (Vec::new(), None);
+        outcome.frames.retain(|frame| match &frame.message {
+            Message::Traced(made) => {
+                calls.clone_from(made);
+                false
+            }
+            Message::SignalHit(hit) => {
+                signal_hit = *hit;
+                false
+            }
+            _ => true,
+        });
+        let Some(before) = outcome.initial().cloned() else {
+            panic!("no start: {outcome:?}");
+        };
+        // The harness takes the tracer for the launcher.
+        outcome.launcher = before.pid;
+        let prediction = world.map(|world| model::foresee(&scenario.config, &before, &world));
+        Self {
+            outcome,
+            calls,
+            signal_hit,
+            before,
+            prediction,
+        }
+    }
+
+    /// Whether the start succeeds without a fault.
+    pub fn is_to_succeed(&self) -> bool {
+        self.prediction.as_ref().is_some_and(Prediction::succeeds)
+    }
+
+    /// The differences from the prediction, without those in these fields. A field is
+    /// named by its beginning.
+    pub fn differences(&self, scenario: &Scenario, except: &[&str]) -> Vec<Mismatch> {
+        let prediction = self.prediction.as_ref();
+        let compare = |prediction| {
+            model::mismatches(&scenario.config, &self.before, prediction, &self.outcome)
+        };
+        let mut found = prediction.map_or_else(Vec::new, compare);
+        found.retain(|found| !except.iter().any(|field| found.field.starts_with(field)));
+        found
+    }
+
+    /// The error that the library returned in the launcher.
+    pub fn launcher_error(&self) -> Option<&StartError> {
+        self.error(|message| match message {
+            Message::LauncherFailed(error) => Some(error),
+            _ => None,
+        })
+    }
+
+    /// The error that the library returned in the daemon.
+    pub fn daemon_error(&self) -> Option<&StartError> {
+        self.error(|message| match message {
+            Message::DaemonFailed(error) => Some(error),
+            _ => None,
+        })
+    }
+
+    fn error(&self, select: fn(&Message) -> Option<&StartError>) -> Option<&StartError> {
+        let mut frames = self.outcome.frames.iter();
+        frames.find_map(|frame| select(&frame.message))
+    }
+}
