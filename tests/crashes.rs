@@ -406,7 +406,8 @@ impl Shape {
     }
 
     fn scenario(self) -> (Scenario, Option<Manager>) {
-        let scenario = scenario!().pid_file("daemon.pid").entry(Entry::Start);
+        let mut scenario = scenario!().pid_file("daemon.pid").entry(Entry::Start);
+        scenario.config.report_afterwards = true;
         let scenario = match self {
             Self::Plain => scenario,
             Self::Executed => scenario.entry(Entry::Execute),
@@ -468,39 +469,32 @@ impl Killed<'_> {
     /// had been killed. Returns whether there is a daemon.
     #[track_caller]
     fn is_all_or_nothing(&self) -> bool {
-        // The service manager serves several starts. A launcher that was killed says
-        // nothing more.
-        let unsettled = [
-            "the service manager",
-            "launcher: ",
-            "messages",
-            "reports afterwards",
-        ];
-        let unsettled = &unsettled[..if self.role == Role::Launcher { 4 } else { 1 }];
-        let is_committed = self
-            .traced
-            .outcome
-            .frames
-            .iter()
-            .any(|frame| match self.shape {
-                Shape::Deferred => frame.message == Message::Acknowledged,
-                _ => matches!(frame.message, Message::Daemon(_)),
-            });
+        /// A launcher that was killed says nothing more. The service manager serves
+        /// several starts.
+        const OF_LAUNCHER: &[&str] = &["launcher: ", "messages", "reports afterwards", MANAGER];
+        const MANAGER: &str = "the service manager";
+        let outcome = &self.traced.outcome;
+        let is_commitment = |message: &Message| match self.shape {
+            Shape::Deferred => *message == Message::Acknowledged,
+            _ => matches!(message, Message::Daemon(_)),
+        };
+        let mut frames = outcome.frames.iter();
+        let is_committed = frames.any(|frame| is_commitment(&frame.message));
         // The second message of the launcher is the acknowledgement. The second message
         // of the intermediate says that it exits.
-        assert_eq!(
-            is_committed,
-            self.hit.sent >= 2,
-            "{:?}",
-            self.traced.outcome
-        );
+        assert_eq!(is_committed, self.hit.sent >= 2, "{outcome:?}");
         if !is_committed {
             self.assert_nothing_left();
             return false;
         }
+        let unsettled = match self.role {
+            Role::Launcher => OF_LAUNCHER,
+            // `execute` returns the status of a killed intermediate.
+            _ => &["messages", MANAGER],
+        };
         let found = self.traced.differences(self.scenario, unsettled);
         let text: String = found.iter().map(|found| format!("{found}\n")).collect();
-        assert!(found.is_empty(), "{text}{:?}", self.traced.outcome);
+        assert!(found.is_empty(), "{text}{outcome:?}");
         true
     }
 }
