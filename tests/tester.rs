@@ -287,7 +287,7 @@ fn the_initial_capabilities_are_set_up() {
 
 fn the_initial_user_database_is_set_up() {
     let scenario = scenario!();
-    let folder = scenario.create_folder("etc");
+    let folder = scenario.create_directory("etc");
     std::fs::write(folder.join("passwd"), "only:x:4711:4712::/:/bin/sh\n").unwrap();
     let before = std::fs::read("/etc/passwd").unwrap();
     let scenario = scenario.from_state(|state| state.user_database = Some(folder.into()));

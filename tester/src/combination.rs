@@ -24,7 +24,7 @@ use crate::config::{
     Foreground, Identity, Ids, InitialState, Life, OpenDescriptor, Options, ReadinessUse, Session,
     Step, Stream, SupplementaryGroups,
 };
-use crate::harness::Manager;
+use crate::harness::FakeServiceManager;
 use crate::model::{Databases, HAS_NO_NEW_PRIVILEGES, NOBODY};
 use crate::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
 use crate::{Scenario, sys};
@@ -994,7 +994,7 @@ impl Choice {
 #[derive(Debug)]
 pub struct Staged {
     /// Before the folder with its socket goes.
-    manager: Option<Manager>,
+    manager: Option<FakeServiceManager>,
     /// The case.
     pub scenario: Scenario,
     /// Keeps the lock of [`PidFile::Held`].
@@ -1008,7 +1008,9 @@ impl Staged {
     ///
     /// When there is no listening to it.
     pub fn notifications(&mut self) -> Vec<String> {
-        self.manager.take().map_or_else(Vec::new, Manager::lines)
+        self.manager
+            .take()
+            .map_or_else(Vec::new, FakeServiceManager::lines)
     }
 }
 
@@ -1137,13 +1139,13 @@ impl Stage<'_> {
         }
     }
 
-    fn listen(&mut self) -> Option<Manager> {
+    fn listen(&mut self) -> Option<FakeServiceManager> {
         if self.combination.notify == Notify::Nobody {
             return None;
         }
         let path = self.scenario.path("notify");
         self.scenario = self.scenario.clone().env("NOTIFY_SOCKET", &path);
-        Some(Manager::at(&path))
+        Some(FakeServiceManager::at(&path))
     }
 
     fn caller(&self) -> (u32, u32) {
@@ -1181,7 +1183,7 @@ impl Stage<'_> {
     /// The launcher's working directory.
     fn launchers_directory(&self) -> PathBuf {
         match self.combination.directory {
-            LaunchersDirectory::Inherited => self.scenario.folder().to_owned(),
+            LaunchersDirectory::Inherited => self.scenario.directory().to_owned(),
             LaunchersDirectory::Elsewhere => self.scenario.path("elsewhere"),
             LaunchersDirectory::InJail => self.scenario.path("jail/inside"),
         }
@@ -1203,7 +1205,7 @@ impl Stage<'_> {
     }
 
     fn make_places(&self) {
-        self.give(self.scenario.folder());
+        self.give(self.scenario.directory());
         let combination = self.combination;
         let (directory, chroot) = (combination.working_directory, combination.chroot);
         if combination.directory == LaunchersDirectory::Elsewhere {

@@ -209,8 +209,8 @@ impl<'a> World<'a> {
             initial, options, ..
         } = &scenario.config;
         let folder = match &initial.working_directory {
-            Some(directory) => scenario.folder().join(directory.to_path()),
-            None => scenario.folder().to_owned(),
+            Some(directory) => scenario.directory().join(directory.to_path()),
+            None => scenario.directory().to_owned(),
         };
         let from =
             |base: &Path, path: &Option<Bytes>| path.as_ref().map(|path| base.join(path.to_path()));
@@ -249,7 +249,7 @@ impl<'a> World<'a> {
                 source(&options.stderr),
             ],
             null_device: fs::metadata("/dev/null").ok(),
-            files: Files::look(scenario.folder(), pid_file.as_deref()),
+            files: Files::look(scenario.directory(), pid_file.as_deref()),
             is_foreground: scenario.is_foreground(),
             is_notified: scenario.is_notified(),
         }

@@ -10,13 +10,13 @@ use std::thread::{self, JoinHandle};
 /// Reads whatever it is sent at `NOTIFY_SOCKET`, which a launcher waits for. What
 /// is sent along with a message is closed as it is received.
 #[derive(Debug)]
-pub struct Manager {
+pub struct FakeServiceManager {
     path: PathBuf,
     /// `None` once it was asked for its lines.
     reader: Option<JoinHandle<String>>,
 }
 
-impl Manager {
+impl FakeServiceManager {
     const END: &'static [u8] = b"end";
 
     /// One that listens there, to anybody, until it is dropped.
@@ -62,7 +62,7 @@ impl Manager {
     }
 }
 
-impl Drop for Manager {
+impl Drop for FakeServiceManager {
     fn drop(&mut self) {
         // Where its folder is gone, so is whoever would have sent something.
         let _ = self.end();

@@ -33,7 +33,7 @@ use std::time::Duration;
 pub use contest::{Contest, Contested};
 pub use files::{Files, SeenFile};
 pub use journal::Launcher;
-pub use manager::Manager;
+pub use manager::FakeServiceManager;
 pub use outcome::Outcome;
 pub use pid_file::PidFile;
 pub use run::Run;

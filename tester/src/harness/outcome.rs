@@ -119,7 +119,7 @@ impl Scenario {
         let mut command = Command::new(&self.binary);
         command
             .args(&self.arguments)
-            .current_dir(self.folder())
+            .current_dir(self.directory())
             .stdin(File::open(&config).expect("open the configuration"))
             .stdout(File::create(&stdout).expect("create the output file"))
             .stderr(File::create(&stderr).expect("create the error file"))
@@ -183,7 +183,7 @@ impl Scenario {
             pid_file: seen.pid_file,
             pid_file_path: self.pid_file_path(),
             pid_file_place: place,
-            files: Files::look(self.folder(), self.pid_file_path().as_deref()),
+            files: Files::look(self.directory(), self.pid_file_path().as_deref()),
             nobody_left: seen.nobody_left,
             intermediate_left: seen.intermediate_left,
             differences: seen.differences,

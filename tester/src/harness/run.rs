@@ -64,7 +64,7 @@ impl Run {
         let mut command = Command::new(&scenario.binary);
         command
             .args(&scenario.arguments)
-            .current_dir(scenario.folder())
+            .current_dir(scenario.directory())
             .stdin(File::open(&config).expect("open the configuration"))
             // What the machine's service manager told the test is not meant
             // for the case.
@@ -203,7 +203,7 @@ impl Run {
                 continue;
             };
             drop(events);
-            panic!("waiting for {what}: {reason}\n{}", self.account());
+            panic!("waiting for {what}: {reason}\n{}", self.diagnostics());
         }
     }
 
@@ -305,7 +305,7 @@ impl Run {
             assert!(
                 Instant::now() < self.deadline,
                 "process {pid} does not come to rest\n{}",
-                self.account()
+                self.diagnostics()
             );
             thread::sleep(Duration::from_millis(1));
         }
@@ -357,7 +357,7 @@ impl Run {
                 format!("tester: {}\n", error.text).as_bytes()
             ),
             "the launcher's status and standard error\n{}",
-            self.account()
+            self.diagnostics()
         );
         error
     }
@@ -400,7 +400,7 @@ impl Run {
             process.wait(self.deadline).expect("wait for a process"),
             "process {} does not end\n{}",
             process.pid(),
-            self.account()
+            self.diagnostics()
         );
     }
 
@@ -417,7 +417,7 @@ impl Run {
         assert!(
             !ended.expect("wait for the launcher"),
             "the launcher has not waited\n{}",
-            self.account()
+            self.diagnostics()
         );
     }
 
@@ -437,7 +437,7 @@ impl Run {
             Some(Some(process)) => self.wait_for(&process),
             // It was gone when it became known.
             Some(None) => {}
-            None => panic!("{pid} is not known\n{}", self.account()),
+            None => panic!("{pid} is not known\n{}", self.diagnostics()),
         }
     }
 
@@ -489,7 +489,7 @@ impl Run {
     #[track_caller]
     pub fn tell(&self, command: &Told) {
         if let Err(error) = control::command(self.control.as_fd(), command) {
-            panic!("cannot tell {command:?}: {error}\n{}", self.account());
+            panic!("cannot tell {command:?}: {error}\n{}", self.diagnostics());
         }
     }
 
@@ -674,7 +674,7 @@ impl Run {
         let found = self.processes().iter().any(|process| process.pid == pid);
         match handle {
             Some(handle) if found => handle,
-            _ => panic!("{pid} is no process of this case\n{}", self.account()),
+            _ => panic!("{pid} is no process of this case\n{}", self.diagnostics()),
         }
     }
 
@@ -764,7 +764,7 @@ impl Run {
     pub fn outside(&self, pid: u32) -> Report {
         match observe::outside(pid) {
             Ok(report) => report,
-            Err(error) => panic!("cannot observe {pid}: {error}\n{}", self.account()),
+            Err(error) => panic!("cannot observe {pid}: {error}\n{}", self.diagnostics()),
         }
     }
 
@@ -784,7 +784,7 @@ impl Run {
             found.is_empty(),
             "inside and outside differ:\n{}\n{}",
             found.join("\n"),
-            self.account()
+            self.diagnostics()
         );
         inside
     }
@@ -813,18 +813,18 @@ impl Run {
             .living()
             .filter(|process| !excepted.contains(&process.pid))
             .collect();
-        assert!(left.is_empty(), "left: {left:?}\n{}", self.account());
+        assert!(left.is_empty(), "left: {left:?}\n{}", self.diagnostics());
         if let Some(pid_file) = &launcher.pid_file {
             assert!(
                 pid_file.bytes.is_empty() && !pid_file.locked,
                 "left: {pid_file:?}\n{}",
-                self.account()
+                self.diagnostics()
             );
         }
     }
 
     /// Everything there is to tell about the case.
-    pub fn account(&self) -> String {
+    pub fn diagnostics(&self) -> String {
         let events = self.journal.events();
         let mut text = format!("--- account of case {} ---\n", self.token);
         for problem in &events.problems {
@@ -915,7 +915,7 @@ impl Drop for Run {
         }
         match killed {
             Err(error) if !thread::panicking() => {
-                panic!("cannot clean up: {error}\n{}", self.account());
+                panic!("cannot clean up: {error}\n{}", self.diagnostics());
             }
             _ => {}
         }

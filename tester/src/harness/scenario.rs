@@ -106,7 +106,7 @@ impl Scenario {
     }
 
     /// The case's folder.
-    pub fn folder(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         self.folder.path()
     }
 
@@ -120,7 +120,7 @@ impl Scenario {
     /// # Panics
     ///
     /// When it cannot be created.
-    pub fn create_folder(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub fn create_directory(&self, name: impl AsRef<Path>) -> PathBuf {
         let path = self.path(name);
         fs::create_dir(&path).expect("create a folder");
         fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("open a folder");
@@ -252,7 +252,7 @@ impl Scenario {
     /// When the folder cannot be given away.
     #[must_use]
     pub fn as_user(mut self, uid: u32, gid: u32) -> Self {
-        std::os::unix::fs::chown(self.folder(), Some(uid), Some(gid))
+        std::os::unix::fs::chown(self.directory(), Some(uid), Some(gid))
             .expect("give the case's folder away");
         self.config.initial.ids = Some(Ids::user(uid, gid));
         self
@@ -404,7 +404,7 @@ impl Scenario {
         let base = directories
             .into_iter()
             .flatten()
-            .fold(self.folder().to_owned(), |base, directory| {
+            .fold(self.directory().to_owned(), |base, directory| {
                 base.join(directory.to_path())
             });
         Some(base.join(pid_file.to_path()))
