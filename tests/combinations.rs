@@ -13,12 +13,15 @@ use std::time::{Duration, Instant, SystemTime};
 use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy as _};
 use proptest::test_runner::{TestCaseError, TestRunner};
-use tester::combination::{AXES, Choice, Combination, PidFile};
+use tester::axes::{AXES, Choice, Combination};
 use tester::config::Config;
 use tester::control::Message;
 use tester::covering::{Random, Space, Strength};
-use tester::harness::PidFile as PidFileSeen;
-use tester::model::{self, Databases, World};
+use tester::crash::Victim;
+use tester::harness::PidFile;
+use tester::model::databases::Databases;
+use tester::model::initial_files::InitialFiles;
+use tester::predict;
 use tester::suite::{Case, Need};
 use tester::trace::Role;
 use tester::{case, suite};
@@ -57,15 +60,15 @@ macro_rules! regressions {
 
 regressions! {
     a_late_daemon_of_another_user_is_ended_without_the_right_to_signal_it:
-        "caller=Capable user=Number group=Own readiness=Kept", needs Root, Linux;
+        "caller=Capable user=Number group=Own deferred_readiness=Kept", needs Root, Linux;
     what_another_thread_may_keep_of_the_capabilities_fails_the_start:
-        "caller=Capable user=Number group=Own action=MakesThread", needs Root, Linux;
+        "caller=Capable user=Number group=Own privileged_action=MakesThread", needs Root, Linux;
     a_failure_before_the_first_closure_leaves_the_closures_alone:
-        "pid_file=Folder action=Observes capture=Witnessed";
+        "pid_file=Directory privileged_action=Observes capture=Witnessed";
     both_sides_are_told_alike_who_holds_the_lock:
         "entry=Execute pid_file=Held";
     an_error_names_the_owner_that_is_meant:
-        "pid_file=Fresh chown_user=Reserved user=Own";
+        "pid_file=Fresh chown_pid_file_user=Reserved user=Own";
     a_pid_file_with_another_name_is_refused_before_it_is_locked:
         "pid_file=TwoLinks";
     the_launcher_ends_after_its_notification_is_read:
@@ -120,7 +123,7 @@ fn harmless() -> &'static Space {
     SPACE.get_or_init(|| {
         space(|choice| {
             let contradiction = choice.contradiction(databases());
-            contradiction.or_else(|| choice.obstacle(databases()))
+            contradiction.or_else(|| choice.expected_failure(databases()))
         })
     })
 }
@@ -166,7 +169,7 @@ fn with_permit<T>(start: impl FnOnce() -> T) -> T {
 
 fn compare(combination: &Combination) -> Result<bool, String> {
     let mut staged = combination.stage(&tester::tester!(), databases());
-    let world = World::look(&staged.scenario, databases());
+    let files = InitialFiles::of(&staged.scenario, databases());
     let mut outcome = staged.scenario.outcome();
     outcome.notifications = staged.notifications();
     let config = &staged.scenario.config;
@@ -174,8 +177,8 @@ fn compare(combination: &Combination) -> Result<bool, String> {
         let (status, stderr) = (outcome.status, &outcome.stderr);
         return Err(format!("  no start: {status} {stderr:?}\n"));
     };
-    let prediction = model::foresee(config, before, &world);
-    let found = model::mismatches(config, before, &prediction, &outcome);
+    let prediction = predict::predict(config, before, &files);
+    let found = predict::mismatches(config, before, &prediction, &outcome);
     if found.is_empty() {
         return Ok(prediction.succeeds());
     }
@@ -205,11 +208,11 @@ fn survive(combination: &Combination, kill: Kill) -> Result<Survived, String> {
 fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survived, String> {
     let staged = combination.stage(&tester::tester!(), databases());
     let scenario = staged.scenario.clone().crash(victim, call);
-    let content = |file: &PidFileSeen| file.bytes.clone();
+    let content = |file: &PidFile| file.bytes.clone();
     let look = || {
         scenario
             .pid_file_path()
-            .and_then(|path| PidFileSeen::look(&path).ok()?)
+            .and_then(|path| PidFile::look(&path).ok()?)
     };
     let before = look().as_ref().map(content);
     let outcome = scenario.outcome();
@@ -429,13 +432,15 @@ fn harmless_but_for(
 ) -> Vec<usize> {
     let axis_of = |name| AXES.iter().position(|axis| axis.name == name).unwrap();
     let pid_file = axis_of("pid_file");
+    let mut names = AXES[pid_file].values.iter();
+    let fresh = names.position(|name| *name == "Fresh").unwrap();
     loop {
         let mut row = harmless.random_row(random);
         for &(axis, value) in values {
             row[axis] = value;
             if AXES[axis].name.starts_with("chown_") && row[pid_file] == 0 {
                 // Without a pid file, nobody asks who is to own it.
-                row[pid_file] = PidFile::Fresh as usize;
+                row[pid_file] = fresh;
             }
         }
         if all.allows(&row) {
@@ -454,8 +459,7 @@ fn obstacles(all: &Space, harmless: &Space) -> [Vec<(usize, usize)>; 2] {
             .filter(move |value| !harmless.contains(value));
         obstacles.map(move |value| (axis, value))
     });
-    let (to_all, lacking_rights) =
-        values.partition(|&value| Choice::of(&[value]).fails_in_any_case());
+    let (to_all, lacking_rights) = values.partition(|&value| Choice::of(&[value]).always_fails());
     [to_all, lacking_rights]
 }
 

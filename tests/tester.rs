@@ -77,7 +77,7 @@ fn config() -> Config {
     let mut deferral = Deferral::new([Step::Hold], ReadinessUse::Fail("text".into()));
     deferral.in_copy = Some(ReadinessUse::DropByPanic("text".to_owned()));
     config.deferred_readiness = Some(deferral);
-    config.options.startup_timeout = Some(u64::MAX);
+    config.options.startup_timeout = Some(Duration::MAX);
     config.options.foreground = Some(Foreground::IfSupervised);
     config.initial.exec_pid = Some(ExecPid::Parents);
     config.initial.user_namespace = Some(UserNamespace {

@@ -14,20 +14,21 @@
 //! * [`prelude`]: the names that most tests use.
 //! * [`suite`](mod@suite): declares the cases of a test file and what they
 //!   need.
-//! * [`combination`]: every option and initial state, as named values.
+//! * [`axes`]: every option and initial state, as named values.
 //! * [`covering`]: which combinations of them are tried.
-//! * [`model`]: what must come of each: the oracle.
-//! * [`trace`]: follows a start from call to call, lets calls fail and sends
-//!   signals.
-//! * [`contest`]: many launchers that contend for one pid file, and attackers that get
-//!   in their way.
+//! * [`model`] and [`predict`]: what must come of each: the oracle.
+//! * [`crash`]: sends one of the processes a signal, at a call of its own.
+//! * [`fault`]: lets one of the calls fail that a start makes.
+//! * [`contest`]: many launchers that contend for one pid file, and who gets in
+//!   their way.
+//! * [`attack`]: what those do, whichever library it is done to.
 //! * [`initial`] and [`subject`]: the tester's own behaviour.
 //! * [`sys`]: the only unsafe code.
 
 #![cfg(unix)]
 
-mod attack;
-pub mod combination;
+pub mod attack;
+pub mod axes;
 pub mod config;
 pub mod contest;
 pub mod control;
@@ -37,7 +38,7 @@ pub mod harness;
 pub mod initial;
 pub mod model;
 pub mod observe;
-pub mod prelude;
+pub mod predict;
 pub mod report;
 pub mod subject;
 pub mod suite;

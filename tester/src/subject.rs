@@ -17,7 +17,7 @@ use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, IntoRawFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt};
 use std::panic::{self, AssertUnwindSafe};
@@ -28,13 +28,12 @@ use std::thread;
 use std::time::Duration;
 
 use daemonize2::{
-    Daemonize, Error, Group, Outcome, PidFile, PidFileGuard, Readiness, Stdio, SupplementaryGroups,
-    User, stage, supervised,
+    Daemonize, Error, Outcome, PidFile, PidFileGuard, Readiness, Stdio, stage, supervised,
 };
 
 use crate::config::{
-    self, Access, AnotherStart, Bytes, Config, Deferral, Entry, ErrorText, Fallible, Foreground,
-    Identity, Life, Options, ReadinessUse, Step, Stream,
+    AnotherStart, Bytes, Config, Deferral, Entry, ErrorText, Fallible, Foreground, Life,
+    ReadinessUse, Step,
 };
 use crate::control::{self, Command, FormerIds, Message};
 use crate::observe;
@@ -80,7 +79,7 @@ pub fn run() -> ExitCode {
     let prepared = observe::prepare()
         .map_err(|error| error.to_string())
         .and_then(|()| initial::apply(&config.initial))
-        .and_then(|()| build(&config.options).map_err(|error| error.to_string()));
+        .and_then(|()| config.options.builder().map_err(|error| error.to_string()));
     let daemonize = match prepared {
         Ok(daemonize) => daemonize,
         Err(error) => {
@@ -164,130 +163,6 @@ fn read_config(input: &mut dyn Read) -> Result<Config, String> {
         .read_to_end(&mut bytes)
         .map_err(|error| error.to_string())?;
     wire::decode(&bytes).map_err(|error| error.to_string())
-}
-
-/// The builder with every option that is set, in the order of declaration.
-fn build(options: &Options) -> io::Result<Daemonize<()>> {
-    let Options {
-        pid_file,
-        chown_pid_file_user,
-        chown_pid_file_group,
-        working_directory,
-        user,
-        group,
-        umask,
-        chroot,
-        stdin,
-        stdout,
-        stderr,
-        supplementary_groups,
-        no_new_privileges,
-        close_inherited_fds,
-        reset_signals,
-        startup_timeout,
-        foreground,
-    } = options;
-    let mut daemonize = Daemonize::new();
-    if let Some(path) = pid_file {
-        daemonize = daemonize.pid_file(path.to_path());
-    }
-    if let Some(user) = chown_pid_file_user {
-        daemonize = daemonize.chown_pid_file_user(as_user(user));
-    }
-    if let Some(group) = chown_pid_file_group {
-        daemonize = daemonize.chown_pid_file_group(as_group(group));
-    }
-    if let Some(path) = working_directory {
-        daemonize = daemonize.working_directory(path.to_path());
-    }
-    if let Some(user) = user {
-        daemonize = daemonize.user(as_user(user));
-    }
-    if let Some(group) = group {
-        daemonize = daemonize.group(as_group(group));
-    }
-    if let Some(mask) = *umask {
-        daemonize = daemonize.umask(mask);
-    }
-    if let Some(path) = chroot {
-        daemonize = daemonize.chroot(path.to_path());
-    }
-    if let Some(stream) = stdin {
-        daemonize = daemonize.stdin(open_stream(stream)?);
-    }
-    if let Some(stream) = stdout {
-        daemonize = daemonize.stdout(open_stream(stream)?);
-    }
-    if let Some(stream) = stderr {
-        daemonize = daemonize.stderr(open_stream(stream)?);
-    }
-    if let Some(groups) = supplementary_groups {
-        daemonize = daemonize.supplementary_groups(as_groups(groups));
-    }
-    if *no_new_privileges {
-        daemonize = daemonize.no_new_privileges();
-    }
-    if let Some(keep) = close_inherited_fds {
-        let keep: Vec<_> = keep.iter().copied().chain(control::RESERVED).collect();
-        daemonize = sys::close_inherited_fds(daemonize, &keep);
-    }
-    if *reset_signals {
-        daemonize = daemonize.reset_signals();
-    }
-    if let Some(millis) = *startup_timeout {
-        daemonize = daemonize.startup_timeout(Duration::from_millis(millis));
-    }
-    if let Some(foreground) = foreground {
-        daemonize = daemonize.foreground(match foreground {
-            Foreground::Yes => true,
-            Foreground::No => false,
-            Foreground::IfSupervised => supervised(),
-        });
-    }
-    Ok(daemonize)
-}
-
-fn as_user(identity: &Identity) -> User {
-    match identity {
-        Identity::Name(name) => name.as_str().into(),
-        Identity::Id(id) => (*id).into(),
-    }
-}
-
-fn as_group(identity: &Identity) -> Group {
-    match identity {
-        Identity::Name(name) => name.as_str().into(),
-        Identity::Id(id) => (*id).into(),
-    }
-}
-
-fn as_groups(groups: &config::SupplementaryGroups) -> SupplementaryGroups {
-    match groups {
-        config::SupplementaryGroups::FromDatabase => SupplementaryGroups::FromDatabase,
-        config::SupplementaryGroups::Keep => SupplementaryGroups::Keep,
-        config::SupplementaryGroups::Only(groups) => {
-            SupplementaryGroups::Only(groups.iter().map(as_group).collect())
-        }
-    }
-}
-
-fn open_stream(stream: &Stream) -> io::Result<Stdio> {
-    let source = match stream {
-        Stream::DevNull => return Ok(Stdio::devnull()),
-        Stream::Keep => return Ok(Stdio::keep()),
-        Stream::File(source) => source,
-    };
-    let mut options = OpenOptions::new();
-    match source.access {
-        Access::Read => options.read(true),
-        Access::Append => options.append(true).create(true),
-        Access::ReadWrite => options.read(true).write(true).create(true),
-    };
-    let mut fd = OwnedFd::from(options.open(source.path.to_path())?);
-    if let Some(number) = source.number {
-        fd = sys::move_descriptor(fd, number, true)?;
-    }
-    Ok(fd.into())
 }
 
 /// What the library returned, whichever of its functions was called.

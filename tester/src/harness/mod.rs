@@ -15,7 +15,7 @@
 //!
 //! Every wait is for an event (a message, the end of a process, the end of
 //! the control socket) and has a deadline. When it passes, or when what is
-//! waited for can no longer come, the test panics with a full account.
+//! waited for can no longer come, the test panics with full diagnostics.
 //! However a test ends, no process of its case outlives its [`Run`].
 
 mod contest;

@@ -374,7 +374,7 @@ fn exists(pid: u32) -> bool {
 
 /// Kills what is left of a case, and says what that was.
 fn end_all(token: &str) -> String {
-    let mut account = Vec::new();
+    let mut diagnostics = Vec::new();
     for _ in 0..8 {
         let found = observe::processes_of(token).unwrap_or_default();
         if found.is_empty() {
@@ -387,8 +387,8 @@ fn end_all(token: &str) -> String {
                 let _ = handle.kill(libc::SIGKILL);
                 let _ = handle.wait(Instant::now() + Duration::from_secs(5));
             }
-            account.push(process);
+            diagnostics.push(process);
         }
     }
-    format!("{account:?}")
+    format!("{diagnostics:?}")
 }

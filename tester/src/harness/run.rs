@@ -826,7 +826,7 @@ impl Run {
     /// Everything there is to tell about the case.
     pub fn diagnostics(&self) -> String {
         let events = self.journal.events();
-        let mut text = format!("--- account of case {} ---\n", self.token);
+        let mut text = format!("--- diagnostics of case {} ---\n", self.token);
         for problem in &events.problems {
             let _ = writeln!(text, "problem: {problem}");
         }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::{DEADLINE, Run};
 use crate::config::{
     Bytes, Config, Deferral, Entry, ExecPid, Fallible, Foreground, Identity, Ids, InitialState,
-    Life, Step, Stream, SupplementaryGroups,
+    Life, Step, Stream, SupplementaryGroups, for_each_option,
 };
 use crate::report::StartError;
 use crate::subject::FIND_REAPER;
@@ -61,17 +61,34 @@ pub struct Scenario {
     pub(super) launched_by: Option<(u32, u32, Vec<u32>)>,
 }
 
-/// Options of the builder that take one value.
-macro_rules! options {
-    ($($(#[$doc:meta])* $name:ident: $type:ty),* $(,)?) => {$(
-        $(#[$doc])*
-        #[must_use]
-        pub fn $name(mut self, value: impl Into<$type>) -> Self {
-            self.config.options.$name = Some(value.into());
-            self
+macro_rules! option_methods {
+    (
+        values { $($(#[$doc:meta])* $name:ident($builder:ident, $value:ident: $type:ty) => $call:expr,)* }
+        flags { $($(#[$flag_doc:meta])* $flag:ident,)* }
+    ) => {
+        /// The options of the builder.
+        impl Scenario {
+            $(
+                $(#[$doc])*
+                #[must_use]
+                pub fn $name(mut self, $value: impl Into<$type>) -> Self {
+                    self.config.options.$name = Some($value.into());
+                    self
+                }
+            )*
+            $(
+                $(#[$flag_doc])*
+                #[must_use]
+                pub fn $flag(mut self) -> Self {
+                    self.config.options.$flag = true;
+                    self
+                }
+            )*
         }
-    )*};
+    };
 }
+
+for_each_option!(option_methods);
 
 impl Scenario {
     /// A case that runs `binary`; see [`scenario!`](crate::scenario).
@@ -127,59 +144,6 @@ impl Scenario {
         path
     }
 
-    options! {
-        /// `pid_file`; a relative path is in the case's folder.
-        pid_file: Bytes,
-        /// `chown_pid_file_user`
-        chown_pid_file_user: Identity,
-        /// `chown_pid_file_group`
-        chown_pid_file_group: Identity,
-        /// `working_directory`
-        working_directory: Bytes,
-        /// `user`
-        user: Identity,
-        /// `group`
-        group: Identity,
-        /// `umask`
-        umask: u32,
-        /// `chroot`
-        chroot: Bytes,
-        /// `stdin`
-        stdin: Stream,
-        /// `stdout`
-        stdout: Stream,
-        /// `stderr`
-        stderr: Stream,
-    }
-
-    /// `supplementary_groups`
-    #[must_use]
-    pub fn supplementary_groups(mut self, groups: SupplementaryGroups) -> Self {
-        self.config.options.supplementary_groups = Some(groups);
-        self
-    }
-
-    /// `no_new_privileges`
-    #[must_use]
-    pub fn no_new_privileges(mut self) -> Self {
-        self.config.options.no_new_privileges = true;
-        self
-    }
-
-    /// `close_inherited_fds`
-    #[must_use]
-    pub fn close_inherited_fds(mut self, keep: impl Into<Vec<i32>>) -> Self {
-        self.config.options.close_inherited_fds = Some(keep.into());
-        self
-    }
-
-    /// `reset_signals`
-    #[must_use]
-    pub fn reset_signals(mut self) -> Self {
-        self.config.options.reset_signals = true;
-        self
-    }
-
     /// Which function starts the daemon.
     #[must_use]
     pub fn entry(mut self, entry: Entry) -> Self {
@@ -212,21 +176,6 @@ impl Scenario {
     #[must_use]
     pub fn deferred_readiness(mut self, deferral: Deferral) -> Self {
         self.config.deferred_readiness = Some(deferral);
-        self
-    }
-
-    /// `startup_timeout`
-    #[must_use]
-    pub fn startup_timeout(mut self, timeout: Duration) -> Self {
-        let millis = u64::try_from(timeout.as_millis()).expect("not for ever");
-        self.config.options.startup_timeout = Some(millis);
-        self
-    }
-
-    /// `foreground`
-    #[must_use]
-    pub fn foreground(mut self, foreground: Foreground) -> Self {
-        self.config.options.foreground = Some(foreground);
         self
     }
 

@@ -1,0 +1,438 @@
+//! `pid_file`, and the guard that removes the file.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, chown, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::process;
+use std::thread;
+use std::time::Duration;
+
+use super::stage::some;
+use super::user::User;
+use super::{Axis, Choice, NUMBER, Rights, Stage};
+use crate::config::Bytes;
+use crate::harness::PidFile as SeenPidFile;
+use crate::model::credentials::{EXECUTE, READ, Right, WRITE};
+use crate::model::databases::Databases;
+use crate::model::failure::Failure;
+use crate::model::initial_files::ResolvedPath;
+use crate::model::start::{ExpectedPidFile, Opened, Start, place};
+use crate::suite::TEST_USER_ID;
+use crate::sys;
+
+/// How long a prober holds its lock. Nothing waits for the prober: a start that comes upon the
+/// lock goes on as one that comes after it.
+const PROBE: Duration = Duration::from_millis(30);
+
+axis! {
+    /// `pid_file`
+    PidFile |stage| stage.config.options.pid_file => {
+        None => None;
+        /// There is no such file.
+        Fresh => some(run(stage));
+        /// The same, relative to the working directory.
+        Relative => Some(Bytes::from("d.pid"));
+        /// The file of a dead daemon.
+        Stale => stage.with_file(0o640, b"999999\n");
+        WorldWritable => stage.with_file(0o666, b"");
+        /// The file of a dead daemon, which a prober looks at.
+        Probed => {
+            let path = run(stage);
+            let file = stage.file(&path, 0o640, b"999999\n");
+            sys::flock(file.as_fd(), libc::LOCK_SH).expect("lock a file");
+            thread::spawn(move || {
+                thread::sleep(PROBE);
+                // The child of another thread may have a copy for a while.
+                let _ = sys::flock(file.as_fd(), libc::LOCK_UN);
+            });
+            some(path)
+        };
+        InStickyDirectory => some(stage.directory("run", 0o1777).join("d.pid"));
+        /// In a directory that belongs to the test user.
+        InTestUsersDirectory => {
+            let directory = stage.directory("run", 0o755);
+            chown(&directory, Some(TEST_USER_ID), Some(TEST_USER_ID)).expect("give it away");
+            some(directory.join("d.pid"))
+        };
+        /// Locked by a process that is named in it.
+        Held => stage.with_locked_file(&format!("{}\n", process::id())), fails;
+        /// Locked, and empty.
+        HeldByStarting => stage.with_locked_file(""), fails;
+        /// A symbolic link to a file.
+        Symlink => {
+            let (path, target) = (run(stage), stage.scenario.path("target"));
+            stage.file(&target, 0o644, b"precious");
+            symlink(&target, &path).expect("make a link");
+            some(path)
+        }, fails;
+        Directory => {
+            let path = run(stage);
+            fs::create_dir(&path).expect("create a directory");
+            some(path)
+        }, fails;
+        Fifo => {
+            let path = run(stage);
+            sys::make_fifo(&path).expect("make a FIFO");
+            stage.give(&path);
+            some(path)
+        }, fails;
+        Socket => {
+            let path = run(stage);
+            drop(UnixListener::bind(&path).expect("make a socket"));
+            stage.give(&path);
+            some(path)
+        }, fails;
+        Device => Some(Bytes::from("/dev/null")), fails;
+        /// A file that has another name.
+        TwoLinks => {
+            let path = run(stage);
+            stage.file(&path, 0o644, b"precious");
+            fs::hard_link(&path, stage.scenario.path("other")).expect("make a hard link");
+            some(path)
+        }, fails;
+        /// A file of another user.
+        Foreign => {
+            let path = run(stage);
+            stage.file(&path, 0o644, b"");
+            chown(&path, Some(NUMBER), Some(NUMBER)).expect("give a file away");
+            some(path)
+        };
+        ReadOnly => stage.with_file(0o444, b"");
+        InMissingDirectory => some(stage.scenario.path("missing/d.pid")), fails;
+        /// In a directory that other users can write to.
+        InWritableDirectory => some(stage.directory("run", 0o777).join("d.pid"));
+        /// In a directory that its owner cannot enter.
+        InClosedDirectory => some(stage.directory("run", 0).join("d.pid"));
+        Empty => Some(Bytes::default()), fails;
+        TooLong => some(stage.directory("run", 0o755).join("d.pid".repeat(100))), fails;
+        Nul => Some(Bytes::from("with\0nul")), fails;
+    }
+}
+
+axis! {
+    /// Whether the daemon takes the guard of its pid file, and ends cleanly.
+    Guard |stage| stage.config.guard_pid_file => {
+        None => false;
+        Taken => true;
+    }
+}
+
+fn run(stage: &Stage<'_>) -> PathBuf {
+    stage.directory("run", 0o755).join("d.pid")
+}
+
+impl Stage<'_> {
+    fn with_file(&self, mode: u32, content: &[u8]) -> Option<Bytes> {
+        let path = run(self);
+        self.file(&path, mode, content);
+        some(path)
+    }
+
+    fn with_locked_file(&mut self, content: &str) -> Option<Bytes> {
+        let path = run(self);
+        let file = self.file(&path, 0o644, content.as_bytes());
+        sys::flock(file.as_fd(), libc::LOCK_EX).expect("lock a file");
+        self.holder = Some(file);
+        some(path)
+    }
+}
+
+impl Axis for PidFile {
+    fn contradiction(self, _other: &Choice, _databases: &Databases) -> Option<&'static str> {
+        let is_foreign = matches!(self, Self::Foreign | Self::InTestUsersDirectory);
+        (is_foreign && sys::effective_user() != 0)
+            .then_some("only root can make a file of another user")
+    }
+
+    fn expected_failure(self, other: &Choice, rights: Option<Rights>) -> Option<&'static str> {
+        let is_root = rights.map(|rights| rights.is_root);
+        let is_other = |user| !matches!(user, User::TestUser | User::TestUserByNumber);
+        match self {
+            // A caller that is neither root nor the test user cannot write there.
+            Self::InTestUsersDirectory if other.user.is_some_and(is_other) => {
+                Some("to root, the directory may be that of the daemon's user only")
+            }
+            Self::InWritableDirectory if is_root == Some(true) => {
+                Some("root refuses the directory")
+            }
+            Self::InClosedDirectory | Self::InTestUsersDirectory if is_root == Some(false) => {
+                Some("only root enters every directory")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Axis for Guard {
+    fn contradiction(self, other: &Choice, _databases: &Databases) -> Option<&'static str> {
+        (self == Self::Taken && other.pid_file == Some(PidFile::None))
+            .then_some("there is no file to guard")
+    }
+}
+
+impl Start<'_> {
+    pub(crate) fn open_pid_file(&mut self) -> Result<(), Failure> {
+        let (Some(file), Some(directory)) = (
+            &self.initial_files.pid_file,
+            &self.initial_files.pid_file_directory,
+        ) else {
+            return Ok(());
+        };
+        let failed = |kind, errno| Failure::new(kind, errno).at(self.options.pid_file.as_ref());
+        let refused = |errno| failed("OpenPidfile", errno);
+        let refused_as = |errno, reason: &str| refused(errno).with_reason(reason);
+
+        let shown = directory.path.display();
+        let errno_text = io::Error::from_raw_os_error;
+        let whose = |directory: &Metadata| {
+            let mode = directory.mode() & 0o7777;
+            format!(
+                "uid {} and gid {}, mode {mode:04o}",
+                directory.uid(),
+                directory.gid()
+            )
+        };
+        let user = self.credentials.uid.effective;
+        let refused = |errno: i32| match (errno, &directory.found) {
+            (libc::ENOENT, Err(_)) => refused(errno).with_reason(format!(
+                "{}: its directory {shown} does not exist",
+                errno_text(errno)
+            )),
+            (libc::EACCES, Ok(found)) => refused(errno).with_reason(format!(
+                "{}: this process runs as uid {user}; its directory {shown} belongs to {}",
+                errno_text(errno),
+                whose(found)
+            )),
+            _ => refused(errno),
+        };
+
+        if self.credentials.uid.effective == 0 {
+            let directory = directory.reach(&self.credentials).map_err(refused)?;
+            if !directory.is_dir() {
+                return Err(refused(libc::ENOTDIR));
+            }
+            if !self.credentials.may(directory, READ) {
+                return Err(refused(libc::EACCES));
+            }
+            let daemon = self.options.user.as_ref();
+            let daemon = daemon.and_then(|user| self.uid(user, "").ok());
+            let owners = [Some(0), self.new_owner, daemon];
+            let others = if directory.gid() == 0 { 0o002 } else { 0o022 };
+            let is_sticky = directory.mode() & 0o1000 != 0;
+            let is_open = directory.mode() & others != 0 && !is_sticky;
+            if !owners.contains(&Some(directory.uid())) {
+                let whose = whose(directory);
+                return Err(refused_as(
+                    libc::EPERM,
+                    &format!(
+                        "its directory belongs to another user: {shown} belongs to {whose}; to \
+                         root, it may be that of root, of `user` or of `chown_pid_file_user`"
+                    ),
+                ));
+            }
+            if is_open {
+                let whose = whose(directory);
+                return Err(refused_as(
+                    libc::EPERM,
+                    &format!(
+                        "other users can write to its directory: {shown} belongs to {whose}; take \
+                         that permission away, or set the sticky bit"
+                    ),
+                ));
+            }
+        }
+        if self
+            .options
+            .pid_file
+            .as_ref()
+            .is_some_and(|path| path.0.is_empty())
+        {
+            return Err(refused(libc::ENOENT));
+        }
+        let file = match file.reach(&self.credentials) {
+            Ok(file) => Some(file),
+            // Else it is the directory that is missing.
+            Err(libc::ENOENT) if directory.found.is_ok() => None,
+            Err(errno) => return Err(refused(errno)),
+        };
+        match file {
+            None => {
+                let directory = directory.reach(&self.credentials).map_err(refused)?;
+                if !self.credentials.may(directory, WRITE | EXECUTE) {
+                    return Err(refused(libc::EACCES));
+                }
+                self.pid_file = Some(self.new_pid_file(directory));
+            }
+            Some(file) => {
+                if file.is_symlink() {
+                    return Err(refused_as(libc::ELOOP, "it is a symbolic link"));
+                }
+                if file.is_dir() {
+                    return Err(refused(libc::EISDIR));
+                }
+                let may_write = self.credentials.may(file, READ | WRITE);
+                let is_socket = file.file_type().is_socket();
+                if !may_write && (is_socket || !self.credentials.may(file, READ)) {
+                    return Err(refused(libc::EACCES));
+                }
+                if is_socket {
+                    // open(2) fails; elsewhere with another number.
+                    return Err(refused(match cfg!(target_os = "linux") {
+                        true => libc::ENXIO,
+                        false => libc::EOPNOTSUPP,
+                    }));
+                }
+                if file.file_type().is_fifo() {
+                    return Err(refused_as(libc::EINVAL, "it is a FIFO"));
+                }
+                if file.file_type().is_char_device() {
+                    return Err(refused_as(libc::EINVAL, "it is a device"));
+                }
+                if file.nlink() > 1 {
+                    return Err(refused_as(libc::EMLINK, "it has other hard links"));
+                }
+                if let Some(held) = self
+                    .initial_files
+                    .pid_file_seen
+                    .as_ref()
+                    .filter(|seen| seen.locked)
+                {
+                    let failure = failed("LockPidfile", libc::EWOULDBLOCK);
+                    let mut failure = failure.with_reason(match held.bytes.is_empty() {
+                        true => "held by a daemon that is starting",
+                        false => "held by another process",
+                    });
+                    failure.running_pid = self.running_pid(held);
+                    return Err(failure);
+                }
+                let owners = [
+                    Some(0),
+                    Some(self.credentials.uid.effective),
+                    self.new_owner,
+                ];
+                let is_strangers = !owners.contains(&Some(file.uid()));
+                let is_writable = file.mode() & 0o022 != 0;
+                let owns = self.credentials.uid.effective == file.uid();
+                let may_change_mode = owns || self.credentials.has(Right::FileOwner);
+                if may_write && !is_strangers && is_writable && !may_change_mode {
+                    return Err(refused_as(
+                        libc::EPERM,
+                        "other users can write to it, and that cannot be changed",
+                    ));
+                }
+                let is_to_go = !may_write || is_strangers || is_writable;
+                let is_private =
+                    (directory.found.as_ref()).is_ok_and(|found| found.mode() & 0o022 == 0);
+                let is_replaced = is_to_go
+                    && (!is_strangers || is_private)
+                    && self.may_remove(file.uid(), directory);
+                if !may_write && !is_replaced {
+                    return Err(refused(libc::EACCES));
+                }
+                if is_strangers && !is_replaced {
+                    let reason = format!(
+                        "it belongs to another user, uid {}; it may be that of root, of the \
+                         caller or of `chown_pid_file_user`",
+                        file.uid()
+                    );
+                    return Err(refused_as(libc::EPERM, &reason));
+                }
+                self.pid_file = Some(match directory.reach(&self.credentials) {
+                    Ok(directory) if is_replaced => self.new_pid_file(directory),
+                    _ => ExpectedPidFile {
+                        bytes: Vec::new(),
+                        is_pid: false,
+                        mode: file.mode() & 0o7777 & !0o022,
+                        uid: file.uid(),
+                        gid: file.gid(),
+                        place: Some(place(file)),
+                        locked: true,
+                    },
+                });
+            }
+        }
+        self.opened.push(Opened::PidFile);
+        if self.is_foreground() {
+            self.opened.push(Opened::WritablePidFile);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn new_pid_file(&self, directory: &Metadata) -> ExpectedPidFile {
+        let inherits_group = directory.mode() & 0o2000 != 0 || !cfg!(target_os = "linux");
+        let mode = 0o644 & !self.process.umask.expect("just set");
+        ExpectedPidFile {
+            bytes: Vec::new(),
+            is_pid: false,
+            mode: match self.credentials.has(Right::DacOverride) {
+                true => mode,
+                // Its owner has to open it again.
+                false => mode | 0o400,
+            },
+            uid: self.credentials.uid.effective,
+            gid: match inherits_group {
+                true => directory.gid(),
+                false => self.credentials.gid.effective,
+            },
+            place: None,
+            locked: true,
+        }
+    }
+
+    /// unlink(2): in a directory with the sticky bit only what, or whose directory, is
+    /// one's own.
+    pub(crate) fn may_remove(&self, owner: u32, directory: &ResolvedPath) -> bool {
+        directory.reach(&self.credentials).is_ok_and(|directory| {
+            let own = [owner, directory.uid()].contains(&self.credentials.uid.effective);
+            let is_sticky = directory.mode() & 0o1000 != 0;
+            self.credentials.may(directory, WRITE | EXECUTE)
+                && (!is_sticky || own || self.credentials.has(Right::FileOwner))
+        })
+    }
+
+    /// The process that the launcher can name: the harness has locked the file as
+    /// flock(1) does, so that Linux names nobody.
+    pub(crate) fn running_pid(&self, held: &SeenPidFile) -> Option<u32> {
+        let harness = process::id();
+        let is_named = held.bytes == format!("{harness}\n").as_bytes();
+        let may_look = self.credentials.uid.effective == 0
+            || self.credentials.uid.effective == sys::effective_user();
+        (!cfg!(target_os = "linux") && is_named && may_look).then_some(harness)
+    }
+
+    pub(crate) fn write_pid(&mut self) {
+        self.opened
+            .retain(|&opened| opened != Opened::WritablePidFile);
+        if let Some(pid_file) = &mut self.pid_file {
+            pid_file.is_pid = true;
+        }
+    }
+
+    /// Whether the process that has written its own pid may open the file once more.
+    pub(crate) fn may_clear_pid_file(&self) -> bool {
+        let (Some(file), Some(directory)) =
+            (&self.pid_file, &self.initial_files.pid_file_directory)
+        else {
+            return false;
+        };
+        let is_there =
+            self.process.root == self.before.root && directory.reach(&self.credentials).is_ok();
+        is_there
+            && self
+                .credentials
+                .may_as(file.uid, file.gid, file.mode, WRITE)
+    }
+
+    /// By the daemon, through the path that it had when the start began.
+    pub(crate) fn may_remove_pid_file(&self) -> bool {
+        let (Some(file), Some(directory)) =
+            (&self.pid_file, &self.initial_files.pid_file_directory)
+        else {
+            return false;
+        };
+        self.process.root == self.before.root && self.may_remove(file.uid, directory)
+    }
+}

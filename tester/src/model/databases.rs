@@ -1,0 +1,97 @@
+//! The databases of users and groups.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use crate::suite::TEST_USER;
+use crate::sys;
+
+/// A user that every system has, and that owns nothing.
+pub(crate) const NOBODY: &str = "nobody";
+
+/// A user's entry in the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserEntry {
+    /// User id.
+    pub uid: u32,
+    /// The primary group's id.
+    pub gid: u32,
+    /// The primary group's name.
+    pub group: String,
+    /// All groups.
+    pub groups: Vec<u32>,
+}
+
+/// The users and groups that combinations name, as id(1) knows them. Any
+/// other does not exist.
+#[derive(Debug, Clone)]
+pub struct Databases {
+    users: BTreeMap<String, UserEntry>,
+    own: Vec<u32>,
+}
+
+impl Databases {
+    /// Asks id(1).
+    ///
+    /// # Panics
+    ///
+    /// When there is no such program.
+    pub fn read() -> Self {
+        let id = |arguments: &[&str]| {
+            let output = Command::new("id")
+                .args(arguments)
+                .output()
+                .expect("run id(1)");
+            let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            output.status.success().then_some(text)
+        };
+        let numbers = |text: String| -> Vec<u32> {
+            text.split_ascii_whitespace()
+                .filter_map(|word| word.parse().ok())
+                .collect()
+        };
+        let own_name = id(&["-un"]).unwrap_or_default();
+        let mut users = BTreeMap::new();
+        for name in [NOBODY, TEST_USER, "root", own_name.as_str()] {
+            let entry = || {
+                Some(UserEntry {
+                    uid: id(&["-u", name])?.parse().ok()?,
+                    gid: id(&["-g", name])?.parse().ok()?,
+                    group: id(&["-gn", name])?,
+                    groups: numbers(id(&["-G", name])?),
+                })
+            };
+            if let Some(entry) = entry() {
+                users.insert(name.to_owned(), entry);
+            }
+        }
+        Self {
+            users,
+            own: numbers(id(&["-G"]).unwrap_or_default()),
+        }
+    }
+
+    /// A user by name.
+    pub fn user(&self, name: &str) -> Option<&UserEntry> {
+        self.users.get(name)
+    }
+
+    /// The name of the primary group of [`NOBODY`].
+    pub(crate) fn ordinary_group(&self) -> &str {
+        self.user(NOBODY).map_or(NOBODY, |entry| &entry.group)
+    }
+
+    /// Whether whoever runs the tests has other groups than its own.
+    pub fn own_groups_are_many(&self) -> bool {
+        self.own.iter().any(|&gid| gid != sys::group_ids().1)
+    }
+
+    pub(crate) fn user_by_id(&self, uid: u32) -> Option<&UserEntry> {
+        self.users.values().find(|entry| entry.uid == uid)
+    }
+
+    pub(crate) fn group(&self, name: &str) -> Option<u32> {
+        let mut users = self.users.values();
+        users.find_map(|entry| (entry.group == name).then_some(entry.gid))
+    }
+}

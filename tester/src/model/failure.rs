@@ -1,0 +1,160 @@
+//! Why a start must fail.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use super::credentials::Credentials;
+use crate::config::{Bytes, ErrorText, Identity};
+
+/// Why a start must fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: &'static str,
+    pub(crate) errno: Option<i32>,
+    pub(crate) path: Option<Bytes>,
+    /// The user, group, stream or option that it is about.
+    pub(crate) name: Option<String>,
+    pub(crate) running_pid: Option<u32>,
+    /// How the daemon has ended.
+    pub(crate) status: Option<i32>,
+    /// What is known beside the errno, and told in its place.
+    pub(crate) reason: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: &'static str, errno: impl Into<Option<i32>>) -> Self {
+        Self {
+            kind,
+            errno: errno.into(),
+            path: None,
+            name: None,
+            running_pid: None,
+            status: None,
+            reason: None,
+        }
+    }
+
+    pub(crate) fn at(mut self, path: Option<&Bytes>) -> Self {
+        self.path = path.cloned();
+        self
+    }
+
+    pub(crate) fn with_reason(mut self, reason: impl Into<String>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    pub(crate) fn with_subject<'a>(mut self, identity: impl Into<Option<&'a Identity>>) -> Self {
+        if let Some(identity) = identity.into() {
+            self.name = Some(match identity {
+                Identity::Name(name) => name.clone(),
+                Identity::Id(id) => id.to_string(),
+            });
+        }
+        self
+    }
+
+    /// For a lack of rights: who lacks them, and what takes which capabilities.
+    pub(crate) fn refused(self, me: &Credentials, deed: &str, capabilities: &str) -> Self {
+        let reason = io::Error::from_raw_os_error(libc::EPERM);
+        let has_capabilities = cfg!(target_os = "linux");
+        self.with_reason(match (me.uid.effective, has_capabilities) {
+            (0, true) => format!(
+                "{reason}: this process runs as root, but without {capabilities}, \
+                 or in a sandbox or user namespace that forbids it"
+            ),
+            (0, false) => {
+                format!("{reason}: this process runs as root, but in a sandbox that forbids it")
+            }
+            (uid, true) => format!(
+                "{reason}: this process runs as uid {uid}; {deed} takes root, or {capabilities}"
+            ),
+            (uid, false) => format!("{reason}: this process runs as uid {uid}; {deed} takes root"),
+        })
+    }
+
+    /// The primary group of the user that it is about.
+    pub(crate) fn of_user(mut self) -> Self {
+        self.name = self.name.map(|name| format!("of user {name}"));
+        self
+    }
+
+    /// What failed, on what, why, and what is there instead. The oracle's reasons have one line.
+    pub(crate) fn text(&self) -> String {
+        let what = match self.kind {
+            "ChangeDirectory" => "cannot change to directory",
+            "Chroot" => "cannot change root directory to",
+            "DaemonExited" => "the daemon ended before it was ready",
+            "ChownPidfile" if self.path.is_none() => "cannot change owner of pid file to",
+            "ChownPidfile" => "cannot change owner of pid file",
+            "Fork" => "cannot fork",
+            "GroupContainsNul" => "NUL byte in group name",
+            "GroupNotFound" => "unknown group",
+            "Initialize" => "the initialization failed",
+            "LockPidfile" => "cannot lock pid file",
+            "MultiThreaded" => "cannot fork safely",
+            "NotReady" => "the daemon is not ready",
+            "OpenPidfile" => "cannot open pid file",
+            "Panicked" => "panic",
+            "PathContainsNul" => "NUL byte in path",
+            "PrimaryGroupUnknown" => "no group set, and no entry in the database for user",
+            "PrivilegedAction" => "the privileged action failed",
+            "PrivilegesRetained" => "privileges were retained for",
+            "SetGroup" => "cannot change to group",
+            "SetNoNewPrivileges" => "cannot set no_new_privs",
+            "SetSupplementaryGroups" if self.name.is_some() => {
+                "cannot set supplementary groups for"
+            }
+            "SetSupplementaryGroups" => "cannot set supplementary groups",
+            "SetUser" => "cannot change to user",
+            "StartupTimeout" => "the daemon was not ready in time",
+            "Unsupported" => "not supported on this platform:",
+            "UserContainsNul" => "NUL byte in user name",
+            "UserNotFound" => "unknown user",
+            kind => panic!("the oracle has no words for {kind}"),
+        };
+        let path = (self.path.as_ref()).map(|path| String::from_utf8_lossy(&path.0).into_owned());
+        let subject = path.or_else(|| self.name.clone());
+        let subject = subject.map(|subject| format!(" {}", on_one_line(&subject)));
+        let running = self.running_pid;
+        let running = running.map(|pid| format!(": held by running daemon {pid}"));
+        let reason = self.reason.as_ref();
+        let reason = reason.map(|reason| format!(": {}", on_one_line(reason)));
+        let errno = self.errno;
+        let errno = errno.map(|errno| format!(": {}", io::Error::from_raw_os_error(errno)));
+        let status = self.status;
+        let status = status.map(|status| format!(" ({})", ExitStatus::from_raw(status)));
+        let reason = reason.map(|reason| match status {
+            Some(_) => reason.replacen(':', ";", 1),
+            None => reason,
+        });
+        let why = running.or(reason).or(errno);
+        [Some(what.to_owned()), subject, status, why]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}
+
+/// Control characters are escaped.
+pub(crate) fn on_one_line(text: &str) -> String {
+    let escaped = |character: char| match character.is_control() {
+        true => character.escape_default().to_string(),
+        false => character.to_string(),
+    };
+    text.chars().map(escaped).collect()
+}
+
+/// The number that means 'unchanged' to the kernel.
+pub(crate) fn refused_id(kind: &'static str, identity: &Identity) -> Failure {
+    let failure = Failure::new(kind, libc::EINVAL).with_subject(identity);
+    failure.with_reason("this id means 'unchanged' to the kernel")
+}
+
+pub(crate) fn error_text(error: &ErrorText) -> String {
+    match error {
+        ErrorText::Text(text) | ErrorText::PanicsAfter(text) => text.clone(),
+        ErrorText::Chain(texts) => texts.join(": "),
+    }
+}

@@ -1,0 +1,143 @@
+//! The files that exist before a start.
+
+use std::fs::{self, Metadata};
+use std::path::{Component, Path, PathBuf};
+
+use super::credentials::{Credentials, EXECUTE};
+use super::databases::Databases;
+use crate::config::{Bytes, Config, Stream};
+use crate::harness::{Files, PidFile, Scenario};
+
+/// A path, followed as far as it leads.
+#[derive(Debug)]
+pub(crate) struct ResolvedPath {
+    pub(crate) path: PathBuf,
+    /// The directories on the resolved.
+    pub(crate) directories: Vec<Metadata>,
+    /// What is there, or an errno.
+    pub(crate) found: Result<Metadata, i32>,
+}
+
+impl ResolvedPath {
+    /// There is nothing.
+    pub(crate) fn nowhere(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            directories: Vec::new(),
+            found: Err(libc::ENOENT),
+        }
+    }
+
+    /// Follows a symbolic link at the end only if told.
+    pub(crate) fn follow(path: &Path, follow_last: bool) -> Self {
+        let mut resolved = Self::nowhere(path);
+        let mut walked = PathBuf::new();
+        let mut components = path.components().peekable();
+        while let Some(component) = components.next() {
+            walked.push(component);
+            let is_last = components.peek().is_none();
+            let looked = if is_last && !follow_last && component != Component::RootDir {
+                fs::symlink_metadata(&walked)
+            } else {
+                fs::metadata(&walked)
+            };
+            resolved.found = looked.map_err(|error| error.raw_os_error().unwrap_or(0));
+            match &resolved.found {
+                Ok(metadata) if !is_last && metadata.is_dir() => {
+                    resolved.directories.push(metadata.clone())
+                }
+                Ok(_) if !is_last => {
+                    resolved.found = Err(libc::ENOTDIR);
+                    break;
+                }
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        resolved
+    }
+
+    /// What is there for credentials, or the errno.
+    pub(crate) fn reach(&self, credentials: &Credentials) -> Result<&Metadata, i32> {
+        let closed = |directory: &Metadata| !credentials.may(directory, EXECUTE);
+        if self.directories.iter().any(closed) {
+            return Err(libc::EACCES);
+        }
+        self.found.as_ref().map_err(|&errno| errno)
+    }
+}
+
+/// What there is before a start.
+#[derive(Debug)]
+pub struct InitialFiles<'a> {
+    pub(crate) databases: &'a Databases,
+    pub(crate) working_directory: Option<ResolvedPath>,
+    pub(crate) root: Option<ResolvedPath>,
+    pub(crate) pid_file: Option<ResolvedPath>,
+    pub(crate) pid_file_directory: Option<ResolvedPath>,
+    /// The pid file as it can be seen, with its lock.
+    pub(crate) pid_file_seen: Option<PidFile>,
+    /// Whether whoever runs the tests may not look at it.
+    pub(crate) is_pid_file_hidden: bool,
+    pub(crate) sources: [Option<Metadata>; 3],
+    pub(crate) null_device: Option<Metadata>,
+    /// What there is in the case's directory.
+    pub(crate) files: Files,
+    pub(crate) is_foreground: bool,
+    /// Whether a service manager waits for the launcher.
+    pub(crate) is_notified: bool,
+}
+
+impl<'a> InitialFiles<'a> {
+    /// Takes it down.
+    pub fn of(scenario: &Scenario, databases: &'a Databases) -> Self {
+        let Config {
+            initial, options, ..
+        } = &scenario.config;
+        let directory = match &initial.working_directory {
+            Some(directory) => scenario.directory().join(directory.to_path()),
+            None => scenario.directory().to_owned(),
+        };
+        let from =
+            |base: &Path, path: &Option<Bytes>| path.as_ref().map(|path| base.join(path.to_path()));
+        let working_directory = from(&directory, &options.working_directory);
+        let base = working_directory.as_deref().unwrap_or(&directory);
+        let pid_file = from(base, &options.pid_file);
+        let is_empty = options
+            .pid_file
+            .as_ref()
+            .is_some_and(|path| path.0.is_empty());
+        let parent = match is_empty {
+            true => Some(base),
+            false => pid_file.as_deref().and_then(Path::parent),
+        };
+        let source = |stream: &Option<Stream>| match stream {
+            Some(Stream::File(source)) => fs::metadata(source.path.to_path()).ok(),
+            _ => None,
+        };
+        let seen = pid_file.as_deref().map(PidFile::look);
+        Self {
+            databases,
+            working_directory: working_directory
+                .as_deref()
+                .map(|path| ResolvedPath::follow(path, true)),
+            root: from(base, &options.chroot).map(|path| ResolvedPath::follow(&path, true)),
+            pid_file: pid_file.as_deref().map(|path| match is_empty {
+                true => ResolvedPath::nowhere(path),
+                false => ResolvedPath::follow(path, false),
+            }),
+            pid_file_directory: parent.map(|path| ResolvedPath::follow(path, true)),
+            is_pid_file_hidden: matches!(seen, Some(Err(_))),
+            pid_file_seen: seen.and_then(Result::ok).flatten(),
+            sources: [
+                source(&options.stdin),
+                source(&options.stdout),
+                source(&options.stderr),
+            ],
+            null_device: fs::metadata("/dev/null").ok(),
+            files: Files::look(scenario.directory(), pid_file.as_deref()),
+            is_foreground: scenario.is_foreground(),
+            is_notified: scenario.is_notified(),
+        }
+    }
+}

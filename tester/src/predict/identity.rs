@@ -1,0 +1,167 @@
+//! Users and groups: their look-up before the first fork, and the change to them.
+
+use crate::config::{Identity, SupplementaryGroups};
+use crate::model::credentials::{Right, all};
+use crate::model::failure::{Failure, refused_id};
+use crate::model::start::{Side, Start};
+use crate::report::{Capabilities, IdTriple};
+
+/// Who the daemon is to be.
+pub(crate) struct NewIdentity {
+    pub(crate) user: Option<u32>,
+    pub(crate) group: Option<u32>,
+    pub(crate) groups: Option<Vec<u32>>,
+}
+
+impl Start<'_> {
+    /// The daemon's user and group first, then its supplementary groups, then
+    /// the pid file's owners, which are not looked up without one.
+    pub(crate) fn look_up(&mut self) -> Result<Option<NewIdentity>, Failure> {
+        let options = self.options;
+        let user = options.user.as_ref();
+        let uid = user.map(|user| self.uid(user, "SetUser")).transpose()?;
+        let group = options.group.as_ref();
+        let gid = group.map(|group| self.gid(group, "SetGroup")).transpose()?;
+        let entry = user.and_then(|user| match user {
+            Identity::Name(name) => self.initial_files.databases.user(name),
+            Identity::Id(uid) => self.initial_files.databases.user_by_id(*uid),
+        });
+        let group = gid.or(entry.map(|entry| entry.gid));
+        if let (Some(user), None) = (user, group) {
+            return Err(Failure::new("PrimaryGroupUnknown", None).with_subject(user));
+        }
+        let groups = match (&options.supplementary_groups, group) {
+            (Some(SupplementaryGroups::Keep), _) => None,
+            (Some(SupplementaryGroups::Only(groups)), _) => {
+                let groups = groups.iter();
+                let resolved: Result<Vec<u32>, Failure> = groups
+                    .map(|group| self.gid(group, "SetSupplementaryGroups"))
+                    .collect();
+                Some(resolved?)
+            }
+            (Some(SupplementaryGroups::FromDatabase) | None, None) => None,
+            (Some(SupplementaryGroups::FromDatabase) | None, Some(group)) => {
+                // The primary group of the entry is not among what the group
+                // database lists, unless it is named there, too.
+                let listed = entry.map_or(&[][..], |entry| &entry.groups);
+                let primary = entry.map(|entry| entry.gid);
+                let others = listed.iter().filter(|&&gid| Some(gid) != primary);
+                Some([group].into_iter().chain(others.copied()).collect())
+            }
+        };
+        let new = NewIdentity {
+            user: uid,
+            group,
+            groups,
+        };
+        let changes = new.user.is_some() || new.group.is_some() || new.groups.is_some();
+        let identity = changes.then_some(new);
+        if options.pid_file.is_some() {
+            let user = options.chown_pid_file_user.as_ref();
+            self.new_owner = user
+                .map(|user| self.uid(user, "ChownPidfile"))
+                .transpose()?;
+            let group = options.chown_pid_file_group.as_ref();
+            self.new_group = group
+                .map(|group| self.gid(group, "ChownPidfile"))
+                .transpose()?;
+        }
+        Ok(identity)
+    }
+
+    pub(crate) fn uid(&self, user: &Identity, refusal: &'static str) -> Result<u32, Failure> {
+        match user {
+            Identity::Id(u32::MAX) => Err(refused_id(refusal, user)),
+            Identity::Id(uid) => Ok(*uid),
+            Identity::Name(name) => match self.initial_files.databases.user(name) {
+                Some(entry) => Ok(entry.uid),
+                None => Err(Failure::new("UserNotFound", None).with_subject(user)),
+            },
+        }
+    }
+
+    pub(crate) fn gid(&self, group: &Identity, refusal: &'static str) -> Result<u32, Failure> {
+        match group {
+            Identity::Id(u32::MAX) => Err(refused_id(refusal, group)),
+            Identity::Id(gid) => Ok(*gid),
+            Identity::Name(name) => (self.initial_files.databases.group(name))
+                .ok_or_else(|| Failure::new("GroupNotFound", None).with_subject(group)),
+        }
+    }
+
+    /// Groups, gid, uid; then capabilities.
+    pub(crate) fn become_identity(&mut self, new: &NewIdentity) -> Result<(), Failure> {
+        let (user, group) = (self.options.user.as_ref(), self.options.group.as_ref());
+        let sorted = |groups: &[u32]| {
+            let mut groups = groups.to_vec();
+            groups.sort_unstable();
+            groups.dedup();
+            groups
+        };
+        let before = self.credentials.clone();
+        let becoming = match (user, group) {
+            (Some(Identity::Name(name)), _) => format!("becoming user {name}"),
+            (Some(Identity::Id(id)), _) => format!("becoming user {id}"),
+            (None, Some(Identity::Name(name))) => format!("becoming group {name}"),
+            (None, Some(Identity::Id(id))) => format!("becoming group {id}"),
+            (None, None) => "having other groups".to_owned(),
+        };
+        let refused = |kind| {
+            let failure = Failure::new(kind, libc::EPERM);
+            failure.refused(&before, &becoming, "CAP_SETUID and CAP_SETGID")
+        };
+        let me = &mut self.credentials;
+        let primary = new.group.unwrap_or(me.gid.effective);
+        let with_primary = |groups: &[u32]| sorted(&[groups, &[primary]].concat());
+        if let Some(groups) = new.groups.as_ref().map(|groups| sorted(groups)) {
+            if me.has(Right::SetGroup) {
+                me.groups = groups;
+            } else if with_primary(&me.groups) != with_primary(&groups) {
+                return Err(refused("SetSupplementaryGroups").with_subject(user.or(group)));
+            }
+        }
+        self.process.groups = Some(me.groups.clone());
+        let holds =
+            |ids: IdTriple, id| id == ids.real || id == ids.effective || ids.saved == Some(id);
+        if let Some(gid) = new.group {
+            if !me.has(Right::SetGroup) && !holds(me.gid, gid) {
+                let failure = refused("SetGroup");
+                return Err(match group {
+                    Some(_) => failure.with_subject(group),
+                    None => failure.with_subject(user).of_user(),
+                });
+            }
+            me.gid = all(me.gid, gid);
+            self.process.gid = Some(me.gid);
+        }
+        if let Some(uid) = new.user {
+            if !me.has(Right::SetUser) && !holds(me.uid, uid) {
+                return Err(refused("SetUser").with_subject(user));
+            }
+            me.become_user(uid, self.config.initial.secure_bits.unwrap_or(0));
+        }
+        let is_changed = (me.uid, me.gid, sorted(&me.groups))
+            != (before.uid, before.gid, sorted(&before.groups));
+        // Each thread gives up its own.
+        let keeps = |sets: Capabilities| sets.inheritable | sets.permitted | sets.effective != 0;
+        let another_keeps = self.has_made_thread && me.capabilities.is_some_and(keeps);
+        if me.uid.effective != 0 && is_changed && another_keeps {
+            let failure = Failure::new("PrivilegesRetained", None)
+                .with_reason("capabilities are left, here or in another thread");
+            (self.side, self.ends_at_once) = (Side::Gone, true);
+            return Err(failure.with_subject(user.or(group)));
+        }
+        if me.uid.effective != 0 && is_changed {
+            me.capabilities = me.capabilities.map(|sets| Capabilities {
+                inheritable: 0,
+                permitted: 0,
+                effective: 0,
+                ambient: 0,
+                ..sets
+            });
+        }
+        self.process.uid = Some(me.uid);
+        self.process.capabilities = me.capabilities;
+        Ok(())
+    }
+}

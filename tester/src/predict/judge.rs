@@ -1,0 +1,279 @@
+//! Compares a prediction with the outcome.
+
+use std::fmt::{self, Debug};
+use std::os::unix::process::ExitStatusExt;
+
+use super::{judge_files, judge_reports};
+use crate::config::{Config, Life, ReadinessUse};
+use crate::control::Message;
+use crate::harness::Outcome;
+use crate::model::failure::Failure;
+use crate::model::start::{Prediction, Side};
+use crate::report::{AccessMode, Report, StartError};
+use crate::subject::EXIT_START_FAILED;
+
+/// One thing that is not as it must be.
+#[derive(Debug)]
+pub struct Mismatch {
+    /// What.
+    pub field: String,
+    /// What it must be.
+    pub predicted: String,
+    /// What it is.
+    pub observed: String,
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            predicted,
+            observed,
+        } = self;
+        write!(
+            f,
+            "{field}\n    predicted {predicted}\n    observed  {observed}"
+        )
+    }
+}
+
+/// Collects what is not as it must be.
+#[derive(Default)]
+pub(crate) struct Judge(Vec<Mismatch>);
+
+impl Judge {
+    pub(crate) fn compare<T: PartialEq + Debug>(
+        &mut self,
+        field: impl Into<String>,
+        must: T,
+        is: T,
+    ) {
+        if must != is {
+            self.0.push(Mismatch {
+                field: field.into(),
+                predicted: format!("{must:?}"),
+                observed: format!("{is:?}"),
+            });
+        }
+    }
+
+    /// What the platform cannot tell is passed over. Linux can tell all.
+    pub(crate) fn compare_told<T: PartialEq + Debug>(
+        &mut self,
+        field: impl Into<String>,
+        must: &Option<T>,
+        is: &Option<T>,
+    ) {
+        if cfg!(target_os = "linux") || must.is_some() && is.is_some() {
+            self.compare(field, must, is);
+        }
+    }
+}
+
+/// Compares what came with what must come.
+pub fn mismatches(
+    config: &Config,
+    before: &Report,
+    prediction: &Prediction,
+    outcome: &Outcome,
+) -> Vec<Mismatch> {
+    let mut judge = Judge::default();
+    judge.compare("trouble", None, outcome.trouble.as_deref());
+    judge_launcher(&mut judge, config, prediction, outcome);
+    judge_messages(&mut judge, config, prediction, outcome);
+    judge_reports::judge_reports(&mut judge, before, prediction, outcome);
+    judge_files::judge_pid_file(&mut judge, prediction, outcome);
+    judge_files::judge_files(&mut judge, prediction, outcome);
+    let pid = outcome.daemon().unwrap_or_default().to_string();
+    let notified = prediction
+        .notified
+        .iter()
+        .map(|line| match line.strip_suffix('=') {
+            Some(_) => format!("{line}{pid}"),
+            None => (*line).to_owned(),
+        });
+    let notified: Vec<_> = notified.collect();
+    judge.compare(
+        "the service manager is told",
+        &notified,
+        &outcome.notifications,
+    );
+    judge.0
+}
+
+pub(crate) fn judge_launcher(
+    judge: &mut Judge,
+    config: &Config,
+    prediction: &Prediction,
+    outcome: &Outcome,
+) {
+    let is_dropped = prediction.is_foreground && matches!(config.life, Life::Exit(_));
+    let status = match prediction.failure {
+        Some(_) if !is_dropped => EXIT_START_FAILED.into(),
+        _ => 0,
+    };
+    judge.compare("launcher: exit status", Some(status), outcome.status.code());
+    judge.compare("launcher: signal", None, outcome.status.signal());
+    // A daemon that has failed under `execute` is its caller's to end.
+    let is_callers =
+        config.entry.returns_in_both() && matches!(prediction.failure, Some((_, Side::Daemon)));
+    if !prediction.is_foreground && !is_callers {
+        let is_alone = prediction.failure.is_some();
+        judge.compare(
+            "nobody of the start lives when the launcher has ended",
+            is_alone,
+            outcome.nobody_left,
+        );
+    }
+    judge.compare(
+        "the intermediate is left",
+        outcome.intermediate_left.map(|_| false),
+        outcome.intermediate_left,
+    );
+    judge.compare(
+        "seen from outside: differences",
+        outcome.differences.as_ref().map(|_| Vec::new()),
+        outcome.differences.clone(),
+    );
+    let texts = [&outcome.stdout, &outcome.stderr];
+    for ((stream, text), file) in ["output", "error"]
+        .into_iter()
+        .zip(texts)
+        .zip(&outcome.output_files)
+    {
+        let field = format!("launcher: standard {stream}");
+        judge_text(judge, field, prediction, (file.device, file.inode), text);
+    }
+}
+
+/// What was written to a file, by whoever it was.
+pub(crate) fn judge_text(
+    judge: &mut Judge,
+    field: String,
+    prediction: &Prediction,
+    identity: (u64, u64),
+    text: &str,
+) {
+    let must: Vec<_> = (prediction.writes.iter())
+        .filter(|(to, _)| (to.device, to.inode) == identity && to.access != AccessMode::Read)
+        .map(|(_, written)| written)
+        .collect();
+    let mut left = must
+        .iter()
+        .try_fold(text, |text, written| written.strip_from(text));
+    if left != Some("") {
+        left.get_or_insert(text);
+        judge.0.push(Mismatch {
+            field,
+            predicted: format!("{must:?}"),
+            observed: format!("{text:?}"),
+        });
+    }
+}
+
+/// Who says what: everybody what must be said, and nothing else.
+pub(crate) fn judge_messages(
+    judge: &mut Judge,
+    config: &Config,
+    prediction: &Prediction,
+    outcome: &Outcome,
+) {
+    let (failure, side) = match &prediction.failure {
+        Some((failure, side)) => (Some(failure), Some(*side)),
+        None => (None, None),
+    };
+    let in_both = config.entry.returns_in_both();
+    let is_foreground = prediction.is_foreground;
+    let launcher_fails = match side {
+        Some(Side::Gone | Side::Returned) => !is_foreground,
+        Some(Side::Launcher | Side::Daemon) => !is_foreground || !in_both,
+        None => false,
+    };
+    let daemon_fails = in_both
+        && match side {
+            Some(Side::Launcher) => is_foreground,
+            Some(Side::Daemon) => true,
+            Some(Side::Gone | Side::Returned) | None => false,
+        };
+    let usage = config
+        .deferred_readiness
+        .as_ref()
+        .map(|deferral| &deferral.usage);
+    let returns = matches!(side, Some(Side::Returned) | None);
+    let ends = matches!(usage, Some(ReadinessUse::Fail(_)));
+    let daemon = outcome.daemon();
+
+    for (_, error) in outcome.failures_of(|message| match message {
+        Message::LauncherFailed(error) | Message::DaemonFailed(error) => Some(error),
+        _ => None,
+    }) {
+        if let Some(failure) = failure {
+            judge_error(judge, failure, error);
+        }
+    }
+    let mut said = Vec::new();
+    for frame in &outcome.frames {
+        let who = match frame.sender {
+            sender if sender == outcome.launcher && !is_foreground => "launcher",
+            sender if daemon.is_none_or(|daemon| sender == daemon) => "daemon",
+            _ => "copy",
+        };
+        said.push(match &frame.message {
+            Message::Initial(_) => continue,
+            Message::Observed(_) | Message::Daemon(_) | Message::Now(_) => continue,
+            Message::Afterwards(_) | Message::Unreaped(_) => continue,
+            Message::LauncherFailed(error) => format!("{who} failed: {}", error.kind_name()),
+            Message::DaemonFailed(error) => format!("{who} fails: {}", error.kind_name()),
+            Message::LauncherReturned(result) => {
+                let status = result.first_child_exit_status;
+                let pid = (Some(result.daemon_pid) != daemon).then_some(result.daemon_pid);
+                format!("{who} returned: {status} {pid:?}")
+            }
+            Message::Acknowledged => format!("{who} acknowledged"),
+            Message::NotAcknowledged(error) => format!("{who} not acknowledged: {}", error.text),
+            Message::Copied(_) => format!("{who} copied itself"),
+            Message::Result(parts) => format!("{who} result: {parts:?}"),
+            other => format!("{who} {other:?}"),
+        });
+    }
+    let mut must = prediction.said.clone();
+    if let Some(failure) = failure {
+        // In the foreground the launcher is the daemon.
+        let who = if is_foreground { "daemon" } else { "launcher" };
+        if launcher_fails {
+            must.push(format!("{who} failed: {}", failure.kind));
+        }
+        if daemon_fails {
+            must.push(format!("daemon fails: {}", failure.kind));
+        }
+    } else {
+        if in_both && !is_foreground {
+            must.push("launcher returned: 0 None".to_owned());
+        }
+        if usage == Some(&ReadinessUse::Ready) {
+            must.push("daemon acknowledged".to_owned());
+        }
+    }
+    if returns && !ends && !prediction.parts.is_empty() {
+        must.push(format!("daemon result: {:?}", prediction.parts));
+    }
+    said.sort();
+    must.sort();
+    judge.compare("messages", must, said);
+}
+
+pub(crate) fn judge_error(judge: &mut Judge, must: &Failure, is: &StartError) {
+    judge.compare("error: kind", must.kind, is.kind_name());
+    judge.compare("error: errno", must.errno, is.errno);
+    judge.compare("error: path", must.path.as_ref(), is.path.as_ref());
+    // Elsewhere not every process can be verified.
+    if cfg!(target_os = "linux") {
+        judge.compare("error: running pid", must.running_pid, is.running_pid);
+    }
+    judge.compare(
+        "error: daemon's exit status",
+        must.status,
+        is.daemon_exit_status,
+    );
+    judge.compare("error: text", must.text().as_str(), &is.text);
+}

@@ -1,0 +1,93 @@
+//! Compares the pid file, and the other files of the case.
+
+use super::judge::{Judge, judge_text};
+use crate::harness::{Files, Outcome, PidFile};
+use crate::model::start::{ExpectedPidFile, Prediction};
+
+pub(crate) fn judge_pid_file(judge: &mut Judge, prediction: &Prediction, outcome: &Outcome) {
+    let must = prediction.pid_file.as_ref();
+    let place = must.and_then(|must| must.place.clone());
+    let is_hidden = prediction.is_pid_file_hidden;
+    let (moment, is) = ("pid file", &outcome.pid_file);
+    judge_pid_file_at(judge, moment, is_hidden, must, outcome, is);
+    // A daemon that has ended leaves it, unless it had a guard, and no lock.
+    let must = must.filter(|_| !prediction.is_pid_file_removed);
+    let at_end = must.map(|must| ExpectedPidFile {
+        locked: prediction.is_pid_file_held && !prediction.is_pid_file_opened,
+        place: place.or(outcome.pid_file_place.clone()),
+        ..must.clone()
+    });
+    let (moment, is) = ("pid file at the end", &outcome.pid_file_at_end);
+    let is_hidden = is_hidden && !prediction.is_pid_file_removed;
+    judge_pid_file_at(judge, moment, is_hidden, at_end.as_ref(), outcome, is);
+}
+
+pub(crate) fn judge_pid_file_at(
+    judge: &mut Judge,
+    moment: &str,
+    is_hidden: bool,
+    must: Option<&ExpectedPidFile>,
+    outcome: &Outcome,
+    is: &Option<Option<PidFile>>,
+) {
+    judge.compare(
+        format!("{moment}: may not be looked at"),
+        is_hidden,
+        is.is_none(),
+    );
+    let (false, Some(is)) = (is_hidden, is) else {
+        return;
+    };
+    let is = is.as_ref();
+    judge.compare(format!("{moment}: is there"), must.is_some(), is.is_some());
+    let (Some(must), Some(is)) = (must, is) else {
+        return;
+    };
+    let bytes = match must.is_pid {
+        // Without a daemon, the launcher has written its own in the foreground.
+        true => format!("{}\n", outcome.daemon().unwrap_or(outcome.launcher)).into_bytes(),
+        false => must.bytes.clone(),
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    judge.compare(format!("{moment}: content"), text(&bytes), text(&is.bytes));
+    judge.compare(
+        format!("{moment}: mode"),
+        format!("{:04o}", must.mode),
+        format!("{:04o}", is.mode),
+    );
+    judge.compare(format!("{moment}: owner"), must.uid, is.uid);
+    judge.compare(format!("{moment}: group"), must.gid, is.gid);
+    judge.compare(format!("{moment}: locked"), must.locked, is.locked);
+    // Of a new one it is not known beforehand.
+    if let Some(place) = &must.place {
+        judge.compare(format!("{moment}: identity"), place, &is.place);
+    }
+}
+
+/// Nothing else in the case's directory changes than what is written to.
+pub(crate) fn judge_files(judge: &mut Judge, prediction: &Prediction, outcome: &Outcome) {
+    let pid_file = (outcome.pid_file_path.as_ref())
+        .filter(|_| prediction.is_pid_file_opened)
+        .and_then(|path| Files::name_of(path));
+    let (before, after) = (&prediction.files.0, &outcome.files.0);
+    let mut paths: Vec<_> = before.keys().chain(after.keys()).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    for path in paths {
+        if Some(path) == pid_file.as_ref() {
+            continue;
+        }
+        let (mut must, mut is) = (before.get(path).cloned(), after.get(path).cloned());
+        let identity = must.as_ref().map(|file| file.identity);
+        let is_written =
+            (prediction.writes.iter()).any(|(to, _)| Some((to.device, to.inode)) == identity);
+        if let (true, Some(must), Some(is)) = (is_written, &mut must, &mut is) {
+            let content = is.content.take().unwrap_or_default();
+            let text = String::from_utf8_lossy(&content);
+            let field = format!("file {}: content", path.display());
+            judge_text(judge, field, prediction, must.identity, &text);
+            must.content = None;
+        }
+        judge.compare(format!("file {}", path.display()), must, is);
+    }
+}

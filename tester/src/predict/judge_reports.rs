@@ -1,0 +1,275 @@
+//! Compares the reports of the processes.
+
+use super::judge::Judge;
+use crate::control::Message;
+use crate::harness::Outcome;
+use crate::model::start::{Expected, Opened, Parent, Prediction};
+use crate::report::{AccessMode, Descriptor, FileType, Report, SignalSet};
+use crate::sys;
+
+/// Whether the C library keeps a signal for itself.
+pub(crate) fn is_reserved(signal: i32) -> bool {
+    #[cfg(target_os = "linux")]
+    return (32..libc::SIGRTMIN()).contains(&signal);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = signal;
+        false
+    }
+}
+
+pub(crate) fn judge_reports(
+    judge: &mut Judge,
+    before: &Report,
+    prediction: &Prediction,
+    outcome: &Outcome,
+) {
+    let mut observed = Vec::new();
+    let mut afterwards = Vec::new();
+    let mut unreaped = Vec::new();
+    for frame in &outcome.frames {
+        match &frame.message {
+            Message::Observed(report) | Message::Daemon(report) | Message::Now(report) => {
+                observed.push((frame.sender, report));
+            }
+            Message::Afterwards(report) => afterwards.push((frame.sender, report)),
+            Message::Unreaped(child) => unreaped.push(*child),
+            _ => {}
+        }
+    }
+    // The launcher's comes first, or last.
+    afterwards.sort_by_key(|&(sender, _)| sender != outcome.launcher);
+    let reports = &prediction.reports;
+    judge.compare("reports", reports.len(), observed.len());
+    judge.compare(
+        "reports afterwards",
+        prediction.afterwards.len(),
+        afterwards.len(),
+    );
+    let intermediate = intermediate(prediction, &observed, &afterwards);
+    // A closure's children are the caller's to reap, and so is a daemon in which the
+    // library has returned.
+    let has_returned = |child| {
+        let mut frames = outcome.frames.iter().filter(|frame| frame.sender == child);
+        frames.any(|frame| matches!(frame.message, Message::Daemon(_) | Message::DaemonFailed(_)))
+    };
+    unreaped.retain(|&child| {
+        let is_ours = [outcome.daemon(), intermediate].contains(&Some(child));
+        is_ours && !has_returned(child)
+    });
+    judge.compare("unreaped", [0; 0].as_slice(), unreaped.as_slice());
+    let all = reports.iter().zip(observed);
+    let all = all.chain(prediction.afterwards.iter().zip(afterwards));
+    for (must, (sender, is)) in all {
+        let moment = must.moment;
+        let mut expected = must.report.clone();
+        let is_launcher = must.is_of_launcher();
+        expected.pid = match is_launcher {
+            true => before.pid,
+            false => outcome.daemon().unwrap_or(sender),
+        };
+        if !is_launcher {
+            let session = intermediate.unwrap_or_default();
+            (expected.pgid, expected.sid) = (session, Some(session));
+            for (field, other) in [
+                ("the launcher", before.pid),
+                ("the session's leader", session),
+            ] {
+                judge.compare(format!("{moment}: is {field}"), false, is.pid == other);
+            }
+            judge.compare(
+                format!("{moment}: is in the launcher's session"),
+                false,
+                Some(session) == before.sid,
+            );
+        }
+        let session = expected.pgid;
+        let mut parents = must.parents.iter().map(|parent| match parent {
+            Parent::Unchanged => before.ppid,
+            Parent::Intermediate => session,
+            Parent::Launcher => before.pid,
+            Parent::Reaper => outcome.reaper,
+        });
+        expected.ppid = match parents.clone().any(|parent| parent == is.ppid) {
+            true => is.ppid,
+            false => parents.next().unwrap_or_default(),
+        };
+        number_opened(&mut expected, must, is, outcome);
+        judge.compare(format!("{moment}: sender"), is.pid, sender);
+        judge_report(judge, moment, &expected, is);
+    }
+}
+
+/// The intermediate's process id: the daemon's parent, as long as it is that;
+/// else it is only known as that of the session.
+pub(crate) fn intermediate(
+    prediction: &Prediction,
+    observed: &[(u32, &Report)],
+    afterwards: &[(u32, &Report)],
+) -> Option<u32> {
+    let parents = prediction.reports.iter().zip(observed);
+    let parent = parents
+        .filter(|(must, _)| must.parents == [Parent::Intermediate])
+        .map(|(_, (_, is))| is.ppid);
+    let daemons = prediction.reports.iter().zip(observed);
+    let daemons = daemons.chain(prediction.afterwards.iter().zip(afterwards));
+    let group = daemons
+        .filter(|(must, _)| !must.is_of_launcher())
+        .map(|(_, (_, is))| is.pgid);
+    parent.chain(group).next()
+}
+
+/// Gives what the library has opened the numbers that it has.
+pub(crate) fn number_opened(
+    expected: &mut Report,
+    must: &Expected,
+    is: &Report,
+    outcome: &Outcome,
+) {
+    let (Some(known), Some(found)) = (&mut expected.descriptors, &is.descriptors) else {
+        return;
+    };
+    for opened in &must.opened {
+        let further = found.iter().filter(|found| found.number > 2).find(|found| {
+            let is_known = known.iter().any(|known| known.number == found.number);
+            let is_file = found.file_type == FileType::Regular;
+            let is_writable = found.access == AccessMode::ReadWrite;
+            !is_known
+                && is_file == (*opened != Opened::Channel)
+                && is_writable == (*opened != Opened::PidFile)
+        });
+        let number = further.map_or(-1, |further| further.number);
+        let template = Descriptor {
+            number,
+            device: 0,
+            inode: 0,
+            file_type: FileType::Socket,
+            special_device: 0,
+            access: AccessMode::ReadWrite,
+            close_on_exec: true,
+            nonblocking: false,
+            append: false,
+            locked: cfg!(target_os = "linux").then_some(false),
+            target: None,
+        };
+        let descriptor = match opened {
+            // A socket cannot be known by more.
+            Opened::Channel => Descriptor {
+                device: further.map_or(0, |further| further.device),
+                inode: further.map_or(0, |further| further.inode),
+                ..template
+            },
+            Opened::PidFile | Opened::WritablePidFile => {
+                let has_lock = *opened == Opened::PidFile;
+                let file = outcome.pid_file_place.as_ref();
+                let further = further.map(|further| (further.device, further.inode));
+                let file = file.map(|file| (file.device, file.inode));
+                let (device, inode) = file.or(further).unwrap_or_default();
+                Descriptor {
+                    device,
+                    inode,
+                    file_type: FileType::Regular,
+                    access: match has_lock {
+                        true => AccessMode::Read,
+                        false => AccessMode::ReadWrite,
+                    },
+                    nonblocking: true,
+                    locked: cfg!(target_os = "linux").then_some(has_lock),
+                    ..template
+                }
+            }
+        };
+        known.push(descriptor);
+    }
+    known.sort_by_key(|descriptor| descriptor.number);
+}
+
+pub(crate) fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &Report) {
+    macro_rules! compare_all {
+        ($($field:ident),* $(,)?) => {{
+            // Taken apart, so that a field cannot be forgotten here.
+            let Report {
+                pid,
+                ppid,
+                pgid,
+                descriptors,
+                groups: _,
+                ignored_signals: _,
+                caught_signals: _,
+                $($field),*
+            } = must;
+            judge.compare(format!("{moment}: pid"), pid, &is.pid);
+            judge.compare(format!("{moment}: ppid"), ppid, &is.ppid);
+            judge.compare(format!("{moment}: pgid"), pgid, &is.pgid);
+            $(judge.compare_told(format!("{moment}: {}", stringify!($field)), $field, &is.$field);)*
+            judge_descriptors(judge, moment, descriptors, &is.descriptors);
+        }};
+    }
+    // What becomes of its own signals is the C library's business.
+    let apparent = |signals: Option<SignalSet>| {
+        let none = SignalSet::default();
+        let signals = signals?.iter().filter(|&signal| !is_reserved(signal));
+        Some(signals.fold(none, SignalSet::with))
+    };
+    for (field, must, is) in [
+        ("ignored_signals", must.ignored_signals, is.ignored_signals),
+        ("caught_signals", must.caught_signals, is.caught_signals),
+    ] {
+        judge.compare_told(format!("{moment}: {field}"), &apparent(must), &apparent(is));
+    }
+    // There, the effective gid is one of the groups.
+    let with_gid = |report: &Report| {
+        let mut groups = report.groups.clone()?;
+        if sys::EFFECTIVE_GID_IS_LISTED {
+            groups.extend(report.gid.map(|gid| gid.effective));
+            groups.sort_unstable();
+            groups.dedup();
+        }
+        Some(groups)
+    };
+    judge.compare_told(format!("{moment}: groups"), &with_gid(must), &with_gid(is));
+    compare_all!(
+        sid,
+        terminal,
+        umask,
+        uid,
+        gid,
+        capabilities,
+        working_directory,
+        root,
+        blocked_signals,
+        no_new_privileges,
+        threads,
+    );
+}
+
+/// One by one, so that a person sees which.
+pub(crate) fn judge_descriptors(
+    judge: &mut Judge,
+    moment: &str,
+    must: &Option<Vec<Descriptor>>,
+    is: &Option<Vec<Descriptor>>,
+) {
+    let (Some(must), Some(is)) = (must, is) else {
+        let field = format!("{moment}: descriptors are seen");
+        judge.compare_told(field, &must.as_ref().map(|_| ()), &is.as_ref().map(|_| ()));
+        return;
+    };
+    let mut numbers: Vec<i32> = [must, is]
+        .into_iter()
+        .flatten()
+        .map(|descriptor| descriptor.number)
+        .collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    for number in numbers {
+        let with_number = |descriptors: &[Descriptor]| {
+            let mut descriptors = descriptors.iter();
+            descriptors
+                .find(|descriptor| descriptor.number == number)
+                .cloned()
+        };
+        let field = format!("{moment}: descriptor {number}");
+        judge.compare(field, with_number(must), with_number(is));
+    }
+}

@@ -1,0 +1,323 @@
+//! What must come of a start: the oracle.
+
+use crate::config::{Config, Identity, ReadinessUse, Step, SupplementaryGroups};
+use crate::model::credentials::Credentials;
+use crate::model::failure::Failure;
+use crate::model::initial_files::InitialFiles;
+use crate::model::start::{
+    Expected, ExpectedPidFile, Opened, Parent, Prediction, Side, Start, Written,
+};
+use crate::report::{Report, SignalSet};
+use crate::sys;
+
+mod identity;
+mod judge;
+mod judge_files;
+mod judge_reports;
+
+pub use judge::{Mismatch, mismatches};
+
+/// Says what must come of a start from `before`, the launcher's report on
+/// itself.
+///
+/// # Panics
+///
+/// When the configuration asks for what no combination does.
+pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_>) -> Prediction {
+    let mut start = Start {
+        config,
+        before,
+        options: &config.options,
+        initial_files,
+        process: before.clone(),
+        credentials: Credentials::of(before),
+        parents: vec![Parent::Unchanged],
+        opened: Vec::new(),
+        side: Side::Launcher,
+        pid_file: initial_files
+            .pid_file_seen
+            .as_ref()
+            .map(|seen| ExpectedPidFile {
+                bytes: seen.bytes.clone(),
+                is_pid: false,
+                mode: seen.mode,
+                uid: seen.uid,
+                gid: seen.gid,
+                place: Some(seen.place.clone()),
+                locked: seen.locked,
+            }),
+        new_owner: None,
+        new_group: None,
+        reports: Vec::new(),
+        parts: Vec::new(),
+        said: Vec::new(),
+        writes: Vec::new(),
+        is_redirected: false,
+        has_acted: false,
+        has_witness: false,
+        has_made_thread: false,
+        ends_at_once: false,
+    };
+    let result = start.run();
+    let is_pid_file_opened = start.opened.contains(&Opened::PidFile);
+    if result.is_err() && is_pid_file_opened {
+        let is_cleared = start.may_clear_pid_file();
+        let pid_file = start.pid_file.as_mut().expect("it was opened");
+        pid_file.is_pid &= !is_cleared;
+        pid_file.locked = false;
+    }
+    let failure = result.err().map(|failure| (failure, start.side));
+    if let Some((failure, side)) = &failure {
+        start.tell(failure, *side);
+    }
+    let failed = failure.as_ref().map(|(_, side)| *side);
+    start.flush();
+    start.say_what_is_dropped(failed);
+    // With a failure in between, not when the process ends.
+    if start.has_witness && failed == Some(Side::Daemon) {
+        start.said.push("daemon ResultDropped".to_owned());
+    }
+    start.say_who_exits(failed);
+    let guards = config.guard_pid_file && failed.is_none();
+    let is_pid_file_removed = guards && start.may_remove_pid_file();
+    let afterwards = start.afterwards(failed);
+    // Not even its owner opens a file that may not be read.
+    let is_unreadable = |file: &ExpectedPidFile| file.mode & 0o400 == 0;
+    let is_unreadable =
+        sys::effective_user() != 0 && start.pid_file.as_ref().is_some_and(is_unreadable);
+    Prediction {
+        is_pid_file_hidden: initial_files.is_pid_file_hidden || is_unreadable,
+        is_foreground: start.is_foreground(),
+        notified: match (
+            initial_files.is_notified && failure.is_none(),
+            start.is_foreground(),
+        ) {
+            (false, _) => &[],
+            (true, true) => &["READY=1"],
+            (true, false) => &["MAINPID=", "READY=1", "BARRIER=1"],
+        },
+        failure,
+        reports: start.reports,
+        parts: start.parts,
+        afterwards,
+        said: start.said,
+        is_pid_file_removed,
+        is_pid_file_opened,
+        is_pid_file_held: (initial_files.pid_file_seen.as_ref()).is_some_and(|seen| seen.locked),
+        pid_file: start.pid_file,
+        writes: start.writes,
+        files: initial_files.files.clone(),
+    }
+}
+
+impl Start<'_> {
+    /// The order of the steps is the documented one.
+    pub(crate) fn run(&mut self) -> Result<(), Failure> {
+        self.refuse_nul()?;
+        self.refuse_unsupported()?;
+        let identity = self.look_up()?;
+        self.count_threads()?;
+        self.fork()?;
+        self.side = Side::Daemon;
+        if self.options.reset_signals {
+            self.reset_signals();
+        }
+        self.close_inherited();
+        self.set_umask();
+        let first_steps = self.change_directory().and_then(|()| self.open_pid_file());
+        // A daemon has its streams set also after a failure of the intermediate's.
+        if first_steps.is_ok() || !self.is_foreground() {
+            self.redirect();
+        }
+        first_steps?;
+        self.give_pid_file_away()?;
+        self.restore_signal_mask();
+        self.act()?;
+        self.change_root()?;
+        if self.is_foreground() {
+            self.write_pid();
+        }
+        if let Some(identity) = identity {
+            self.become_identity(&identity)?;
+        }
+        if self.options.no_new_privileges {
+            self.give_up_new_privileges()?;
+        }
+        self.initialize()?;
+        self.be_ready()?;
+        self.write_pid();
+        Ok(())
+    }
+
+    /// Paths in the order of their steps, then users, then groups.
+    pub(crate) fn refuse_nul(&self) -> Result<(), Failure> {
+        let options = self.options;
+        let paths = [
+            &options.working_directory,
+            &options.pid_file,
+            &options.chroot,
+        ];
+        for path in paths.into_iter().flatten() {
+            if path.0.contains(&0) {
+                return Err(Failure::new("PathContainsNul", None).at(Some(path)));
+            }
+        }
+        let users = [&options.user, &options.chown_pid_file_user];
+        let groups = [&options.group, &options.chown_pid_file_group];
+        let named = match &options.supplementary_groups {
+            Some(SupplementaryGroups::Only(groups)) => groups.as_slice(),
+            _ => &[],
+        };
+        let users = users.into_iter().flatten();
+        let groups = groups.into_iter().flatten().chain(named);
+        let users = users.map(|user| ("UserContainsNul", user));
+        let groups = groups.map(|group| ("GroupContainsNul", group));
+        for (kind, identity) in users.chain(groups) {
+            if matches!(identity, Identity::Name(name) if name.contains('\0')) {
+                return Err(Failure::new(kind, None).with_subject(identity));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is said of a failure on standard error.
+    pub(crate) fn tell(&mut self, failure: &Failure, side: Side) {
+        let text = failure.text();
+        let is_told_off = matches!(
+            self.config
+                .deferred_readiness
+                .as_ref()
+                .map(|deferral| &deferral.usage),
+            Some(ReadinessUse::Fail(_))
+        );
+        if !self.is_foreground() {
+            let launcher = self.launcher();
+            self.write(&launcher, 2, Written::Text(format!("tester: {text}\n")));
+        } else if side == Side::Gone || side == Side::Returned && is_told_off {
+            let here = self.here();
+            self.write(&here, 2, Written::Text(format!("{text}\n")));
+        } else if side < Side::Gone && !self.config.entry.returns_in_both() {
+            let here = self.here();
+            self.write(&here, 2, Written::Text(format!("tester: {text}\n")));
+        }
+    }
+
+    /// Who is returned to, beside a daemon that has started.
+    pub(crate) fn afterwards(&self, failed: Option<Side>) -> Vec<Expected> {
+        let in_both = self.config.entry.returns_in_both();
+        let expected = |moment, report, parents| Expected {
+            moment,
+            report,
+            parents,
+            opened: Vec::new(),
+        };
+        let unchanged = || vec![Parent::Unchanged];
+        let mut all = Vec::new();
+        if self.is_foreground() {
+            if failed.is_some_and(|side| side < Side::Gone) {
+                all.push(expected("after the failure", self.here(), unchanged()));
+            }
+            return all;
+        }
+        if in_both || failed.is_some() {
+            let mut report = self.launcher();
+            // One that was joined may still have been counted before.
+            report.threads = report
+                .threads
+                .map(|_| 1 + self.config.initial.extra_threads);
+            all.push(expected("the launcher afterwards", report, unchanged()));
+        }
+        if in_both && failed == Some(Side::Daemon) {
+            let mut report = self.here();
+            if self.options.reset_signals {
+                report.blocked_signals = report.blocked_signals.map(|_| SignalSet::default());
+            }
+            let parents = [&[Parent::Intermediate], self.adopters().as_slice()].concat();
+            all.push(expected("the daemon's side afterwards", report, parents));
+        }
+        all
+    }
+
+    /// What was printed but not written: by the launcher before it forks, or
+    /// when it ends; in the foreground when the process ends.
+    pub(crate) fn flush(&mut self) {
+        let to = match self.is_foreground() {
+            true if self.ends_at_once => return,
+            true => self.here(),
+            false => self.before.clone(),
+        };
+        let initial = &self.config.initial;
+        let texts = [&initial.unflushed_rust, &initial.unflushed_c];
+        for text in texts.into_iter().flatten() {
+            self.write(&to, 1, Written::Text(text.clone()));
+        }
+    }
+
+    /// What the privileged action has captured, each time once: in the
+    /// launcher when the library returns there, in the daemon with the action,
+    /// or with the failure, if that is returned.
+    pub(crate) fn say_what_is_dropped(&mut self, failed: Option<Side>) {
+        let config = self.config;
+        let has_action =
+            config.privileged_action.is_some() || config.try_privileged_action.is_some();
+        if !config.witness_capture || !has_action {
+            return;
+        }
+        let in_both = config.entry.returns_in_both();
+        let is_foreground = self.is_foreground();
+        if !is_foreground && (in_both || failed.is_some()) {
+            self.said.push("launcher CaptureDropped".to_owned());
+        }
+        let ends_in_action = |steps: &[Step]| matches!(steps, [Step::Exit(_)]);
+        let is_dropped = match self.has_acted {
+            true => !config
+                .privileged_action
+                .as_deref()
+                .is_some_and(ends_in_action),
+            false => is_foreground || in_both && failed == Some(Side::Daemon),
+        };
+        if is_dropped {
+            self.said.push("daemon CaptureDropped".to_owned());
+        }
+    }
+
+    /// Who runs the atexit handler, and is heard.
+    pub(crate) fn say_who_exits(&mut self, failed: Option<Side>) {
+        let config = self.config;
+        let in_both = config.entry.returns_in_both();
+        let is_foreground = self.is_foreground();
+        let is_guarded = config.guard_pid_file;
+        match failed {
+            None if is_guarded => self.said.push("daemon Guarded(true)".to_owned()),
+            Some(Side::Returned) if is_guarded => {
+                let is_told_off = matches!(
+                    config
+                        .deferred_readiness
+                        .as_ref()
+                        .map(|deferral| &deferral.usage),
+                    Some(ReadinessUse::Fail(_))
+                );
+                if !is_told_off {
+                    self.said.push("daemon Guarded(false)".to_owned());
+                }
+            }
+            _ => {}
+        }
+        if !config.initial.at_exit_handler {
+            return;
+        }
+        if !is_foreground && (in_both || failed.is_some()) {
+            self.said.push("launcher AtExit".to_owned());
+        }
+        let exits = match failed {
+            // Else it ends after the harness.
+            None => is_guarded,
+            Some(Side::Launcher) => is_foreground,
+            Some(Side::Daemon) => is_foreground || in_both,
+            Some(Side::Gone | Side::Returned) => !self.ends_at_once,
+        };
+        if exits {
+            self.said.push("daemon AtExit".to_owned());
+        }
+    }
+}
