@@ -25,8 +25,9 @@ use std::os::fd::{BorrowedFd, RawFd};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::config::{AnotherStart, Bytes};
-use crate::report::{HeldFile, LauncherResult, Place, Regained, Report, StartError};
-use crate::trace::{SignalHit, SyscallRecord};
+use crate::report::{
+    HeldFile, LauncherResult, Place, Regained, Report, SignalHit, StartError, SyscallRecord,
+};
 use crate::{sys, wire};
 
 /// The descriptor of the control socket.
@@ -119,10 +120,10 @@ pub enum Message {
     Holds(HeldFile),
     /// It is about to end, and still does.
     Leaves(HeldFile),
-    /// [`crate::trace`] has sent this process a signal at a call, if the process
-    /// made the call.
-    SignalHit(Option<SignalHit>),
-    /// [`crate::trace`] has seen the library make these calls.
+    /// [`crate::crash`] has killed this process, or sent it the signal, if it
+    /// came to that.
+    Crashed(Option<SignalHit>),
+    /// [`crate::fault`] has seen the library make these calls.
     Traced(Vec<SyscallRecord>),
     /// The tester itself failed.
     Problem(String),

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
@@ -141,6 +141,7 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         step("user namespace", enter_user_namespace(namespace))?;
     }
     for &(signal, disposition) in dispositions {
+        prepare_to_tell(signal);
         step("disposition", sys::set_disposition(signal, disposition))?;
     }
     if let Some(micros) = *interval_timer {
@@ -196,15 +197,8 @@ fn set_session(session: Session) -> io::Result<()> {
     }
     if session == Session::LeaderWithTerminal {
         let master = sys::acquire_terminal()?;
-        keep_at(master, control::TERMINAL, true)?;
+        sys::keep_at(master, control::TERMINAL, true)?;
     }
-    Ok(())
-}
-
-/// Moves a descriptor to its number, where it stays open for good.
-pub(crate) fn keep_at(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::Result<()> {
-    let kept = sys::move_descriptor(fd, number, close_on_exec)?;
-    let _ = kept.into_raw_fd();
     Ok(())
 }
 
@@ -216,6 +210,24 @@ extern "C" fn tell_of_exit() {
     if let Some(message) = AT_EXIT.get() {
         control::tell_from_handler(message);
     }
+}
+
+/// The messages that tell of a signal, by signal: a handler cannot make them.
+static SIGNALLED: [OnceLock<Vec<u8>>; 65] = [const { OnceLock::new() }; 65];
+
+fn signalled(signal: i32) -> Option<&'static OnceLock<Vec<u8>>> {
+    SIGNALLED.get(usize::try_from(signal).ok()?)
+}
+
+fn prepare_to_tell(signal: i32) {
+    if let Some(message) = signalled(signal) {
+        message.get_or_init(|| wire::encode(&Message::Signalled(signal)));
+    }
+    sys::set_signal_listener(|signal| {
+        if let Some(message) = signalled(signal).and_then(OnceLock::get) {
+            control::tell_from_handler(message);
+        }
+    });
 }
 
 fn cover_user_database(folder: &Path) -> io::Result<()> {
@@ -321,7 +333,7 @@ fn open(descriptor: &OpenDescriptor) -> io::Result<()> {
             descriptor.number
         )));
     }
-    keep_at(file.into(), descriptor.number, descriptor.close_on_exec)
+    sys::keep_at(file.into(), descriptor.number, descriptor.close_on_exec)
 }
 
 fn set_identity(ids: Option<&Ids>, capabilities: Option<u64>) -> Result<(), String> {

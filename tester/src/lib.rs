@@ -29,6 +29,7 @@
 
 pub mod attack;
 pub mod axes;
+mod builder;
 pub mod config;
 pub mod contest;
 pub mod control;

@@ -394,3 +394,58 @@ pub struct HeldFile {
     /// Whether its path leads to it.
     pub is_at_path: bool,
 }
+
+/// The process of a start that a tracer picks: it gets a signal, or a call of it fails.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Victim {
+    /// The process that starts the daemon.
+    Launcher,
+    /// The child of the launcher.
+    Intermediate,
+    /// The child of the intermediate.
+    Daemon,
+}
+
+impl Victim {
+    /// All processes of a start.
+    pub const ALL: [Self; 3] = [Self::Launcher, Self::Intermediate, Self::Daemon];
+
+    /// The process of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|victim| victim.to_string() == name)
+    }
+}
+
+impl fmt::Display for Victim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Launcher => "launcher",
+            Self::Intermediate => "intermediate",
+            Self::Daemon => "daemon",
+        })
+    }
+}
+
+/// The process that got the signal, and what then became of the launcher.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignalHit {
+    /// The process id.
+    pub process: u32,
+    /// How many messages the process had sent before, by sendmsg(2).
+    pub sent: u64,
+    /// How many milliseconds later the launcher ended.
+    pub launcher_ended_after: u64,
+}
+
+/// A system call of the library, as a tracer records it.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct SyscallRecord {
+    /// In which process.
+    pub process: Victim,
+    /// The call, by name and arguments.
+    pub call: String,
+    /// Whether it was made to fail.
+    pub failed: bool,
+}

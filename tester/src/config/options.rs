@@ -5,16 +5,11 @@
     reason = "rkyv derives types without it inside a macro"
 )]
 
-use std::fs::OpenOptions;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use daemonize2::{Daemonize, Group, Stdio, User, supervised};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::Bytes;
-use crate::{control, sys};
 
 /// The one declaration of each option. A row makes the field of [`Options`], the method of
 /// [`Scenario`](crate::Scenario) and the call of the builder, in this order. A flag is an option
@@ -55,7 +50,7 @@ macro_rules! for_each_option {
                 /// `startup_timeout`
                 startup_timeout(daemonize, timeout: Duration) => daemonize.startup_timeout(*timeout),
                 /// `foreground`
-                foreground(daemonize, foreground: Foreground) => daemonize.foreground(foreground.is_set()),
+                foreground(daemonize, foreground: Foreground) => daemonize.foreground(is_set(*foreground)),
             }
             flags {
                 /// `no_new_privileges`
@@ -81,28 +76,6 @@ macro_rules! declare_options {
             $($(#[$flag_doc])* pub $flag: bool,)*
         }
 
-        impl Options {
-            /// The builder with every option that is set.
-            ///
-            /// # Errors
-            ///
-            /// When the source of a stream cannot be opened.
-            pub fn builder(&self) -> io::Result<Daemonize<()>> {
-                let mut daemonize = Daemonize::new();
-                $(
-                    if let Some($value) = &self.$name {
-                        let $builder = daemonize;
-                        daemonize = $call;
-                    }
-                )*
-                $(
-                    if self.$flag {
-                        daemonize = daemonize.$flag();
-                    }
-                )*
-                Ok(daemonize)
-            }
-        }
     };
 }
 
@@ -213,65 +186,4 @@ pub enum Access {
     Append,
     /// For both; created if absent.
     ReadWrite,
-}
-
-impl Foreground {
-    fn is_set(self) -> bool {
-        match self {
-            Self::Yes => true,
-            Self::No => false,
-            Self::IfSupervised => supervised(),
-        }
-    }
-}
-
-impl From<&Identity> for User {
-    fn from(identity: &Identity) -> Self {
-        match identity {
-            Identity::Name(name) => name.as_str().into(),
-            Identity::Id(id) => (*id).into(),
-        }
-    }
-}
-
-impl From<&Identity> for Group {
-    fn from(identity: &Identity) -> Self {
-        match identity {
-            Identity::Name(name) => name.as_str().into(),
-            Identity::Id(id) => (*id).into(),
-        }
-    }
-}
-
-impl From<&SupplementaryGroups> for daemonize2::SupplementaryGroups {
-    fn from(groups: &SupplementaryGroups) -> Self {
-        match groups {
-            SupplementaryGroups::FromDatabase => Self::FromDatabase,
-            SupplementaryGroups::Keep => Self::Keep,
-            SupplementaryGroups::Only(groups) => {
-                Self::Only(groups.iter().map(Group::from).collect())
-            }
-        }
-    }
-}
-
-impl Stream {
-    fn open(&self) -> io::Result<Stdio> {
-        let source = match self {
-            Self::DevNull => return Ok(Stdio::devnull()),
-            Self::Keep => return Ok(Stdio::keep()),
-            Self::File(source) => source,
-        };
-        let mut options = OpenOptions::new();
-        match source.access {
-            Access::Read => options.read(true),
-            Access::Append => options.append(true).create(true),
-            Access::ReadWrite => options.read(true).write(true).create(true),
-        };
-        let mut fd = OwnedFd::from(options.open(source.path.to_path())?);
-        if let Some(number) = source.number {
-            fd = sys::move_descriptor(fd, number, true)?;
-        }
-        Ok(fd.into())
-    }
 }

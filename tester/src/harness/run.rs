@@ -17,7 +17,7 @@ use super::{DEADLINE, Launcher, PidFile, Scenario, slowness};
 use crate::config::Bytes;
 use crate::control::{self, Command as Told, FormerIds, Frame, Message, Receiver};
 use crate::observe::{self, Process};
-use crate::report::{LauncherResult, Place, Regained, Report, StartError};
+use crate::report::{LauncherResult, Place, Regained, Report, SignalHit, StartError};
 use crate::subject::EXIT_START_FAILED;
 use crate::sys::{self, ProcessHandle};
 use crate::trace::SignalHit;
@@ -687,7 +687,7 @@ impl Run {
     ///
     /// As every wait does.
     #[track_caller]
-    pub fn signal_hit(&self) -> Option<SignalHit> {
+    pub fn struck(&self) -> Option<SignalHit> {
         self.launcher();
         self.message("the signal", |frame| match frame.message {
             Message::SignalHit(hit) => Some(hit),

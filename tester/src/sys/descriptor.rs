@@ -99,6 +99,15 @@ pub fn move_descriptor(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::R
     Ok(moved)
 }
 
+/// Moves a descriptor to its number, where it stays open for good.
+///
+/// # Errors
+///
+/// Those of [`move_descriptor`].
+pub fn keep_at(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::Result<()> {
+    move_descriptor(fd, number, close_on_exec).map(mem::forget)
+}
+
 /// Puts /dev/null in the place of a descriptor, so that its number is never another
 /// thread's.
 ///

@@ -7,9 +7,7 @@ use std::sync::OnceLock;
 
 use super::{check, exit_at_once};
 use crate::config::Disposition;
-use crate::control::{self, Message};
 use crate::report::SignalSet;
-use crate::wire;
 
 /// FreeBSD has most signals.
 const LARGEST: c_int = 128;
@@ -22,16 +20,18 @@ extern "C" fn reap(_signal: c_int) {
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
 }
 
-/// What [`tell`] says, by signal: a handler cannot make it.
-static NEWS: [OnceLock<Vec<u8>>; 65] = [const { OnceLock::new() }; 65];
+/// What the handlers of [`Disposition::Tell`] and [`Disposition::TellAndExit`] call.
+static LISTENER: OnceLock<fn(c_int)> = OnceLock::new();
 
-fn news(signal: c_int) -> Option<&'static OnceLock<Vec<u8>>> {
-    NEWS.get(usize::try_from(signal).ok()?)
+/// Has `listener` called by the handlers that tell of a signal. It makes async-signal-safe calls
+/// only.
+pub fn set_signal_listener(listener: fn(c_int)) {
+    LISTENER.get_or_init(|| listener);
 }
 
 extern "C" fn tell(signal: c_int) {
-    if let Some(message) = news(signal).and_then(OnceLock::get) {
-        control::tell_from_handler(message);
+    if let Some(listener) = LISTENER.get() {
+        listener(signal);
     }
 }
 
@@ -57,9 +57,6 @@ pub fn set_disposition(signal: i32, disposition: Disposition) -> io::Result<()> 
         Disposition::TellAndExit => tell_and_exit as extern "C" fn(c_int) as usize,
         Disposition::Tell => tell as extern "C" fn(c_int) as usize,
     };
-    if let Some(news) = news(signal) {
-        news.get_or_init(|| wire::encode(&Message::Signalled(signal)));
-    }
     // SAFETY: the action is valid for the call, the handler forever.
     check(unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) }).map(drop)
 }
