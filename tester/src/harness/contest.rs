@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::run::{SPAWNING, kill_all, next_number, token};
+use super::case::{SPAWNING, next_number, token};
+use super::kill::kill_all;
 use super::{DEADLINE, slowness};
 use crate::contest::{CONTEND, Leaving, MEDDLE, Meddling};
 use crate::control::{self, Frame, Receiver};

@@ -50,19 +50,24 @@ impl Launcher {
 pub(super) struct Events {
     pub(super) frames: Vec<Frame>,
     pub(super) launcher: Option<Launcher>,
-    /// Every process that is known to belong to the case, if it was still
-    /// there when it became known.
-    pub(super) held: BTreeMap<u32, Option<Arc<ProcessHandle>>>,
+    /// The known processes of the case; `None` for a process that had ended before it was opened.
+    pub(super) handles: BTreeMap<u32, Option<Arc<ProcessHandle>>>,
     /// No process of the case holds the control socket any more.
     pub(super) silent: bool,
     pub(super) problems: Vec<String>,
+    /// Whether the launcher's end is to be recorded, too.
+    pub(super) awaits_launcher: bool,
 }
 
 impl Events {
-    /// Takes hold of every process that a message proves to be of the case:
-    /// when it has come, most of them are still there.
-    /// Not so of the parent that an orphan gets.
-    pub(super) fn hold(&mut self, frame: &Frame, reaper: u32) {
+    /// Whether nothing more can happen.
+    pub(super) fn is_over(&self) -> bool {
+        self.silent && (self.launcher.is_some() || !self.awaits_launcher)
+    }
+
+    /// Opens every process that a message proves to be of the case. When the message comes, most of
+    /// these processes still exist. The parent that an orphan gets is not of the case.
+    pub(super) fn register(&mut self, frame: &Frame, reaper: u32) {
         let mut pids = vec![frame.sender];
         match &frame.message {
             // The launcher's parent is the test, as is that of a closure in the
@@ -78,12 +83,12 @@ impl Events {
             _ => {}
         }
         for pid in pids {
-            if self.held.contains_key(&pid) {
+            if self.handles.contains_key(&pid) {
                 continue;
             }
             match ProcessHandle::open(pid) {
                 Ok(handle) => {
-                    self.held.insert(pid, handle.map(Arc::new));
+                    self.handles.insert(pid, handle.map(Arc::new));
                 }
                 Err(error) => {
                     let problem = format!("cannot take hold of {pid}: {error}");
@@ -145,7 +150,7 @@ pub(super) fn at_the_end(
         },
         None => None,
     };
-    let known: Vec<u32> = journal.events().held.keys().copied().collect();
+    let known: Vec<u32> = journal.events().handles.keys().copied().collect();
     let mut processes = Vec::new();
     for pid in known.into_iter().filter(|&pid| pid != child.id()) {
         processes.extend(observe::process(pid)?);

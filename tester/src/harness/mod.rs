@@ -18,15 +18,20 @@
 //! waited for can no longer come, the test panics with full diagnostics.
 //! However a test ends, no process of its case outlives its [`Run`].
 
+mod case;
+mod command;
 mod contest;
 mod files;
 mod journal;
+mod judge;
+mod kill;
 mod manager;
 mod outcome;
 mod pid_file;
 mod run;
 mod scenario;
 mod threads;
+mod wait;
 
 use std::time::Duration;
 

@@ -5,24 +5,23 @@
 //! process of a case holds the control socket, so that its end of file
 //! proves that nobody is left.
 
-use std::fs::{self, File};
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs;
+use std::mem;
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::mpsc::{self, Receiver as Incoming};
-use std::sync::{OnceLock, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+use std::sync::OnceLock;
 
-use super::run::{SPAWNING, next_number, token};
-use super::{Files, PidFile, Scenario, slowness};
+use super::case::{Case, Handover, read_text};
+use super::kill::kill_all;
+use super::{Files, PidFile, Scenario};
 use crate::config::{Life, ReadinessUse, Step};
-use crate::control::{self, Command as Told, Frame, Message, Receiver};
+use crate::control::{self, Command, Frame, Message};
+use crate::observe;
 use crate::report::{Place, Report, StartError};
 use crate::suite::Need;
 use crate::sys::{self, ProcessHandle};
-use crate::{observe, wire};
 
 /// What came of a start.
 #[derive(Debug)]
@@ -94,16 +93,6 @@ impl Outcome {
     }
 }
 
-/// A start on its way.
-struct Observer<'a> {
-    scenario: &'a Scenario,
-    control: OwnedFd,
-    incoming: Incoming<Frame>,
-    frames: Vec<Frame>,
-    is_silent: bool,
-    deadline: Instant,
-}
-
 impl Scenario {
     /// Starts the tester, waits for whatever comes of it, and ends it.
     ///
@@ -111,75 +100,32 @@ impl Scenario {
     ///
     /// When the tester cannot be started.
     pub fn outcome(&self) -> Outcome {
-        let number = next_number();
-        let token = token(number);
-        let in_folder = |name: &str| self.path(format!("{name}.{number}"));
-        let (config, stdout, stderr) = (in_folder("config"), in_folder("out"), in_folder("err"));
-        fs::write(&config, wire::encode(&self.config)).expect("write the configuration");
-        let mut command = Command::new(&self.binary);
-        command
-            .args(&self.arguments)
-            .current_dir(self.directory())
-            .stdin(File::open(&config).expect("open the configuration"))
-            .stdout(File::create(&stdout).expect("create the output file"))
-            .stderr(File::create(&stderr).expect("create the error file"))
-            .env_remove("NOTIFY_SOCKET")
-            .env_remove("SYSTEMD_EXEC_PID")
-            // It takes a debug build a tenth of a second, and is no part of
-            // what a panic says.
-            .env_remove("RUST_BACKTRACE")
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .env(control::TOKEN, &token);
-        let reaper = self.reaper();
-        let spawning = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
-        let (ours, testers) = sys::socket_pair().expect("create the control socket");
-        // Inherited, not passed on by a closure, with which a start would copy
-        // all of this process's memory first.
-        let testers = sys::move_descriptor(testers, control::CONTROL, false)
-            .expect("give the control socket its number");
-        let child = command.spawn().expect("start the tester");
-        sys::reserve_number(testers).expect("keep the control socket's number");
-        drop(spawning);
-
-        let (sender, incoming) = mpsc::channel();
-        let received = ours.try_clone().expect("copy the control socket");
-        thread::spawn(move || {
-            let mut receiver = Receiver::new(received.as_fd());
-            while let Ok(Some(frame)) = receiver.frame() {
-                if sender.send(frame).is_err() {
-                    break;
-                }
-            }
-        });
-        let mut observer = Observer {
-            scenario: self,
-            control: ours,
-            incoming,
-            frames: Vec::new(),
-            is_silent: false,
-            deadline: Instant::now() + self.deadline * slowness(),
-        };
+        let (case, child, listener) = Case::start(self, Handover::Inherited);
         let launcher = child.id();
-        let seen = observer.see_through(child, &token);
-        let read =
-            |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
-        let output_files =
-            [&stdout, &stderr].map(|path| Place::of(path).expect("the output files are there"));
-        let (stdout_text, stderr_text) = (read(&stdout), read(&stderr));
-        // The harness's own.
-        for path in [config, stdout, stderr] {
+        let observer = Observer { case };
+        let seen = observer.see_through(child);
+        let case = &observer.case;
+        let outputs = [&case.stdout, &case.stderr];
+        let output_files = outputs.map(|path| Place::of(path).expect("the output files are there"));
+        let [stdout, stderr] = outputs.map(|path| read_text(path));
+        // The harness has made these files.
+        for path in [&case.config, &case.stdout, &case.stderr] {
             fs::remove_file(path).expect("remove a file");
         }
         let place = (seen.pid_file.as_ref()).and_then(|file| Some(file.as_ref()?.place.clone()));
+        if seen.trouble.is_none() {
+            listener.join().expect("the listener does not panic");
+        }
+        let frames = mem::take(&mut case.journal.events().frames);
         Outcome {
             launcher,
-            reaper,
+            reaper: self.reaper(),
             status: seen.status,
-            stdout: stdout_text,
-            stderr: stderr_text,
+            stdout,
+            stderr,
             output_files,
             pid_file_at_end: observer.look(),
-            frames: observer.frames,
+            frames,
             pid_file: seen.pid_file,
             pid_file_path: self.pid_file_path(),
             pid_file_place: place,
@@ -193,6 +139,11 @@ impl Scenario {
     }
 }
 
+/// Waits for a start, without a search of the process table.
+struct Observer {
+    case: Case,
+}
+
 /// What an observer has seen, besides what was said.
 struct Seen {
     status: ExitStatus,
@@ -203,11 +154,11 @@ struct Seen {
     trouble: Option<String>,
 }
 
-impl Observer<'_> {
-    fn see_through(&mut self, mut child: Child, token: &str) -> Seen {
-        let config = &self.scenario.config;
-        let is_foreground = self.scenario.is_foreground();
-        let lives_on = config.life == Life::UntilTold;
+impl Observer {
+    fn see_through(&self, mut child: Child) -> Seen {
+        let scenario = &self.case.scenario;
+        let config = &scenario.config;
+        let is_foreground = scenario.is_foreground();
         let mut trouble = None;
 
         if !is_foreground {
@@ -215,8 +166,8 @@ impl Observer<'_> {
         }
         // A service manager would look now.
         let mut pid_file = self.look();
-        let nobody_left = sys::is_hung_up(self.control.as_fd());
-        let is_settled = self.collect_until_settled();
+        let nobody_left = sys::is_hung_up(self.case.control.as_fd());
+        let daemon = self.wait_until_settled();
         if is_foreground {
             pid_file = self.look();
             // The tester's end of the control socket is still open for a tracer.
@@ -226,47 +177,44 @@ impl Observer<'_> {
         }
         let mut intermediate_left = None;
         let mut differences = None;
-        if is_settled && lives_on {
-            // By now it is somebody else's child.
-            let _ = control::command(self.control.as_fd(), &Told::Observe);
-            self.collect_until(|frames| frames.last().is_some_and(|frame| now(frame).is_some()));
-            if let Some(inside) = self.frames.last().and_then(now) {
-                // While there is a member of a group, no other process gets the
-                // number of its first one.
+        if daemon.is_some() && config.life == Life::UntilTold {
+            // By now another process is the parent of the daemon.
+            self.send(&Command::Observe);
+            if let Ok(inside) = self.case.wait(|events| events.frames.iter().find_map(now)) {
+                // While a process group has a member, no other process gets the id of its leader.
                 intermediate_left = (!is_foreground).then(|| exists(inside.pgid));
                 differences = may_look().then(|| match observe::outside(inside.pid) {
-                    Ok(outside) => observe::differences(inside, &outside),
+                    Ok(outside) => observe::differences(&inside, &outside),
                     Err(error) => vec![error.to_string()],
                 });
             }
         }
-        let daemon = match is_settled {
-            true => self.frames.last().map(|frame| frame.sender),
-            false => None,
-        };
-        let daemon = daemon.and_then(|pid| ProcessHandle::open(pid).ok().flatten());
-        if is_settled && config.guard_pid_file {
-            let _ = control::command(self.control.as_fd(), &Told::Exit(0));
-            self.collect_until(|_| false);
+        let handle = daemon.and_then(|pid| ProcessHandle::open(pid).ok().flatten());
+        if daemon.is_some() && config.guard_pid_file {
+            self.send(&Command::Exit(0));
+            self.wait_until_all_ended();
         }
-        sys::shut_down(self.control.as_fd());
-        self.collect_until(|_| false);
-        // A process lets go of its control socket before it does of its lock.
-        if let Some(daemon) = daemon.filter(|_| !is_foreground) {
-            let _ = daemon.wait(self.deadline);
+        sys::shut_down(self.case.control.as_fd());
+        self.wait_until_all_ended();
+        // A process closes its control socket before the file that it has locked.
+        if let Some(daemon) = handle.filter(|_| !is_foreground) {
+            let _ = daemon.wait(self.case.deadline);
         }
         if is_foreground {
             trouble = trouble.or(self.wait_for(&child).err());
-            if !is_settled {
+            if daemon.is_none() {
                 pid_file = self.look();
             }
         }
-        if !self.is_silent {
-            trouble.get_or_insert_with(|| "processes are left".to_owned());
+        let events = self.case.journal.events();
+        if !events.silent {
+            trouble.get_or_insert_with(|| format!("processes are left {:?}", events.problems));
         }
-        if trouble.is_some() {
-            let left = end_all(token);
-            trouble = trouble.map(|trouble| format!("{trouble}: {left}"));
+        drop(events);
+        if let Some(trouble) = &mut trouble {
+            let left = observe::processes_of(&self.case.token);
+            let killed = kill_all(&self.case.token);
+            *trouble = format!("{trouble}: {left:?} {killed:?}");
         }
         let status = child.wait().unwrap_or_else(|_| ExitStatus::from_raw(-1));
         Seen {
@@ -280,65 +228,58 @@ impl Observer<'_> {
     }
 
     fn wait_for(&self, child: &Child) -> Result<(), String> {
-        match ProcessHandle::open(child.id()) {
-            Ok(Some(process)) => match process.wait(self.deadline) {
-                Ok(true) => Ok(()),
-                Ok(false) => Err("the launcher does not end".to_owned()),
-                Err(error) => Err(error.to_string()),
-            },
-            Ok(None) => Ok(()),
-            Err(error) => Err(error.to_string()),
+        let process = ProcessHandle::open(child.id()).map_err(|error| error.to_string())?;
+        match process.map(|process| process.wait(self.case.deadline)) {
+            None | Some(Ok(true)) => Ok(()),
+            Some(Ok(false)) => Err("the launcher does not end".to_owned()),
+            Some(Err(error)) => Err(error.to_string()),
         }
     }
 
+    fn wait_until_all_ended(&self) {
+        // The reason why the wait is over is seen from the journal.
+        let _ = self.case.wait(|_| None::<()>);
+    }
+
+    /// A process that is gone gets no command.
+    fn send(&self, command: &Command) {
+        let _ = control::command(self.case.control.as_fd(), command);
+    }
+
     fn look(&self) -> Option<Option<PidFile>> {
-        match self.scenario.pid_file_path() {
+        match self.case.scenario.pid_file_path() {
             Some(path) => PidFile::look(&path).ok(),
             None => Some(None),
         }
     }
 
-    /// Waits for all that a daemon has to say of itself, or for the end. One
-    /// that is not going to be ready ends by itself.
-    fn collect_until_settled(&mut self) -> bool {
-        let config = &self.scenario.config;
-        let closures = (config.privileged_action.iter().flatten())
-            .chain(
-                config
-                    .try_privileged_action
-                    .iter()
-                    .flat_map(|one| &one.steps),
-            )
-            .chain(config.initialize.iter().flat_map(|one| &one.steps));
-        let has_parts = closures
-            .into_iter()
-            .any(|step| matches!(step, Step::Add(_)));
+    /// Waits for all messages of a daemon that has started, and returns its process id; `None` if
+    /// the case ends without such a daemon. A daemon that never becomes ready ends by itself.
+    fn wait_until_settled(&self) -> Option<u32> {
+        let config = &self.case.scenario.config;
+        let fallible = config
+            .try_privileged_action
+            .iter()
+            .chain(&config.initialize);
+        let steps = (config.privileged_action.iter().flatten())
+            .chain(fallible.flat_map(|closure| &closure.steps));
+        let has_parts = steps.into_iter().any(|step| matches!(step, Step::Add(_)));
         let usage = (config.deferred_readiness.as_ref()).map(|deferral| &deferral.usage);
         let is_ready_later = usage == Some(&ReadinessUse::Ready);
         let is_never_ready = usage.is_some() && !is_ready_later;
-        self.collect_until(|frames| {
-            let has = |is: fn(&Message) -> bool| frames.iter().any(|frame| is(&frame.message));
-            !is_never_ready
-                && has(|message| matches!(message, Message::Daemon(_)))
-                && (!is_ready_later || has(is_answered))
-                && (!has_parts || has(|message| matches!(message, Message::Result(_))))
-        })
-    }
-
-    /// False if the end came first.
-    fn collect_until(&mut self, is_enough: impl Fn(&[Frame]) -> bool) -> bool {
-        while !is_enough(&self.frames) {
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            match self.incoming.recv_timeout(left) {
-                Ok(frame) => self.frames.push(frame),
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    self.is_silent = true;
-                    return false;
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) => return false,
-            }
-        }
-        true
+        let settled = self.case.wait(|events| {
+            let has = |is: fn(&Message) -> bool| {
+                let mut frames = events.frames.iter();
+                frames
+                    .find(|frame| is(&frame.message))
+                    .map(|frame| frame.sender)
+            };
+            let is_settled = !is_never_ready
+                && (!is_ready_later || has(is_answered).is_some())
+                && (!has_parts || has(|message| matches!(message, Message::Result(_))).is_some());
+            has(|message| matches!(message, Message::Daemon(_))).filter(|_| is_settled)
+        });
+        settled.ok()
     }
 }
 
@@ -347,9 +288,9 @@ fn is_answered(message: &Message) -> bool {
     matches!(message, Message::Acknowledged | Message::NotAcknowledged(_))
 }
 
-fn now(frame: &Frame) -> Option<&Report> {
+fn now(frame: &Frame) -> Option<Report> {
     match &frame.message {
-        Message::Now(report) => Some(report),
+        Message::Now(report) => Some(report.clone()),
         _ => None,
     }
 }
@@ -370,25 +311,4 @@ fn exists(pid: u32) -> bool {
         Ok(()) => true,
         Err(error) => error.raw_os_error() != Some(libc::ESRCH),
     }
-}
-
-/// Kills what is left of a case, and says what that was.
-fn end_all(token: &str) -> String {
-    let mut diagnostics = Vec::new();
-    for _ in 0..8 {
-        let found = observe::processes_of(token).unwrap_or_default();
-        if found.is_empty() {
-            break;
-        }
-        for process in found {
-            let handle = ProcessHandle::open(process.pid).ok().flatten();
-            let confirmed = observe::processes_of(token).unwrap_or_default();
-            if let Some(handle) = handle.filter(|_| confirmed.contains(&process)) {
-                let _ = handle.kill(libc::SIGKILL);
-                let _ = handle.wait(Instant::now() + Duration::from_secs(5));
-            }
-            diagnostics.push(process);
-        }
-    }
-    format!("{diagnostics:?}")
 }

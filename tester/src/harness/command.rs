@@ -1,0 +1,79 @@
+//! Commands to the process that listens. A method panics, with the diagnostics, if no process listens,
+//! or if the answer does not come.
+
+use std::os::fd::AsFd;
+
+use super::run::{Run, select};
+use crate::config::Bytes;
+use crate::control::{self, Command, FormerIds, Message};
+use crate::report::{Place, Regained, Report};
+
+impl Run {
+    /// Sends a command.
+    #[track_caller]
+    pub fn tell(&self, command: &Command) {
+        if let Err(error) = control::command(self.case.control.as_fd(), command) {
+            panic!("cannot send {command:?}: {error}\n{}", self.diagnostics());
+        }
+    }
+
+    /// Sends a command, and waits for an answer that `select` accepts.
+    #[track_caller]
+    fn ask<T>(&self, command: &Command, mut select: impl FnMut(&Message) -> Option<T>) -> T {
+        let before = self.case.journal.events().frames.len();
+        self.tell(command);
+        self.wait("an answer", |events| {
+            events.frames[before..]
+                .iter()
+                .find_map(|frame| select(&frame.message))
+        })
+    }
+
+    /// Lets the closure go on that [`Run::held`] found.
+    #[track_caller]
+    pub fn proceed(&self) {
+        self.tell(&Command::Proceed);
+    }
+
+    /// The daemon as it is now.
+    #[track_caller]
+    pub fn observe(&self) -> Report {
+        self.ask(&Command::Observe, select!(Now))
+    }
+
+    /// Lets the daemon try to get these and root's ids back.
+    #[track_caller]
+    pub fn try_to_regain(&self, uid: u32, gid: u32) -> Regained {
+        self.ask(
+            &Command::TryToRegain(FormerIds { uid, gid }),
+            select!(Regained),
+        )
+    }
+
+    /// Lets the daemon try to leave its root directory.
+    #[track_caller]
+    pub fn try_to_escape(&self) -> Vec<Place> {
+        self.ask(&Command::TryToEscape, select!(Reached))
+    }
+
+    /// Lets the daemon try to leave its root directory through these paths.
+    /// Those that may not be entered lead nowhere.
+    #[track_caller]
+    pub fn try_to_escape_through(&self, paths: Vec<Bytes>) -> Vec<Place> {
+        self.ask(&Command::TryToEscapeThrough(paths), select!(Reached))
+    }
+
+    /// Has the daemon do this, and waits for its answer.
+    #[track_caller]
+    pub fn answer(&self, command: &Command) -> Vec<String> {
+        self.ask(command, select!(Answer))
+    }
+
+    /// Lets the daemon exit, and waits for the end of all processes.
+    #[track_caller]
+    pub fn exit(&self, status: i32) {
+        self.report();
+        self.tell(&Command::Exit(status));
+        self.wait_until_all_ended();
+    }
+}

@@ -1,0 +1,153 @@
+//! Looking at a case from outside, and judging it. A method panics, with the diagnostics, if it cannot
+//! look, or if the case is not as asserted.
+
+use std::fmt::Write as _;
+
+use super::PidFile;
+use super::case::read_text;
+use super::run::Run;
+use crate::observe::{self, Process};
+use crate::report::Report;
+
+impl Run {
+    /// The process ids of the case's living processes.
+    pub fn living(&self) -> Vec<u32> {
+        self.processes().iter().map(|found| found.pid).collect()
+    }
+
+    /// The process id of the launcher.
+    pub fn launcher_pid(&self) -> u32 {
+        self.launcher.pid()
+    }
+
+    /// The parent that an orphan gets here: see [`Scenario::reaper`].
+    pub fn reaper(&self) -> u32 {
+        self.case.scenario.reaper()
+    }
+
+    /// The living processes of the case.
+    pub fn processes(&self) -> Vec<Process> {
+        observe::processes_of(&self.case.token).expect("list processes")
+    }
+
+    /// The pid file as it is now.
+    pub fn pid_file(&self) -> Option<PidFile> {
+        let path = self
+            .case
+            .scenario
+            .pid_file_path()
+            .expect("the case's pid file");
+        PidFile::look(&path).expect("read the pid file")
+    }
+
+    /// The processes of the case through whose descriptors a lock on the pid
+    /// file is held (Linux).
+    pub fn lock_holders(&self) -> Vec<u32> {
+        let path = self
+            .case
+            .scenario
+            .pid_file_path()
+            .expect("the case's pid file");
+        let views = self.processes().into_iter().map(|process| {
+            let view = observe::outside(process.pid).expect("observe the process");
+            (process.pid, view.descriptors.expect("see its descriptors"))
+        });
+        views
+            .filter(|(_, descriptors)| {
+                descriptors
+                    .iter()
+                    .any(|descriptor| descriptor.locked == Some(true) && descriptor.is_file(&path))
+            })
+            .map(|(pid, _)| pid)
+            .collect()
+    }
+
+    /// A process of the case as it is now, from outside.
+    #[track_caller]
+    pub fn outside(&self, pid: u32) -> Report {
+        match observe::outside(pid) {
+            Ok(report) => report,
+            Err(error) => panic!("cannot observe {pid}: {error}\n{}", self.diagnostics()),
+        }
+    }
+
+    /// Compares the daemon's view of itself with the view from outside, once
+    /// the launcher has ended, and returns its own.
+    #[track_caller]
+    pub fn assert_views_agree(&self) -> Report {
+        self.launcher();
+        let inside = self.observe();
+        let outside = self.outside(inside.pid);
+        let found = observe::differences(&inside, &outside);
+        assert!(
+            found.is_empty(),
+            "inside and outside differ:\n{}\n{}",
+            found.join("\n"),
+            self.diagnostics()
+        );
+        inside
+    }
+
+    /// Asserts that when the launcher ended, nothing was left of the start:
+    /// no process, no lock, no content of the pid file.
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        self.assert_nothing_left_but(&[]);
+        self.wait_until_all_ended();
+    }
+
+    /// The same, except for these processes, which a closure made.
+    #[track_caller]
+    pub fn assert_nothing_left_but(&self, excepted: &[u32]) {
+        let launcher = self.launcher();
+        let left: Vec<_> = launcher
+            .living()
+            .filter(|process| !excepted.contains(&process.pid))
+            .collect();
+        assert!(left.is_empty(), "left: {left:?}\n{}", self.diagnostics());
+        if let Some(pid_file) = &launcher.pid_file {
+            assert!(
+                pid_file.bytes.is_empty() && !pid_file.locked,
+                "left: {pid_file:?}\n{}",
+                self.diagnostics()
+            );
+        }
+    }
+
+    /// Everything that is known of the case.
+    pub fn diagnostics(&self) -> String {
+        let events = self.case.journal.events();
+        let mut text = format!("--- diagnostics of case {} ---\n", self.case.token);
+        for problem in &events.problems {
+            let _ = writeln!(text, "problem: {problem}");
+        }
+        let _ = writeln!(text, "configuration: {:?}", self.case.scenario.config);
+        for frame in &events.frames {
+            let _ = writeln!(text, "from {}: {:?}", frame.sender, frame.message);
+        }
+        let (stdout, stderr) = match &events.launcher {
+            Some(launcher) => {
+                let _ = writeln!(text, "launcher: {}", launcher.output.status);
+                let _ = writeln!(text, "pid file then: {:?}", launcher.pid_file);
+                let _ = writeln!(text, "processes then: {:?}", launcher.processes);
+                let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                (
+                    lossy(&launcher.output.stdout),
+                    lossy(&launcher.output.stderr),
+                )
+            }
+            None => {
+                let _ = writeln!(text, "launcher: {} has not ended", self.launcher_pid());
+                (read_text(&self.case.stdout), read_text(&self.case.stderr))
+            }
+        };
+        let _ = writeln!(text, "stdout: {stdout:?}");
+        let _ = writeln!(text, "stderr: {stderr:?}");
+        let _ = writeln!(
+            text,
+            "processes now: {:?}",
+            observe::processes_of(&self.case.token)
+        );
+        text
+    }
+}
