@@ -1,0 +1,183 @@
+//! The closures of a case, and what they return.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt as _;
+use std::panic;
+use std::process::Command as Program;
+
+use daemonize2::Daemonize;
+
+use super::{Returned, await_command, describe, enter_library, expect, own_report, tell};
+use crate::config::{Bytes, ErrorText, Fallible, Foreground, Step};
+use crate::control::{self, Command, Message};
+use crate::report::FileType;
+use crate::{initial, sys};
+
+/// Reports its own drop.
+pub(super) struct Witness(pub(super) Message);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        // The harness may well be done by now.
+        let _ = control::tell(&self.0);
+    }
+}
+
+/// What the closures return: kept for as long as the daemon lives.
+#[derive(Default)]
+pub(super) struct Product {
+    pub(super) parts: Vec<String>,
+    _listeners: Vec<TcpListener>,
+    _witness: Option<Witness>,
+}
+
+/// Where there was no closure.
+impl From<()> for Product {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for Product {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.parts).finish()
+    }
+}
+
+impl Fallible {
+    pub(super) fn apply_to(&self, before: Product) -> Result<Product, ErrorText> {
+        let product = before.made_by(&self.steps);
+        match &self.error {
+            Some(error) => Err(error.clone()),
+            None => Ok(product),
+        }
+    }
+}
+
+impl Product {
+    /// Performs the steps, and adds what they make.
+    pub(super) fn made_by(mut self, steps: &[Step]) -> Self {
+        for step in steps {
+            self.perform(step);
+        }
+        self
+    }
+
+    fn perform(&mut self, step: &Step) {
+        match step {
+            Step::Observe => tell(Message::Observed(own_report())),
+            Step::Hold => {
+                tell(Message::Holding(own_report()));
+                while await_command() != Command::Proceed {}
+            }
+            Step::Panic(text) => panic!("{text}"),
+            Step::PanicAndCatch(text) => {
+                if panic::catch_unwind(|| panic!("{text}")).is_ok() {
+                    tell(Message::Problem("a panic that does not panic".into()));
+                }
+            }
+            Step::SetPanicHook(hook) => hook.set(),
+            Step::Exit(status) => std::process::exit(*status),
+            Step::KillItself(signal) => {
+                expect(sys::kill(std::process::id(), *signal), "kill itself");
+            }
+            Step::ForkTwice => {
+                if let Some(copy) = expect(sys::fork(), "fork") {
+                    tell(Message::Copied(copy));
+                }
+            }
+            Step::ForkWorker => match expect(sys::fork(), "fork") {
+                Some(worker) => tell(Message::Worker(worker)),
+                None => {
+                    control::wait_for_harness_to_end();
+                    sys::exit_at_once(0);
+                }
+            },
+            Step::WriteFile(file) => {
+                let written = OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .open(file.path.to_path())
+                    .and_then(|mut opened| opened.write_all(&file.content.0));
+                expect(written, "write a file");
+            }
+            Step::Listen => {
+                let listener = expect(TcpListener::bind(("127.0.0.1", 0)), "listen");
+                let address = expect(listener.local_addr(), "find its own port");
+                tell(Message::Listening(address.port()));
+                self._listeners.push(listener);
+            }
+            Step::WitnessResult => self._witness = Some(Witness(Message::ResultDropped)),
+            Step::Add(part) => self.parts.push(part.clone()),
+            Step::FillMemory(mebibytes) => {
+                // Not zero, which would take none.
+                std::mem::forget(vec![1_u8; mebibytes << 20]);
+            }
+            Step::Abort => std::process::abort(),
+            Step::MakeThread => expect(initial::park_a_thread(|| Ok(())), "make a thread"),
+            Step::MakeThreadThatKeepsCapabilities => {
+                let made = initial::park_a_thread(|| sys::keep_capabilities(true));
+                expect(made, "make a thread");
+            }
+            Step::ArmParentDeathSignal(signal) => {
+                expect(
+                    sys::ask_for_parent_death_signal(*signal),
+                    "PR_SET_PDEATHSIG",
+                );
+            }
+            Step::SendToSockets(bytes) => {
+                for descriptor in own_report().descriptors.unwrap_or_default() {
+                    if descriptor.file_type == FileType::Socket {
+                        let socket = sys::inherited(descriptor.number);
+                        let sent = socket.map(|socket| sys::send(socket, &bytes.0));
+                        expect(sent.unwrap_or(Ok(())), "write to a socket");
+                    }
+                }
+            }
+            Step::SendDescriptorToSockets(path) => {
+                let file = expect(File::open(path.to_path()), "open a file");
+                for descriptor in own_report().descriptors.unwrap_or_default() {
+                    let is_socket = descriptor.file_type == FileType::Socket;
+                    if let Some(socket) = sys::inherited(descriptor.number).filter(|_| is_socket) {
+                        let sent = sys::send_descriptor(socket, file.as_fd());
+                        expect(sent, "send a descriptor");
+                    }
+                }
+            }
+            Step::Run(words) => {
+                let mut words = words.iter().map(Bytes::to_path);
+                let program = words.next().unwrap_or_default();
+                let output = Program::new(program).args(words).output();
+                let text = expect(output, "run a program").stdout;
+                let text = String::from_utf8_lossy(&text);
+                self.parts.push(text.trim_end().to_owned());
+            }
+            Step::Execute(words) => {
+                let mut words = words.iter().map(Bytes::to_path);
+                let program = words.next().unwrap_or_default();
+                let error = Program::new(program).args(words).exec();
+                expect(Err(error), "execute a program")
+            }
+            Step::CloseSockets => {
+                for descriptor in own_report().descriptors.unwrap_or_default() {
+                    if descriptor.file_type == FileType::Socket {
+                        sys::close(descriptor.number);
+                    }
+                }
+            }
+            Step::StartAnother(entry, foreground) => {
+                let another = Daemonize::new().foreground(*foreground == Foreground::Yes);
+                if let Returned::Launcher(Err(error))
+                | Returned::Daemon(Err(error))
+                | Returned::StartFailed(error) = enter_library(another, *entry, false)
+                {
+                    tell(Message::StartRefused(describe(&error)));
+                }
+            }
+        }
+    }
+}

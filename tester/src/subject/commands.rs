@@ -1,0 +1,231 @@
+//! The commands that a daemon obeys.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use daemonize2::{Daemonize, Outcome, PidFile, PidFileGuard};
+
+use super::{await_command, expect, own_report, tell};
+use crate::config::AnotherStart;
+use crate::control::{self, Command, FormerIds, Message};
+use crate::report::{FileType, Place, Regained};
+use crate::sys;
+
+/// Does as told, for as long as there is somebody to tell. With a guard of
+/// its pid file, ends cleanly.
+pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
+    loop {
+        match await_command() {
+            // There is nothing to proceed with.
+            Command::Proceed => {}
+            Command::Observe => tell(Message::Now(own_report())),
+            Command::TryToRegain(former) => {
+                tell(Message::Regained(try_to_regain(former)));
+            }
+            Command::TryToEscape => tell(Message::Reached(try_to_escape())),
+            Command::TryToEscapeThrough(paths) => {
+                let entered = paths
+                    .iter()
+                    .filter(|path| std::env::set_current_dir(path.to_path()).is_ok());
+                tell(Message::Reached(entered.map(|_| climb()).collect()));
+            }
+            Command::DropGuardInCopy => {
+                match expect(sys::fork(), "fork") {
+                    None => {
+                        drop(guard.take());
+                        drop(PidFileGuard::take());
+                        sys::exit_at_once(0);
+                    }
+                    Some(copy) => expect(sys::wait_for_child(copy), "wait for the copy"),
+                }
+                tell(Message::CopyDroppedGuard);
+            }
+            Command::DropGuard => {
+                drop(guard.take());
+                tell(Message::Answer(Vec::new()));
+            }
+            Command::OverwriteFiles(bytes) => tell(Message::Answer(overwrite_files(&bytes.0))),
+            Command::ReplaceDescriptors(folder) => {
+                replace_descriptors(&folder.to_path());
+                tell(Message::Answer(Vec::new()));
+            }
+            Command::AskForDaemon(path) => {
+                let pid_file = PidFile::at(path.to_path());
+                let patience = Duration::from_millis(10);
+                tell(Message::Answer(vec![
+                    format!("{:?}", pid_file.running()),
+                    format!("{:?}", pid_file.signal(0)),
+                    format!("{:?}", pid_file.stop(patience)),
+                ]));
+            }
+            Command::StartAnother(start) => {
+                if start_another(&start) && !start.foreground {
+                    drop(guard.take());
+                    run_other_daemon();
+                }
+                if start.foreground {
+                    tell(Message::Observed(own_report()));
+                }
+            }
+            Command::Exit(status) => {
+                drop(guard.take());
+                std::process::exit(status);
+            }
+        }
+    }
+}
+
+/// What a daemon that was broken into would try.
+fn overwrite_files(bytes: &[u8]) -> Vec<String> {
+    let mut written = Vec::new();
+    for descriptor in own_report().descriptors.unwrap_or_default() {
+        let number = descriptor.number;
+        let Some(open) = sys::inherited(number).filter(|_| {
+            descriptor.file_type == FileType::Regular && !control::RESERVED.contains(&number)
+        }) else {
+            continue;
+        };
+        if sys::as_file(open).write_all_at(bytes, 0).is_ok() || sys::truncate(open).is_ok() {
+            written.push(format!("{number}"));
+        }
+        let again = OpenOptions::new()
+            .write(true)
+            .open(format!("/proc/self/fd/{number}"));
+        if again.is_ok() {
+            written.push(format!("{number}, opened once more"));
+        }
+    }
+    written
+}
+
+fn replace_descriptors(folder: &Path) {
+    static DATA: AtomicU32 = AtomicU32::new(0);
+
+    for number in (3..=1000).filter(|number| !control::RESERVED.contains(number)) {
+        if sys::inherited(number).is_some() {
+            sys::close(number);
+        }
+    }
+    loop {
+        let path = folder.join(format!("data.{}", DATA.fetch_add(1, Ordering::Relaxed)));
+        let mut file = expect(File::create(path), "create a file");
+        expect(file.write_all(b"precious\n"), "write a file");
+        let number = file.into_raw_fd();
+        if number > 20 {
+            break;
+        }
+    }
+}
+
+/// Starts a daemon from this one, or a worker of it. True in the other.
+pub(super) fn start_another(start: &AnotherStart) -> bool {
+    if !start.in_worker {
+        return start_another_here(start);
+    }
+    match expect(sys::fork(), "fork") {
+        Some(worker) => {
+            expect(sys::wait_for_child(worker), "wait for the worker");
+            false
+        }
+        None if start_another_here(start) => true,
+        None => sys::exit_at_once(0),
+    }
+}
+
+pub(super) fn start_another_here(start: &AnotherStart) -> bool {
+    let mut daemonize = Daemonize::new().foreground(start.foreground);
+    if let Some(path) = &start.pid_file {
+        daemonize = daemonize.pid_file(path.to_path());
+    }
+    if start.close_inherited_fds {
+        let keep: Vec<_> = control::RESERVED.collect();
+        daemonize = sys::close_inherited_fds(daemonize, &keep);
+    }
+    let outcome = if start.by_start {
+        match sys::start(daemonize) {
+            Ok(()) => return true,
+            Err(error) => Outcome::Parent(Err(error)),
+        }
+    } else {
+        sys::execute(daemonize)
+    };
+    match outcome {
+        Outcome::Child(Ok(_)) => true,
+        Outcome::Parent(Ok(_)) => false,
+        Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => {
+            tell(Message::Problem(format!("cannot start another: {error}")));
+            false
+        }
+    }
+}
+
+/// The other daemon, once it has dropped what it was to drop.
+pub(super) fn run_other_daemon() -> ! {
+    tell(Message::Observed(own_report()));
+    control::wait_for_harness_to_end();
+    sys::exit_at_once(0);
+}
+
+fn try_to_regain(former: FormerIds) -> Regained {
+    let mut regained = Regained::default();
+    let mut note = |call: String, result: io::Result<()>| match result {
+        Ok(()) => regained.succeeded.push(call),
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(0);
+            regained.failed.push((call, errno));
+        }
+    };
+    // Groups first: whoever gets the user id back gets everything back.
+    note("setgroups([])".into(), sys::set_supplementary_groups(&[]));
+    note("setgroups([0])".into(), sys::set_supplementary_groups(&[0]));
+    // Setting what one already has is not regaining it.
+    let (current, ..) = sys::group_ids();
+    for gid in [former.gid, 0].into_iter().filter(|&gid| gid != current) {
+        note(format!("setgid({gid})"), sys::set_group(gid));
+        note(format!("setegid({gid})"), sys::set_effective_group(gid));
+        note(format!("setresgid({gid})"), sys::set_group_ids([gid; 3]));
+    }
+    let (current, ..) = sys::user_ids();
+    for uid in [former.uid, 0].into_iter().filter(|&uid| uid != current) {
+        note(format!("setuid({uid})"), sys::set_user(uid));
+        note(format!("seteuid({uid})"), sys::set_effective_user(uid));
+        note(format!("setresuid({uid})"), sys::set_user_ids([uid; 3]));
+    }
+    if cfg!(target_os = "linux") {
+        for capability in 0..=40 {
+            let call = format!("capset({capability})");
+            note(call, sys::set_capabilities(1 << capability));
+        }
+    }
+    regained
+}
+
+/// Where climbing leads from the working directory and from every open
+/// directory.
+fn try_to_escape() -> Vec<Place> {
+    let mut reached = vec![climb()];
+    let report = own_report();
+    for descriptor in report.descriptors.unwrap_or_default() {
+        if descriptor.file_type == FileType::Directory
+            && sys::change_directory_to(descriptor.number).is_ok()
+        {
+            reached.push(climb());
+        }
+    }
+    reached
+}
+
+fn climb() -> Place {
+    /// Deeper than any folder of a test.
+    const STEPS: usize = 64;
+    for _ in 0..STEPS {
+        // At the top, or where a folder may not be entered, one stays.
+        let _ = std::env::set_current_dir("..");
+    }
+    expect(Place::of(".".as_ref()), "examine the working directory")
+}

@@ -1,0 +1,358 @@
+//! What the tester does: reads its configuration, sets up the initial state,
+//! daemonizes itself and reports.
+//!
+//! The launcher's exit statuses:
+//!
+//! | status | meaning |
+//! |---|---|
+//! | 0 | the start succeeded |
+//! | [`EXIT_START_FAILED`] | it failed; one line on standard error says why |
+//! | [`EXIT_BAD_CONFIG`] | the configuration was not one |
+//! | [`EXIT_BAD_STATE`] | the initial state could not be set up |
+//! | [`EXIT_NO_HARNESS`] | there is nobody to report to |
+//!
+//! The daemon exits with 0 when the harness is gone, and otherwise as told.
+
+use std::io::{self, Read};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitCode;
+
+use daemonize2::{Daemonize, Error, Outcome, PidFileGuard, Readiness, stage};
+
+use crate::config::{AnotherStart, Config, Entry, Life};
+use crate::control::{self, Command, Message};
+use crate::report::{LauncherResult, Report, StartError};
+use crate::sys::Mark;
+use crate::{initial, observe, sys, wire};
+
+mod closures;
+mod commands;
+mod programs;
+mod readiness;
+
+use closures::{Product, Witness};
+use commands::{obey, run_other_daemon, start_another_here};
+pub use programs::*;
+use readiness::use_readiness;
+
+/// The start failed.
+pub const EXIT_START_FAILED: u8 = 1;
+/// The configuration was not one.
+pub const EXIT_BAD_CONFIG: u8 = 2;
+/// The initial state could not be set up.
+pub const EXIT_BAD_STATE: u8 = 3;
+/// There is nobody to report to.
+pub const EXIT_NO_HARNESS: u8 = 4;
+
+/// The whole program.
+pub fn run() -> ExitCode {
+    let config = match read_config(&mut io::stdin().lock()) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("tester: cannot read the configuration: {error}");
+            return ExitCode::from(EXIT_BAD_CONFIG);
+        }
+    };
+    if let Err(error) = control::tester_end() {
+        eprintln!("tester: no harness: {error}");
+        return ExitCode::from(EXIT_NO_HARNESS);
+    }
+    let prepared = observe::prepare()
+        .map_err(|error| error.to_string())
+        .and_then(|()| initial::apply(&config.initial))
+        .and_then(|()| config.options.builder().map_err(|error| error.to_string()));
+    let daemonize = match prepared {
+        Ok(daemonize) => daemonize,
+        Err(error) => {
+            eprintln!("tester: cannot set up the initial state: {error}");
+            return ExitCode::from(EXIT_BAD_STATE);
+        }
+    };
+    tell(Message::Initial(own_report()));
+    if let Some(free) = config.initial.free_descriptors {
+        expect(
+            initial::leave_descriptors_free(free),
+            "take all descriptors",
+        );
+    }
+    let launcher = std::process::id();
+    let returned = enter_with_action(daemonize, &config);
+    conclude(returned, launcher, &config)
+}
+
+/// Adds the closures that are configured, one kind after the other, since
+/// each makes a type of its own; then enters the library.
+fn enter_with_action(daemonize: Daemonize<()>, config: &Config) -> Returned {
+    let capture = config
+        .witness_capture
+        .then(|| Witness(Message::CaptureDropped));
+    match (&config.privileged_action, &config.try_privileged_action) {
+        (None, None) => enter_with_initialization(daemonize, config),
+        (Some(steps), None) => {
+            let steps = steps.clone();
+            let daemonize = daemonize.privileged_action(move || {
+                let _capture = capture;
+                aside(|| Product::default().made_by(&steps))
+            });
+            enter_with_initialization(daemonize, config)
+        }
+        (_, Some(action)) => {
+            let action = action.clone();
+            let daemonize = daemonize.try_privileged_action(move || {
+                let _capture = capture;
+                aside(|| action.apply_to(Product::default()))
+            });
+            enter_with_initialization(daemonize, config)
+        }
+    }
+}
+
+fn enter_with_initialization<T>(daemonize: Daemonize<T>, config: &Config) -> Returned
+where
+    T: Into<Product> + 'static,
+{
+    let mut initializations = config.initialize.iter().cloned();
+    let Some(first) = initializations.next() else {
+        return enter_with_readiness(daemonize, config);
+    };
+    let first = daemonize.initialize(move |before| aside(|| first.apply_to(before.into())));
+    let all = initializations.fold(first, |daemonize, next| {
+        daemonize.initialize(move |before| aside(|| next.apply_to(before)))
+    });
+    enter_with_readiness(all, config)
+}
+
+fn enter_with_readiness<T, S>(daemonize: Daemonize<T, S>, config: &Config) -> Returned
+where
+    T: Into<Product> + 'static,
+    S: stage::BeforeReadiness,
+{
+    if config.deferred_readiness.is_some() {
+        enter(daemonize.deferred_readiness(), config)
+            .map(|(product, readiness)| (product.into(), Some(readiness)))
+    } else {
+        enter(daemonize, config).map(|product| (product.into(), None))
+    }
+}
+
+/// At most one byte more than the limit is read, whatever there is.
+fn read_config(input: &mut dyn Read) -> Result<Config, String> {
+    let limit = u64::try_from(wire::LIMIT).expect("small") + 1;
+    let mut bytes = Vec::new();
+    input
+        .take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    wire::decode(&bytes).map_err(|error| error.to_string())
+}
+
+/// What the library returned, whichever of its functions was called.
+enum Returned<T = (Product, Option<Readiness>)> {
+    Launcher(Result<LauncherResult, Error>),
+    Daemon(Result<T, Error>),
+    /// `start` does not say where it failed.
+    StartFailed(Error),
+}
+
+impl<T> Returned<T> {
+    fn map<N>(self, change: impl FnOnce(T) -> N) -> Returned<N> {
+        match self {
+            Self::Launcher(result) => Returned::Launcher(result),
+            Self::Daemon(result) => Returned::Daemon(result.map(change)),
+            Self::StartFailed(error) => Returned::StartFailed(error),
+        }
+    }
+}
+
+/// What a closure does is not the library's doing, even if it panics.
+fn aside<T>(closure: impl FnOnce() -> T) -> T {
+    struct Back;
+
+    impl Drop for Back {
+        fn drop(&mut self) {
+            sys::mark(Mark::Enter);
+        }
+    }
+
+    sys::mark(Mark::Leave);
+    let _back = Back;
+    closure()
+}
+
+fn enter<T, S>(daemonize: Daemonize<T, S>, config: &Config) -> Returned<T> {
+    let end = if config.guard_pid_file {
+        Mark::Leave
+    } else {
+        Mark::Return
+    };
+    within(end, || {
+        enter_library(daemonize, config.entry, config.end_failed_daemon)
+    })
+}
+
+/// What the library does, and whether it was the last that it had to do.
+fn within<T>(end: Mark, call: impl FnOnce() -> T) -> T {
+    sys::mark(Mark::Enter);
+    let result = call();
+    sys::mark(end);
+    result
+}
+
+fn enter_library<T, S>(
+    daemonize: Daemonize<T, S>,
+    entry: Entry,
+    ends_failed_daemon: bool,
+) -> Returned<T> {
+    let split = |outcome: Outcome<T>| {
+        split(match ends_failed_daemon {
+            true => outcome.end_failed_daemon(),
+            false => outcome,
+        })
+    };
+    let started = match entry {
+        Entry::Start => sys::start(daemonize),
+        Entry::StartChecked => daemonize.start_checked(),
+        Entry::Execute => return split(sys::execute(daemonize)),
+        Entry::ExecuteChecked => return split(daemonize.execute_checked()),
+    };
+    match started {
+        Ok(result) => Returned::Daemon(Ok(result)),
+        Err(error) => Returned::StartFailed(error),
+    }
+}
+
+fn split<T>(outcome: Outcome<T>) -> Returned<T> {
+    match outcome {
+        Outcome::Parent(result) => Returned::Launcher(result.map(|parent| LauncherResult {
+            daemon_pid: parent.daemon_pid,
+            first_child_exit_status: parent.first_child_exit_status.into_raw(),
+        })),
+        Outcome::Child(result) => {
+            Returned::Daemon(result.map(|child| child.privileged_action_result))
+        }
+    }
+}
+
+fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
+    let here = std::process::id();
+    match returned {
+        Returned::Launcher(Ok(result)) => {
+            tell(Message::LauncherReturned(result));
+            report_afterwards(config);
+            ExitCode::SUCCESS
+        }
+        Returned::Launcher(Err(error)) => launcher_failed(&error, config),
+        // Under `start` nobody but the launcher may return an error; whoever
+        // else does is made visible as what it is.
+        Returned::StartFailed(error) if here == launcher => launcher_failed(&error, config),
+        Returned::StartFailed(error) | Returned::Daemon(Err(error)) => {
+            let description = describe(&error);
+            if config.failed_daemon_prints {
+                eprintln!("tester: {}", description.text);
+            }
+            tell(Message::DaemonFailed(description));
+            report_afterwards(config);
+            if config.life == Life::UntilToldEvenIfFailed {
+                obey(None);
+            }
+            ExitCode::from(EXIT_START_FAILED)
+        }
+        Returned::Daemon(Ok((product, readiness))) => {
+            tell(Message::Daemon(own_report()));
+            // Kept for as long as the daemon lives.
+            let _kept = match (readiness, &config.deferred_readiness) {
+                (Some(readiness), Some(deferral)) => use_readiness(readiness, deferral),
+                _ => None,
+            };
+            if !product.parts.is_empty() {
+                tell(Message::Result(product.parts.clone()));
+            }
+            let guard = (config.guard_pid_file).then(|| within(Mark::Leave, PidFileGuard::take));
+            if let Some(taken) = &guard {
+                tell(Message::Guarded(taken.is_some()));
+            }
+            let guard = guard.flatten();
+            if let Life::Exit(status) = config.life {
+                // To the end: what the guard is for is done at exit.
+                sys::mark(Mark::Enter);
+                drop(guard);
+                std::process::exit(status);
+            }
+            obey(guard);
+        }
+    }
+}
+
+fn report_afterwards(config: &Config) {
+    if config.report_afterwards {
+        tell(Message::Afterwards(own_report()));
+        while let Some(child) = sys::reap_any_child() {
+            tell(Message::Unreaped(child));
+        }
+    }
+}
+
+fn launcher_failed(error: &Error, config: &Config) -> ExitCode {
+    let description = describe(error);
+    eprintln!("tester: {}", description.text);
+    tell(Message::LauncherFailed(description));
+    if config.start_again {
+        while await_command() != Command::Proceed {}
+        if start_another_here(&AnotherStart::default()) {
+            run_other_daemon();
+        }
+    }
+    report_afterwards(config);
+    ExitCode::from(EXIT_START_FAILED)
+}
+
+pub(crate) fn describe(error: &Error) -> StartError {
+    StartError {
+        kind: format!("{:?}", error.kind()),
+        errno: error.raw_os_error(),
+        path: error.path().map(Into::into),
+        running_pid: error.running_pid(),
+        daemon_exit_status: error.daemon_exit_status().map(ExitStatusExt::into_raw),
+        text: error.to_string(),
+    }
+}
+
+/// Tells the harness, or ends: a process that nobody hears must not go on.
+fn tell(message: Message) {
+    if control::tell(&message).is_err() {
+        sys::exit_at_once(EXIT_NO_HARNESS.into());
+    }
+}
+
+fn own_report() -> Report {
+    match observe::inside() {
+        Ok(report) => report,
+        Err(error) => {
+            tell(Message::Problem(format!("cannot observe itself: {error}")));
+            sys::exit_at_once(EXIT_BAD_STATE.into())
+        }
+    }
+}
+
+/// The next command; ends the process with the harness.
+fn await_command() -> Command {
+    match control::next_command() {
+        Ok(Some(command)) => command,
+        Ok(None) => std::process::exit(0),
+        Err(error) => {
+            tell(Message::Problem(format!("cannot hear commands: {error}")));
+            std::process::exit(EXIT_NO_HARNESS.into())
+        }
+    }
+}
+
+/// The tester's own failure is neither the library's nor the test's.
+fn expect<T>(result: io::Result<T>, deed: &str) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => {
+            tell(Message::Problem(format!("cannot {deed}: {error}")));
+            sys::exit_at_once(EXIT_BAD_STATE.into())
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The use of a readiness.
+
+use std::io;
+use std::panic::{self, AssertUnwindSafe};
+use std::thread;
+
+use daemonize2::Readiness;
+
+use super::closures::Product;
+use super::commands::{run_other_daemon, start_another};
+use super::{describe, expect, own_report, tell, within};
+use crate::config::{Deferral, ErrorText, ReadinessUse};
+use crate::control::Message;
+use crate::sys::{self, Mark};
+
+/// Returns the readiness if it is to be kept.
+pub(super) fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option<Readiness> {
+    // What the steps make is the harness's to look at while they run.
+    let _product = Product::default().made_by(&deferral.steps);
+    let readiness = match &deferral.in_copy {
+        None => readiness,
+        Some(usage) => match expect(copy_process(deferral.copy_has_same_pid), "fork") {
+            None => {
+                let _kept = use_as_told(readiness, usage);
+                sys::exit_at_once(0);
+            }
+            Some(copy) => {
+                tell(Message::Copied(copy));
+                expect(sys::wait_for_child(copy), "wait for the copy");
+                readiness
+            }
+        },
+    };
+    if let Some(start) = &deferral.in_another {
+        if start_another(start) {
+            drop(readiness);
+            run_other_daemon();
+        }
+    }
+    let usage = deferral.usage.clone();
+    if deferral.in_thread {
+        let before = own_report().threads;
+        let thread = thread::spawn(move || use_as_told(readiness, &usage));
+        let left = thread.join().unwrap_or_default();
+        // It may be counted for a while.
+        while own_report().threads > before {
+            thread::yield_now();
+        }
+        left
+    } else {
+        use_as_told(readiness, &usage)
+    }
+}
+
+fn copy_process(has_same_pid: bool) -> io::Result<Option<u32>> {
+    if has_same_pid {
+        sys::fork_with_same_pid()
+    } else {
+        sys::fork()
+    }
+}
+
+fn use_as_told(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> {
+    match usage {
+        ReadinessUse::Ready => {
+            tell(match within(Mark::Return, || readiness.ready()) {
+                Ok(()) => Message::Acknowledged,
+                Err(error) => Message::NotAcknowledged(describe(&error)),
+            });
+            None
+        }
+        ReadinessUse::Fail(text) => within(Mark::Return, || readiness.fail(text)),
+        ReadinessUse::FailAndReturn(text) => {
+            let error = within(Mark::Return, || readiness.fail_and_return(text));
+            tell(Message::NotAcknowledged(describe(&error)));
+            None
+        }
+        ReadinessUse::Serve(server) => {
+            let served = readiness.serve(|readiness| {
+                let _product = server.apply_to(Product::default())?;
+                use_as_told(readiness, &ReadinessUse::Ready);
+                Ok(())
+            });
+            tell(Message::Served(
+                served.map_err(|error: ErrorText| format!("{error:#}")),
+            ));
+            None
+        }
+        ReadinessUse::Drop => {
+            within(Mark::Return, || drop(readiness));
+            None
+        }
+        ReadinessUse::DropByPanic(text) => {
+            let dropping = move || {
+                let _readiness = readiness;
+                panic!("{text}");
+            };
+            match panic::catch_unwind(AssertUnwindSafe(dropping)) {
+                Ok(()) | Err(_) => None,
+            }
+        }
+        ReadinessUse::Keep => Some(readiness),
+    }
+}
