@@ -71,10 +71,6 @@ impl Contest {
 
     /// Lets 32 contenders run, until all have ended. `probe` is called all the
     /// while.
-    ///
-    /// # Panics
-    ///
-    /// When they cannot be run, or do not end.
     pub fn run(&self, probe: impl Fn() -> Option<u32> + Sync) -> Contested {
         const CONTENDERS: usize = 32;
         let time = duration();

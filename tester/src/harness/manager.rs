@@ -20,10 +20,6 @@ impl FakeServiceManager {
     const END: &'static [u8] = b"end";
 
     /// One that listens there, to anybody, until it is dropped.
-    ///
-    /// # Panics
-    ///
-    /// When the socket cannot be made.
     pub fn at(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).expect("bind the manager's socket");
         let permissions = Permissions::from_mode(0o777);
@@ -46,10 +42,6 @@ impl FakeServiceManager {
     }
 
     /// What it was told, line by line.
-    ///
-    /// # Panics
-    ///
-    /// When it cannot be ended.
     pub fn lines(mut self) -> Vec<String> {
         self.end().expect("end the service manager");
         let reader = self.reader.take().expect("it was ended by nobody else");

@@ -95,10 +95,6 @@ impl Outcome {
 
 impl Scenario {
     /// Starts the tester, waits for whatever comes of it, and ends it.
-    ///
-    /// # Panics
-    ///
-    /// When the tester cannot be started.
     pub fn outcome(&self) -> Outcome {
         let (case, child, listener) = Case::start(self, Handover::Inherited);
         let launcher = child.id();

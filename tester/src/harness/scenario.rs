@@ -92,19 +92,11 @@ for_each_option!(option_methods);
 
 impl Scenario {
     /// A case that runs `binary`; see [`scenario!`](crate::scenario).
-    ///
-    /// # Panics
-    ///
-    /// When its folder cannot be created.
     pub fn new(binary: impl Into<PathBuf>) -> Self {
         Self::below(&env::temp_dir(), binary)
     }
 
     /// The same, with its folder below this one.
-    ///
-    /// # Panics
-    ///
-    /// When its folder cannot be created.
     pub fn below(parent: &Path, binary: impl Into<PathBuf>) -> Self {
         let folder = TempDir::with_prefix_in("tester-", parent).expect("create the case's folder");
         // Daemons of other users have to get in, but nobody may write.
@@ -133,10 +125,6 @@ impl Scenario {
     }
 
     /// Creates a folder in the case's folder, for everyone to enter.
-    ///
-    /// # Panics
-    ///
-    /// When it cannot be created.
     pub fn create_directory(&self, name: impl AsRef<Path>) -> PathBuf {
         let path = self.path(name);
         fs::create_dir(&path).expect("create a folder");
@@ -195,10 +183,6 @@ impl Scenario {
 
     /// Starts as an ordinary user, which only root can arrange. The case's
     /// folder becomes that user's.
-    ///
-    /// # Panics
-    ///
-    /// When the folder cannot be given away.
     #[must_use]
     pub fn as_user(mut self, uid: u32, gid: u32) -> Self {
         std::os::unix::fs::chown(self.directory(), Some(uid), Some(gid))
@@ -273,20 +257,12 @@ impl Scenario {
     }
 
     /// Starts the tester, and waits for nothing. May be called repeatedly.
-    ///
-    /// # Panics
-    ///
-    /// When the tester cannot be started.
     pub fn launch(&self) -> Run {
         Run::new(self)
     }
 
     /// Starts the tester, and waits until the launcher has succeeded and the
     /// daemon has reported.
-    ///
-    /// # Panics
-    ///
-    /// When either does not come.
     #[track_caller]
     pub fn start(&self) -> Run {
         let run = self.launch();
@@ -297,10 +273,6 @@ impl Scenario {
 
     /// Starts the tester, and waits until the launcher has failed, with one
     /// line of output and with nothing left.
-    ///
-    /// # Panics
-    ///
-    /// When it does not.
     #[track_caller]
     pub fn fail(&self) -> StartError {
         let run = self.launch();
@@ -326,10 +298,6 @@ impl Scenario {
     }
 
     /// The parent that an orphan gets here: init, or a subreaper.
-    ///
-    /// # Panics
-    ///
-    /// When it cannot be found out.
     pub fn reaper(&self) -> u32 {
         static REAPER: OnceLock<u32> = OnceLock::new();
         *REAPER.get_or_init(|| {

@@ -19,10 +19,6 @@ impl Drop for Until<'_> {
 }
 
 /// Runs this where what it mounts is seen by nobody else, and goes with it.
-///
-/// # Panics
-///
-/// When there can be no mounts of its own, or as `body` does.
 pub fn with_own_mounts(body: impl FnOnce() + Send) {
     let outcome = thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -37,10 +33,6 @@ pub fn with_own_mounts(body: impl FnOnce() + Send) {
 }
 
 /// mount(8).
-///
-/// # Panics
-///
-/// When it fails.
 #[track_caller]
 pub fn mount(arguments: &[&str], place: &Path) {
     let mut command = Command::new("mount");

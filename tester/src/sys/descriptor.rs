@@ -23,10 +23,6 @@ pub fn inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
 }
 
 /// The descriptor flags (`F_GETFD`) and the status flags (`F_GETFL`).
-///
-/// # Errors
-///
-/// Those of fcntl(2).
 pub fn descriptor_flags(number: RawFd) -> io::Result<(c_int, c_int)> {
     // SAFETY: no pointers are passed.
     let descriptor = check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
@@ -36,10 +32,6 @@ pub fn descriptor_flags(number: RawFd) -> io::Result<(c_int, c_int)> {
 }
 
 /// fstat(2).
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn descriptor_metadata(number: RawFd) -> io::Result<std::fs::Metadata> {
     // SAFETY: the file is neither closed nor used for anything but fstat(2),
     // which bears a number that is not open.
@@ -79,10 +71,6 @@ pub fn close(number: RawFd) {
 
 /// Moves `fd` to `number`, replacing what is there, and sets its
 /// close-on-exec flag.
-///
-/// # Errors
-///
-/// Those of dup2(2) and fcntl(2).
 pub fn move_descriptor(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::Result<OwnedFd> {
     let moved = if fd.as_raw_fd() == number {
         fd
@@ -100,20 +88,12 @@ pub fn move_descriptor(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::R
 }
 
 /// Moves a descriptor to its number, where it stays open for good.
-///
-/// # Errors
-///
-/// Those of [`move_descriptor`].
 pub fn keep_at(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::Result<()> {
     move_descriptor(fd, number, close_on_exec).map(mem::forget)
 }
 
 /// Puts /dev/null in the place of a descriptor, so that its number is never another
 /// thread's.
-///
-/// # Errors
-///
-/// Those of open(2) and of [`move_descriptor`].
 pub fn reserve_number(used: OwnedFd) -> io::Result<()> {
     let number = used.into_raw_fd();
     let placeholder = OwnedFd::from(File::open("/dev/null")?);
@@ -158,20 +138,12 @@ pub fn is_flocked(file: BorrowedFd<'_>) -> io::Result<bool> {
 
 /// flock(2) with `operation`, one of libc's `LOCK_` constants; it does not
 /// wait.
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn flock(file: BorrowedFd<'_>, operation: c_int) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     check(unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) }).map(drop)
 }
 
 /// mkfifo(3), for its owner to read and write.
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn make_fifo(path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: `path` is a C string that outlives the call.
@@ -179,10 +151,6 @@ pub fn make_fifo(path: &Path) -> io::Result<()> {
 }
 
 /// fchdir(2) to a descriptor given by number.
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn change_directory_to(number: RawFd) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     check(unsafe { libc::fchdir(number) }).map(drop)
@@ -218,20 +186,12 @@ pub fn as_file(descriptor: BorrowedFd<'static>) -> ManuallyDrop<File> {
 }
 
 /// ftruncate(2) to nothing.
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn truncate(descriptor: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     check(unsafe { libc::ftruncate(descriptor.as_raw_fd(), 0) }).map(drop)
 }
 
 /// Writes to standard output, which is a pipe, until write(2) would have to wait.
-///
-/// # Errors
-///
-/// Those of fcntl(2) and write(2).
 pub fn fill_output() -> io::Result<()> {
     // SAFETY: F_GETFL takes nothing more.
     let flags = check(unsafe { libc::fcntl(1, libc::F_GETFL) })?;

@@ -55,10 +55,6 @@ pub fn effective_user() -> u32 {
 }
 
 /// The supplementary groups as the system lists them.
-///
-/// # Errors
-///
-/// Those of getgroups(2).
 pub fn supplementary_groups() -> io::Result<Vec<u32>> {
     // SAFETY: a count of 0 asks for the number only.
     let count = check(unsafe { libc::getgroups(0, std::ptr::null_mut()) })?;
@@ -92,10 +88,6 @@ pub fn most_groups() -> usize {
 }
 
 /// setgroups(2).
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn set_supplementary_groups(groups: &[u32]) -> io::Result<()> {
     #[allow(
         clippy::useless_conversion,
@@ -108,10 +100,6 @@ pub fn set_supplementary_groups(groups: &[u32]) -> io::Result<()> {
 
 /// Sets real, effective and saved user id; without a saved one on macOS,
 /// where setreuid(2) chooses it.
-///
-/// # Errors
-///
-/// Those of setresuid(2) or setreuid(2).
 pub fn set_user_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
     #[cfg(not(target_os = "macos"))]
     // SAFETY: no requirement.
@@ -127,10 +115,6 @@ pub fn set_user_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
 
 /// Sets real, effective and saved group id; without a saved one on macOS,
 /// where setregid(2) chooses it.
-///
-/// # Errors
-///
-/// Those of setresgid(2) or setregid(2).
 pub fn set_group_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
     #[cfg(not(target_os = "macos"))]
     // SAFETY: no requirement.
@@ -145,50 +129,30 @@ pub fn set_group_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
 }
 
 /// seteuid(2).
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn set_effective_user(uid: u32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::seteuid(uid) }).map(drop)
 }
 
 /// setegid(2).
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn set_effective_group(gid: u32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::setegid(gid) }).map(drop)
 }
 
 /// setuid(2).
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn set_user(uid: u32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::setuid(uid) }).map(drop)
 }
 
 /// setgid(2).
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn set_group(gid: u32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::setgid(gid) }).map(drop)
 }
 
 /// Whether the permitted capabilities outlive the change to an ordinary user.
-///
-/// # Errors
-///
-/// Those of prctl(2); `Unsupported` elsewhere than on Linux.
 pub fn keep_capabilities(keep: bool) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -204,10 +168,6 @@ pub fn keep_capabilities(keep: bool) -> io::Result<()> {
 
 /// Sets the bits of capabilities(7) that say what becomes of capabilities
 /// when ids change.
-///
-/// # Errors
-///
-/// Those of prctl(2); `Unsupported` elsewhere than on Linux.
 pub fn set_secure_bits(bits: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -223,10 +183,6 @@ pub fn set_secure_bits(bits: u64) -> io::Result<()> {
 
 /// Sets the permitted and effective capabilities and empties the inheritable
 /// ones.
-///
-/// # Errors
-///
-/// Those of capset(2); `Unsupported` elsewhere than on Linux.
 pub fn set_capabilities(mask: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -240,10 +196,6 @@ pub fn set_capabilities(mask: u64) -> io::Result<()> {
 }
 
 /// Takes this capability, given as a mask, from the calling thread.
-///
-/// # Errors
-///
-/// Those of the calls; `Unsupported` elsewhere than on Linux.
 pub fn drop_capability(mask: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -259,11 +211,6 @@ pub fn drop_capability(mask: u64) -> io::Result<()> {
 
 /// Sets the inheritable and ambient capabilities, which must be permitted
 /// ones.
-///
-/// # Errors
-///
-/// Those of capget(2), capset(2) and prctl(2); `Unsupported` elsewhere than
-/// on Linux.
 pub fn set_ambient_capabilities(mask: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -282,10 +229,6 @@ pub fn set_ambient_capabilities(mask: u64) -> io::Result<()> {
 
 /// prctl(2) `PR_SET_DUMPABLE`: the process's files in /proc become its own
 /// user's again.
-///
-/// # Errors
-///
-/// Those of the call; `Unsupported` elsewhere than on Linux.
 pub fn become_dumpable() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -298,10 +241,6 @@ pub fn become_dumpable() -> io::Result<()> {
 }
 
 /// unshare(2) into a new user namespace.
-///
-/// # Errors
-///
-/// Those of the call; `Unsupported` elsewhere than on Linux.
 pub fn leave_user_namespace() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -325,10 +264,6 @@ pub const NO_SETUID_FIXUP: u64 = 1 << 2;
 pub const KEEP_CAPS: u64 = 1 << 4;
 
 /// Gives a file [`crate::attack::access_list`].
-///
-/// # Errors
-///
-/// Those of setxattr(2); `Unsupported` elsewhere than on Linux.
 pub fn give_access_to(file: &Path, user: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {

@@ -38,10 +38,6 @@ pub use signal::*;
 pub use socket::*;
 
 /// [`Daemonize::start`].
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn start<T, Stage>(daemonize: Daemonize<T, Stage>) -> Result<T, Error> {
     // SAFETY: whatever other threads the tester has are parked and hold no
     // lock, so its code runs on in a forked child.

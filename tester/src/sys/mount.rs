@@ -12,10 +12,6 @@ use super::check;
 
 /// unshare(2): gives the calling thread mounts of its own, whose changes nobody else
 /// sees, and which go with it and what it starts.
-///
-/// # Errors
-///
-/// Those of the call and of mount(2); `Unsupported` elsewhere than on Linux.
 pub fn leave_mount_namespace() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -28,10 +24,6 @@ pub fn leave_mount_namespace() -> io::Result<()> {
 }
 
 /// mount(2) of a folder over another.
-///
-/// # Errors
-///
-/// Those of the call; `Unsupported` elsewhere than on Linux.
 pub fn cover(folder: &Path, covered: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {

@@ -22,10 +22,6 @@ pub struct Stat {
 }
 
 /// fstatat(2), following links.
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn stat_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<Stat> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the pointers are valid for the call.
@@ -41,10 +37,6 @@ pub fn stat_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<Stat> {
 }
 
 /// readlinkat(2).
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn read_link_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0_u8; 4096];
     // SAFETY: the pointers are valid for the call and the length is right.
@@ -64,10 +56,6 @@ pub fn read_link_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<Vec<u8
 }
 
 /// openat(2) for reading, closed on exec.
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn open_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
     let fd = retry(|| {
         // SAFETY: the pointer is valid for the call.
@@ -84,10 +72,6 @@ pub fn open_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
 }
 
 /// The names in a directory, which the call uses up.
-///
-/// # Errors
-///
-/// Those of fdopendir(3) and readdir(3).
 pub fn list(directory: OwnedFd) -> io::Result<Vec<CString>> {
     let fd = directory.into_raw_fd();
     // SAFETY: the descriptor is open and given up by its owner.

@@ -21,10 +21,6 @@ pub(super) fn unsigned(pid: libc::pid_t) -> u32 {
 }
 
 /// fork(2): the child's id in the parent, `None` in the child.
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn fork() -> io::Result<Option<u32>> {
     // SAFETY: whatever other threads the tester has are parked and hold no
     // lock, so its code runs on in a forked child.
@@ -35,10 +31,6 @@ pub fn fork() -> io::Result<Option<u32>> {
 /// fork(2) into a pid namespace in which the child has the pid that this
 /// process has here. That namespace ends with it, so that this process can fork
 /// no more.
-///
-/// # Errors
-///
-/// Those of the calls; `Unsupported` elsewhere than on Linux.
 pub fn fork_with_same_pid() -> io::Result<Option<u32>> {
     #[cfg(target_os = "linux")]
     {
@@ -64,10 +56,6 @@ pub fn fork_with_same_pid() -> io::Result<Option<u32>> {
 
 /// Waits until the child `pid` has ended. One that a handler has reaped, or
 /// nobody since SIGCHLD is ignored, has.
-///
-/// # Errors
-///
-/// Those of waitpid(2).
 pub fn wait_for_child(pid: u32) -> io::Result<()> {
     // SAFETY: a null status pointer asks for none.
     match retry(|| check(unsafe { libc::waitpid(signed(pid), std::ptr::null_mut(), 0) })) {
@@ -116,20 +104,12 @@ pub fn mark(mark: Mark) {
 }
 
 /// Process group of `pid`.
-///
-/// # Errors
-///
-/// Those of getpgid(2).
 pub fn process_group(pid: u32) -> io::Result<u32> {
     // SAFETY: no requirement.
     check(unsafe { libc::getpgid(signed(pid)) }).map(unsigned)
 }
 
 /// Session of `pid`.
-///
-/// # Errors
-///
-/// Those of getsid(2).
 pub fn session(pid: u32) -> io::Result<u32> {
     // SAFETY: no requirement.
     check(unsafe { libc::getsid(signed(pid)) }).map(unsigned)
@@ -150,30 +130,18 @@ pub fn is_unshare_forbidden() -> bool {
 }
 
 /// setsid(2).
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn new_session() -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::setsid() }).map(drop)
 }
 
 /// kill(2).
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::kill(signed(pid), signal) }).map(drop)
 }
 
 /// kill(2) of a process group.
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn kill_group(group: u32, signal: i32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::kill(-signed(group), signal) }).map(drop)
@@ -181,10 +149,6 @@ pub fn kill_group(group: u32, signal: i32) -> io::Result<()> {
 
 /// sched_setaffinity(2): lets this process, and all that it forks, run on one
 /// processor only.
-///
-/// # Errors
-///
-/// Those of the call; `Unsupported` elsewhere than on Linux.
 pub fn run_on(processor: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -213,10 +177,6 @@ pub struct ProcessHandle {
 #[cfg(target_os = "linux")]
 impl ProcessHandle {
     /// Takes hold of `pid`, or finds that there is no such process.
-    ///
-    /// # Errors
-    ///
-    /// Those of pidfd_open(2).
     pub fn open(pid: u32) -> io::Result<Option<Self>> {
         // SAFETY: no pointers are passed.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, signed(pid), 0) };
@@ -259,10 +219,6 @@ impl ProcessHandle {
     }
 
     /// Waits until the process has ended; `false` if the time is up first.
-    ///
-    /// # Errors
-    ///
-    /// Those of poll(2).
     pub fn wait(&self, deadline: Instant) -> io::Result<bool> {
         poll_until(self.pidfd.as_fd(), libc::POLLIN, Some(deadline))
     }
@@ -271,10 +227,6 @@ impl ProcessHandle {
 #[cfg(not(target_os = "linux"))]
 impl ProcessHandle {
     /// Takes hold of `pid`, or finds that there is no such process.
-    ///
-    /// # Errors
-    ///
-    /// Those of kill(2).
     pub fn open(pid: u32) -> io::Result<Option<Self>> {
         match kill(pid, 0) {
             Ok(()) => Ok(Some(Self { pid })),
@@ -296,10 +248,6 @@ impl ProcessHandle {
     }
 
     /// Waits until the process has ended; `false` if the time is up first.
-    ///
-    /// # Errors
-    ///
-    /// Those of kqueue(2) and kevent(2).
     pub fn wait(&self, deadline: Instant) -> io::Result<bool> {
         // SAFETY: no requirement.
         let queue = check(unsafe { libc::kqueue() })?;
@@ -366,10 +314,6 @@ pub fn detain(_pid: u32) -> io::Result<Detained> {
 }
 
 /// PR_SET_CHILD_SUBREAPER.
-///
-/// # Errors
-///
-/// Those of prctl(2); `Unsupported` elsewhere than on Linux.
 pub fn become_subreaper() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -381,10 +325,6 @@ pub fn become_subreaper() -> io::Result<()> {
 }
 
 /// PR_SET_PDEATHSIG of the calling thread.
-///
-/// # Errors
-///
-/// Those of prctl(2); `Unsupported` elsewhere than on Linux.
 pub fn ask_for_parent_death_signal(signal: i32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -399,10 +339,6 @@ pub fn ask_for_parent_death_signal(signal: i32) -> io::Result<()> {
 }
 
 /// The same in each child of fork(2), by pthread_atfork(3).
-///
-/// # Errors
-///
-/// Those of the call.
 pub fn ask_for_parent_death_signal_at_fork(signal: i32) -> io::Result<()> {
     static SIGNAL: AtomicI32 = AtomicI32::new(0);
 
@@ -419,10 +355,6 @@ pub fn ask_for_parent_death_signal_at_fork(signal: i32) -> io::Result<()> {
 }
 
 /// unshare(2) with `CLONE_NEWPID`.
-///
-/// # Errors
-///
-/// Those of the call; `Unsupported` elsewhere than on Linux.
 pub fn leave_pid_namespace_for_children() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -455,10 +387,6 @@ pub fn at_exit(handler: extern "C" fn()) -> io::Result<()> {
 }
 
 /// Writes `text` to C's standard output, which keeps it in its buffer.
-///
-/// # Errors
-///
-/// Those of printf(3), and a NUL in the text.
 pub fn print_with_c(text: &str) -> io::Result<()> {
     let text = CString::new(text)?;
     // SAFETY: the format's only conversion is given its string.
@@ -466,10 +394,6 @@ pub fn print_with_c(text: &str) -> io::Result<()> {
 }
 
 /// Sets both limits of `resource` to `value`.
-///
-/// # Errors
-///
-/// Those of setrlimit(2).
 pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
     let limit = libc::rlimit {
         rlim_cur: limit_value(value),
@@ -485,10 +409,6 @@ pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
 }
 
 /// Sets the soft limit `RLIMIT_RTTIME`.
-///
-/// # Errors
-///
-/// Those of getrlimit(2) and setrlimit(2).
 #[cfg(target_os = "linux")]
 pub fn limit_real_time(microseconds: u64) -> io::Result<()> {
     let mut limit = libc::rlimit {
@@ -526,10 +446,6 @@ pub enum Resource {
 
 /// Opens a pseudo-terminal and makes it the controlling terminal of this
 /// session leader. Returns the master, whose closing would hang it up.
-///
-/// # Errors
-///
-/// Those of openpty(3) and ioctl(2).
 pub fn acquire_terminal() -> io::Result<OwnedFd> {
     let (mut master, mut slave) = (-1, -1);
     // SAFETY: the first two pointers are valid for the call, the others ask

@@ -9,10 +9,6 @@ use crate::config::{EventQueue, SystemCall};
 
 /// Refuses these system calls to this process and all that it makes, by a filter of
 /// seccomp(2): each with its errno.
-///
-/// # Errors
-///
-/// Those of prctl(2); `Unsupported` elsewhere than on Linux.
 pub fn refuse_calls(calls: &[(SystemCall, i32)]) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -66,10 +62,6 @@ pub fn refuse_calls(calls: &[(SystemCall, i32)]) -> io::Result<()> {
 }
 
 /// epoll_create1(2) or io_uring_setup(2).
-///
-/// # Errors
-///
-/// Those of the call; `Unsupported` elsewhere than on Linux.
 pub fn open_event_queue(queue: EventQueue) -> io::Result<OwnedFd> {
     #[cfg(target_os = "linux")]
     {

@@ -42,10 +42,6 @@ extern "C" fn tell_and_exit(signal: c_int) {
 
 /// Sets what is done on `signal`. A handler does not make interrupted system
 /// calls start again, so that the library has to bear with EINTR.
-///
-/// # Errors
-///
-/// Those of sigaction(2).
 pub fn set_disposition(signal: i32, disposition: Disposition) -> io::Result<()> {
     // SAFETY: all zeroes are a valid sigaction: no flags, no mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -78,10 +74,6 @@ pub fn disposition(signal: i32) -> Option<Disposition> {
 }
 
 /// Ignores no signal any more, but for SIGPIPE, which Rust's runtime ignores.
-///
-/// # Errors
-///
-/// Those of sigaction(2).
 pub fn stop_ignoring_signals() -> io::Result<()> {
     (1..=LARGEST)
         .filter(|&signal| signal != libc::SIGPIPE)
@@ -90,10 +82,6 @@ pub fn stop_ignoring_signals() -> io::Result<()> {
 }
 
 /// Blocks all signals, or just `signals`.
-///
-/// # Errors
-///
-/// Those of sigaddset(3) and pthread_sigmask(3).
 pub fn block_signals(signals: Option<&[i32]>) -> io::Result<()> {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the pointer is valid for the call.
@@ -134,10 +122,6 @@ pub fn blocked_signals() -> SignalSet {
 }
 
 /// Makes SIGALRM arrive every `micros` microseconds.
-///
-/// # Errors
-///
-/// Those of setitimer(2).
 pub fn start_interval_timer(micros: u32) -> io::Result<()> {
     let seconds = micros / 1_000_000;
     let rest = i32::try_from(micros % 1_000_000).expect("below a million");

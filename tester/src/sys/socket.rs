@@ -16,10 +16,6 @@ use super::{check, poll_until, retry};
 pub const PACKETS: bool = cfg!(not(target_os = "macos"));
 
 /// A connected pair of local sockets, both closed on exec.
-///
-/// # Errors
-///
-/// Those of socketpair(2) and fcntl(2).
 pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     #[cfg(not(target_os = "macos"))]
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
@@ -52,10 +48,6 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Sends one byte, and a descriptor along with it.
-///
-/// # Errors
-///
-/// Those of sendmsg(2); `Unsupported` elsewhere than on Linux.
 pub fn send_descriptor(socket: BorrowedFd<'_>, sent: BorrowedFd<'_>) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -99,10 +91,6 @@ pub fn send_descriptor(socket: BorrowedFd<'_>, sent: BorrowedFd<'_>) -> io::Resu
 
 /// Sends all of `bytes`, with a single call where messages keep their
 /// boundary. Never raises SIGPIPE.
-///
-/// # Errors
-///
-/// Those of send(2).
 pub fn send(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     #[cfg(not(target_os = "macos"))]
     let flags = libc::MSG_NOSIGNAL;
@@ -128,10 +116,6 @@ pub fn send(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
 
 /// Receives at most `buffer.len()` bytes; 0 means that the other side has
 /// gone.
-///
-/// # Errors
-///
-/// Those of recv(2).
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| {
         // SAFETY: the buffer is valid for the call and as long as stated.
@@ -148,10 +132,6 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Lets [`receive_with_sender`] know who sends.
-///
-/// # Errors
-///
-/// Those of setsockopt(2).
 #[cfg(target_os = "linux")]
 pub fn ask_for_senders(socket: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;
@@ -171,10 +151,6 @@ pub fn ask_for_senders(socket: BorrowedFd<'_>) -> io::Result<()> {
 
 /// The next datagram and the process id of its sender, as a service manager
 /// receives it. `None` when the time is up.
-///
-/// # Errors
-///
-/// Those of recvmsg(2), and a datagram without a sender.
 #[cfg(target_os = "linux")]
 pub fn receive_with_sender(
     socket: BorrowedFd<'_>,
@@ -225,10 +201,6 @@ pub fn shut_down(socket: BorrowedFd<'_>) {
 }
 
 /// Waits until the other side has gone, without receiving anything.
-///
-/// # Errors
-///
-/// Those of poll(2).
 pub fn wait_for_hangup(socket: BorrowedFd<'_>) -> io::Result<()> {
     poll_until(socket, 0, None).map(drop)
 }
