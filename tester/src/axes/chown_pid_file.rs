@@ -54,7 +54,7 @@ fn only_root(gives_away: bool, rights: Option<Rights>) -> Option<&'static str> {
 }
 
 impl Start<'_> {
-    pub(crate) fn give_pid_file_away(&mut self) -> Result<(), Failure> {
+    pub(crate) fn chown_pid_file(&mut self) -> Result<(), Failure> {
         let (owner, group) = (self.new_owner, self.new_group);
         let Some(pid_file) = &mut self.pid_file else {
             return Ok(());

@@ -47,7 +47,7 @@ impl Axis for Chroot {
 }
 
 impl Start<'_> {
-    /// Entered first, then made the root directory.
+    /// The library enters the directory, and then makes it the root directory.
     pub(crate) fn change_root(&mut self) -> Result<(), Failure> {
         let Some(path) = &self.initial_files.root else {
             return Ok(());

@@ -18,7 +18,7 @@ axis! {
 impl Axis for CloseFds {}
 
 impl Start<'_> {
-    /// The streams and what they are set to need not be named.
+    /// The streams and their sources are kept without being named.
     pub(crate) fn close_inherited(&mut self) {
         let Some(kept) = &self.options.close_inherited_fds else {
             return;

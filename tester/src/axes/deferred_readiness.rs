@@ -69,7 +69,7 @@ impl Combination {
 }
 
 impl Start<'_> {
-    pub(crate) fn be_ready(&mut self) -> Result<(), Failure> {
+    pub(crate) fn report_readiness(&mut self) -> Result<(), Failure> {
         let Some(deferral) = &self.config.deferred_readiness else {
             self.commit();
             self.observe("the library's return");
@@ -80,8 +80,8 @@ impl Start<'_> {
         self.side = Side::Returned;
         self.run_steps("the daemon's own steps", &deferral.steps)?;
         if deferral.in_copy.is_some() {
-            self.said.push("daemon copied itself".to_owned());
-            self.said.push(
+            self.messages.push("daemon copied itself".to_owned());
+            self.messages.push(
                 "copy not acknowledged: the daemon is not ready: \
                  only the process that was started can report"
                     .to_owned(),
@@ -130,7 +130,7 @@ impl Start<'_> {
         }
     }
 
-    /// The launcher, if it has forked, has ended by now.
+    /// The launcher has ended by now, if the start has forked.
     pub(crate) fn settle(&mut self) {
         if !self.is_foreground() {
             self.parents = vec![Parent::Reaper];

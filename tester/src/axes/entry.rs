@@ -32,7 +32,7 @@ impl Start<'_> {
         let forks = !self.is_foreground();
         if forks && is_checked && self.config.initial.extra_threads > 0 {
             let number = usize::try_from(self.config.initial.extra_threads).unwrap_or(0) + 1;
-            // Threads are called as the one is that makes them.
+            // A new thread has the name of the thread that makes it.
             let names = match cfg!(target_os = "linux") {
                 true => format!(" ({})", vec!["tester"; number].join(", ")),
                 false => String::new(),

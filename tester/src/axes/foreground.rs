@@ -42,7 +42,7 @@ impl Axis for InForeground {
 impl Start<'_> {
     pub(crate) fn fork(&mut self) -> Result<(), Failure> {
         if self.is_foreground() {
-            // One that was joined may still have been counted before.
+            // Before, a joined thread may still have been counted.
             let threads = 1 + self.config.initial.extra_threads;
             self.process.threads = self.process.threads.map(|_| threads);
             return Ok(());

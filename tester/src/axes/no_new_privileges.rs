@@ -33,8 +33,8 @@ impl Axis for NoNewPrivileges {
 const HAS_NO_NEW_PRIVILEGES: bool = cfg!(any(target_os = "linux", target_os = "freebsd"));
 
 impl Start<'_> {
-    /// On Linux they are a thread's to give up.
-    pub(crate) fn give_up_new_privileges(&mut self) -> Result<(), Failure> {
+    /// On Linux each thread gives up its own.
+    pub(crate) fn set_no_new_privileges(&mut self) -> Result<(), Failure> {
         let has_other_threads =
             self.has_made_thread || self.is_foreground() && self.config.initial.extra_threads > 0;
         if has_other_threads && cfg!(target_os = "linux") {

@@ -187,7 +187,7 @@ impl Start<'_> {
 
         let shown = directory.path.display();
         let errno_text = io::Error::from_raw_os_error;
-        let whose = |directory: &Metadata| {
+        let owner_of = |directory: &Metadata| {
             let mode = directory.mode() & 0o7777;
             format!(
                 "uid {} and gid {}, mode {mode:04o}",
@@ -204,7 +204,7 @@ impl Start<'_> {
             (libc::EACCES, Ok(found)) => refused(errno).with_reason(format!(
                 "{}: this process runs as uid {user}; its directory {shown} belongs to {}",
                 errno_text(errno),
-                whose(found)
+                owner_of(found)
             )),
             _ => refused(errno),
         };
@@ -224,21 +224,21 @@ impl Start<'_> {
             let is_sticky = directory.mode() & 0o1000 != 0;
             let is_open = directory.mode() & others != 0 && !is_sticky;
             if !owners.contains(&Some(directory.uid())) {
-                let whose = whose(directory);
+                let owner_of = owner_of(directory);
                 return Err(refused_as(
                     libc::EPERM,
                     &format!(
-                        "its directory belongs to another user: {shown} belongs to {whose}; to \
+                        "its directory belongs to another user: {shown} belongs to {owner_of}; to \
                          root, it may be that of root, of `user` or of `chown_pid_file_user`"
                     ),
                 ));
             }
             if is_open {
-                let whose = whose(directory);
+                let owner_of = owner_of(directory);
                 return Err(refused_as(
                     libc::EPERM,
                     &format!(
-                        "other users can write to its directory: {shown} belongs to {whose}; take \
+                        "other users can write to its directory: {shown} belongs to {owner_of}; take \
                          that permission away, or set the sticky bit"
                     ),
                 ));
@@ -254,7 +254,7 @@ impl Start<'_> {
         }
         let file = match file.reach(&self.credentials) {
             Ok(file) => Some(file),
-            // Else it is the directory that is missing.
+            // Otherwise the directory does not exist.
             Err(libc::ENOENT) if directory.found.is_ok() => None,
             Err(errno) => return Err(refused(errno)),
         };
@@ -279,7 +279,7 @@ impl Start<'_> {
                     return Err(refused(libc::EACCES));
                 }
                 if is_socket {
-                    // open(2) fails; elsewhere with another number.
+                    // The errno of open(2) depends on the platform.
                     return Err(refused(match cfg!(target_os = "linux") {
                         true => libc::ENXIO,
                         false => libc::EOPNOTSUPP,
@@ -369,7 +369,7 @@ impl Start<'_> {
             is_pid: false,
             mode: match self.credentials.has(Right::DacOverride) {
                 true => mode,
-                // Its owner has to open it again.
+                // The owner must be able to open the file again.
                 false => mode | 0o400,
             },
             uid: self.credentials.uid.effective,
@@ -382,8 +382,8 @@ impl Start<'_> {
         }
     }
 
-    /// unlink(2): in a directory with the sticky bit only what, or whose directory, is
-    /// one's own.
+    /// unlink(2): in a directory with the sticky bit, the process must own the file or the
+    /// directory.
     pub(crate) fn may_remove(&self, owner: u32, directory: &ResolvedPath) -> bool {
         directory.reach(&self.credentials).is_ok_and(|directory| {
             let own = [owner, directory.uid()].contains(&self.credentials.uid.effective);
@@ -393,8 +393,8 @@ impl Start<'_> {
         })
     }
 
-    /// The process that the launcher can name: the harness has locked the file as
-    /// flock(1) does, so that Linux names nobody.
+    /// The process that the launcher can name. Linux names none, since the harness has locked the
+    /// file as flock(1) does.
     pub(crate) fn running_pid(&self, held: &SeenPidFile) -> Option<u32> {
         let harness = process::id();
         let is_named = held.bytes == format!("{harness}\n").as_bytes();
@@ -411,7 +411,7 @@ impl Start<'_> {
         }
     }
 
-    /// Whether the process that has written its own pid may open the file once more.
+    /// Whether the process that has written its pid can open the file again.
     pub(crate) fn may_clear_pid_file(&self) -> bool {
         let (Some(file), Some(directory)) =
             (&self.pid_file, &self.initial_files.pid_file_directory)
@@ -426,7 +426,7 @@ impl Start<'_> {
                 .may_as(file.uid, file.gid, file.mode, WRITE)
     }
 
-    /// By the daemon, through the path that it had when the start began.
+    /// Whether the daemon can remove the file at the path that it had when the start began.
     pub(crate) fn may_remove_pid_file(&self) -> bool {
         let (Some(file), Some(directory)) =
             (&self.pid_file, &self.initial_files.pid_file_directory)

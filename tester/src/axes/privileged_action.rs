@@ -64,7 +64,7 @@ impl Axis for Capture {
 }
 
 impl Start<'_> {
-    pub(crate) fn act(&mut self) -> Result<(), Failure> {
+    pub(crate) fn run_privileged_action(&mut self) -> Result<(), Failure> {
         self.has_acted = true;
         if let Some(action) = &self.config.try_privileged_action {
             self.run_fallible("PrivilegedAction", "the action", action)

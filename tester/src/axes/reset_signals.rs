@@ -26,7 +26,7 @@ impl Start<'_> {
         process.caught_signals = left(process.caught_signals);
     }
 
-    /// The launcher's, unless signals were reset.
+    /// The mask becomes that of the launcher, unless signals are reset.
     pub(crate) fn restore_signal_mask(&mut self) {
         if self.options.reset_signals {
             let process = &mut self.process;

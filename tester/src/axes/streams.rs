@@ -58,7 +58,7 @@ impl Axis for Errors {
 }
 
 impl Start<'_> {
-    /// Takes the sources away, and leaves 0, 1 and 2 as configured.
+    /// Closes the sources, and leaves 0, 1 and 2 as configured.
     pub(crate) fn redirect(&mut self) {
         let Some(before) = &self.process.descriptors else {
             return;
@@ -92,7 +92,7 @@ impl Start<'_> {
         self.process.descriptors = Some(after);
         self.is_redirected = true;
         if self.is_foreground() && self.initial_files.is_notified {
-            // The service manager's socket.
+            // The socket of the service manager.
             self.opened.push(Opened::Channel);
         }
     }

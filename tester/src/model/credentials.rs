@@ -24,7 +24,7 @@ pub(crate) enum Right {
     Resources = 24,
 }
 
-/// Who asks the kernel for something.
+/// The ids and capabilities by which the kernel judges a process.
 #[derive(Debug, Clone)]
 pub(crate) struct Credentials {
     pub(crate) uid: IdTriple,
@@ -60,7 +60,7 @@ impl Credentials {
             || self.has(Right::DacReadSearch) && file.is_dir() && access & WRITE == 0
     }
 
-    /// The same of a regular file of that owner, group and mode.
+    /// Whether the access to a regular file of this owner, group and mode is permitted.
     pub(crate) fn may_as(&self, owner: u32, group: u32, mode: u32, access: u32) -> bool {
         let shift = if self.uid.effective == owner {
             6
@@ -74,7 +74,7 @@ impl Credentials {
 }
 
 impl Credentials {
-    /// What setresuid(2) does, and to capabilities(7) on Linux.
+    /// Does what setresuid(2) does to the ids, and on Linux to the capabilities(7).
     pub(crate) fn become_user(&mut self, uid: u32, secure_bits: u64) {
         let was_root = |ids: IdTriple| ids.real == 0 || ids.effective == 0 || ids.saved == Some(0);
         if let Some(sets) = self

@@ -9,7 +9,7 @@ use crate::sys;
 /// A user that every system has, and that owns nothing.
 pub(crate) const NOBODY: &str = "nobody";
 
-/// A user's entry in the database.
+/// An entry in the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserEntry {
     /// User id.
@@ -22,8 +22,8 @@ pub struct UserEntry {
     pub groups: Vec<u32>,
 }
 
-/// The users and groups that combinations name, as id(1) knows them. Any
-/// other does not exist.
+/// The users and groups that combinations name, as id(1) reports them. No other user or group
+/// exists to the model.
 #[derive(Debug, Clone)]
 pub struct Databases {
     users: BTreeMap<String, UserEntry>,
@@ -31,11 +31,11 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// Asks id(1).
+    /// Runs id(1).
     ///
     /// # Panics
     ///
-    /// When there is no such program.
+    /// When the program does not exist.
     pub fn read() -> Self {
         let id = |arguments: &[&str]| {
             let output = Command::new("id")
@@ -71,7 +71,7 @@ impl Databases {
         }
     }
 
-    /// A user by name.
+    /// The entry of the user of this name.
     pub fn user(&self, name: &str) -> Option<&UserEntry> {
         self.users.get(name)
     }
@@ -81,7 +81,7 @@ impl Databases {
         self.user(NOBODY).map_or(NOBODY, |entry| &entry.group)
     }
 
-    /// Whether whoever runs the tests has other groups than its own.
+    /// Whether the user that runs the tests has groups beside the primary one.
     pub fn own_groups_are_many(&self) -> bool {
         self.own.iter().any(|&gid| gid != sys::group_ids().1)
     }

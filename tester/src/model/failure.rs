@@ -13,12 +13,12 @@ pub(crate) struct Failure {
     pub(crate) kind: &'static str,
     pub(crate) errno: Option<i32>,
     pub(crate) path: Option<Bytes>,
-    /// The user, group, stream or option that it is about.
+    /// The user, group, stream or option that the error names.
     pub(crate) name: Option<String>,
     pub(crate) running_pid: Option<u32>,
-    /// How the daemon has ended.
+    /// The exit status of the daemon.
     pub(crate) status: Option<i32>,
-    /// What is known beside the errno, and told in its place.
+    /// The reason, which replaces the text of the errno.
     pub(crate) reason: Option<String>,
 }
 
@@ -55,7 +55,7 @@ impl Failure {
         self
     }
 
-    /// For a lack of rights: who lacks them, and what takes which capabilities.
+    /// Adds who lacks a right, and which capabilities the deed takes.
     pub(crate) fn refused(self, me: &Credentials, deed: &str, capabilities: &str) -> Self {
         let reason = io::Error::from_raw_os_error(libc::EPERM);
         let has_capabilities = cfg!(target_os = "linux");
@@ -74,13 +74,14 @@ impl Failure {
         })
     }
 
-    /// The primary group of the user that it is about.
+    /// Makes the subject the primary group of the user.
     pub(crate) fn of_user(mut self) -> Self {
         self.name = self.name.map(|name| format!("of user {name}"));
         self
     }
 
-    /// What failed, on what, why, and what is there instead. The oracle's reasons have one line.
+    /// The text of the error: what failed, the subject, and why. A reason of the model has one
+    /// line.
     pub(crate) fn text(&self) -> String {
         let what = match self.kind {
             "ChangeDirectory" => "cannot change to directory",
@@ -137,7 +138,7 @@ impl Failure {
     }
 }
 
-/// Control characters are escaped.
+/// Escapes control characters.
 pub(crate) fn on_one_line(text: &str) -> String {
     let escaped = |character: char| match character.is_control() {
         true => character.escape_default().to_string(),
@@ -146,7 +147,7 @@ pub(crate) fn on_one_line(text: &str) -> String {
     text.chars().map(escaped).collect()
 }
 
-/// The number that means 'unchanged' to the kernel.
+/// The failure of an id that means 'unchanged' to the kernel.
 pub(crate) fn refused_id(kind: &'static str, identity: &Identity) -> Failure {
     let failure = Failure::new(kind, libc::EINVAL).with_subject(identity);
     failure.with_reason("this id means 'unchanged' to the kernel")

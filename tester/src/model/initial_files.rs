@@ -8,18 +8,18 @@ use super::databases::Databases;
 use crate::config::{Bytes, Config, Stream};
 use crate::harness::{Files, PidFile, Scenario};
 
-/// A path, followed as far as it leads.
+/// A path that was resolved as far as it leads.
 #[derive(Debug)]
 pub(crate) struct ResolvedPath {
     pub(crate) path: PathBuf,
-    /// The directories on the resolved.
+    /// The directories that the path leads through.
     pub(crate) directories: Vec<Metadata>,
-    /// What is there, or an errno.
+    /// The file at the path, or an errno.
     pub(crate) found: Result<Metadata, i32>,
 }
 
 impl ResolvedPath {
-    /// There is nothing.
+    /// A path where no file exists.
     pub(crate) fn nowhere(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
@@ -28,7 +28,7 @@ impl ResolvedPath {
         }
     }
 
-    /// Follows a symbolic link at the end only if told.
+    /// Resolves a path. `follow_last` decides about a symbolic link at its end.
     pub(crate) fn follow(path: &Path, follow_last: bool) -> Self {
         let mut resolved = Self::nowhere(path);
         let mut walked = PathBuf::new();
@@ -57,7 +57,7 @@ impl ResolvedPath {
         resolved
     }
 
-    /// What is there for credentials, or the errno.
+    /// The file, if a process with these credentials can reach it; otherwise the errno.
     pub(crate) fn reach(&self, credentials: &Credentials) -> Result<&Metadata, i32> {
         let closed = |directory: &Metadata| !credentials.may(directory, EXECUTE);
         if self.directories.iter().any(closed) {
@@ -67,7 +67,7 @@ impl ResolvedPath {
     }
 }
 
-/// What there is before a start.
+/// The files before a start.
 #[derive(Debug)]
 pub struct InitialFiles<'a> {
     pub(crate) databases: &'a Databases,
@@ -75,13 +75,13 @@ pub struct InitialFiles<'a> {
     pub(crate) root: Option<ResolvedPath>,
     pub(crate) pid_file: Option<ResolvedPath>,
     pub(crate) pid_file_directory: Option<ResolvedPath>,
-    /// The pid file as it can be seen, with its lock.
+    /// The pid file and its lock.
     pub(crate) pid_file_seen: Option<PidFile>,
-    /// Whether whoever runs the tests may not look at it.
+    /// Whether the user that runs the tests cannot read the pid file.
     pub(crate) is_pid_file_hidden: bool,
     pub(crate) sources: [Option<Metadata>; 3],
     pub(crate) null_device: Option<Metadata>,
-    /// What there is in the case's directory.
+    /// All files in the directory of the case.
     pub(crate) files: Files,
     pub(crate) is_foreground: bool,
     /// Whether a service manager waits for the launcher.
@@ -89,7 +89,7 @@ pub struct InitialFiles<'a> {
 }
 
 impl<'a> InitialFiles<'a> {
-    /// Takes it down.
+    /// Records the files.
     pub fn of(scenario: &Scenario, databases: &'a Databases) -> Self {
         let Config {
             initial, options, ..

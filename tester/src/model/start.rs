@@ -10,10 +10,10 @@ use crate::config::{Config, Fallible, Options, Step, Stream};
 use crate::harness::Files;
 use crate::report::{Descriptor, Place, Report};
 
-/// Who is the parent.
+/// The parent of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Parent {
-    /// Whoever started the tester.
+    /// The process that started the tester.
     Unchanged,
     /// The intermediate, which leads the daemon's session.
     Intermediate,
@@ -26,47 +26,47 @@ pub(crate) enum Parent {
 /// A descriptor whose number the kernel chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Opened {
-    /// To read it, with the lock.
+    /// For reading; the descriptor holds the lock.
     PidFile,
-    /// In the foreground, until the pid is written.
+    /// For writing, in the foreground, until the pid is written.
     WritablePidFile,
     Channel,
 }
 
-/// A report that is to come. Process ids in it are yet unknown.
+/// An expected report. The process ids in it are not known yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Expected {
     pub(crate) moment: &'static str,
     pub(crate) report: Report,
-    /// Whichever of them it still is, or already.
+    /// The possible parents, while the parent changes.
     pub(crate) parents: Vec<Parent>,
     pub(crate) opened: Vec<Opened>,
 }
 
 impl Expected {
-    /// Whether it is of the process that was started.
+    /// Whether the launcher sends the report.
     pub(crate) fn is_of_launcher(&self) -> bool {
         self.parents == [Parent::Unchanged]
     }
 }
 
-/// Something that is written to a descriptor.
+/// A text that is written to a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// This.
+    /// This text.
     Text(String),
-    /// What Rust prints of a panic with this text.
+    /// What Rust prints when it panics with this text.
     Panic(String),
 }
 
 impl Written {
-    /// What comes after it in a text, if that begins with it.
+    /// The rest of a text that begins with this one.
     pub(crate) fn strip_from<'a>(&self, text: &'a str) -> Option<&'a str> {
         match self {
             Self::Text(must) => text.strip_prefix(must),
             Self::Panic(must) => {
-                // The first line tells the thread and the place in the source,
-                // the last one, which only the first panic has, of backtraces.
+                // The first line names the thread and the place in the source. Only the first panic
+                // has the last line, about backtraces.
                 let text = text.strip_prefix('\n').unwrap_or(text);
                 let (head, rest) = text.strip_prefix("thread '")?.split_once('\n')?;
                 let rest = rest.strip_prefix(must)?.strip_prefix('\n')?;
@@ -80,20 +80,20 @@ impl Written {
     }
 }
 
-/// Who is in the middle of its start when it fails.
+/// The process whose start fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 pub(crate) enum Side {
-    /// The launcher, and nobody else.
+    /// The launcher, before it forks.
     Launcher,
     /// The daemon, in the library.
     Daemon,
-    /// The daemon, which has ended in a closure, or has to.
+    /// The daemon, which a closure or the library has ended.
     Gone,
-    /// The daemon, to which the library has returned.
+    /// The daemon, after the library has returned.
     Returned,
 }
 
-/// What will be at the pid file's path.
+/// The expected file at the path of the pid file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ExpectedPidFile {
     pub(crate) bytes: Vec<u8>,
@@ -105,31 +105,30 @@ pub(crate) struct ExpectedPidFile {
     pub(crate) locked: bool,
 }
 
-/// Everything that must come of a start.
+/// Everything that a start must do.
 #[derive(Debug)]
 pub struct Prediction {
     pub(crate) is_foreground: bool,
     pub(crate) failure: Option<(Failure, Side)>,
     pub(crate) reports: Vec<Expected>,
     pub(crate) parts: Vec<String>,
-    /// The launcher, and whoever else has failed, when the library has
-    /// returned there.
+    /// The launcher and a failed daemon, after the library has returned there.
     pub(crate) afterwards: Vec<Expected>,
-    /// What else is said, and by whom.
-    pub(crate) said: Vec<String>,
-    /// What a service manager is told, but for the daemon's process id.
+    /// Further messages, with the role of the sender.
+    pub(crate) messages: Vec<String>,
+    /// The lines that the service manager receives, without the process id of the daemon.
     pub(crate) notified: &'static [&'static str],
     pub(crate) pid_file: Option<ExpectedPidFile>,
     pub(crate) is_pid_file_hidden: bool,
-    /// Whether it is gone when the daemon has ended.
+    /// Whether the daemon removes the pid file at its end.
     pub(crate) is_pid_file_removed: bool,
-    /// Whether the library had it open, and may have changed it.
+    /// Whether the library opens the pid file, and may change it.
     pub(crate) is_pid_file_opened: bool,
-    /// Whether somebody else has locked it.
+    /// Whether another process has locked the pid file.
     pub(crate) is_pid_file_held: bool,
-    /// What is written, and where to.
+    /// The texts that are written, each with its descriptor.
     pub(crate) writes: Vec<(Descriptor, Written)>,
-    /// What there was in the case's directory.
+    /// The files in the directory of the case before the start.
     pub(crate) files: Files,
 }
 
@@ -140,7 +139,7 @@ impl Prediction {
     }
 }
 
-/// The start, as it goes on.
+/// A start that is under way.
 pub(crate) struct Start<'a> {
     pub(crate) config: &'a Config,
     pub(crate) before: &'a Report,
@@ -148,7 +147,7 @@ pub(crate) struct Start<'a> {
     pub(crate) initial_files: &'a InitialFiles<'a>,
     /// The process that is or becomes the daemon.
     pub(crate) process: Report,
-    /// Who it is to the kernel: at first the caller.
+    /// The credentials of the process: at first those of the caller.
     pub(crate) credentials: Credentials,
     pub(crate) parents: Vec<Parent>,
     pub(crate) opened: Vec<Opened>,
@@ -158,16 +157,15 @@ pub(crate) struct Start<'a> {
     pub(crate) new_group: Option<u32>,
     pub(crate) reports: Vec<Expected>,
     pub(crate) parts: Vec<String>,
-    pub(crate) said: Vec<String>,
+    pub(crate) messages: Vec<String>,
     pub(crate) writes: Vec<(Descriptor, Written)>,
     pub(crate) is_redirected: bool,
     /// Whether the privileged action has begun.
     pub(crate) has_acted: bool,
-    /// Whether there is a result of its that tells of its drop.
+    /// Whether the result of the action reports its drop.
     pub(crate) has_witness: bool,
     pub(crate) has_made_thread: bool,
-    /// Whether the process that becomes the daemon ends by `_exit(2)` or a
-    /// signal.
+    /// Whether the process ends by `_exit(2)` or by a signal.
     pub(crate) ends_at_once: bool,
 }
 
@@ -185,7 +183,7 @@ impl Start<'_> {
         });
     }
 
-    /// What the tester has opened to become a stream.
+    /// The source of a stream, which the tester has opened.
     pub(crate) fn source(&self, index: usize) -> Option<&Descriptor> {
         let file = self.initial_files.sources[index].as_ref()?;
         let mut before = self.before.descriptors.as_deref()?.iter();
@@ -197,8 +195,7 @@ impl Start<'_> {
         sources.any(|source| source.number == descriptor.number)
     }
 
-    /// The descriptors that are left when the library has let go of the
-    /// streams' sources.
+    /// The descriptors after the library has closed the sources of the streams.
     pub(crate) fn without_sources(
         &self,
         descriptors: &Option<Vec<Descriptor>>,
@@ -211,8 +208,8 @@ impl Start<'_> {
         )
     }
 
-    /// The process itself, as it stands now.
-    pub(crate) fn here(&self) -> Report {
+    /// The process as it is now.
+    pub(crate) fn current(&self) -> Report {
         let descriptors = match self.is_redirected {
             true => self.process.descriptors.clone(),
             false => self.without_sources(&self.process.descriptors),
@@ -223,7 +220,7 @@ impl Start<'_> {
         }
     }
 
-    /// The launcher once the library has returned there: as it was.
+    /// The launcher after the library has returned: as it was before.
     pub(crate) fn launcher(&self) -> Report {
         Report {
             descriptors: self.without_sources(&self.before.descriptors),
@@ -279,7 +276,7 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// In a closure.
+    /// The failure of a daemon that ends in a closure.
     pub(crate) fn ended(&mut self, status: i32) -> Failure {
         self.side = Side::Gone;
         let failure = Failure {
@@ -294,11 +291,11 @@ impl Start<'_> {
     }
 
     pub(crate) fn panic(&mut self, text: &str) {
-        let here = self.here();
-        self.write(&here, 2, Written::Panic(text.to_owned()));
+        let current = self.current();
+        self.write(&current, 2, Written::Panic(text.to_owned()));
     }
 
-    /// Whom an orphan falls to.
+    /// The possible parents of an orphan.
     pub(crate) fn adopters(&self) -> Vec<Parent> {
         match self.config.initial.subreaper {
             true => vec![Parent::Launcher, Parent::Reaper],

@@ -6,7 +6,7 @@ use crate::model::failure::{Failure, refused_id};
 use crate::model::start::{Side, Start};
 use crate::report::{Capabilities, IdTriple};
 
-/// Who the daemon is to be.
+/// The identity of the daemon.
 pub(crate) struct NewIdentity {
     pub(crate) user: Option<u32>,
     pub(crate) group: Option<u32>,
@@ -14,8 +14,8 @@ pub(crate) struct NewIdentity {
 }
 
 impl Start<'_> {
-    /// The daemon's user and group first, then its supplementary groups, then
-    /// the pid file's owners, which are not looked up without one.
+    /// Resolves user and group, then the supplementary groups, then the owners of the pid file, if
+    /// there is a pid file.
     pub(crate) fn look_up(&mut self) -> Result<Option<NewIdentity>, Failure> {
         let options = self.options;
         let user = options.user.as_ref();
@@ -41,8 +41,8 @@ impl Start<'_> {
             }
             (Some(SupplementaryGroups::FromDatabase) | None, None) => None,
             (Some(SupplementaryGroups::FromDatabase) | None, Some(group)) => {
-                // The primary group of the entry is not among what the group
-                // database lists, unless it is named there, too.
+                // The group database lists the primary group of the entry only if it names the user
+                // there.
                 let listed = entry.map_or(&[][..], |entry| &entry.groups);
                 let primary = entry.map(|entry| entry.gid);
                 let others = listed.iter().filter(|&&gid| Some(gid) != primary);
@@ -89,7 +89,7 @@ impl Start<'_> {
         }
     }
 
-    /// Groups, gid, uid; then capabilities.
+    /// Changes the groups, the gid, the uid, and then the capabilities.
     pub(crate) fn become_identity(&mut self, new: &NewIdentity) -> Result<(), Failure> {
         let (user, group) = (self.options.user.as_ref(), self.options.group.as_ref());
         let sorted = |groups: &[u32]| {
@@ -142,12 +142,12 @@ impl Start<'_> {
         }
         let is_changed = (me.uid, me.gid, sorted(&me.groups))
             != (before.uid, before.gid, sorted(&before.groups));
-        // Each thread gives up its own.
+        // Each thread gives up its own capabilities.
         let keeps = |sets: Capabilities| sets.inheritable | sets.permitted | sets.effective != 0;
         let another_keeps = self.has_made_thread && me.capabilities.is_some_and(keeps);
         if me.uid.effective != 0 && is_changed && another_keeps {
             let failure = Failure::new("PrivilegesRetained", None)
-                .with_reason("capabilities are left, here or in another thread");
+                .with_reason("capabilities are left, current or in another thread");
             (self.side, self.ends_at_once) = (Side::Gone, true);
             return Err(failure.with_subject(user.or(group)));
         }

@@ -12,14 +12,14 @@ use crate::model::start::{Prediction, Side};
 use crate::report::{AccessMode, Report, StartError};
 use crate::subject::EXIT_START_FAILED;
 
-/// One thing that is not as it must be.
+/// A field in which the outcome differs from the prediction.
 #[derive(Debug)]
 pub struct Mismatch {
-    /// What.
+    /// The name of the field.
     pub field: String,
-    /// What it must be.
+    /// The predicted value.
     pub predicted: String,
-    /// What it is.
+    /// The observed value.
     pub observed: String,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Mismatch {
     }
 }
 
-/// Collects what is not as it must be.
+/// Collects the mismatches.
 #[derive(Default)]
 pub(crate) struct Judge(Vec<Mismatch>);
 
@@ -57,8 +57,8 @@ impl Judge {
         }
     }
 
-    /// What the platform cannot tell is passed over. Linux can tell all.
-    pub(crate) fn compare_told<T: PartialEq + Debug>(
+    /// Skips a value that the platform cannot observe. Linux observes all of them.
+    pub(crate) fn compare_if_observed<T: PartialEq + Debug>(
         &mut self,
         field: impl Into<String>,
         must: &Option<T>,
@@ -70,7 +70,7 @@ impl Judge {
     }
 }
 
-/// Compares what came with what must come.
+/// The fields in which the outcome differs from the prediction.
 pub fn mismatches(
     config: &Config,
     before: &Report,
@@ -114,7 +114,7 @@ pub(crate) fn judge_launcher(
     };
     judge.compare("launcher: exit status", Some(status), outcome.status.code());
     judge.compare("launcher: signal", None, outcome.status.signal());
-    // A daemon that has failed under `execute` is its caller's to end.
+    // If the daemon fails under `execute`, its caller ends it.
     let is_callers =
         config.entry.returns_in_both() && matches!(prediction.failure, Some((_, Side::Daemon)));
     if !prediction.is_foreground && !is_callers {
@@ -146,7 +146,7 @@ pub(crate) fn judge_launcher(
     }
 }
 
-/// What was written to a file, by whoever it was.
+/// Compares all that was written to a file with the predicted texts.
 pub(crate) fn judge_text(
     judge: &mut Judge,
     field: String,
@@ -171,7 +171,7 @@ pub(crate) fn judge_text(
     }
 }
 
-/// Who says what: everybody what must be said, and nothing else.
+/// Compares the messages: each predicted message is sent, and no other.
 pub(crate) fn judge_messages(
     judge: &mut Judge,
     config: &Config,
@@ -211,14 +211,14 @@ pub(crate) fn judge_messages(
             judge_error(judge, failure, error);
         }
     }
-    let mut said = Vec::new();
+    let mut messages = Vec::new();
     for frame in &outcome.frames {
         let who = match frame.sender {
             sender if sender == outcome.launcher && !is_foreground => "launcher",
             sender if daemon.is_none_or(|daemon| sender == daemon) => "daemon",
             _ => "copy",
         };
-        said.push(match &frame.message {
+        messages.push(match &frame.message {
             Message::Initial(_) => continue,
             Message::Observed(_) | Message::Daemon(_) | Message::Now(_) => continue,
             Message::Afterwards(_) | Message::Unreaped(_) => continue,
@@ -236,9 +236,9 @@ pub(crate) fn judge_messages(
             other => format!("{who} {other:?}"),
         });
     }
-    let mut must = prediction.said.clone();
+    let mut must = prediction.messages.clone();
     if let Some(failure) = failure {
-        // In the foreground the launcher is the daemon.
+        // In the foreground, the launcher is the daemon.
         let who = if is_foreground { "daemon" } else { "launcher" };
         if launcher_fails {
             must.push(format!("{who} failed: {}", failure.kind));
@@ -257,9 +257,9 @@ pub(crate) fn judge_messages(
     if returns && !ends && !prediction.parts.is_empty() {
         must.push(format!("daemon result: {:?}", prediction.parts));
     }
-    said.sort();
+    messages.sort();
     must.sort();
-    judge.compare("messages", must, said);
+    judge.compare("messages", must, messages);
 }
 
 pub(crate) fn judge_error(judge: &mut Judge, must: &Failure, is: &StartError) {

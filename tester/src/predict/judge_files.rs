@@ -10,7 +10,7 @@ pub(crate) fn judge_pid_file(judge: &mut Judge, prediction: &Prediction, outcome
     let is_hidden = prediction.is_pid_file_hidden;
     let (moment, is) = ("pid file", &outcome.pid_file);
     judge_pid_file_at(judge, moment, is_hidden, must, outcome, is);
-    // A daemon that has ended leaves it, unless it had a guard, and no lock.
+    // A daemon that ends leaves the file without a lock, unless it has a guard.
     let must = must.filter(|_| !prediction.is_pid_file_removed);
     let at_end = must.map(|must| ExpectedPidFile {
         locked: prediction.is_pid_file_held && !prediction.is_pid_file_opened,
@@ -44,7 +44,7 @@ pub(crate) fn judge_pid_file_at(
         return;
     };
     let bytes = match must.is_pid {
-        // Without a daemon, the launcher has written its own in the foreground.
+        // If there is no daemon, the launcher has written its own pid in the foreground.
         true => format!("{}\n", outcome.daemon().unwrap_or(outcome.launcher)).into_bytes(),
         false => must.bytes.clone(),
     };
@@ -58,13 +58,13 @@ pub(crate) fn judge_pid_file_at(
     judge.compare(format!("{moment}: owner"), must.uid, is.uid);
     judge.compare(format!("{moment}: group"), must.gid, is.gid);
     judge.compare(format!("{moment}: locked"), must.locked, is.locked);
-    // Of a new one it is not known beforehand.
+    // The identity of a new file cannot be predicted.
     if let Some(place) = &must.place {
         judge.compare(format!("{moment}: identity"), place, &is.place);
     }
 }
 
-/// Nothing else in the case's directory changes than what is written to.
+/// Compares the files of the case: only the files that are written to may change.
 pub(crate) fn judge_files(judge: &mut Judge, prediction: &Prediction, outcome: &Outcome) {
     let pid_file = (outcome.pid_file_path.as_ref())
         .filter(|_| prediction.is_pid_file_opened)

@@ -7,7 +7,7 @@ use crate::model::start::{Expected, Opened, Parent, Prediction};
 use crate::report::{AccessMode, Descriptor, FileType, Report, SignalSet};
 use crate::sys;
 
-/// Whether the C library keeps a signal for itself.
+/// Whether the C library reserves a signal for itself.
 pub(crate) fn is_reserved(signal: i32) -> bool {
     #[cfg(target_os = "linux")]
     return (32..libc::SIGRTMIN()).contains(&signal);
@@ -37,7 +37,7 @@ pub(crate) fn judge_reports(
             _ => {}
         }
     }
-    // The launcher's comes first, or last.
+    // The launcher sends its report first or last.
     afterwards.sort_by_key(|&(sender, _)| sender != outcome.launcher);
     let reports = &prediction.reports;
     judge.compare("reports", reports.len(), observed.len());
@@ -47,8 +47,7 @@ pub(crate) fn judge_reports(
         afterwards.len(),
     );
     let intermediate = intermediate(prediction, &observed, &afterwards);
-    // A closure's children are the caller's to reap, and so is a daemon in which the
-    // library has returned.
+    // The caller reaps the children of a closure, and a daemon in which the library has returned.
     let has_returned = |child| {
         let mut frames = outcome.frames.iter().filter(|frame| frame.sender == child);
         frames.any(|frame| matches!(frame.message, Message::Daemon(_) | Message::DaemonFailed(_)))
@@ -100,8 +99,8 @@ pub(crate) fn judge_reports(
     }
 }
 
-/// The intermediate's process id: the daemon's parent, as long as it is that;
-/// else it is only known as that of the session.
+/// The process id of the intermediate: it is the parent of the daemon at first, and the leader of
+/// the session always.
 pub(crate) fn intermediate(
     prediction: &Prediction,
     observed: &[(u32, &Report)],
@@ -119,7 +118,7 @@ pub(crate) fn intermediate(
     parent.chain(group).next()
 }
 
-/// Gives what the library has opened the numbers that it has.
+/// Gives the descriptors that the library has opened their numbers.
 pub(crate) fn number_opened(
     expected: &mut Report,
     must: &Expected,
@@ -153,7 +152,7 @@ pub(crate) fn number_opened(
             target: None,
         };
         let descriptor = match opened {
-            // A socket cannot be known by more.
+            // Nothing else identifies a socket.
             Opened::Channel => Descriptor {
                 device: further.map_or(0, |further| further.device),
                 inode: further.map_or(0, |further| further.inode),
@@ -187,7 +186,7 @@ pub(crate) fn number_opened(
 pub(crate) fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &Report) {
     macro_rules! compare_all {
         ($($field:ident),* $(,)?) => {{
-            // Taken apart, so that a field cannot be forgotten here.
+            // The pattern names every field, so that none can be forgotten.
             let Report {
                 pid,
                 ppid,
@@ -201,11 +200,11 @@ pub(crate) fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &
             judge.compare(format!("{moment}: pid"), pid, &is.pid);
             judge.compare(format!("{moment}: ppid"), ppid, &is.ppid);
             judge.compare(format!("{moment}: pgid"), pgid, &is.pgid);
-            $(judge.compare_told(format!("{moment}: {}", stringify!($field)), $field, &is.$field);)*
+            $(judge.compare_if_observed(format!("{moment}: {}", stringify!($field)), $field, &is.$field);)*
             judge_descriptors(judge, moment, descriptors, &is.descriptors);
         }};
     }
-    // What becomes of its own signals is the C library's business.
+    // The C library decides about its own signals.
     let apparent = |signals: Option<SignalSet>| {
         let none = SignalSet::default();
         let signals = signals?.iter().filter(|&signal| !is_reserved(signal));
@@ -215,9 +214,9 @@ pub(crate) fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &
         ("ignored_signals", must.ignored_signals, is.ignored_signals),
         ("caught_signals", must.caught_signals, is.caught_signals),
     ] {
-        judge.compare_told(format!("{moment}: {field}"), &apparent(must), &apparent(is));
+        judge.compare_if_observed(format!("{moment}: {field}"), &apparent(must), &apparent(is));
     }
-    // There, the effective gid is one of the groups.
+    // On some platforms the effective gid is one of the groups.
     let with_gid = |report: &Report| {
         let mut groups = report.groups.clone()?;
         if sys::EFFECTIVE_GID_IS_LISTED {
@@ -227,7 +226,7 @@ pub(crate) fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &
         }
         Some(groups)
     };
-    judge.compare_told(format!("{moment}: groups"), &with_gid(must), &with_gid(is));
+    judge.compare_if_observed(format!("{moment}: groups"), &with_gid(must), &with_gid(is));
     compare_all!(
         sid,
         terminal,
@@ -243,7 +242,7 @@ pub(crate) fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &
     );
 }
 
-/// One by one, so that a person sees which.
+/// Compares each descriptor on its own, which makes a mismatch easy to read.
 pub(crate) fn judge_descriptors(
     judge: &mut Judge,
     moment: &str,
@@ -252,7 +251,7 @@ pub(crate) fn judge_descriptors(
 ) {
     let (Some(must), Some(is)) = (must, is) else {
         let field = format!("{moment}: descriptors are seen");
-        judge.compare_told(field, &must.as_ref().map(|_| ()), &is.as_ref().map(|_| ()));
+        judge.compare_if_observed(field, &must.as_ref().map(|_| ()), &is.as_ref().map(|_| ()));
         return;
     };
     let mut numbers: Vec<i32> = [must, is]

@@ -17,12 +17,11 @@ mod judge_reports;
 
 pub use judge::{Mismatch, mismatches};
 
-/// Says what must come of a start from `before`, the launcher's report on
-/// itself.
+/// Predicts a start from `before`, the report of the launcher on itself.
 ///
 /// # Panics
 ///
-/// When the configuration asks for what no combination does.
+/// When no combination sets what the configuration asks for.
 pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_>) -> Prediction {
     let mut start = Start {
         config,
@@ -50,7 +49,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         new_group: None,
         reports: Vec::new(),
         parts: Vec::new(),
-        said: Vec::new(),
+        messages: Vec::new(),
         writes: Vec::new(),
         is_redirected: false,
         has_acted: false,
@@ -68,20 +67,20 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
     }
     let failure = result.err().map(|failure| (failure, start.side));
     if let Some((failure, side)) = &failure {
-        start.tell(failure, *side);
+        start.record_error_message(failure, *side);
     }
     let failed = failure.as_ref().map(|(_, side)| *side);
     start.flush();
-    start.say_what_is_dropped(failed);
-    // With a failure in between, not when the process ends.
+    start.record_drops(failed);
+    // A failure drops the result; the end of the process does not.
     if start.has_witness && failed == Some(Side::Daemon) {
-        start.said.push("daemon ResultDropped".to_owned());
+        start.messages.push("daemon ResultDropped".to_owned());
     }
-    start.say_who_exits(failed);
+    start.record_exits(failed);
     let guards = config.guard_pid_file && failed.is_none();
     let is_pid_file_removed = guards && start.may_remove_pid_file();
     let afterwards = start.afterwards(failed);
-    // Not even its owner opens a file that may not be read.
+    // Not even the owner can open a file without read permission.
     let is_unreadable = |file: &ExpectedPidFile| file.mode & 0o400 == 0;
     let is_unreadable =
         sys::effective_user() != 0 && start.pid_file.as_ref().is_some_and(is_unreadable);
@@ -100,7 +99,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         reports: start.reports,
         parts: start.parts,
         afterwards,
-        said: start.said,
+        messages: start.messages,
         is_pid_file_removed,
         is_pid_file_opened,
         is_pid_file_held: (initial_files.pid_file_seen.as_ref()).is_some_and(|seen| seen.locked),
@@ -111,7 +110,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
 }
 
 impl Start<'_> {
-    /// The order of the steps is the documented one.
+    /// Does the steps in the documented order.
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
         self.refuse_nul()?;
         self.refuse_unsupported()?;
@@ -125,14 +124,14 @@ impl Start<'_> {
         self.close_inherited();
         self.set_umask();
         let first_steps = self.change_directory().and_then(|()| self.open_pid_file());
-        // A daemon has its streams set also after a failure of the intermediate's.
+        // If the intermediate fails, the daemon still sets its streams.
         if first_steps.is_ok() || !self.is_foreground() {
             self.redirect();
         }
         first_steps?;
-        self.give_pid_file_away()?;
+        self.chown_pid_file()?;
         self.restore_signal_mask();
-        self.act()?;
+        self.run_privileged_action()?;
         self.change_root()?;
         if self.is_foreground() {
             self.write_pid();
@@ -141,15 +140,15 @@ impl Start<'_> {
             self.become_identity(&identity)?;
         }
         if self.options.no_new_privileges {
-            self.give_up_new_privileges()?;
+            self.set_no_new_privileges()?;
         }
         self.initialize()?;
-        self.be_ready()?;
+        self.report_readiness()?;
         self.write_pid();
         Ok(())
     }
 
-    /// Paths in the order of their steps, then users, then groups.
+    /// Refuses a NUL in a path, then in a user, then in a group.
     pub(crate) fn refuse_nul(&self) -> Result<(), Failure> {
         let options = self.options;
         let paths = [
@@ -180,10 +179,10 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// What is said of a failure on standard error.
-    pub(crate) fn tell(&mut self, failure: &Failure, side: Side) {
+    /// Records what is written to standard error about a failure.
+    pub(crate) fn record_error_message(&mut self, failure: &Failure, side: Side) {
         let text = failure.text();
-        let is_told_off = matches!(
+        let ends_by_fail = matches!(
             self.config
                 .deferred_readiness
                 .as_ref()
@@ -193,16 +192,16 @@ impl Start<'_> {
         if !self.is_foreground() {
             let launcher = self.launcher();
             self.write(&launcher, 2, Written::Text(format!("tester: {text}\n")));
-        } else if side == Side::Gone || side == Side::Returned && is_told_off {
-            let here = self.here();
-            self.write(&here, 2, Written::Text(format!("{text}\n")));
+        } else if side == Side::Gone || side == Side::Returned && ends_by_fail {
+            let current = self.current();
+            self.write(&current, 2, Written::Text(format!("{text}\n")));
         } else if side < Side::Gone && !self.config.entry.returns_in_both() {
-            let here = self.here();
-            self.write(&here, 2, Written::Text(format!("tester: {text}\n")));
+            let current = self.current();
+            self.write(&current, 2, Written::Text(format!("tester: {text}\n")));
         }
     }
 
-    /// Who is returned to, beside a daemon that has started.
+    /// The reports of the processes in which the library returns, beside a daemon that has started.
     pub(crate) fn afterwards(&self, failed: Option<Side>) -> Vec<Expected> {
         let in_both = self.config.entry.returns_in_both();
         let expected = |moment, report, parents| Expected {
@@ -215,20 +214,20 @@ impl Start<'_> {
         let mut all = Vec::new();
         if self.is_foreground() {
             if failed.is_some_and(|side| side < Side::Gone) {
-                all.push(expected("after the failure", self.here(), unchanged()));
+                all.push(expected("after the failure", self.current(), unchanged()));
             }
             return all;
         }
         if in_both || failed.is_some() {
             let mut report = self.launcher();
-            // One that was joined may still have been counted before.
+            // Before, a joined thread may still have been counted.
             report.threads = report
                 .threads
                 .map(|_| 1 + self.config.initial.extra_threads);
             all.push(expected("the launcher afterwards", report, unchanged()));
         }
         if in_both && failed == Some(Side::Daemon) {
-            let mut report = self.here();
+            let mut report = self.current();
             if self.options.reset_signals {
                 report.blocked_signals = report.blocked_signals.map(|_| SignalSet::default());
             }
@@ -238,12 +237,12 @@ impl Start<'_> {
         all
     }
 
-    /// What was printed but not written: by the launcher before it forks, or
-    /// when it ends; in the foreground when the process ends.
+    /// Records the write of buffered output: by the launcher before it forks or when it ends, and
+    /// in the foreground when the process ends.
     pub(crate) fn flush(&mut self) {
         let to = match self.is_foreground() {
             true if self.ends_at_once => return,
-            true => self.here(),
+            true => self.current(),
             false => self.before.clone(),
         };
         let initial = &self.config.initial;
@@ -253,10 +252,10 @@ impl Start<'_> {
         }
     }
 
-    /// What the privileged action has captured, each time once: in the
-    /// launcher when the library returns there, in the daemon with the action,
-    /// or with the failure, if that is returned.
-    pub(crate) fn say_what_is_dropped(&mut self, failed: Option<Side>) {
+    /// Records each drop of the values that the privileged action has captured. The launcher drops
+    /// them when the library returns there. The daemon drops them with the action, or with a
+    /// failure that is returned.
+    pub(crate) fn record_drops(&mut self, failed: Option<Side>) {
         let config = self.config;
         let has_action =
             config.privileged_action.is_some() || config.try_privileged_action.is_some();
@@ -266,7 +265,7 @@ impl Start<'_> {
         let in_both = config.entry.returns_in_both();
         let is_foreground = self.is_foreground();
         if !is_foreground && (in_both || failed.is_some()) {
-            self.said.push("launcher CaptureDropped".to_owned());
+            self.messages.push("launcher CaptureDropped".to_owned());
         }
         let ends_in_action = |steps: &[Step]| matches!(steps, [Step::Exit(_)]);
         let is_dropped = match self.has_acted {
@@ -277,28 +276,28 @@ impl Start<'_> {
             false => is_foreground || in_both && failed == Some(Side::Daemon),
         };
         if is_dropped {
-            self.said.push("daemon CaptureDropped".to_owned());
+            self.messages.push("daemon CaptureDropped".to_owned());
         }
     }
 
-    /// Who runs the atexit handler, and is heard.
-    pub(crate) fn say_who_exits(&mut self, failed: Option<Side>) {
+    /// Records which processes run the atexit handler and can still report it.
+    pub(crate) fn record_exits(&mut self, failed: Option<Side>) {
         let config = self.config;
         let in_both = config.entry.returns_in_both();
         let is_foreground = self.is_foreground();
         let is_guarded = config.guard_pid_file;
         match failed {
-            None if is_guarded => self.said.push("daemon Guarded(true)".to_owned()),
+            None if is_guarded => self.messages.push("daemon Guarded(true)".to_owned()),
             Some(Side::Returned) if is_guarded => {
-                let is_told_off = matches!(
+                let ends_by_fail = matches!(
                     config
                         .deferred_readiness
                         .as_ref()
                         .map(|deferral| &deferral.usage),
                     Some(ReadinessUse::Fail(_))
                 );
-                if !is_told_off {
-                    self.said.push("daemon Guarded(false)".to_owned());
+                if !ends_by_fail {
+                    self.messages.push("daemon Guarded(false)".to_owned());
                 }
             }
             _ => {}
@@ -307,17 +306,17 @@ impl Start<'_> {
             return;
         }
         if !is_foreground && (in_both || failed.is_some()) {
-            self.said.push("launcher AtExit".to_owned());
+            self.messages.push("launcher AtExit".to_owned());
         }
         let exits = match failed {
-            // Else it ends after the harness.
+            // Without a guard the daemon ends after the harness.
             None => is_guarded,
             Some(Side::Launcher) => is_foreground,
             Some(Side::Daemon) => is_foreground || in_both,
             Some(Side::Gone | Side::Returned) => !self.ends_at_once,
         };
         if exits {
-            self.said.push("daemon AtExit".to_owned());
+            self.messages.push("daemon AtExit".to_owned());
         }
     }
 }
