@@ -4,9 +4,9 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::{Bytes, PanicHook};
 
-/// The state that the launcher is in when it calls the library.
+/// The state of the launcher when it calls the library.
 ///
-/// The fields stand in the order in which they are applied.
+/// The fields are in the order in which they are applied.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct InitialState {
     /// The working directory.
@@ -15,79 +15,74 @@ pub struct InitialState {
     pub session: Session,
     /// Whether orphaned descendants fall to the launcher (Linux).
     pub subreaper: bool,
-    /// Text that std's standard output still holds, unflushed.
+    /// Unflushed text in the standard output of std.
     pub unflushed_rust: Option<String>,
-    /// Text that C's standard output still holds, unflushed.
+    /// Unflushed text in the standard output of the C library.
     pub unflushed_c: Option<String>,
     /// A panic hook.
     pub panic_hook: Option<PanicHook>,
-    /// Whether an atexit handler is registered, which sends
-    /// [`crate::control::Message::AtExit`].
+    /// Whether an atexit handler is registered, which sends [`crate::control::Message::AtExit`].
     pub at_exit_handler: bool,
-    /// How many threads there are besides the first.
+    /// The number of threads beside the first.
     pub extra_threads: u32,
-    /// How many more there are that take the guard of a pid file that there is
-    /// not, again and again.
+    /// The number of further threads that try, again and again, to take the guard of a pid file
+    /// that does not exist.
     pub guard_takers: u32,
-    /// How many threads were made, and joined right before the start.
+    /// The number of threads that were made, and joined right before the start.
     pub joined_threads: u32,
     /// Additional descriptors.
     pub descriptors: Vec<OpenDescriptor>,
-    /// A queue of events that has an open descriptor (Linux).
+    /// An event queue with an open descriptor (Linux).
     pub event_queue: Option<EventQueue>,
     /// Which of the descriptors 0, 1 and 2 are closed.
     pub closed: [bool; 3],
-    /// What the environment variable SYSTEMD_EXEC_PID is set to.
+    /// The value of the environment variable SYSTEMD_EXEC_PID.
     pub exec_pid: Option<ExecPid>,
     /// RLIMIT_NOFILE, soft and hard.
     pub limit_descriptors: Option<u64>,
     /// RLIMIT_NPROC, soft and hard. It binds ordinary users only.
     pub limit_processes: Option<u64>,
-    /// RLIMIT_FSIZE, soft and hard: how long a file may become by writing.
+    /// RLIMIT_FSIZE, soft and hard: the largest size of a written file.
     pub limit_file_size: Option<u64>,
     /// The only processor to run on (Linux).
     pub processor: Option<u32>,
     /// The umask.
     pub umask: Option<u32>,
-    /// A folder that covers /etc, in a mount namespace of the launcher's own
-    /// (Linux).
+    /// A directory that covers /etc, in a mount namespace of the launcher (Linux).
     pub user_database: Option<Bytes>,
-    /// A file that covers /dev/null, in a mount namespace of the launcher's own
-    /// (Linux).
+    /// A file that covers /dev/null, in a mount namespace of the launcher (Linux).
     pub null_device: Option<Bytes>,
-    /// How capabilities and root have to do with each other, as the bits of
-    /// `PR_SET_SECUREBITS` (Linux).
+    /// How capabilities depend on user ids, as the bits of `PR_SET_SECUREBITS` (Linux).
     pub secure_bits: Option<u64>,
-    /// Ids.
+    /// User and group ids.
     pub ids: Option<Ids>,
-    /// The effective and permitted capabilities, as a bit mask, which an
-    /// ordinary user can hold, too (Linux).
+    /// The effective and permitted capabilities, as a bit mask; an ordinary user can have them, too
+    /// (Linux).
     pub capabilities: Option<u64>,
     /// The inheritable and ambient capabilities, as a bit mask (Linux).
     pub ambient_capabilities: Option<u64>,
-    /// A user namespace of the launcher's own (Linux).
+    /// A user namespace of the launcher (Linux).
     pub user_namespace: Option<UserNamespace>,
-    /// What is done on signals.
+    /// The dispositions of signals.
     pub dispositions: Vec<(i32, Disposition)>,
-    /// The period of an interval timer in microseconds, whose signal SIGALRM
-    /// is handled and interrupts system calls.
+    /// The period of an interval timer in microseconds. Its signal SIGALRM is handled, and
+    /// interrupts system calls.
     pub interval_timer: Option<u32>,
     /// Which signals are blocked.
     pub blocked: Blocked,
-    /// A pid namespace for the launcher's children (Linux).
+    /// A pid namespace for the children of the launcher (Linux).
     pub children_namespace: Option<ChildrenNamespace>,
-    /// The signal that each process asks for, as soon as it is forked, for when its
-    /// parent ends (Linux).
+    /// The parent-death signal that each process sets as soon as it is forked (Linux).
     pub parent_death_signal_at_fork: Option<i32>,
-    /// Which system calls a sandbox refuses, and the errno that it answers with
-    /// (Linux). They are refused to all descendants.
+    /// The system calls that a sandbox refuses to the launcher and its descendants, each with its
+    /// errno (Linux).
     pub refused_calls: Vec<(SystemCall, i32)>,
-    /// How many numbers of descriptors below the limit are free, all others being
-    /// taken. The last to be applied: the launcher could not report any more.
+    /// The number of free descriptors below the limit; all others are taken. It is applied last,
+    /// since the launcher could not report any more.
     pub free_descriptors: Option<u32>,
 }
 
-/// What a sandbox may refuse.
+/// A system call that a sandbox can refuse.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemCall {
     /// unshare(2).
@@ -98,7 +93,7 @@ pub enum SystemCall {
     Capset,
 }
 
-/// What hands out events.
+/// An event queue.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventQueue {
     /// epoll(7).
@@ -107,12 +102,12 @@ pub enum EventQueue {
     IoUring,
 }
 
-/// The pid namespace of a process that is not in it itself.
+/// The pid namespace of the children of a process.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildrenNamespace {
-    /// A new one, the first process of which is made next.
+    /// A new namespace. The next child becomes its first process.
     New,
-    /// One that has its first process, for as long as the launcher lives.
+    /// A namespace whose first process lives as long as the launcher.
     WithFirst,
 }
 
@@ -132,9 +127,9 @@ pub enum Session {
 /// An additional descriptor.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct OpenDescriptor {
-    /// Its number.
+    /// The number of the descriptor.
     pub number: i32,
-    /// What it refers to, opened for reading.
+    /// The file, which is opened for reading.
     pub path: Bytes,
     /// Whether it is closed on exec.
     pub close_on_exec: bool,
@@ -147,7 +142,7 @@ pub struct Ids {
     pub uid: [u32; 3],
     /// Real, effective and saved group id.
     pub gid: [u32; 3],
-    /// The supplementary groups; `None` keeps the inherited ones.
+    /// The supplementary groups; `None` keeps those of the test.
     pub groups: Option<Vec<u32>>,
 }
 
@@ -162,21 +157,19 @@ impl Ids {
     }
 }
 
-/// A user namespace, whose maps a process outside of it writes, with the ids
-/// that the launcher has by then.
+/// A user namespace. A process outside of it writes its maps, with the ids that the launcher has by
+/// then.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct UserNamespace {
-    /// Which user ids there are: the first one inside, the first one outside,
-    /// and how many.
+    /// The user ids: the first id inside, the first id outside, and their number.
     pub users: Vec<[u32; 3]>,
-    /// The same for group ids.
+    /// The group ids, in the same form.
     pub groups: Vec<[u32; 3]>,
-    /// Whether setgroups(2) is denied, as it has to be unless the maps are
-    /// root's.
+    /// Whether setgroups(2) is denied, which the kernel requires unless root writes the maps.
     pub denies_setgroups: bool,
 }
 
-/// Whom a service manager says that it has started.
+/// The process that a service manager claims to have started.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecPid {
     /// This process.
@@ -185,21 +178,21 @@ pub enum ExecPid {
     Parents,
 }
 
-/// What is done on a signal.
+/// The disposition of a signal.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// The default action.
     Default,
-    /// Nothing.
+    /// The signal is ignored.
     Ignore,
     /// A handler that does nothing.
     Handle,
-    /// A handler that reaps every child there is, for SIGCHLD.
+    /// A handler of SIGCHLD that reaps every child.
     Reap,
-    /// A handler that tells ([`crate::control::Message::Signalled`]), then
-    /// ends the process with status 0.
+    /// A handler that sends [`crate::control::Message::Signalled`], and ends the process with
+    /// status 0.
     TellAndExit,
-    /// A handler that tells, then goes on.
+    /// A handler that sends the same message, and returns.
     Tell,
 }
 
@@ -209,8 +202,8 @@ pub enum Blocked {
     /// The inherited mask.
     #[default]
     Inherited,
-    /// All that can be.
+    /// All signals that can be blocked.
     All,
-    /// Just these.
+    /// These signals.
     These(Vec<i32>),
 }

@@ -1,8 +1,7 @@
-//! What the tester is told: the state to start from, the options to set, what
-//! to do on the way and how to end.
+//! The configuration of the tester: the initial state, the options, the steps during the start, and
+//! the end.
 //!
-//! Everything is plain data, so that a test can generate it as well as write
-//! it down.
+//! All of it is plain data, so that a test can generate it as well as write it.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -20,8 +19,8 @@ pub use initial_state::*;
 pub(crate) use options::for_each_option;
 pub use options::*;
 
-/// A path or any other byte string of the system, which need not be UTF-8 and
-/// may even contain the NUL that the library has to refuse.
+/// A path or another byte string of the system. It need not be UTF-8, and may contain the NUL that
+/// the library refuses.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Bytes(pub Vec<u8>);
 
@@ -62,51 +61,44 @@ impl PartialEq<Path> for Bytes {
     }
 }
 
-/// Everything the tester is told.
+/// The configuration of a case.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct Config {
     /// The state to set up before the start.
     pub initial: InitialState,
-    /// The options of `Daemonize`; an option left at `None` is not called.
+    /// The options of `Daemonize`.
     pub options: Options,
-    /// Which of the library's functions starts the daemon.
+    /// The function of the library that starts the daemon.
     pub entry: Entry,
-    /// What the privileged action does, in this order; without one, no
-    /// privileged action is set.
+    /// The steps of the privileged action; without them, none is set.
     pub privileged_action: Option<Vec<Step>>,
-    /// The same for `try_privileged_action`, which takes the place of the
-    /// other.
+    /// The steps of `try_privileged_action`, which replaces the other.
     pub try_privileged_action: Option<Fallible>,
     /// One `initialize` each.
     pub initialize: Vec<Fallible>,
-    /// What becomes of the readiness; without this, `deferred_readiness` is
-    /// not called.
+    /// The use of the readiness; without it, `deferred_readiness` is not called.
     pub deferred_readiness: Option<Deferral>,
-    /// Whether the daemon takes the guard of its pid file once the start is
-    /// committed, and drops it before it exits as told
-    /// ([`crate::control::Message::Guarded`]).
+    /// Whether the daemon takes the guard of its pid file after the commitment, and drops it before
+    /// it exits ([`crate::control::Message::Guarded`]).
     pub guard_pid_file: bool,
     /// Whether the privileged action captures a value that reports its drop
     /// ([`crate::control::Message::CaptureDropped`]).
     pub witness_capture: bool,
-    /// Whether a process to which the library returns reports
-    /// ([`crate::control::Message::Afterwards`]) also if it is not a daemon
-    /// that has started.
+    /// Whether a launcher or a failed daemon reports ([`crate::control::Message::Afterwards`]),
+    /// too, when the library returns.
     pub report_afterwards: bool,
-    /// Whether a launcher whose start failed waits for
-    /// [`crate::control::Command::Proceed`], then starts another daemon, before
-    /// it reports so.
+    /// Whether a launcher whose start failed waits for [`crate::control::Command::Proceed`], and
+    /// then starts another daemon, before it reports.
     pub start_again: bool,
-    /// Whether a daemon whose start failed under `execute` prints why, as the
-    /// launcher does.
+    /// Whether a daemon whose start failed under `execute` prints the error, as the launcher does.
     pub failed_daemon_prints: bool,
     /// Whether `Outcome::end_failed_daemon` is called.
     pub end_failed_daemon: bool,
-    /// How the daemon goes on once it has been returned to.
+    /// What the daemon does after the library has returned.
     pub life: Life,
 }
 
-/// Which function starts the daemon.
+/// The function that starts the daemon.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Entry {
     /// `Daemonize::start`
@@ -121,22 +113,21 @@ pub enum Entry {
 }
 
 impl Entry {
-    /// Whether the launcher's caller is returned to as well.
+    /// Whether the library returns in the launcher, too.
     pub fn returns_in_both(self) -> bool {
         matches!(self, Self::Execute | Self::ExecuteChecked)
     }
 }
 
-/// How the daemon goes on once the library has returned in it.
+/// What the daemon does after the library has returned.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Life {
-    /// Reports, then obeys commands until the harness ends. A daemon whose
-    /// start failed under `execute` reports and exits.
+    /// Reports, and obeys commands until the harness ends. A daemon whose start failed under
+    /// `execute` reports and exits.
     #[default]
     UntilTold,
-    /// The same, but a daemon whose start failed under `execute` obeys
-    /// commands, too.
+    /// The same; a daemon whose start failed under `execute` obeys commands, too.
     UntilToldEvenIfFailed,
-    /// Reports, then exits with this status.
+    /// Reports, and exits with this status.
     Exit(i32),
 }

@@ -12,8 +12,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::Bytes;
 
 /// The one declaration of each option. A row makes the field of [`Options`], the method of
-/// [`Scenario`](crate::Scenario) and the call of the builder, in this order. A flag is an option
-/// without a value.
+/// [`Scenario`](crate::Scenario) and the call of the builder. A flag is an option without a value.
 macro_rules! for_each_option {
     ($use:ident) => {
         $use! {
@@ -42,7 +41,7 @@ macro_rules! for_each_option {
                 stderr(daemonize, stream: Stream) => daemonize.stderr(stream.open()?),
                 /// `supplementary_groups`
                 supplementary_groups(daemonize, groups: SupplementaryGroups) => daemonize.supplementary_groups(groups.into()),
-                /// `close_inherited_fds`, with these to be kept, beside what the tester needs to report
+                /// `close_inherited_fds`, which keeps these and the descriptors of the tester
                 close_inherited_fds(daemonize, keep: Vec<i32>) => sys::close_inherited_fds(
                     daemonize,
                     &keep.iter().copied().chain(control::RESERVED).collect::<Vec<_>>(),
@@ -69,7 +68,7 @@ macro_rules! declare_options {
         values { $($(#[$doc:meta])* $name:ident($builder:ident, $value:ident: $type:ty) => $call:expr,)* }
         flags { $($(#[$flag_doc:meta])* $flag:ident,)* }
     ) => {
-        /// The options that the builder takes. An option that is not set is not called.
+        /// The options of the builder. The builder is not called for an option that is not set.
         #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
         pub struct Options {
             $($(#[$doc])* pub $name: Option<$type>,)*
@@ -81,18 +80,18 @@ macro_rules! declare_options {
 
 for_each_option!(declare_options);
 
-/// What `foreground` is given.
+/// The value of `foreground`.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreground {
     /// True.
     Yes,
     /// False.
     No,
-    /// What `supervised()` says.
+    /// The result of `supervised()`.
     IfSupervised,
 }
 
-/// A user or a group, as the caller may name it.
+/// A user or a group.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
     /// By name.
@@ -113,7 +112,7 @@ impl From<u32> for Identity {
     }
 }
 
-/// What becomes of the supplementary groups.
+/// The supplementary groups of the daemon.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum SupplementaryGroups {
     /// `FromDatabase`
@@ -131,24 +130,24 @@ pub enum Stream {
     DevNull,
     /// `Stdio::keep()`
     Keep,
-    /// A file that the tester opens and passes on.
+    /// A file that the tester opens.
     File(FileSource),
 }
 
 /// A file that becomes a standard stream.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct FileSource {
-    /// Its path.
+    /// The path.
     pub path: Bytes,
-    /// How it is opened.
+    /// The access mode.
     pub access: Access,
-    /// The descriptor it is moved to first, for sources that stand in each
-    /// other's way. Otherwise the lowest one free.
+    /// The descriptor that the file is moved to, for sources in the way of each other; otherwise
+    /// the lowest free one.
     pub number: Option<i32>,
 }
 
 impl Stream {
-    /// A file, opened like this.
+    /// A file with this access mode.
     pub fn file(path: impl Into<Bytes>, access: Access) -> Self {
         Self::File(FileSource {
             path: path.into(),
@@ -157,17 +156,17 @@ impl Stream {
         })
     }
 
-    /// A file that is created if need be and appended to.
+    /// A file that is created if it does not exist, and appended to.
     pub fn append(path: impl Into<Bytes>) -> Self {
         Self::file(path, Access::Append)
     }
 
-    /// A file that is read from.
+    /// A file for reading.
     pub fn read(path: impl Into<Bytes>) -> Self {
         Self::file(path, Access::Read)
     }
 
-    /// The same, from the descriptor `number`.
+    /// Moves the source to the descriptor `number`.
     #[must_use]
     pub fn at(mut self, number: i32) -> Self {
         if let Self::File(source) = &mut self {
@@ -177,13 +176,13 @@ impl Stream {
     }
 }
 
-/// How a file is opened.
+/// The access mode of a file.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// For reading.
     Read,
-    /// For writing at its end; created if absent.
+    /// For writing at its end; created if it does not exist.
     Append,
-    /// For both; created if absent.
+    /// For both; created if it does not exist.
     ReadWrite,
 }

@@ -14,8 +14,8 @@ use super::{Scenario, slowness};
 use crate::control::{self, Receiver};
 use crate::{sys, wire};
 
-/// While a socket pair exists that is to be passed on, nothing else is
-/// started: not every system can create one that others do not inherit.
+/// No other process is started while a socket pair exists that is to be passed on: not every system
+/// can create sockets that a child does not inherit.
 pub(super) static SPAWNING: Mutex<()> = Mutex::new(());
 
 /// A number that no other case of this process has.
@@ -24,7 +24,7 @@ pub(super) fn next_number() -> u32 {
     CASES.fetch_add(1, Ordering::Relaxed)
 }
 
-/// What marks the processes of a case.
+/// The mark of the processes of a case.
 pub(super) fn token(number: u32) -> String {
     format!("{}-{number}", process::id())
 }
@@ -32,9 +32,9 @@ pub(super) fn token(number: u32) -> String {
 /// How the tester gets its end of the control socket.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handover {
-    /// The forked child moves it. The memory of this process is copied first.
+    /// The forked child moves its end. The fork copies the memory of this process.
     Moved,
-    /// It has its number here already. No other process may be started meanwhile.
+    /// The end already has its number in this process. Meanwhile, this process starts no other.
     Inherited,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// Starts the tester. A thread records its messages, until none of its processes is left.
+    /// Starts the tester. A thread records the messages until no process of the case is left.
     pub(super) fn start(scenario: &Scenario, handover: Handover) -> (Self, Child, JoinHandle<()>) {
         let number = next_number();
         let token = token(number);
@@ -86,7 +86,7 @@ impl Case {
         if let Some((uid, gid, groups)) = &scenario.launched_by {
             sys::start_as(&mut command, *uid, *gid, groups);
         }
-        // Its own start of a tester, which the lock would not permit below.
+        // The first call starts a tester of its own, so it cannot be made under the lock.
         let reaper = scenario.reaper();
 
         let spawning = SPAWNING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +121,7 @@ impl Case {
         (case, child, listener)
     }
 
-    /// Waits until `find` finds something in what has happened, or tells why it will not.
+    /// Waits until `find` finds something in the events, or returns the reason why it never will.
     pub(super) fn wait<T>(
         &self,
         mut find: impl FnMut(&Events) -> Option<T>,

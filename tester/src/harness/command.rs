@@ -1,5 +1,5 @@
-//! Commands to the process that listens. A method panics, with the diagnostics, if no process listens,
-//! or if the answer does not come.
+//! Commands to the process of a case that receives them. A method panics, with the diagnostics, if
+//! no process receives the command, or if no answer comes.
 
 use std::os::fd::AsFd;
 
@@ -29,7 +29,7 @@ impl Run {
         })
     }
 
-    /// Lets the closure go on that [`Run::held`] found.
+    /// Lets the closure at [`Run::held`] go on.
     #[track_caller]
     pub fn proceed(&self) {
         self.tell(&Command::Proceed);
@@ -41,7 +41,7 @@ impl Run {
         self.ask(&Command::Observe, select!(Now))
     }
 
-    /// Lets the daemon try to get these and root's ids back.
+    /// Lets the daemon try to regain these ids and those of root.
     #[track_caller]
     pub fn try_to_regain(&self, uid: u32, gid: u32) -> Regained {
         self.ask(
@@ -56,14 +56,14 @@ impl Run {
         self.ask(&Command::TryToEscape, select!(Reached))
     }
 
-    /// Lets the daemon try to leave its root directory through these paths.
-    /// Those that may not be entered lead nowhere.
+    /// Lets the daemon try to leave its root directory through these paths. A path that it cannot
+    /// enter leads nowhere.
     #[track_caller]
     pub fn try_to_escape_through(&self, paths: Vec<Bytes>) -> Vec<Place> {
         self.ask(&Command::TryToEscapeThrough(paths), select!(Reached))
     }
 
-    /// Has the daemon do this, and waits for its answer.
+    /// Sends a command to the daemon, and waits for its answer.
     #[track_caller]
     pub fn answer(&self, command: &Command) -> Vec<String> {
         self.ask(command, select!(Answer))

@@ -17,11 +17,10 @@ use crate::contest::{CONTEND, Leaving, MEDDLE, Meddling};
 use crate::control::{self, Frame, Receiver};
 use crate::sys;
 
-/// The environment variable that says how many seconds a contest takes, 2
-/// unless set.
+/// The environment variable with the duration of a contest in seconds. The default is 2.
 const SECONDS: &str = "TESTER_RACE_SECONDS";
 
-/// Without a pause the probe would leave the contenders no processor.
+/// Without a pause, the probe would take all the time of the processors.
 const BETWEEN_PROBES: Duration = Duration::from_millis(1);
 
 /// A contest before it runs.
@@ -33,19 +32,19 @@ pub struct Contest {
     meddlers: Vec<(Meddling, Option<u32>)>,
 }
 
-/// What has happened in a contest.
+/// The events of a contest.
 #[derive(Debug)]
 pub struct Contested {
-    /// What the contenders told, in order.
+    /// The messages of the contenders, in order.
     pub frames: Vec<Frame>,
-    /// Whom the probe has found.
+    /// The process ids that the probe has found.
     pub found: BTreeSet<u32>,
-    /// Whether each meddler has done what it was there for, once at least.
+    /// Whether each meddler has done its deed at least once.
     pub all_have_meddled: bool,
 }
 
 impl Contest {
-    /// Contenders that run `binary`, the tester, for the pid file at `path`.
+    /// A contest of processes that run `binary`, the tester, for the pid file at `path`.
     pub fn new(binary: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
         Self {
             binary: binary.into(),
@@ -62,15 +61,14 @@ impl Contest {
         self
     }
 
-    /// Adds somebody who meddles, as another user if that is given.
+    /// Adds a meddler, with the identity of `user` if that is given.
     #[must_use]
     pub fn meddler(mut self, meddling: Meddling, user: Option<u32>) -> Self {
         self.meddlers.push((meddling, user));
         self
     }
 
-    /// Lets 32 contenders run, until all have ended. `probe` is called all the
-    /// while.
+    /// Runs 32 contenders until all have ended. Meanwhile, `probe` is called again and again.
     pub fn run(&self, probe: impl Fn() -> Option<u32> + Sync) -> Contested {
         const CONTENDERS: usize = 32;
         let time = duration();
@@ -101,7 +99,7 @@ impl Contest {
         drop(spawning);
 
         thread::scope(|scope| {
-            // Dropped at the end, also when this panics.
+            // Dropped at the end of the scope, and also by a panic.
             let (over, is_over) = mpsc::channel::<()>();
             let probe = &probe;
             let prober = scope.spawn(move || {

@@ -1,11 +1,11 @@
-//! A case's folder, as anyone can see it.
+//! The directory of a case.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The files below a folder, by path.
+/// The files below a directory, by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Files(pub BTreeMap<PathBuf, SeenFile>);
 
@@ -20,33 +20,33 @@ pub struct SeenFile {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Number of names, unless it is a folder.
+    /// The number of names, unless the file is a directory.
     pub links: Option<u64>,
-    /// The content of a regular file that may be read.
+    /// The content of a regular file, if it can be read.
     pub content: Option<Vec<u8>>,
-    /// Where a symbolic link leads.
+    /// The target of a symbolic link.
     pub target: Option<PathBuf>,
 }
 
 impl Files {
-    /// Those below `folder`, and this one besides, as far as they may be seen.
-    pub fn look(folder: &Path, besides: Option<&Path>) -> Self {
+    /// The files below `directory`, and the file at `besides`, as far as they can be seen.
+    pub fn look(directory: &Path, besides: Option<&Path>) -> Self {
         let mut files = Self::default();
-        files.add_all_in(folder);
+        files.add_all_in(directory);
         if let Some(path) = besides.and_then(Self::name_of) {
             files.add(&path);
         }
         files
     }
 
-    /// The name that a path has here, whatever links lead to its folder.
+    /// The canonical name of a path, whatever links lead to its directory.
     pub fn name_of(path: &Path) -> Option<PathBuf> {
-        let folder = fs::canonicalize(path.parent()?).ok()?;
-        Some(folder.join(path.file_name()?))
+        let directory = fs::canonicalize(path.parent()?).ok()?;
+        Some(directory.join(path.file_name()?))
     }
 
-    fn add_all_in(&mut self, folder: &Path) {
-        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    fn add_all_in(&mut self, directory: &Path) {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let path = entry.path();
             let seen = self.add(&path);
             if seen.is_some_and(|seen| seen.is_dir()) {

@@ -1,5 +1,4 @@
-//! What happens to a case, written down by the threads that listen and read
-//! by the test that waits.
+//! The events of a case: listening threads record them, and the test that waits reads them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,36 +15,35 @@ use crate::control::{Frame, Message};
 use crate::observe::{self, Process};
 use crate::sys::ProcessHandle;
 
-/// The launcher's end, and what there was at that instant.
+/// The end of the launcher, and the state of the case at that instant.
 #[derive(Debug, Clone)]
 pub struct Launcher {
-    /// Its exit status and what it and its children had written by then.
+    /// The exit status, and the output of the launcher and its children until then.
     pub output: Output,
-    /// The pid file, if there is one that the harness may read.
+    /// The pid file, if it exists and the harness may read it.
     pub pid_file: Option<PidFile>,
-    /// The processes of the case, and those that it was known to have had, if
-    /// they existed at all, be it as zombies.
+    /// The processes of the case, and all known former ones that still exist, zombies included.
     pub processes: Vec<Process>,
 }
 
 impl Launcher {
-    /// To check status and output with assert_cmd.
+    /// Checks of status and output with assert_cmd.
     pub fn assert(&self) -> Assert {
         self.output.clone().assert()
     }
 
-    /// The process, if it existed then.
+    /// The process with this id, if it existed then.
     pub fn process(&self, pid: u32) -> Option<&Process> {
         self.processes.iter().find(|process| process.pid == pid)
     }
 
-    /// The living processes of the case then.
+    /// The processes of the case that lived then.
     pub fn living(&self) -> impl Iterator<Item = &Process> {
         self.processes.iter().filter(|process| !process.is_zombie())
     }
 }
 
-/// What has happened so far.
+/// The events so far.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     pub(super) frames: Vec<Frame>,
@@ -70,8 +68,8 @@ impl Events {
     pub(super) fn register(&mut self, frame: &Frame, reaper: u32) {
         let mut pids = vec![frame.sender];
         match &frame.message {
-            // The launcher's parent is the test, as is that of a closure in the
-            // foreground; any other closure's is of the case.
+            // The test is the parent of the launcher, and of a closure in the foreground. The
+            // parent of any other closure is of the case.
             Message::Observed(report) | Message::Holding(report)
                 if ![reaper, std::process::id()].contains(&report.ppid) =>
             {
@@ -106,7 +104,7 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// A thread that panicked left nothing half-done here.
+    /// A thread that panics leaves no event half recorded.
     pub(super) fn events(&self) -> MutexGuard<'_, Events> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,7 +119,7 @@ impl Journal {
 pub(super) fn drain(mut pipe: Box<dyn Read + Send>) -> JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What was read before an error is still of use.
+        // The bytes before an error are still of use.
         let _ = pipe.read_to_end(&mut bytes);
         bytes
     })
@@ -134,8 +132,8 @@ pub(super) fn collect(reader: Option<JoinHandle<Vec<u8>>>, path: &Path) -> Vec<u
     }
 }
 
-/// Waits for the launcher, and looks at once: first at the pid file, which a
-/// service manager would read now, then at the processes.
+/// Waits for the launcher. Then reads the pid file at once, as a service manager does, and after it
+/// the process table.
 pub(super) fn at_the_end(
     child: &mut Child,
     pid_file: Option<&Path>,

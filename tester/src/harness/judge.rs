@@ -1,5 +1,5 @@
-//! Looking at a case from outside, and judging it. A method panics, with the diagnostics, if it cannot
-//! look, or if the case is not as asserted.
+//! Views of a case from outside, and assertions. A method panics, with the diagnostics, if the view
+//! fails, or if the assertion does not hold.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::observe::{self, Process};
 use crate::report::Report;
 
 impl Run {
-    /// The process ids of the case's living processes.
+    /// The process ids of the living processes of the case.
     pub fn living(&self) -> Vec<u32> {
         self.processes().iter().map(|found| found.pid).collect()
     }
@@ -20,7 +20,8 @@ impl Run {
         self.launcher.pid()
     }
 
-    /// The parent that an orphan gets here: see [`Scenario::reaper`].
+    /// The process that becomes the parent of an orphan: see
+    /// [`Scenario::reaper`](super::Scenario::reaper).
     pub fn reaper(&self) -> u32 {
         self.case.scenario.reaper()
     }
@@ -40,8 +41,7 @@ impl Run {
         PidFile::look(&path).expect("read the pid file")
     }
 
-    /// The processes of the case through whose descriptors a lock on the pid
-    /// file is held (Linux).
+    /// The processes of the case that hold a lock on the pid file (Linux).
     pub fn lock_holders(&self) -> Vec<u32> {
         let path = self
             .case
@@ -62,7 +62,7 @@ impl Run {
             .collect()
     }
 
-    /// A process of the case as it is now, from outside.
+    /// A process of the case as the harness sees it now.
     #[track_caller]
     pub fn outside(&self, pid: u32) -> Report {
         match observe::outside(pid) {
@@ -71,8 +71,8 @@ impl Run {
         }
     }
 
-    /// Compares the daemon's view of itself with the view from outside, once
-    /// the launcher has ended, and returns its own.
+    /// Compares the report of the daemon on itself with the view of the harness, after the launcher
+    /// has ended. Returns the report.
     #[track_caller]
     pub fn assert_views_agree(&self) -> Report {
         self.launcher();
@@ -88,15 +88,15 @@ impl Run {
         inside
     }
 
-    /// Asserts that when the launcher ended, nothing was left of the start:
-    /// no process, no lock, no content of the pid file.
+    /// Asserts that the end of the launcher left nothing of the start: no process, no lock, and no
+    /// content in the pid file.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         self.assert_nothing_left_but(&[]);
         self.wait_until_all_ended();
     }
 
-    /// The same, except for these processes, which a closure made.
+    /// The same, except for these processes of a closure.
     #[track_caller]
     pub fn assert_nothing_left_but(&self, excepted: &[u32]) {
         let launcher = self.launcher();

@@ -23,14 +23,13 @@ impl Run {
         self.launcher()
     }
 
-    /// Kills the intermediate while the daemon is held, and waits for its
-    /// end.
+    /// Kills the intermediate while the daemon is at [`Run::held`], and waits for its end.
     #[track_caller]
     pub fn kill_intermediate(&self) {
         self.kill(self.held().ppid);
     }
 
-    /// Kills the daemon that is held, and waits for its end.
+    /// Kills the daemon at [`Run::held`], and waits for its end.
     #[track_caller]
     pub fn kill_held(&self) {
         self.kill(self.held().pid);
@@ -50,7 +49,7 @@ impl Run {
         self.wait_for(&handle);
     }
 
-    /// Takes hold of a process of the case.
+    /// Opens a process of the case.
     #[track_caller]
     pub fn handle(&self, pid: u32) -> ProcessHandle {
         let handle = ProcessHandle::open(pid).expect("take hold of a process");

@@ -1,4 +1,4 @@
-//! A service manager, as far as a start needs one.
+//! A service manager that only reads its notifications.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -7,19 +7,19 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-/// Reads whatever it is sent at `NOTIFY_SOCKET`, which a launcher waits for. What
-/// is sent along with a message is closed as it is received.
+/// Reads the messages at `NOTIFY_SOCKET`, and closes the descriptors that come with a message. A
+/// launcher waits for that.
 #[derive(Debug)]
 pub struct FakeServiceManager {
     path: PathBuf,
-    /// `None` once it was asked for its lines.
+    /// `None` after [`lines`](Self::lines).
     reader: Option<JoinHandle<String>>,
 }
 
 impl FakeServiceManager {
     const END: &'static [u8] = b"end";
 
-    /// One that listens there, to anybody, until it is dropped.
+    /// Listens at this path, to any user, until it is dropped.
     pub fn at(path: &Path) -> Self {
         let socket = UnixDatagram::bind(path).expect("bind the manager's socket");
         let permissions = Permissions::from_mode(0o777);
@@ -41,7 +41,7 @@ impl FakeServiceManager {
         }
     }
 
-    /// What it was told, line by line.
+    /// The messages, line by line.
     pub fn lines(mut self) -> Vec<String> {
         self.end().expect("end the service manager");
         let reader = self.reader.take().expect("it was ended by nobody else");
@@ -56,7 +56,7 @@ impl FakeServiceManager {
 
 impl Drop for FakeServiceManager {
     fn drop(&mut self) {
-        // Where its folder is gone, so is whoever would have sent something.
+        // If the directory is gone, so is every process that could send a message.
         let _ = self.end();
     }
 }

@@ -1,5 +1,5 @@
-//! Runs one case: starts the tester, listens to it, judges it from outside,
-//! and leaves nothing behind.
+//! Runs one case: starts the tester, records its messages, judges it from outside, and leaves
+//! nothing behind.
 //!
 //! ```no_run
 //! // In a test it is `scenario!()`, which finds the tester by itself.
@@ -13,10 +13,10 @@
 //! );
 //! ```
 //!
-//! Every wait is for an event (a message, the end of a process, the end of
-//! the control socket) and has a deadline. When it passes, or when what is
-//! waited for can no longer come, the test panics with full diagnostics.
-//! However a test ends, no process of its case outlives its [`Run`].
+//! Every wait is for an event (a message, the end of a process, the end of the control socket) and
+//! has a deadline. If the deadline passes, or if the event can no longer come, the test panics with
+//! the diagnostics. The harness also panics if it cannot do what a method says. However a test
+//! ends, no process of its case outlives its [`Run`].
 
 mod case;
 mod command;
@@ -45,14 +45,14 @@ pub use run::Run;
 pub use scenario::{BINARY, Scenario, binary};
 pub use threads::{Until, mount, with_own_mounts};
 
-/// How long a case may take, unless it says otherwise.
+/// The deadline of a case that sets none.
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The environment variable that multiplies every deadline, for emulated or
 /// instrumented runs.
 pub const SLOWNESS: &str = "TESTER_SLOWNESS";
 
-/// What it multiplies them by.
+/// The factor of all deadlines.
 pub fn slowness() -> u32 {
     std::env::var(SLOWNESS)
         .ok()

@@ -1,9 +1,8 @@
-//! A start seen through from its beginning to its end, by itself and at
-//! little cost: what the oracle is compared with.
+//! A start from its beginning to its end, at little cost. The prediction is compared with its
+//! outcome.
 //!
-//! Other than [`Run`](super::Run) this searches no process table. Every
-//! process of a case holds the control socket, so that its end of file
-//! proves that nobody is left.
+//! Unlike [`Run`](super::Run), it does not search the process table. Every process of a case has
+//! the control socket, so its end of file proves that no process is left.
 
 use std::fs;
 use std::mem;
@@ -23,44 +22,43 @@ use crate::report::{Place, Report, StartError};
 use crate::suite::Need;
 use crate::sys::{self, ProcessHandle};
 
-/// What came of a start.
+/// The outcome of a start.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The launcher's process id.
+    /// The process id of the launcher.
     pub launcher: u32,
-    /// The parent that an orphan gets here.
+    /// The process that becomes the parent of an orphan.
     pub reaper: u32,
-    /// The launcher's exit status.
+    /// The exit status of the launcher.
     pub status: ExitStatus,
-    /// What was written to the launcher's standard output.
+    /// The text on the standard output of the launcher.
     pub stdout: String,
-    /// What was written to its standard error.
+    /// The text on its standard error.
     pub stderr: String,
-    /// These two files.
+    /// The files that were standard output and error.
     pub output_files: [Place; 2],
     /// All messages.
     pub frames: Vec<Frame>,
-    /// The pid file, if there is one, when the launcher had ended or, in the
-    /// foreground, when the start was over. `None` if it may not be looked at.
+    /// The pid file, if it exists, when the launcher had ended or, in the foreground, when the
+    /// start was over. `None` if the harness may not read it.
     pub pid_file: Option<Option<PidFile>>,
-    /// Where it is to be.
+    /// The path of the pid file.
     pub pid_file_path: Option<PathBuf>,
-    /// Its identity, if that could be seen.
+    /// Device and inode of the pid file, if they could be read.
     pub pid_file_place: Option<Place>,
-    /// The same when all processes had ended.
+    /// The pid file when all processes had ended.
     pub pid_file_at_end: Option<Option<PidFile>>,
-    /// What was in the case's folder by then.
+    /// The files in the directory of the case by then.
     pub files: Files,
-    /// Whether there was no process any more when the launcher had ended.
+    /// Whether no process was left when the launcher had ended.
     pub nobody_left: bool,
-    /// Whether there still was an intermediate by then, if there was a daemon.
+    /// Whether an intermediate was left by then, if a daemon was.
     pub intermediate_left: Option<bool>,
-    /// In what the daemon's last report differed from how it looked to the
-    /// harness.
+    /// The differences between the last report of the daemon and the view of the harness.
     pub differences: Option<Vec<String>>,
-    /// What a service manager was told, line by line, where the case has one.
+    /// The lines that the service manager of the case received.
     pub notifications: Vec<String>,
-    /// What kept the case from its end.
+    /// The reason why the case did not end.
     pub trouble: Option<String>,
 }
 
@@ -73,7 +71,7 @@ impl Outcome {
         })
     }
 
-    /// The daemon's process id, if it has said anything.
+    /// The process id of the daemon, if it has sent a message.
     pub fn daemon(&self) -> Option<u32> {
         self.frames.iter().find_map(|frame| match &frame.message {
             Message::Observed(_) | Message::Daemon(_) => Some(frame.sender),
@@ -81,7 +79,7 @@ impl Outcome {
         })
     }
 
-    /// The errors in such messages, and who sent them.
+    /// The errors in the selected messages, with their senders.
     pub fn failures_of(
         &self,
         select: impl Fn(&Message) -> Option<&StartError>,
@@ -94,7 +92,7 @@ impl Outcome {
 }
 
 impl Scenario {
-    /// Starts the tester, waits for whatever comes of it, and ends it.
+    /// Starts the tester, waits for the outcome, and ends the case.
     pub fn outcome(&self) -> Outcome {
         let (case, child, listener) = Case::start(self, Handover::Inherited);
         let launcher = child.id();
@@ -135,12 +133,12 @@ impl Scenario {
     }
 }
 
-/// Waits for a start, without a search of the process table.
+/// Waits for the events of a start.
 struct Observer {
     case: Case,
 }
 
-/// What an observer has seen, besides what was said.
+/// The views of an observer, beside the messages.
 struct Seen {
     status: ExitStatus,
     pid_file: Option<Option<PidFile>>,
@@ -233,11 +231,11 @@ impl Observer {
     }
 
     fn wait_until_all_ended(&self) {
-        // The reason why the wait is over is seen from the journal.
+        // The journal tells why the wait is over.
         let _ = self.case.wait(|_| None::<()>);
     }
 
-    /// A process that is gone gets no command.
+    /// An error means that no process is left to get the command.
     fn send(&self, command: &Command) {
         let _ = control::command(self.case.control.as_fd(), command);
     }
@@ -279,7 +277,7 @@ impl Observer {
     }
 }
 
-/// Whether this is what became of a report of readiness.
+/// Whether the message is the result of a report of readiness.
 fn is_answered(message: &Message) -> bool {
     matches!(message, Message::Acknowledged | Message::NotAcknowledged(_))
 }
@@ -291,8 +289,8 @@ fn now(frame: &Frame) -> Option<Report> {
     }
 }
 
-/// Whether the harness may look into a daemon: an ordinary user's is its own,
-/// but a container may withhold that from its root.
+/// Whether the harness may observe a daemon. An ordinary user may observe its own; a container may
+/// withhold the right from its root.
 fn may_look() -> bool {
     static MAY_LOOK: OnceLock<bool> = OnceLock::new();
     *MAY_LOOK.get_or_init(|| {
@@ -301,7 +299,7 @@ fn may_look() -> bool {
     })
 }
 
-/// Whether there is such a process, be it a zombie.
+/// Whether the process exists, zombies included.
 fn exists(pid: u32) -> bool {
     match sys::kill(pid, 0) {
         Ok(()) => true,
