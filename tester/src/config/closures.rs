@@ -1,4 +1,4 @@
-//! What the closures of a case do, and how a readiness is used.
+//! The steps of the closures, and the use of a readiness.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use super::{Bytes, Entry, Foreground};
 /// A closure that may fail.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct Fallible {
-    /// What it does first.
+    /// The steps that come first.
     pub steps: Vec<Step>,
-    /// The error that it then returns, if it does.
+    /// The error that the closure then returns.
     pub error: Option<ErrorText>,
 }
 
@@ -33,15 +33,15 @@ impl From<ErrorText> for Fallible {
     }
 }
 
-/// How an error of the daemon's displays.
+/// The text of an error.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum ErrorText {
-    /// As this.
+    /// This text.
     Text(String),
-    /// Panics after this.
+    /// A panic after this text.
     PanicsAfter(String),
-    /// As the first of these; as all of them, joined by colons, with `{:#}`: so
-    /// anyhow and eyre show the causes of an error.
+    /// The first text; with `{:#}` all of them, joined by colons, as anyhow and eyre show the
+    /// causes of an error.
     Chain(Vec<String>),
 }
 
@@ -65,29 +65,26 @@ impl fmt::Display for ErrorText {
     }
 }
 
-/// What becomes of a readiness once the library has returned it. The daemon
-/// has sent [`crate::control::Message::Daemon`] by then.
+/// The use of a readiness after the library has returned, and after the daemon has sent
+/// [`crate::control::Message::Daemon`].
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Deferral {
-    /// What is done first.
+    /// The steps that come first.
     pub steps: Vec<Step>,
-    /// How a copy of the process that is made then uses its own copy of the
-    /// readiness. The daemon waits for its end.
+    /// The use of the readiness by a copy of the process. The daemon waits for the end of the copy.
     pub in_copy: Option<ReadinessUse>,
-    /// Whether that copy is in a pid namespace of its own, where it has the
-    /// daemon's pid.
+    /// Whether the copy is in a pid namespace of its own, where it has the pid of the daemon.
     pub copy_has_same_pid: bool,
-    /// A daemon that the daemon then starts, and which drops its copy of the
-    /// readiness.
+    /// A daemon that the daemon then starts, and that drops its copy of the readiness.
     pub in_another: Option<AnotherStart>,
-    /// Whether another thread is given the readiness, and waited for.
+    /// Whether another thread uses the readiness. The daemon waits for it.
     pub in_thread: bool,
-    /// How it is used.
+    /// The use.
     pub usage: ReadinessUse,
 }
 
 impl Deferral {
-    /// These steps, then this, in the thread that the library returned to.
+    /// These steps, and then this use in the thread that the library has returned to.
     pub fn new(steps: impl Into<Vec<Step>>, usage: ReadinessUse) -> Self {
         Self {
             steps: steps.into(),
@@ -100,55 +97,51 @@ impl Deferral {
     }
 }
 
-/// A start by a process that is a daemon, or about to be one.
+/// A start by a process that is a daemon, or becomes one.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct AnotherStart {
     /// `pid_file`
     pub pid_file: Option<Bytes>,
-    /// Whether `close_inherited_fds` is called, to keep what the tester needs.
+    /// Whether `close_inherited_fds` is called. It keeps what the tester needs.
     pub close_inherited_fds: bool,
     /// `foreground`
     pub foreground: bool,
     /// Whether a worker of the process starts it, and then ends.
     pub in_worker: bool,
-    /// Whether `start` starts it, with which this process ends, rather than
-    /// `execute`.
+    /// Whether `start` starts it, instead of `execute`. With `start`, this process ends.
     pub by_start: bool,
 }
 
-/// How a readiness is used.
+/// The use of a readiness.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum ReadinessUse {
-    /// `ready`; what it returns is told by
-    /// [`crate::control::Message::Acknowledged`] or
-    /// [`crate::control::Message::NotAcknowledged`].
+    /// `ready`; [`crate::control::Message::Acknowledged`] or
+    /// [`crate::control::Message::NotAcknowledged`] reports the result.
     Ready,
     /// `fail`.
     Fail(ErrorText),
-    /// `fail_and_return`; what it returns is told by
-    /// [`crate::control::Message::NotAcknowledged`]. Then the daemon goes on.
+    /// `fail_and_return`; [`crate::control::Message::NotAcknowledged`] reports the result. Then the
+    /// daemon goes on.
     FailAndReturn(ErrorText),
-    /// `serve`, by a server that does this, and reports that it is ready unless it
-    /// returns an error; [`crate::control::Message::Served`] tells what `serve`
-    /// returns. Then the daemon goes on.
+    /// `serve`, with a server that does these steps and reports readiness, unless it returns an
+    /// error; [`crate::control::Message::Served`] reports the result. Then the daemon goes on.
     Serve(Fallible),
     /// Dropped; then the daemon goes on.
     Drop,
     /// Dropped by a panic with this text, which is caught; then the daemon
     /// goes on.
     DropByPanic(String),
-    /// Kept unused, for as long as the daemon lives.
+    /// Kept unused until the daemon ends.
     Keep,
 }
 
-/// One thing a closure of the daemon does.
+/// A step of a closure.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Sends a report of the process as it is at that instant.
+    /// Sends a report of the process.
     Observe,
-    /// Sends such a report, then waits for
-    /// [`crate::control::Command::Proceed`]. Ends the process if the harness
-    /// ends first.
+    /// Sends a report, and waits for [`crate::control::Command::Proceed`]. If the harness ends
+    /// first, the process ends.
     Hold,
     /// Panics with this text.
     Panic(String),
@@ -156,72 +149,70 @@ pub enum Step {
     PanicAndCatch(String),
     /// Sets a panic hook.
     SetPanicHook(PanicHook),
-    /// Exits with this status, running the atexit handlers.
+    /// Exits with this status, and runs the atexit handlers.
     Exit(i32),
     /// Sends this signal to its own process.
     KillItself(i32),
-    /// Forks; both processes go on.
+    /// Forks. Both processes go on.
     ForkTwice,
-    /// Forks a process that keeps copies of everything and stays until the
-    /// harness ends, while this one goes on.
+    /// Forks a process that keeps copies of everything, and stays until the harness ends.
     ForkWorker,
     /// Creates a file with this content.
     WriteFile(NewFile),
-    /// Opens a TCP socket that listens on a free port of the loopback
-    /// address; it becomes part of the closure's result.
+    /// Opens a TCP socket that listens on a free port of the loopback address. The socket becomes
+    /// part of the result.
     Listen,
-    /// Makes the closure's result report its drop
-    /// ([`crate::control::Message::ResultDropped`]).
+    /// Makes the result report its drop ([`crate::control::Message::ResultDropped`]).
     WitnessResult,
-    /// Adds this to the closure's result, whose parts the daemon tells in the
-    /// end ([`crate::control::Message::Result`]).
+    /// Adds this part to the result, which the daemon reports in the end
+    /// ([`crate::control::Message::Result`]).
     Add(String),
     /// Aborts, as abort(3) does.
     Abort,
-    /// Has as many mebibytes of memory as this, and keeps them.
+    /// Takes this number of mebibytes of memory, and keeps them.
     FillMemory(usize),
     /// Makes a thread that stays.
     MakeThread,
-    /// Makes such a thread, which has its capabilities outlive a change of
-    /// user, as PR_SET_KEEPCAPS of prctl(2) does (Linux).
+    /// Makes a thread that stays, and that keeps its capabilities over a change of user, by
+    /// PR_SET_KEEPCAPS of prctl(2) (Linux).
     MakeThreadThatKeepsCapabilities,
-    /// Asks for this signal when the parent ends (Linux).
+    /// Sets the parent-death signal (Linux).
     ArmParentDeathSignal(i32),
-    /// Writes this to every socket that the process has, but for the tester's own.
+    /// Writes these bytes to every socket of the process, except those of the tester.
     SendToSockets(Bytes),
-    /// Opens this file and sends the descriptor by every socket that the process has,
-    /// but for the tester's own (Linux).
+    /// Opens this file, and sends the descriptor by every socket of the process, except those of
+    /// the tester (Linux).
     SendDescriptorToSockets(Bytes),
-    /// Runs a program with these arguments; what it prints, less the end of
-    /// the line, becomes part of the closure's result.
+    /// Runs a program with these arguments. Its output, without the last line break, becomes part
+    /// of the result.
     Run(Vec<Bytes>),
-    /// Executes a program with these arguments in place of the tester.
+    /// Replaces the tester by a program with these arguments.
     Execute(Vec<Bytes>),
-    /// Closes every socket that the process has, but for the tester's own.
+    /// Closes every socket of the process, except those of the tester.
     CloseSockets,
-    /// Starts another daemon by this function, and tells of a start that is
-    /// refused ([`crate::control::Message::StartRefused`]).
+    /// Starts another daemon by this function, and reports a refusal
+    /// ([`crate::control::Message::StartRefused`]).
     StartAnother(Entry, Foreground),
 }
 
-/// What a panic hook of the program's does.
+/// A panic hook of the program.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PanicHook {
-    /// Nothing.
+    /// Does nothing.
     Silent,
     /// Exits with [`PanicHook::STATUS`].
     Exits,
     /// Aborts.
     Aborts,
-    /// Calls the hook that was there before, then exits.
+    /// Calls the former hook, and exits.
     ExitsAfterTheOneBefore,
 }
 
 impl PanicHook {
-    /// What the process exits with.
+    /// The exit status of the process.
     pub const STATUS: i32 = 7;
 
-    /// Sets it.
+    /// Sets the hook.
     pub fn set(self) {
         let before = match self {
             Self::ExitsAfterTheOneBefore => Some(std::panic::take_hook()),
@@ -243,14 +234,14 @@ impl PanicHook {
 /// A file to create.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct NewFile {
-    /// Its path, at which nothing may be yet.
+    /// The path, where no file may exist.
     pub path: Bytes,
     /// Its content.
     pub content: Bytes,
 }
 
 impl NewFile {
-    /// A file of this content.
+    /// A file with this content.
     pub fn new(path: impl Into<Bytes>, content: impl Into<Bytes>) -> Self {
         Self {
             path: path.into(),

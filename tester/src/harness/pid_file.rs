@@ -1,4 +1,4 @@
-//! The pid file, as anyone can see it.
+//! The pid file as any process can read it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -10,7 +10,7 @@ use crate::config::Bytes;
 use crate::report::Place;
 use crate::sys;
 
-/// A pid file, or what is at its place.
+/// The file at the path of a pid file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PidFile {
     /// Its content.
@@ -21,21 +21,21 @@ pub struct PidFile {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Number of names.
+    /// The number of names.
     pub links: u64,
     /// Device and inode.
     pub place: Place,
-    /// Whether anyone holds an exclusive lock.
+    /// Whether a process holds an exclusive lock.
     pub locked: bool,
 }
 
 impl PidFile {
-    /// The regular file at `path`, without following a link; `None` if there
-    /// is none. Takes a shared lock for an instant, as a prober does.
+    /// Reads the regular file at `path`, without following a link; `None` if there is none. Takes a
+    /// shared lock for an instant, as a prober does.
     ///
     /// # Errors
     ///
-    /// When it cannot be read.
+    /// When the file cannot be read.
     pub fn look(path: &Path) -> io::Result<Option<Self>> {
         let opened = OpenOptions::new()
             .read(true)
@@ -43,9 +43,9 @@ impl PidFile {
             .open(path);
         let file = match opened {
             Ok(file) => file,
-            // By now there may be one.
+            // By now the file may exist, so this is decided first.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // Links, sockets and the like fail with numbers that differ.
+            // The errno of open(2) for a link or a socket depends on the platform.
             Err(_) if !may_be_file(path) => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -54,7 +54,7 @@ impl PidFile {
             return Ok(None);
         }
         let mut bytes = Vec::new();
-        // More than any pid file; a planted one may be endless.
+        // No pid file is as long; a planted file may be endless.
         (&file).take(1 << 16).read_to_end(&mut bytes)?;
         Ok(Some(Self {
             bytes,
@@ -72,7 +72,7 @@ impl PidFile {
     }
 }
 
-/// False if there is nothing at `path`, nothing can be, or it is no file.
+/// Whether a regular file exists at `path`, as far as can be seen.
 fn may_be_file(path: &Path) -> bool {
     match fs::symlink_metadata(path) {
         Ok(found) => found.is_file(),

@@ -12,7 +12,7 @@ use super::kill::kill_all;
 use super::{Launcher, Scenario};
 use crate::sys::{self, ProcessHandle};
 
-/// A case that runs. Dropping it kills and removes whatever is left.
+/// A case that runs. Its drop kills the processes that are left, and removes its files.
 #[derive(Debug)]
 pub struct Run {
     pub(super) case: Case,
@@ -20,7 +20,7 @@ pub struct Run {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What a message of this kind says.
+/// Selects the content of a message of this kind.
 macro_rules! select {
     ($message:ident) => {
         |message: &Message| match message {

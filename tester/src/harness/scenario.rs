@@ -42,18 +42,18 @@ pub fn binary(built: &str) -> PathBuf {
     env::var_os(BINARY).map_or_else(|| built.into(), PathBuf::from)
 }
 
-/// The environment variable that names a tester to run in place of the one
-/// that was built together with the test: of the same sources, in another way.
+/// The environment variable with the path of another tester, built from the same sources in another
+/// way.
 pub const BINARY: &str = "TESTER_BINARY";
 
-/// A case before it runs: the configuration, and a folder of its own, which
-/// is also the launcher's working directory.
+/// A case before it runs: the configuration, and a directory of its own, which is also the working
+/// directory of the launcher.
 #[derive(Debug, Clone)]
 pub struct Scenario {
-    /// What the tester is told. The methods set what most cases need.
+    /// The configuration. The methods set what most cases need.
     pub config: Config,
     pub(super) binary: PathBuf,
-    pub(super) folder: Arc<TempDir>,
+    pub(super) directory: Arc<TempDir>,
     pub(super) environment: Vec<(OsString, OsString)>,
     pub(super) piped: bool,
     pub(super) arguments: Vec<String>,
@@ -96,16 +96,17 @@ impl Scenario {
         Self::below(&env::temp_dir(), binary)
     }
 
-    /// The same, with its folder below this one.
+    /// The same, with its directory below this one.
     pub fn below(parent: &Path, binary: impl Into<PathBuf>) -> Self {
-        let folder = TempDir::with_prefix_in("tester-", parent).expect("create the case's folder");
-        // Daemons of other users have to get in, but nobody may write.
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755))
-            .expect("open the case's folder");
+        let directory =
+            TempDir::with_prefix_in("tester-", parent).expect("create the case's directory");
+        // A daemon of another user must be able to enter, but not to write.
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755))
+            .expect("open the case's directory");
         Self {
             config: Config::default(),
             binary: binary.into(),
-            folder: Arc::new(folder),
+            directory: Arc::new(directory),
             environment: Vec::new(),
             piped: false,
             arguments: Vec::new(),
@@ -114,39 +115,39 @@ impl Scenario {
         }
     }
 
-    /// The case's folder.
+    /// The directory of the case.
     pub fn directory(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
-    /// A path in the case's folder.
+    /// A path in the directory of the case.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
-    /// Creates a folder in the case's folder, for everyone to enter.
+    /// Creates a directory in that of the case, which every user can enter.
     pub fn create_directory(&self, name: impl AsRef<Path>) -> PathBuf {
         let path = self.path(name);
-        fs::create_dir(&path).expect("create a folder");
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("open a folder");
+        fs::create_dir(&path).expect("create a directory");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("open a directory");
         path
     }
 
-    /// Which function starts the daemon.
+    /// Sets the function that starts the daemon.
     #[must_use]
     pub fn entry(mut self, entry: Entry) -> Self {
         self.config.entry = entry;
         self
     }
 
-    /// What the privileged action does.
+    /// Sets the steps of the privileged action.
     #[must_use]
     pub fn privileged_action(mut self, steps: impl Into<Vec<Step>>) -> Self {
         self.config.privileged_action = Some(steps.into());
         self
     }
 
-    /// What the privileged action does that may fail.
+    /// Sets the steps of the privileged action that may fail.
     #[must_use]
     pub fn try_privileged_action(mut self, action: impl Into<Fallible>) -> Self {
         self.config.try_privileged_action = Some(action.into());
@@ -160,41 +161,39 @@ impl Scenario {
         self
     }
 
-    /// What becomes of the readiness.
+    /// Sets the use of the readiness.
     #[must_use]
     pub fn deferred_readiness(mut self, deferral: Deferral) -> Self {
         self.config.deferred_readiness = Some(deferral);
         self
     }
 
-    /// How the daemon goes on.
+    /// Sets what the daemon does after the library has returned.
     #[must_use]
     pub fn life(mut self, life: Life) -> Self {
         self.config.life = life;
         self
     }
 
-    /// Changes the state to start from.
+    /// Changes the initial state.
     #[must_use]
     pub fn from_state(mut self, change: impl FnOnce(&mut InitialState)) -> Self {
         change(&mut self.config.initial);
         self
     }
 
-    /// Starts as an ordinary user, which only root can arrange. The case's
-    /// folder becomes that user's.
+    /// Starts as an ordinary user, which takes root. The user becomes the owner of the directory.
     #[must_use]
     pub fn as_user(mut self, uid: u32, gid: u32) -> Self {
         std::os::unix::fs::chown(self.directory(), Some(uid), Some(gid))
-            .expect("give the case's folder away");
+            .expect("give the case's directory away");
         self.config.initial.ids = Some(Ids::user(uid, gid));
         self
     }
 
-    /// Starts the program as an ordinary user, which only root can arrange:
-    /// unlike [`as_user`](Self::as_user), which the tester does by itself, this
-    /// is what a user's shell does, so that set-user-id and set-group-id bits
-    /// of the program count.
+    /// Starts the program as an ordinary user, as the shell of a user does, which takes root.
+    /// Set-user-id and set-group-id bits of the program then have an effect. With
+    /// [`as_user`](Self::as_user), the tester changes its ids itself.
     #[must_use]
     pub fn launched_by(mut self, uid: u32, gid: u32, groups: &[u32]) -> Self {
         self.launched_by = Some((uid, gid, groups.to_vec()));
@@ -209,25 +208,23 @@ impl Scenario {
         self
     }
 
-    /// Gives the launcher pipes as standard output and error, instead of
-    /// files. It then counts as ended only when nobody holds the pipes any
-    /// more, as for a shell that captures its output.
+    /// Gives the launcher pipes as standard output and error, instead of files. The launcher then
+    /// counts as ended when no process has the pipes any more, as for a shell that captures its
+    /// output.
     #[must_use]
     pub fn piped(mut self) -> Self {
         self.piped = true;
         self
     }
 
-    /// Kills one process before the call of this number (Linux): see
-    /// [`trace`](crate::trace). The harness takes the tracer, which ends as the
-    /// launcher does, for the launcher.
+    /// Kills one process before this call of its own (Linux): see [`crash`](crate::crash). Its
+    /// tracer then counts as the launcher, and ends as the launcher does.
     #[must_use]
     pub fn crash(self, process: Role, call: usize) -> Self {
         self.signal_at(process, call, libc::SIGKILL)
     }
 
-    /// Sends one process this signal before the call of this number, in the same
-    /// way.
+    /// Sends this signal to one process before this call of its own, in the same way.
     #[must_use]
     pub fn signal_at(self, process: Role, call: usize, signal: i32) -> Self {
         self.faults(&[Fault {
@@ -239,8 +236,15 @@ impl Scenario {
         }])
     }
 
-    /// Records every call of the library, and lets some of them fail, in the same
-    /// way.
+    /// Records every call that the library makes (Linux): see [`fault`](crate::fault). The tracer
+    /// then counts as the launcher, and ends as the launcher does.
+    #[must_use]
+    pub fn traced(mut self) -> Self {
+        self.arguments = vec![TRACE.to_owned()];
+        self
+    }
+
+    /// The same, and lets these calls fail.
     #[must_use]
     pub fn faults(mut self, faults: &[Fault]) -> Self {
         self.arguments = vec![TRACE.to_owned()];
@@ -249,20 +253,19 @@ impl Scenario {
         self
     }
 
-    /// How long the case may take.
+    /// Sets the deadline of the case.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Starts the tester, and waits for nothing. May be called repeatedly.
+    /// Starts the tester, without a wait. May be called again.
     pub fn launch(&self) -> Run {
         Run::new(self)
     }
 
-    /// Starts the tester, and waits until the launcher has succeeded and the
-    /// daemon has reported.
+    /// Starts the tester, and waits for the success of the launcher and the report of the daemon.
     #[track_caller]
     pub fn start(&self) -> Run {
         let run = self.launch();
@@ -271,8 +274,8 @@ impl Scenario {
         run
     }
 
-    /// Starts the tester, and waits until the launcher has failed, with one
-    /// line of output and with nothing left.
+    /// Starts the tester, and waits for the failure of the launcher, which prints one line and
+    /// leaves nothing.
     #[track_caller]
     pub fn fail(&self) -> StartError {
         let run = self.launch();
@@ -281,14 +284,14 @@ impl Scenario {
         error
     }
 
-    /// Whether a service manager is said to wait for the launcher.
+    /// Whether a service manager waits for the launcher.
     pub fn is_notified(&self) -> bool {
         let mut names = self.environment.iter().map(|(name, _)| name);
         let is_meant = self.config.initial.exec_pid != Some(ExecPid::Parents);
         is_meant && names.any(|name| name == "NOTIFY_SOCKET")
     }
 
-    /// Whether the daemon is to be the process that is started.
+    /// Whether the process that is started becomes the daemon.
     pub fn is_foreground(&self) -> bool {
         match self.config.options.foreground {
             None | Some(Foreground::No) => false,
@@ -297,7 +300,7 @@ impl Scenario {
         }
     }
 
-    /// The parent that an orphan gets here: init, or a subreaper.
+    /// The process that becomes the parent of an orphan: init, or a subreaper.
     pub fn reaper(&self) -> u32 {
         static REAPER: OnceLock<u32> = OnceLock::new();
         *REAPER.get_or_init(|| {
@@ -310,8 +313,8 @@ impl Scenario {
         })
     }
 
-    /// Where the pid file is, seen from here: the library opens it relative
-    /// to the daemon's working directory, before chroot.
+    /// The path of the pid file: the library opens it relative to the working directory of the
+    /// daemon, before chroot.
     pub fn pid_file_path(&self) -> Option<PathBuf> {
         let directories = [
             &self.config.initial.working_directory,

@@ -1,4 +1,4 @@
-//! What a test does beside its own thread.
+//! Threads and mounts of a test.
 
 use std::panic;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::thread;
 
 use crate::sys;
 
-/// Ends another thread's loop, also when its owner panics.
+/// Sets the flag that ends the loop of another thread, also when the owner panics.
 #[derive(Debug)]
 pub struct Until<'flag>(pub &'flag AtomicBool);
 
@@ -18,7 +18,7 @@ impl Drop for Until<'_> {
     }
 }
 
-/// Runs this where what it mounts is seen by nobody else, and goes with it.
+/// Runs `body` in a mount namespace of its own, with which its mounts end.
 pub fn with_own_mounts(body: impl FnOnce() + Send) {
     let outcome = thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -32,7 +32,7 @@ pub fn with_own_mounts(body: impl FnOnce() + Send) {
     }
 }
 
-/// mount(8).
+/// Runs mount(8).
 #[track_caller]
 pub fn mount(arguments: &[&str], place: &Path) {
     let mut command = Command::new("mount");

@@ -1,5 +1,5 @@
-//! Waiting for what happens to a case. A method panics, with the diagnostics, if what it waits for
-//! does not come before the deadline.
+//! Waits for the events of a case. A method panics, with the diagnostics, if the event does not
+//! come before the deadline.
 
 use std::process;
 use std::thread;
@@ -14,7 +14,7 @@ use crate::subject::EXIT_START_FAILED;
 use crate::sys::ProcessHandle;
 
 impl Run {
-    /// Waits until `find` finds something in what has happened.
+    /// Waits until `find` finds something in the events.
     #[track_caller]
     pub(super) fn wait<T>(&self, what: &str, find: impl FnMut(&Events) -> Option<T>) -> T {
         match self.case.wait(find) {
@@ -39,33 +39,33 @@ impl Run {
         self.case.journal.events().frames.clone()
     }
 
-    /// Waits for the launcher's end.
+    /// Waits for the end of the launcher.
     #[track_caller]
     pub fn launcher(&self) -> Launcher {
         self.wait("the launcher's end", |events| events.launcher.clone())
     }
 
-    /// The launcher as it was right before the start.
+    /// The report of the launcher right before the start.
     #[track_caller]
     pub fn initial(&self) -> Report {
         self.first("the initial state", select!(Initial))
     }
 
-    /// The daemon as it was when the library had returned.
+    /// The report of the daemon when the library had returned.
     #[track_caller]
     pub fn report(&self) -> Report {
         self.first("the daemon's report", select!(Daemon))
     }
 
-    /// The daemon at the privileged action's [`Step::Observe`](crate::config::Step::Observe).
+    /// The report of the daemon at a [`Step::Observe`](crate::config::Step::Observe).
     #[track_caller]
     pub fn observed(&self) -> Report {
         self.first("the closure's report", select!(Observed))
     }
 
-    /// The daemon at the privileged action's [`Step::Hold`](crate::config::Step::Hold), where it
-    /// waits until [`Run::proceed`]. Its parent, the intermediate, waits, too: on a busy machine
-    /// the daemon may get here before the intermediate has sent its process id to the launcher.
+    /// The report of the daemon at a [`Step::Hold`](crate::config::Step::Hold), where it waits
+    /// until [`Run::proceed`]. Its parent, the intermediate, waits, too: on a busy machine the
+    /// daemon may get here before the intermediate has sent its process id to the launcher.
     #[track_caller]
     pub fn held(&self) -> Report {
         let held = self.first("the closure to hold", select!(Holding));
@@ -78,7 +78,7 @@ impl Run {
     /// Waits until a process neither runs nor is about to. No system reports that by an event.
     #[track_caller]
     fn wait_until_waiting(&self, pid: u32) {
-        // Running, waiting for a disk, and stopped by its tracer at a call.
+        // A process is running, waits for a disk, or is stopped by its tracer at a call.
         const BUSY: [char; 3] = ['R', 'D', 't'];
         let is_busy = || {
             let process = observe::process(pid).expect("look at a process");
@@ -194,8 +194,8 @@ impl Run {
         }
     }
 
-    /// The daemon once the library has returned there; `None` if the case is
-    /// over without it.
+    /// The report of the daemon when the library had returned; `None` if the case is over without
+    /// it.
     #[track_caller]
     pub fn report_if_any(&self) -> Option<Report> {
         self.message_if_any("the daemon's report", select!(Daemon))

@@ -1,4 +1,4 @@
-//! The closures of a case, and what they return.
+//! The closures of a case, and their results.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -17,17 +17,17 @@ use crate::control::{self, Command, Message};
 use crate::report::FileType;
 use crate::{initial, sys};
 
-/// Reports its own drop.
+/// A value that reports its drop.
 pub(super) struct Witness(pub(super) Message);
 
 impl Drop for Witness {
     fn drop(&mut self) {
-        // The harness may well be done by now.
+        // The harness may have ended by now.
         let _ = control::tell(&self.0);
     }
 }
 
-/// What the closures return: kept for as long as the daemon lives.
+/// The result of the closures, which lives as long as the daemon.
 #[derive(Default)]
 pub(super) struct Product {
     pub(super) parts: Vec<String>,
@@ -35,7 +35,7 @@ pub(super) struct Product {
     _witness: Option<Witness>,
 }
 
-/// Where there was no closure.
+/// The result without a closure.
 impl From<()> for Product {
     fn from((): ()) -> Self {
         Self::default()
@@ -59,7 +59,7 @@ impl Fallible {
 }
 
 impl Product {
-    /// Performs the steps, and adds what they make.
+    /// Does the steps, and adds their results.
     pub(super) fn made_by(mut self, steps: &[Step]) -> Self {
         for step in steps {
             self.perform(step);
@@ -114,7 +114,7 @@ impl Product {
             Step::WitnessResult => self._witness = Some(Witness(Message::ResultDropped)),
             Step::Add(part) => self.parts.push(part.clone()),
             Step::FillMemory(mebibytes) => {
-                // Not zero, which would take none.
+                // Zeroes would take no memory.
                 std::mem::forget(vec![1_u8; mebibytes << 20]);
             }
             Step::Abort => std::process::abort(),

@@ -16,12 +16,12 @@ use crate::control::{self, Command, FormerIds, Message};
 use crate::report::{FileType, Place, Regained};
 use crate::sys;
 
-/// Does as told, for as long as there is somebody to tell. With a guard of
-/// its pid file, ends cleanly.
+/// Obeys commands until the harness ends. With a guard of its pid file, the daemon then ends
+/// cleanly.
 pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
     loop {
         match await_command() {
-            // There is nothing to proceed with.
+            // No step waits for this.
             Command::Proceed => {}
             Command::Observe => tell(Message::Now(own_report())),
             Command::TryToRegain(former) => {
@@ -80,7 +80,7 @@ pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
     }
 }
 
-/// What a daemon that was broken into would try.
+/// Does what an intruder in the daemon would try.
 fn overwrite_files(bytes: &[u8]) -> Vec<String> {
     let mut written = Vec::new();
     for descriptor in own_report().descriptors.unwrap_or_default() {
@@ -122,7 +122,7 @@ fn replace_descriptors(folder: &Path) {
     }
 }
 
-/// Starts a daemon from this one, or a worker of it. True in the other.
+/// Starts a daemon from this one, or from a worker of it. Returns true in the new daemon.
 pub(super) fn start_another(start: &AnotherStart) -> bool {
     if !start.in_worker {
         return start_another_here(start);
@@ -164,7 +164,7 @@ pub(super) fn start_another_here(start: &AnotherStart) -> bool {
     }
 }
 
-/// The other daemon, once it has dropped what it was to drop.
+/// Runs the new daemon after its drops.
 pub(super) fn run_other_daemon() -> ! {
     tell(Message::Observed(own_report()));
     control::wait_for_harness_to_end();
@@ -180,10 +180,10 @@ fn try_to_regain(former: FormerIds) -> Regained {
             regained.failed.push((call, errno));
         }
     };
-    // Groups first: whoever gets the user id back gets everything back.
+    // Groups come first: a process that regains the user id regains all.
     note("setgroups([])".into(), sys::set_supplementary_groups(&[]));
     note("setgroups([0])".into(), sys::set_supplementary_groups(&[0]));
-    // Setting what one already has is not regaining it.
+    // To set a current id is not to regain it.
     let (current, ..) = sys::group_ids();
     for gid in [former.gid, 0].into_iter().filter(|&gid| gid != current) {
         note(format!("setgid({gid})"), sys::set_group(gid));
@@ -205,8 +205,7 @@ fn try_to_regain(former: FormerIds) -> Regained {
     regained
 }
 
-/// Where climbing leads from the working directory and from every open
-/// directory.
+/// The directories that a climb reaches from the working directory, and from every open directory.
 fn try_to_escape() -> Vec<Place> {
     let mut reached = vec![climb()];
     let report = own_report();
@@ -221,10 +220,10 @@ fn try_to_escape() -> Vec<Place> {
 }
 
 fn climb() -> Place {
-    /// Deeper than any folder of a test.
+    /// No directory of a test is as deep.
     const STEPS: usize = 64;
     for _ in 0..STEPS {
-        // At the top, or where a folder may not be entered, one stays.
+        // At the top, or where a directory cannot be entered, the process stays.
         let _ = std::env::set_current_dir("..");
     }
     expect(Place::of(".".as_ref()), "examine the working directory")

@@ -1,7 +1,6 @@
-//! What the tester does: reads its configuration, sets up the initial state,
-//! daemonizes itself and reports.
+//! The tester reads its configuration, sets up the initial state, daemonizes itself and reports.
 //!
-//! The launcher's exit statuses:
+//! The exit statuses of the launcher:
 //!
 //! | status | meaning |
 //! |---|---|
@@ -11,7 +10,8 @@
 //! | [`EXIT_BAD_STATE`] | the initial state could not be set up |
 //! | [`EXIT_NO_HARNESS`] | there is nobody to report to |
 //!
-//! The daemon exits with 0 when the harness is gone, and otherwise as told.
+//! The daemon exits with 0 when the harness is gone, and otherwise with the status of its
+//! configuration.
 
 use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
@@ -37,14 +37,14 @@ use readiness::use_readiness;
 
 /// The start failed.
 pub const EXIT_START_FAILED: u8 = 1;
-/// The configuration was not one.
+/// The configuration is not valid.
 pub const EXIT_BAD_CONFIG: u8 = 2;
 /// The initial state could not be set up.
 pub const EXIT_BAD_STATE: u8 = 3;
-/// There is nobody to report to.
+/// There is no harness.
 pub const EXIT_NO_HARNESS: u8 = 4;
 
-/// The whole program.
+/// Runs a case.
 pub fn run() -> ExitCode {
     let config = match read_config(&mut io::stdin().lock()) {
         Ok(config) => config,
@@ -80,8 +80,8 @@ pub fn run() -> ExitCode {
     conclude(returned, launcher, &config)
 }
 
-/// Adds the closures that are configured, one kind after the other, since
-/// each makes a type of its own; then enters the library.
+/// Adds the configured closures, and enters the library. Each kind of closure has a function of its
+/// own, because it makes a type of its own.
 fn enter_with_action(daemonize: Daemonize<()>, config: &Config) -> Returned {
     let capture = config
         .witness_capture
@@ -135,7 +135,7 @@ where
     }
 }
 
-/// At most one byte more than the limit is read, whatever there is.
+/// Reads at most one byte more than the limit.
 fn read_config(input: &mut dyn Read) -> Result<Config, String> {
     let limit = u64::try_from(wire::LIMIT).expect("small") + 1;
     let mut bytes = Vec::new();
@@ -146,11 +146,11 @@ fn read_config(input: &mut dyn Read) -> Result<Config, String> {
     wire::decode(&bytes).map_err(|error| error.to_string())
 }
 
-/// What the library returned, whichever of its functions was called.
+/// The result of the library, whichever function was called.
 enum Returned<T = (Product, Option<Readiness>)> {
     Launcher(Result<LauncherResult, Error>),
     Daemon(Result<T, Error>),
-    /// `start` does not say where it failed.
+    /// `start` does not tell which process failed.
     StartFailed(Error),
 }
 
@@ -164,7 +164,7 @@ impl<T> Returned<T> {
     }
 }
 
-/// What a closure does is not the library's doing, even if it panics.
+/// Marks the calls of a closure, also if it panics, as calls of the tester, not of the library.
 fn aside<T>(closure: impl FnOnce() -> T) -> T {
     struct Back;
 
@@ -190,7 +190,7 @@ fn enter<T, S>(daemonize: Daemonize<T, S>, config: &Config) -> Returned<T> {
     })
 }
 
-/// What the library does, and whether it was the last that it had to do.
+/// Marks the calls of the library. `end` tells whether the library is to be called again.
 fn within<T>(end: Mark, call: impl FnOnce() -> T) -> T {
     sys::mark(Mark::Enter);
     let result = call();
@@ -242,8 +242,8 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
             ExitCode::SUCCESS
         }
         Returned::Launcher(Err(error)) => launcher_failed(&error, config),
-        // Under `start` nobody but the launcher may return an error; whoever
-        // else does is made visible as what it is.
+        // Under `start`, only the launcher may return an error. Another process reports that it is
+        // not the launcher.
         Returned::StartFailed(error) if here == launcher => launcher_failed(&error, config),
         Returned::StartFailed(error) | Returned::Daemon(Err(error)) => {
             let description = describe(&error);
@@ -259,7 +259,7 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
         }
         Returned::Daemon(Ok((product, readiness))) => {
             tell(Message::Daemon(own_report()));
-            // Kept for as long as the daemon lives.
+            // The readiness may be kept as long as the daemon lives.
             let _kept = match (readiness, &config.deferred_readiness) {
                 (Some(readiness), Some(deferral)) => use_readiness(readiness, deferral),
                 _ => None,
@@ -273,7 +273,7 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
             }
             let guard = guard.flatten();
             if let Life::Exit(status) = config.life {
-                // To the end: what the guard is for is done at exit.
+                // The mark holds to the end, since the guard acts at exit.
                 sys::mark(Mark::Enter);
                 drop(guard);
                 std::process::exit(status);
@@ -317,7 +317,7 @@ pub(crate) fn describe(error: &Error) -> StartError {
     }
 }
 
-/// Tells the harness, or ends: a process that nobody hears must not go on.
+/// Sends a message. If the harness is gone, ends the process, which must not go on unobserved.
 fn tell(message: Message) {
     if control::tell(&message).is_err() {
         sys::exit_at_once(EXIT_NO_HARNESS.into());
@@ -334,7 +334,7 @@ fn own_report() -> Report {
     }
 }
 
-/// The next command; ends the process with the harness.
+/// The next command. If the harness ends, ends the process.
 fn await_command() -> Command {
     match control::next_command() {
         Ok(Some(command)) => command,
@@ -346,7 +346,7 @@ fn await_command() -> Command {
     }
 }
 
-/// The tester's own failure is neither the library's nor the test's.
+/// A failure of the tester is neither a failure of the library nor of the test.
 fn expect<T>(result: io::Result<T>, deed: &str) -> T {
     match result {
         Ok(value) => value,

@@ -1,4 +1,4 @@
-//! What the tester does for an argument, instead of a case.
+//! Programs that an argument of the tester selects, instead of a case.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,21 +10,20 @@ use daemonize2::{Daemonize, Outcome, Stdio, supervised};
 use super::{EXIT_BAD_STATE, EXIT_START_FAILED, expect};
 use crate::sys;
 
-/// The argument that asks for [`find_reaper`].
+/// The argument of [`find_reaper`].
 pub const FIND_REAPER: &str = "find-reaper";
 
-/// The argument that asks for [`start_as_first_process`]; the name of an entry comes
-/// next.
+/// The arguments of [`start_as_first_process`] are this, and the name of an entry point.
 pub const START_AS_FIRST_PROCESS: &str = "start-as-first-process";
 
-/// The argument that asks for [`start_with_full_output`].
+/// The argument of [`start_with_full_output`].
 pub const START_WITH_FULL_OUTPUT: &str = "start-with-full-output";
 
-/// The argument that asks for [`tell_supervised`].
+/// The argument of [`tell_supervised`].
 pub const TELL_SUPERVISED: &str = "supervised";
 
-/// Prints the process id of the parent that an orphan gets here: init, or the
-/// nearest subreaper.
+/// Prints the process id of the process that becomes the parent of an orphan: init, or the nearest
+/// subreaper.
 pub fn find_reaper() -> ExitCode {
     match orphans_parent() {
         Ok(pid) => {
@@ -38,8 +37,8 @@ pub fn find_reaper() -> ExitCode {
     }
 }
 
-/// Starts a daemon as the first process of a pid namespace, which says what it gets to
-/// see. A daemon says that it is there once the launcher has had the time to exit.
+/// Starts a daemon as the first process of a pid namespace, and prints the result. A daemon prints
+/// its pid when the launcher has had the time to exit.
 pub fn start_as_first_process(entry: Option<String>) -> ExitCode {
     let forked = sys::leave_pid_namespace_for_children().and_then(|()| sys::fork());
     match expect(forked, "make a pid namespace") {
@@ -71,8 +70,8 @@ pub fn start_as_first_process(entry: Option<String>) -> ExitCode {
     }
 }
 
-/// Starts a daemon that has to be ready within half a second, while the standard output
-/// is a full pipe, for which there is more to be written. The error is on standard error.
+/// Starts a daemon that must be ready within half a second. Standard output is a full pipe, and
+/// more output is buffered. Prints the error to standard error.
 pub fn start_with_full_output() -> ExitCode {
     expect(sys::fill_output(), "fill the output");
     print!("the rest");
@@ -86,7 +85,7 @@ pub fn start_with_full_output() -> ExitCode {
     }
 }
 
-/// Prints the effective user id, and what `supervised()` says.
+/// Prints the effective user id, and the result of `supervised()`.
 pub fn tell_supervised() -> ExitCode {
     println!("{} {}", sys::effective_user(), supervised());
     ExitCode::SUCCESS
@@ -98,8 +97,8 @@ fn orphans_parent() -> io::Result<u32> {
         None => {
             drop(ours);
             if let Ok(None) = sys::fork() {
-                // Told once its parent has been reaped, hence after it got
-                // another one.
+                // The word comes when the parent has been reaped, so another process is the parent
+                // by now.
                 let mut word = [0; 1];
                 if sys::receive(orphans.as_fd(), &mut word).is_ok_and(|received| received == 1) {
                     let parent = std::os::unix::process::parent_id();

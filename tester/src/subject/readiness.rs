@@ -13,9 +13,9 @@ use crate::config::{Deferral, ErrorText, ReadinessUse};
 use crate::control::Message;
 use crate::sys::{self, Mark};
 
-/// Returns the readiness if it is to be kept.
+/// Returns a readiness that the daemon keeps.
 pub(super) fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option<Readiness> {
-    // What the steps make is the harness's to look at while they run.
+    // The harness looks at the results of the steps while the readiness is used.
     let _product = Product::default().made_by(&deferral.steps);
     let readiness = match &deferral.in_copy {
         None => readiness,
@@ -42,7 +42,7 @@ pub(super) fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option
         let before = own_report().threads;
         let thread = thread::spawn(move || use_as_told(readiness, &usage));
         let left = thread.join().unwrap_or_default();
-        // It may be counted for a while.
+        // The thread may still be counted for a while.
         while own_report().threads > before {
             thread::yield_now();
         }
