@@ -1,11 +1,10 @@
-//! Many launchers that contend for one pid file, and who gets in their way:
-//! lean, so that many of each run at a time.
+//! Many launchers that contend for one pid file, and processes that meddle with it. They are small,
+//! so that many run at a time.
 //!
-//! A contender starts a daemon, waits for the outcome and starts the next one.
-//! Each daemon tells what it holds when it has started
-//! ([`Message::Holds`]), and again when it is about to end
-//! ([`Message::Leaves`]); between the two, its lock is held. All of them send
-//! to the same socket, whose order is that of the events.
+//! A contender starts a daemon, waits for the outcome and starts the next one. Each daemon sends a
+//! message when it has started ([`Message::Holds`]), and when it is about to end
+//! ([`Message::Leaves`]); in between, it holds the lock. All of them send to one socket, so the
+//! order of the messages is that of the events.
 
 use std::fmt;
 use std::fs;
@@ -25,12 +24,12 @@ use crate::report::{HeldFile, LauncherResult, Place};
 use crate::subject::{EXIT_BAD_CONFIG, EXIT_NO_HARNESS, describe};
 use crate::sys;
 
-/// The argument that asks for [`contend`]. Next come the time in milliseconds,
-/// the pid file and the [`Leaving`].
+/// The arguments of [`contend`] are this, the time in milliseconds, the pid file and the
+/// [`Leaving`].
 pub const CONTEND: &str = "contend";
 
-/// The argument that asks for [`meddle`]. Next come the time in milliseconds,
-/// the pid file and the [`Meddling`].
+/// The arguments of [`meddle`] are this, the time in milliseconds, the pid file and the
+/// [`Meddling`].
 pub const MEDDLE: &str = "meddle";
 
 /// What the daemons do with the pid file when they end.
@@ -38,11 +37,11 @@ pub const MEDDLE: &str = "meddle";
 pub enum Leaving {
     /// They remove it.
     Removing,
-    /// One removes it, the next one exits without, the next one is killed.
+    /// One daemon removes it, the next one exits without, the next one is killed.
     Variously,
 }
 
-/// What somebody does to the pid file or its folder, all the time.
+/// What a meddler does to the pid file or its directory, again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meddling {
     /// `attack::remove_unlocked`
@@ -119,7 +118,7 @@ fn tell(message: Message) {
     }
 }
 
-/// Returns in neither process.
+/// Starts a daemon. Returns in neither process.
 fn start(path: &Path, leaving: Leaving, number: u64) -> ! {
     match sys::execute(Daemonize::new().pid_file(path)) {
         Outcome::Parent(Ok(parent)) => tell(Message::LauncherReturned(LauncherResult {
@@ -146,7 +145,7 @@ fn live(path: &Path, leaving: Leaving, number: u64) -> io::Result<()> {
     match (leaving, number % 3) {
         (Leaving::Removing, _) | (Leaving::Variously, 0) => {
             drop(PidFileGuard::take());
-            // The file is removed at exit.
+            // The exit removes the file.
             std::process::exit(0);
         }
         (Leaving::Variously, 1) => {}
@@ -155,12 +154,11 @@ fn live(path: &Path, leaving: Leaving, number: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// The pid file through the descriptor that the library keeps, which is the
-/// only one of a regular file.
+/// The pid file, through the descriptor of the library, which is the only one of a regular file.
 fn look(path: &Path) -> io::Result<HeldFile> {
     let files = (3..CONTROL).filter_map(sys::inherited);
     for descriptor in files {
-        // Closing a copy would lose the record lock.
+        // The close of a copy would release the record lock.
         let file = sys::as_file(descriptor);
         let found = file.metadata()?;
         if !found.is_file() {
@@ -183,8 +181,8 @@ fn look(path: &Path) -> io::Result<HeldFile> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// Meddles until the time is up. What fails is tried again; who has never
-/// succeeded exits with 1.
+/// Meddles until the time is up. What fails is tried again. A meddler that never succeeds exits
+/// with 1.
 pub fn meddle() -> ExitCode {
     let Some((end, path, meddling)) = arguments(&Meddling::ALL) else {
         return bad_arguments();

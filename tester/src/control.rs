@@ -1,22 +1,20 @@
-//! The control socket: how the tester's processes talk to the harness.
+//! The control socket between the processes of the tester and the harness.
 //!
-//! A report must not travel through what is under test, so this is neither a
-//! standard stream nor a file, but one end of a socket pair that the harness
-//! passes on at a high number ([`CONTROL`]). All processes of a case inherit
-//! it and may send; only one at a time listens: the daemon, or a step that
-//! holds it up.
+//! A report must not travel through what is under test. The socket is therefore neither a standard
+//! stream nor a file, but an end of a socket pair that the harness passes on at a high number
+//! ([`CONTROL`]). All processes of a case inherit it, and may send. Only one process at a time
+//! receives: the daemon, or a step that holds it up.
 //!
-//! The socket is of type SOCK_SEQPACKET: a datagram would not tell that the
-//! harness has gone, and a stream does not keep the messages of several
-//! writers apart on every system. Messages are cut into packets of at most
-//! [`PACKET`] bytes, since systems limit a packet (FreeBSD to 8 KiB), each
-//! naming its sender, so that the harness puts them together again. On macOS,
-//! which only has streams, the same packets are sent, each with one send(2),
-//! during which that system locks the socket's buffer against other senders.
+//! The socket is of type SOCK_SEQPACKET: a datagram socket does not report that the harness is
+//! gone, and a stream does not keep the messages of several senders apart on every system. Systems
+//! limit a packet (FreeBSD to 8 KiB), so a message is cut into packets of at most [`PACKET`] bytes.
+//! Each names its sender, by which the harness joins them. macOS only has streams: there, each
+//! packet is sent by one send(2), during which that system locks the buffer of the socket against
+//! other senders.
 //!
-//! When the harness is done, or gone, its end is shut down: whoever waits on
-//! the socket sees its end and exits. When in turn the last process of a case
-//! is gone, the harness sees the end of what there is to receive.
+//! When the harness is done or gone, its end is shut down: a process that waits on the socket sees
+//! the end of file, and exits. When the last process of a case is gone, the harness sees the end of
+//! file.
 
 use std::collections::HashMap;
 use std::io;
@@ -37,24 +35,24 @@ pub const CONTROL: RawFd = 200;
 /// still sees itself.
 pub const PROC: RawFd = 201;
 
-/// The descriptor of the pseudo-terminal's master, if there is one.
+/// The descriptor of the master of the pseudo-terminal, if there is one.
 pub const TERMINAL: RawFd = 202;
 
-/// The tester's own descriptors. No report lists them.
+/// The descriptors of the tester. No report lists them.
 pub const RESERVED: std::ops::RangeInclusive<RawFd> = CONTROL..=TERMINAL;
 
-/// The environment variable that tells the tester that it has a harness. Its
-/// value is the case's token, by which the harness knows its processes.
+/// The environment variable by which the tester knows that it has a harness. Its value is the token
+/// of the case, by which the harness knows its processes.
 pub const TOKEN: &str = "TESTER_CASE";
 
-/// The longest packet.
+/// The size of the longest packet.
 pub const PACKET: usize = 4096;
 
-/// Length of the packet, sender and whether more packets of the message
-/// follow, 4 bytes each.
+/// The length of the packet, its sender, and whether more packets of the message follow; 4 bytes
+/// each.
 const HEADER: usize = 12;
 
-/// What the tester says.
+/// A message of the tester.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// The launcher, right before the start.
@@ -70,9 +68,9 @@ pub enum Message {
     Copied(u32),
     /// A closure has forked a worker with this process id.
     Worker(u32),
-    /// The privileged action's captures were dropped in the sender.
+    /// The captures of the privileged action were dropped in the sender.
     CaptureDropped,
-    /// The privileged action's result was dropped in the sender.
+    /// The result of the privileged action was dropped in the sender.
     ResultDropped,
     /// The sender runs its atexit handlers.
     AtExit,
@@ -82,12 +80,12 @@ pub enum Message {
     LauncherReturned(LauncherResult),
     /// The library returned an error in another process than the launcher.
     DaemonFailed(StartError),
-    /// The library returned success in the daemon, which looks like this.
+    /// The library returned success in the daemon, which this report describes.
     Daemon(Report),
-    /// The library has returned in the launcher, or an error in the daemon,
-    /// which looks like this.
+    /// The library returned in the launcher, or an error in the daemon; the report describes the
+    /// process.
     Afterwards(Report),
-    /// Then a child with this process id had ended, and nobody had reaped it.
+    /// A child with this process id had ended by then, and was not reaped.
     Unreaped(u32),
     /// The answer to [`Command::Observe`].
     Now(Report),
@@ -96,11 +94,11 @@ pub enum Message {
     /// The answer to [`Command::TryToEscape`] and
     /// [`Command::TryToEscapeThrough`]: every directory reached.
     Reached(Vec<Place>),
-    /// The daemon's result consists of these ([`crate::config::Step::Add`]).
+    /// The parts of the result of the daemon ([`crate::config::Step::Add`]).
     Result(Vec<String>),
     /// `Readiness::ready` has returned success in the sender.
     Acknowledged,
-    /// `Readiness::serve` has returned, and what: an error as its text.
+    /// The result of `Readiness::serve`; an error as its text.
     Served(Result<(), String>),
     /// `Readiness::ready` has returned an error in the sender.
     NotAcknowledged(StartError),
@@ -113,56 +111,54 @@ pub enum Message {
     Signalled(i32),
     /// The answer to [`Command::DropGuardInCopy`].
     CopyDroppedGuard,
-    /// The answer to the commands that have one in words.
+    /// The answer in words to a command.
     Answer(Vec<String>),
-    /// The sender is a daemon that has just started in a
-    /// [contest](crate::contest), and holds this file.
+    /// The sender is a daemon that has just started in a [contest](crate::contest), and has this
+    /// file locked.
     Holds(HeldFile),
-    /// It is about to end, and still does.
+    /// The sender is about to end, and still has the file locked.
     Leaves(HeldFile),
-    /// [`crate::crash`] has killed this process, or sent it the signal, if it
-    /// came to that.
+    /// [`crate::crash`] has sent the signal to this process, if the process made the call.
     Crashed(Option<SignalHit>),
-    /// [`crate::fault`] has seen the library make these calls.
+    /// [`crate::fault`] has recorded these calls of the library.
     Traced(Vec<SyscallRecord>),
-    /// The tester itself failed.
+    /// The tester failed.
     Problem(String),
 }
 
-/// What the harness says, to whoever listens.
+/// A command of the harness, to the process that receives.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Go on after [`crate::config::Step::Hold`].
     Proceed,
     /// Report once more.
     Observe,
-    /// Try to get these and root's ids back.
+    /// Try to regain these ids and those of root.
     TryToRegain(FormerIds),
-    /// Climb as far up as the working directory and open directories lead.
+    /// Climb from the working directory and from every open directory.
     TryToEscape,
-    /// Climb as far up as these paths lead.
+    /// Climb from these paths.
     TryToEscapeThrough(Vec<Bytes>),
-    /// Fork, and let the copy drop its guard of the pid file, take another one
-    /// if it is handed any, drop that too, and end.
+    /// Fork. The copy drops its guard of the pid file, and a further guard if it gets one, and
+    /// ends.
     DropGuardInCopy,
     /// Drop the guard of the pid file, and go on.
     DropGuard,
-    /// Write this to every regular file that is open, and to each once more by
-    /// /proc/self/fd: what has succeeded.
+    /// Write these bytes to every regular file that is open, and again through /proc/self/fd. The
+    /// answer lists the writes that succeed.
     OverwriteFiles(Bytes),
-    /// Close every descriptor above the standard streams, as some libraries do, and
-    /// open new files in this folder until every number up to 20 is taken.
+    /// Close every descriptor above the standard streams, as some libraries do, and open new files
+    /// in this directory until every number up to 20 is taken.
     ReplaceDescriptors(Bytes),
-    /// Ask the library whether this pid file's daemon is running, and to stop it.
+    /// Ask the library whether the daemon of this pid file is running, and to stop it.
     AskForDaemon(Bytes),
-    /// Start another daemon, in which the copy of the guard is dropped, and
-    /// which stays until the harness ends.
+    /// Start another daemon, which drops the copy of the guard, and stays until the harness ends.
     StartAnother(AnotherStart),
     /// Exit with this status.
     Exit(i32),
 }
 
-/// The ids that a daemon had before it dropped them.
+/// The former ids of a daemon.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FormerIds {
     /// The user id.
@@ -171,16 +167,16 @@ pub struct FormerIds {
     pub gid: u32,
 }
 
-/// A message and who sent it.
+/// A message and its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The sender's process id.
+    /// The process id of the sender.
     pub sender: u32,
-    /// What it said.
+    /// The message.
     pub message: Message,
 }
 
-/// The tester's end.
+/// The end of the tester.
 ///
 /// # Errors
 ///
@@ -193,11 +189,11 @@ pub fn tester_end() -> io::Result<BorrowedFd<'static>> {
         .ok_or_else(|| io::Error::other(format!("descriptor {CONTROL} is not open")))
 }
 
-/// Tells the harness.
+/// Sends a message to the harness.
 ///
 /// # Errors
 ///
-/// Those of send(2), when the harness is gone above all.
+/// Above all when the harness is gone.
 pub fn tell(message: &Message) -> io::Result<()> {
     send_bytes(tester_end()?, &wire::encode(message))
 }
@@ -206,7 +202,7 @@ pub fn tell(message: &Message) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Those of recv(2), and a message that is none.
+/// Those of recv(2), and an invalid message.
 pub fn next_command() -> io::Result<Option<Command>> {
     let mut receiver = Receiver::new(tester_end()?);
     let Some((_, bytes)) = receiver.next()? else {
@@ -218,22 +214,22 @@ pub fn next_command() -> io::Result<Option<Command>> {
 /// Waits until the harness is done or gone.
 pub fn wait_for_harness_to_end() {
     if let Ok(socket) = tester_end() {
-        // Where this fails there is nothing left to wait for.
+        // If the wait fails, there is nothing to wait for.
         let _ = sys::wait_for_hangup(socket);
     }
 }
 
-/// Sends a command from the harness's end.
+/// Sends a command to the tester.
 ///
 /// # Errors
 ///
-/// Those of send(2), when nobody is left above all.
+/// Above all when no process of the tester is left.
 pub fn command(socket: BorrowedFd<'_>, command: &Command) -> io::Result<()> {
     send_bytes(socket, &wire::encode(command))
 }
 
-/// Tells the harness from within a signal handler: allocates nothing.
-/// `message` is encoded, and fits in a packet.
+/// Sends a message from a signal handler, without an allocation. `message` is encoded, and fits in
+/// a packet.
 pub(crate) fn tell_from_handler(message: &[u8]) {
     let mut packet = [0; PACKET];
     let length = HEADER + message.len();
@@ -246,7 +242,7 @@ pub(crate) fn tell_from_handler(message: &[u8]) {
         bytes.copy_from_slice(&word.to_le_bytes());
     }
     if let Some(socket) = sys::inherited(CONTROL) {
-        // The harness may well be done by now.
+        // The harness may have ended by now.
         let _ = sys::send(socket, &packet[..length]);
     }
 }
@@ -266,7 +262,7 @@ fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts packets together again.
+/// Joins packets to messages.
 #[derive(Debug)]
 pub struct Receiver<'fd> {
     socket: BorrowedFd<'fd>,
@@ -282,12 +278,11 @@ impl<'fd> Receiver<'fd> {
         }
     }
 
-    /// The next message of the tester; `None` once all its processes are
-    /// gone.
+    /// The next message of the tester; `None` when all its processes are gone.
     ///
     /// # Errors
     ///
-    /// Those of recv(2), and a message that is none.
+    /// Those of recv(2), and an invalid message.
     pub fn frame(&mut self) -> io::Result<Option<Frame>> {
         let Some((sender, bytes)) = self.next()? else {
             return Ok(None);
@@ -319,7 +314,7 @@ impl<'fd> Receiver<'fd> {
         }
     }
 
-    /// One whole packet, header included.
+    /// A whole packet, with its header.
     fn packet(&self) -> io::Result<Option<Vec<u8>>> {
         let mut packet = vec![0; PACKET];
         let mut filled = sys::receive(self.socket, &mut packet[..self.first_read()])?;
@@ -333,7 +328,7 @@ impl<'fd> Receiver<'fd> {
                 stated_length(&packet)?
             };
             match sys::receive(self.socket, &mut packet[filled..wanted])? {
-                // A sender was killed in the middle.
+                // The sender was killed during the send.
                 0 => return Ok(None),
                 received => filled += received,
             }
@@ -342,7 +337,7 @@ impl<'fd> Receiver<'fd> {
         Ok(Some(packet))
     }
 
-    /// What does not keep boundaries must not be read past one.
+    /// A read from a stream must not go past the end of a packet.
     fn first_read(&self) -> usize {
         if sys::PACKETS { PACKET } else { HEADER }
     }

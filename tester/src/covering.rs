@@ -1,19 +1,17 @@
-//! Covering arrays: few rows in which all pairs, or all triples, of values
-//! appear.
+//! Covering arrays: a small number of rows that contain all pairs, or all triples, of values.
 //!
-//! Greedy: each row starts from a tuple that is not covered yet, and takes on
-//! every other axis the value that covers most. The same seed makes the same
-//! rows.
+//! The algorithm is greedy: each row starts from a tuple that no row covers yet. On every other
+//! axis it takes the value that covers the most tuples. The same seed makes the same rows.
 
 use std::iter;
 use std::ops::Range;
 
-/// Numbers from a seed: SplitMix64.
+/// Random numbers from a seed: SplitMix64.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
-    /// Numbers that this seed determines.
+    /// The numbers of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -40,7 +38,7 @@ impl Random {
     }
 }
 
-/// How many values of a row are looked at together.
+/// The size of the tuples that rows cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strength {
     /// Two.
@@ -49,7 +47,7 @@ pub enum Strength {
     Triples,
 }
 
-/// A set of values: without loops, which a debug build takes long for.
+/// A set of values. It has no loops, which are slow in a debug build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bits([u128; 3]);
 
@@ -106,21 +104,21 @@ impl Bits {
     }
 }
 
-/// Axes, and which of their values go together.
+/// Axes, and the compatibility of their values.
 ///
-/// Values are counted through, from the first of the first axis to the last
-/// of the last.
+/// A value is a number. The count runs from the first value of the first axis to the last value of
+/// the last axis.
 #[derive(Debug, Clone)]
 pub struct Space {
-    /// Where the values of each axis begin, and where the last ones end.
+    /// The number of the first value of each axis, and the number of all values.
     begins: Vec<usize>,
-    /// Which values one value goes with; a valid one goes with itself.
+    /// The values that a value is compatible with. A valid value is compatible with itself.
     goes_with: Vec<Bits>,
 }
 
 impl Space {
-    /// Axes with so many values; `is_valid` is asked about single values and
-    /// about pairs, as axis and value.
+    /// Makes axes of these sizes. `is_valid` is asked about single values and about pairs, as axis
+    /// and value.
     pub fn new(sizes: &[usize], is_valid: impl Fn(&[(usize, usize)]) -> bool) -> Self {
         let mut begins = vec![0];
         for size in sizes {
@@ -145,8 +143,8 @@ impl Space {
         space
     }
 
-    /// Two values that leave nothing to choose on a third axis do not go
-    /// together either. True if there were such.
+    /// Makes two values incompatible that leave no value on a third axis. True if there were such
+    /// values.
     fn part_what_nothing_joins(&mut self) -> bool {
         let axes: Vec<Bits> = (0..self.axes())
             .map(|axis| Bits::of(self.axis(axis)))
@@ -178,7 +176,7 @@ impl Space {
         self.begins[self.axes()]
     }
 
-    /// What goes with all of these.
+    /// The values that are compatible with all of these.
     fn allowed(&self, fixed: &[usize]) -> Bits {
         let goes_with = fixed.iter().map(|&value| self.goes_with[value]);
         goes_with.fold(Bits::ALL, Bits::and)
@@ -192,7 +190,7 @@ impl Space {
         valid.map(move |value| value - begin)
     }
 
-    /// Whether all values of a row go together.
+    /// Whether all values of a row are compatible.
     pub fn allows(&self, row: &[usize]) -> bool {
         let row = self.counted(row);
         let allowed = self.allowed(&row);
@@ -204,7 +202,7 @@ impl Space {
         begins.map(|(value, begin)| value + begin).collect()
     }
 
-    /// A row of values that go together, without further aims.
+    /// A random row of compatible values.
     ///
     /// # Panics
     ///
@@ -215,12 +213,12 @@ impl Space {
             .expect("some values go together")
     }
 
-    /// A row that differs from this one only where values do not go together:
-    /// there, the first one takes precedence over later ones.
+    /// A row that differs from this one only where values are incompatible; a former value takes
+    /// precedence over a later one.
     ///
     /// # Panics
     ///
-    /// When no values go together.
+    /// When no values are compatible.
     pub fn nearest(&self, row: &[usize]) -> Vec<usize> {
         let keep = |is_possible: &dyn Fn(&[usize]) -> bool| {
             let mut kept = Vec::new();
@@ -233,14 +231,14 @@ impl Space {
             }
             kept
         };
-        // That all go together does not mean that something goes with all,
-        // but mostly does.
+        // That all values are compatible in pairs does not mean that a row has all of them, but
+        // mostly it does.
         self.search(keep(&|_| true))
             .or_else(|| self.search(keep(&|kept| self.search(kept.to_vec()).is_some())))
             .expect("some values go together")
     }
 
-    /// Rows in which all valid tuples appear: those that are part of a row.
+    /// Rows that contain all valid tuples: those that are part of a row.
     pub fn cover(&self, strength: Strength, seed: u64) -> Vec<Vec<usize>> {
         let mut random = Random::new(seed);
         let mut left = Uncovered::new(self, strength);
@@ -263,7 +261,7 @@ impl Space {
         rows
     }
 
-    /// How many valid tuples appear in none of the rows.
+    /// The number of valid tuples that no row contains.
     pub fn uncovered(&self, strength: Strength, rows: &[Vec<usize>]) -> usize {
         let mut left = Uncovered::new(self, strength);
         for row in rows {
@@ -274,8 +272,8 @@ impl Space {
         possible.count()
     }
 
-    /// A row with these values, if there is one: on the axis with the least
-    /// choice, tries one value after the other.
+    /// A row with these values, if there is one. Tries one value after the other, first on the axis
+    /// with the fewest values.
     fn search(&self, fixed: Vec<usize>) -> Option<Vec<usize>> {
         let allowed = self.allowed(&fixed);
         let choices = |axis: usize| -> Vec<usize> {
@@ -304,9 +302,8 @@ impl Space {
         begins.map(|(value, begin)| value - begin).collect()
     }
 
-    /// Adds a value on each other axis: the one of the largest gain, any of
-    /// them where there are several. `gain` is told the value, and what is
-    /// fixed already, as a list and as a set.
+    /// Adds a value on each other axis: the value of the largest gain, or a random one of several.
+    /// `gain` gets the value, and the fixed values as a list and as a set.
     fn complete(
         &self,
         fixed: &[usize],
@@ -336,15 +333,15 @@ impl Space {
     }
 }
 
-/// Three values; of a pair, the first one twice.
+/// Three values; a pair has the first value twice.
 type Tuple = [u16; 3];
 
 /// The tuples that no row has covered yet.
 struct Uncovered<'a> {
     space: &'a Space,
     strength: Strength,
-    /// By one value for pairs, by two for triples: those that make a tuple
-    /// with them.
+    /// For each value, or each two values for triples: the values that make an uncovered tuple with
+    /// them.
     left: Vec<Bits>,
 }
 
@@ -375,8 +372,7 @@ impl<'a> Uncovered<'a> {
         }
     }
 
-    /// Where those are that make a tuple with these two, which for pairs are
-    /// one.
+    /// The index of the values that make a tuple with these two, which are one value for pairs.
     fn index(&self, one: usize, other: usize) -> usize {
         match self.strength {
             Strength::Pairs => one,
@@ -389,7 +385,7 @@ impl<'a> Uncovered<'a> {
         self.left[self.index(one, other)].contains(last)
     }
 
-    /// The values of a tuple, each of them once.
+    /// The values of a tuple, each once.
     fn values(&self, tuple: Tuple) -> Vec<usize> {
         let [one, other, last] = tuple.map(usize::from);
         match self.strength {
@@ -427,8 +423,8 @@ impl<'a> Uncovered<'a> {
         }
     }
 
-    /// How many tuples this value covers together with those that are fixed.
-    /// Of triples, each is counted twice.
+    /// The number of tuples that this value covers together with the fixed ones. A triple counts
+    /// twice.
     fn gain(&self, value: usize, fixed: &[usize], all: Bits) -> u32 {
         match self.strength {
             Strength::Pairs => self.left[value].and(all).count(),
@@ -445,8 +441,8 @@ mod tests {
 
     const SIZES: [usize; 6] = [4, 3, 5, 2, 3, 6];
 
-    /// The first value of the first axis goes with the first of the second
-    /// alone; the last axis has no second value.
+    /// The first value of the first axis is compatible with the first value of the second axis
+    /// alone. The last axis has no second value.
     fn space() -> Space {
         Space::new(&SIZES, |values| match values {
             [(5, value)] => *value != 1,

@@ -1,4 +1,4 @@
-//! Brings the launcher into the state that a case starts from.
+//! Sets up the initial state of a case.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -17,12 +17,12 @@ use crate::wire;
 
 /// Applies `state`.
 ///
-/// What needs privileges comes before the ids, and what would disturb the
-/// set-up itself (closed streams, limits, interruptions) as late as possible.
+/// What needs privileges is set before the ids. What would disturb the set-up (closed streams,
+/// limits, interruptions) is set as late as possible.
 ///
 /// # Errors
 ///
-/// The first step that fails, by name.
+/// The first step that fails, with its name.
 pub fn apply(state: &InitialState) -> Result<(), String> {
     let InitialState {
         working_directory,
@@ -169,11 +169,11 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes every number of a descriptor below the limit but so many.
+/// Takes the numbers of all descriptors below the limit, except for this number of them.
 ///
 /// # Errors
 ///
-/// Those of open(2) and dup(2), but for the lack of numbers.
+/// Those of open(2) and dup(2), except for the lack of numbers.
 pub fn leave_descriptors_free(free: u32) -> io::Result<()> {
     let mut taken = vec![OwnedFd::from(File::open("/dev/null")?)];
     while let Ok(another) = taken[0].try_clone() {
@@ -181,7 +181,7 @@ pub fn leave_descriptors_free(free: u32) -> io::Result<()> {
     }
     let last = taken.len().saturating_sub(free as usize);
     for taken in taken.drain(..last) {
-        // Nobody else's any more: the library is to close them.
+        // The library is to close them.
         let _ = taken.into_raw_fd();
     }
     Ok(())
@@ -202,8 +202,8 @@ fn set_session(session: Session) -> io::Result<()> {
     Ok(())
 }
 
-/// Made beforehand: when the handlers run, the thread's locals, which that
-/// needs, may be gone.
+/// The message is made beforehand. When the handlers run, the locals of the thread, which an
+/// encoding needs, may be gone.
 static AT_EXIT: OnceLock<Vec<u8>> = OnceLock::new();
 
 extern "C" fn tell_of_exit() {
@@ -212,7 +212,7 @@ extern "C" fn tell_of_exit() {
     }
 }
 
-/// The messages that tell of a signal, by signal: a handler cannot make them.
+/// The messages of the handlers, by signal. A handler cannot make them.
 static SIGNALLED: [OnceLock<Vec<u8>>; 65] = [const { OnceLock::new() }; 65];
 
 fn signalled(signal: i32) -> Option<&'static OnceLock<Vec<u8>>> {
@@ -246,7 +246,8 @@ fn leave_pid_namespace(namespace: ChildrenNamespace) -> io::Result<()> {
         let (ours, theirs) = sys::socket_pair()?;
         if sys::fork()?.is_none() {
             drop(ours);
-            // The launcher's end, and that of all who have a copy.
+            // The call returns when the launcher, and every process with a copy of its end, has
+            // ended.
             let _ = sys::receive(theirs.as_fd(), &mut [0; 1]);
             sys::exit_at_once(0);
         }
@@ -255,8 +256,7 @@ fn leave_pid_namespace(namespace: ChildrenNamespace) -> io::Result<()> {
     Ok(())
 }
 
-/// The maps are written by a process that is not in the namespace: one in it
-/// has the right to map a single id, its own, only.
+/// A process outside of the namespace writes the maps: a process inside may map only its own id.
 fn enter_user_namespace(namespace: &UserNamespace) -> io::Result<()> {
     let launcher = std::process::id();
     let (ours, writers) = sys::socket_pair()?;
@@ -265,7 +265,7 @@ fn enter_user_namespace(namespace: &UserNamespace) -> io::Result<()> {
         let mut word = [0; 1];
         let written = match sys::receive(writers.as_fd(), &mut word) {
             Ok(1) => write_maps(launcher, namespace),
-            // The launcher tells what has failed.
+            // The launcher reports the failure.
             Ok(_) | Err(_) => Ok(()),
         };
         let errno = written.map_or_else(|error| error.raw_os_error().unwrap_or(libc::EIO), |()| 0);
@@ -273,7 +273,7 @@ fn enter_user_namespace(namespace: &UserNamespace) -> io::Result<()> {
         sys::exit_at_once(0);
     };
     drop(writers);
-    // Else its files in /proc are root's, after it has changed its ids.
+    // Otherwise, root owns its files in /proc after the change of ids.
     sys::become_dumpable()?;
     sys::leave_user_namespace()?;
     sys::send(ours.as_fd(), &[1])?;
@@ -302,15 +302,15 @@ fn write_maps(pid: u32, namespace: &UserNamespace) -> io::Result<()> {
     write("gid_map", &map(&namespace.groups))
 }
 
-/// Returns once the thread has done this.
+/// Makes a thread that stays. Returns when the thread has called `first`.
 pub(crate) fn park_a_thread(first: fn() -> io::Result<()>) -> io::Result<()> {
     let (done, is_done) = std::sync::mpsc::channel();
     let thread = thread::Builder::new();
     thread.spawn(move || {
-        // std gives a thread an alternate stack on which one handler fits: libc's
-        // own, by which all threads change their ids, must not be interrupted.
+        // std gives a thread an alternate stack for one handler. It must not interrupt the handler
+        // of the C library that changes the ids of all threads.
         let result = sys::block_signals(None).and_then(|()| first());
-        // Somebody waits for it.
+        // The caller waits for it.
         let _ = done.send(result);
         loop {
             thread::park();

@@ -1,28 +1,23 @@
 //! The subject and the harness of daemonize2's tests.
 //!
-//! The binary `tester` reads a [`config::Config`], brings itself into the
-//! state it names, daemonizes itself through the public API of daemonize2 and
-//! sends back a [`report::Report`] of what it finds. This library holds both
-//! sides of that conversation and what a test needs to judge it:
+//! The binary `tester` reads a [`config::Config`], sets up its initial state, daemonizes itself
+//! through the public API of daemonize2, and sends back a [`report::Report`]. This library is both
+//! sides of that conversation, and the judgement of it:
 //!
-//! * [`config`]: what the tester is told to do, and from which state.
-//! * [`report`]: what it tells.
-//! * [`control`]: the socket between the two, which is not under test.
-//! * [`observe`]: looking at a process, from inside and from outside.
-//! * [`harness`]: runs one case and leaves nothing behind.
-//! * [`fixtures`]: the set-up and the assertions that several topics share.
-//! * [`prelude`]: the names that most tests use.
-//! * [`suite`](mod@suite): declares the cases of a test file and what they
-//!   need.
-//! * [`axes`]: every option and initial state, as named values.
-//! * [`covering`]: which combinations of them are tried.
-//! * [`model`] and [`predict`]: what must come of each: the oracle.
-//! * [`crash`]: sends one of the processes a signal, at a call of its own.
-//! * [`fault`]: lets one of the calls fail that a start makes.
-//! * [`contest`]: many launchers that contend for one pid file, and who gets in
-//!   their way.
-//! * [`attack`]: what those do, whichever library it is done to.
-//! * [`initial`] and [`subject`]: the tester's own behaviour.
+//! * [`config`]: the configuration of the tester, and its initial state.
+//! * [`report`]: the reports of the tester.
+//! * [`control`]: the socket between tester and harness, which is not under test.
+//! * [`observe`]: the view of a process, from inside and from outside.
+//! * [`harness`]: runs a case, and leaves nothing behind.
+//! * [`suite`](mod@suite): declares the cases of a test file, and their needs.
+//! * [`axes`]: every option and initial state, as named values, and what each does to a start.
+//! * [`covering`]: the combinations of values that are tried.
+//! * [`model`] and [`predict`]: the outcome of a start as it is predicted, compared with the real one.
+//! * [`crash`]: sends a signal to a process at a call of its own.
+//! * [`fault`]: lets a call of a start fail.
+//! * [`contest`]: many launchers that contend for one pid file, and processes that meddle with it.
+//! * [`attack`]: the deeds of the meddlers, which work against any library.
+//! * [`initial`] and [`subject`]: the behaviour of the tester.
 //! * [`sys`]: the only unsafe code.
 
 #![cfg(unix)]

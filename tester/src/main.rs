@@ -1,16 +1,14 @@
-//! The binary under test: see [`tester::subject`] for what it does and for
-//! its exit statuses.
+//! The binary under test: [`tester::subject`] describes its behaviour and its exit statuses.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // nohup(1) and a shell's background jobs have signals ignored, which is to
-    // be part of a case only where the case says so.
+    // nohup(1) and the background jobs of a shell ignore signals. Only the case decides about that.
     if let Err(error) = tester::sys::stop_ignoring_signals() {
         eprintln!("tester: cannot stop ignoring signals: {error}");
         return ExitCode::from(tester::subject::EXIT_BAD_STATE);
     }
-    // Before anything is forked.
+    // This comes before any fork.
     let token = std::env::var(tester::control::TOKEN).ok();
     if let Some(Err(error)) = token.as_deref().map(tester::observe::enroll) {
         eprintln!("tester: cannot join its case: {error}");
@@ -30,7 +28,7 @@ fn main() -> ExitCode {
         Some(argument) if argument == tester::subject::START_WITH_FULL_OUTPUT => {
             tester::subject::start_with_full_output()
         }
-        // For ci/test.sh: whether descriptors are listed, as on old kernels.
+        // For ci/test.sh: whether the library lists descriptors, as on old kernels.
         Some(argument) if argument == "lists-descriptors" => {
             ExitCode::from(u8::from(!cfg!(daemonize2_without_close_range)))
         }
@@ -44,7 +42,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Those that come after the first.
+/// The arguments after the first.
 fn arguments() -> impl Iterator<Item = String> {
     let rest = std::env::args_os().skip(2);
     rest.map(|argument| argument.to_string_lossy().into_owned())

@@ -1,4 +1,4 @@
-//! What the tester tells: what a process looks like, and how a start failed.
+//! The reports of the tester: the state of a process, and the error of a start.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::config::Bytes;
 
-/// What there is to see of a process.
+/// The state of a process.
 ///
-/// `None` means that this platform, or this point of view, cannot tell; it
-/// never means 'no'. [`crate::observe`] says who supplies what.
+/// `None` means that this platform, or this point of view, cannot tell; it never means 'no'.
+/// [`crate::observe`] lists what each platform supplies.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Process id.
     pub pid: u32,
-    /// The parent's process id.
+    /// The process id of the parent.
     pub ppid: u32,
     /// Process group id.
     pub pgid: u32,
@@ -47,7 +47,7 @@ pub struct Report {
     pub caught_signals: Option<SignalSet>,
     /// Whether exec can no longer grant privileges, on Linux.
     pub no_new_privileges: Option<bool>,
-    /// How many threads there are.
+    /// The number of threads.
     pub threads: Option<u32>,
 }
 
@@ -64,7 +64,7 @@ impl Report {
     ///
     /// # Panics
     ///
-    /// When they could not be observed.
+    /// When they were not observed.
     pub fn descriptor_numbers(&self) -> Vec<i32> {
         self.descriptors
             .as_deref()
@@ -74,12 +74,12 @@ impl Report {
             .collect()
     }
 
-    /// Nothing in any set of capabilities but the bounding one, which grants
-    /// nothing; where there are capabilities.
+    /// Asserts that every set of capabilities is empty, except the bounding one, which grants
+    /// nothing. Holds where there are no capabilities.
     ///
     /// # Panics
     ///
-    /// When there is something, or they are not seen.
+    /// When a set is not empty, or was not observed.
     #[track_caller]
     pub fn assert_no_capabilities(&self) {
         if !cfg!(target_os = "linux") {
@@ -95,12 +95,12 @@ impl Report {
         assert_eq!([inheritable, permitted, effective, ambient], [0; 4]);
     }
 
-    /// The processes and identities of an ordinary daemon: not a session
-    /// leader, so that it can never acquire a terminal, and without one.
+    /// Asserts that the daemon has no terminal, and does not lead its session, so that it can never
+    /// acquire one.
     ///
     /// # Panics
     ///
-    /// When they are not, saying which.
+    /// When the assertion does not hold.
     #[track_caller]
     pub fn assert_detached(&self) {
         assert_ne!(Some(self.pid), self.sid, "the daemon leads its session");
@@ -119,9 +119,9 @@ impl Report {
 pub enum Terminal {
     /// None.
     None,
-    /// One whose device the platform does not tell.
+    /// A terminal whose device the platform does not report.
     Some,
-    /// One with this device number.
+    /// A terminal with this device number.
     Device(u64),
 }
 
@@ -132,12 +132,12 @@ pub struct IdTriple {
     pub real: u32,
     /// Effective id.
     pub effective: u32,
-    /// Saved id, where the platform tells.
+    /// Saved id, where the platform reports it.
     pub saved: Option<u32>,
 }
 
 impl PartialEq<u32> for IdTriple {
-    /// All of them are `id`; one that cannot be seen is not held against it.
+    /// Whether all ids are `id`. An id that was not observed counts as equal.
     fn eq(&self, id: &u32) -> bool {
         self.real == *id && self.effective == *id && self.saved.is_none_or(|saved| saved == *id)
     }
@@ -146,26 +146,26 @@ impl PartialEq<u32> for IdTriple {
 /// The five capability sets of a thread, as bit masks.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Passed on by exec.
+    /// The capabilities that exec may pass on.
     pub inheritable: u64,
-    /// What may be made effective.
+    /// The capabilities that can be made effective.
     pub permitted: u64,
-    /// What is checked.
+    /// The capabilities that the kernel checks.
     pub effective: u64,
-    /// What exec may ever grant.
+    /// The capabilities that exec can ever grant.
     pub bounding: u64,
-    /// What exec keeps for ordinary programs.
+    /// The capabilities that exec keeps for ordinary programs.
     pub ambient: u64,
 }
 
-/// A directory, known by device and inode.
+/// A file, identified by device and inode.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Eq)]
 pub struct Place {
     /// Device.
     pub device: u64,
     /// Inode.
     pub inode: u64,
-    /// The path, as it looks from where it was observed. Not compared.
+    /// The path, as the observer sees it. Not compared.
     pub path: Option<Bytes>,
 }
 
@@ -176,11 +176,11 @@ impl PartialEq for Place {
 }
 
 impl Place {
-    /// The directory at `path`.
+    /// The file at `path`.
     ///
     /// # Errors
     ///
-    /// When it cannot be examined.
+    /// When the file cannot be examined.
     pub fn of(path: &std::path::Path) -> std::io::Result<Self> {
         use std::os::unix::fs::MetadataExt;
         let metadata = std::fs::metadata(path)?;
@@ -195,7 +195,7 @@ impl Place {
 /// An open descriptor.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Eq)]
 pub struct Descriptor {
-    /// Its number.
+    /// The number.
     pub number: i32,
     /// The device of the file it refers to.
     pub device: u64,
@@ -203,9 +203,9 @@ pub struct Descriptor {
     pub inode: u64,
     /// The type of that file.
     pub file_type: FileType,
-    /// For a device file, the device it stands for.
+    /// The device that a device file represents.
     pub special_device: u64,
-    /// How it may be used.
+    /// The access mode.
     pub access: AccessMode,
     /// Whether it is closed on exec.
     pub close_on_exec: bool,
@@ -213,10 +213,10 @@ pub struct Descriptor {
     pub nonblocking: bool,
     /// Whether writes go to the end.
     pub append: bool,
-    /// Whether a flock(2) lock is held through it, where the platform tells.
+    /// Whether the descriptor holds a flock(2) lock, where the platform reports it.
     pub locked: Option<bool>,
-    /// What it refers to, as text of the platform. Not compared, since it
-    /// depends on the observer's root.
+    /// The file, as text of the platform. Not compared, since it depends on the root of the
+    /// observer.
     pub target: Option<Bytes>,
 }
 
@@ -255,7 +255,7 @@ impl PartialEq for Descriptor {
 }
 
 impl Descriptor {
-    /// Whether this is the null device, whatever file led to it.
+    /// Whether this is the null device, whatever path led to it.
     pub fn is_null_device(&self) -> bool {
         use std::os::unix::fs::MetadataExt;
         self.file_type == FileType::CharacterDevice
@@ -285,11 +285,11 @@ pub enum FileType {
     Socket,
     /// Symbolic link.
     SymbolicLink,
-    /// Something without a type of POSIX's, such as an epoll instance.
+    /// A file without a POSIX type, such as an epoll instance.
     Other,
 }
 
-/// How a descriptor may be used.
+/// The access mode of a descriptor.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessMode {
     /// Reading.
@@ -298,7 +298,7 @@ pub enum AccessMode {
     Write,
     /// Both.
     ReadWrite,
-    /// Neither: it only names a file.
+    /// Neither: the descriptor only names a file.
     PathOnly,
 }
 
@@ -307,24 +307,24 @@ pub enum AccessMode {
 pub struct SignalSet(pub u128);
 
 impl SignalSet {
-    /// Whether `signal` is in it.
+    /// Whether the set contains `signal`.
     pub fn contains(self, signal: i32) -> bool {
         (1..=128).contains(&signal) && self.0 & (1 << (signal - 1)) != 0
     }
 
-    /// With `signal` in it.
+    /// The set with `signal` added.
     #[must_use]
     pub fn with(self, signal: i32) -> Self {
         assert!((1..=128).contains(&signal), "no signal: {signal}");
         Self(self.0 | 1 << (signal - 1))
     }
 
-    /// Whether there is none in it.
+    /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// The signals in it.
+    /// The signals of the set.
     pub fn iter(self) -> impl Iterator<Item = i32> {
         (1..=128).filter(move |&signal| self.contains(signal))
     }
@@ -336,7 +336,7 @@ impl fmt::Debug for SignalSet {
     }
 }
 
-/// A `daemonize2::Error`, as its caller sees it.
+/// A `daemonize2::Error`.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct StartError {
     /// The kind, as its `Debug` text, such as `OpenPidfile(2)`.
@@ -366,7 +366,7 @@ impl fmt::Display for StartError {
     }
 }
 
-/// What `execute` returns in the launcher on success.
+/// The result of `execute` in the launcher on success.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LauncherResult {
     /// `daemon_pid`
@@ -375,27 +375,27 @@ pub struct LauncherResult {
     pub first_child_exit_status: i32,
 }
 
-/// What a daemon could get back of a former identity.
+/// The attempts of a daemon to regain a former identity.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct Regained {
-    /// The calls that succeeded although they should not have.
+    /// The calls that succeeded, though they should fail.
     pub succeeded: Vec<String>,
     /// The calls that failed, with their errno.
     pub failed: Vec<(String, i32)>,
 }
 
-/// A pid file, as the daemon that has it open sees it.
+/// A pid file, as a daemon that has it open sees it.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct HeldFile {
-    /// Its device and inode.
+    /// Device and inode.
     pub place: Place,
-    /// Its content.
+    /// The content.
     pub bytes: Vec<u8>,
     /// Whether its path leads to it.
     pub is_at_path: bool,
 }
 
-/// The process of a start that a tracer picks: it gets a signal, or a call of it fails.
+/// The process of a start that a tracer selects to get a signal, or to have a call of it fail.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Victim {
     /// The process that starts the daemon.
@@ -428,24 +428,24 @@ impl fmt::Display for Victim {
     }
 }
 
-/// The process that got the signal, and what then became of the launcher.
+/// The process that got a signal, and its effect on the launcher.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignalHit {
     /// The process id.
     pub process: u32,
-    /// How many messages the process had sent before, by sendmsg(2).
+    /// The number of messages that the process had sent before, by sendmsg(2).
     pub sent: u64,
-    /// How many milliseconds later the launcher ended.
+    /// The milliseconds until the launcher ended.
     pub launcher_ended_after: u64,
 }
 
 /// A system call of the library, as a tracer records it.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct SyscallRecord {
-    /// In which process.
+    /// The process that made the call.
     pub process: Victim,
     /// The call, by name and arguments.
     pub call: String,
-    /// Whether it was made to fail.
+    /// Whether the tracer made it fail.
     pub failed: bool,
 }

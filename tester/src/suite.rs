@@ -1,4 +1,4 @@
-//! A test file's table of contents, and what its cases need.
+//! The cases of a test file, and their needs.
 //!
 //! ```no_run
 //! use tester::{case, suite};
@@ -14,15 +14,9 @@
 //! }
 //! ```
 //!
-//! A suite of several modules is a directory. Each module lists its own cases as
-//! `CASES`, and [`modules!`](crate::modules) lists the modules. The name of such a case
-//! begins with its module: `lock::a_second_start_fails`.
-//!
-//! A case whose needs are not met is reported as ignored, with the reason in
-//! brackets before its name. If the environment variable
-//! [`SKIPPED_LIST`] names a file, each such case's `suite::name` is appended
-//! to it, whatever filter the run was given: which cases cannot run is a
-//! property of the machine.
+//! A case whose needs are not met is reported as ignored, with the reason in brackets before its
+//! name. If the environment variable [`SKIPPED_LIST`] names a file, the `suite::name` of each such
+//! case is appended to it, whatever filter the run has: the machine decides which cases cannot run.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -36,38 +30,36 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 use crate::{control, sys};
 
-/// The environment variable that names the list of skipped cases.
+/// The environment variable with the path of the list of skipped cases.
 pub const SKIPPED_LIST: &str = "TESTER_SKIPPED_LIST";
 
-/// The environment variable that has the first failed case end the whole suite,
-/// where many failures say no more than one: see `ci/mutants.sh`. Whoever sets
-/// it ends the processes of the cases that were under way.
+/// The environment variable that makes the first failed case end the whole suite, where more
+/// failures say no more: see `ci/mutants.sh`. The caller that sets it ends the processes of the
+/// other cases.
 pub const FAIL_FAST: &str = "TESTER_FAIL_FAST";
 
-/// The user that root's tests drop to when they need one with several
-/// groups; created by the scripts in `ci/`.
+/// The user with several groups to which tests of root change; the scripts in `ci/` create it.
 pub const TEST_USER: &str = "daemonize2-test";
 
-/// [`TEST_USER`]'s user id and primary group id.
+/// The user id of [`TEST_USER`], and the id of its primary group.
 pub const TEST_USER_ID: u32 = 7001;
 
-/// All of [`TEST_USER`]'s groups.
+/// All groups of [`TEST_USER`].
 pub const TEST_USER_GROUPS: [u32; 3] = [7001, 7002, 7003];
 
-/// The environment variable that names a tester built with panics that abort:
-/// `cargo build -p tester --config 'profile.dev.panic="abort"'`, in a target
-/// folder of its own.
+/// The environment variable with the path of a tester whose panics abort: `cargo build -p tester
+/// --config 'profile.dev.panic="abort"'`, in a target directory of its own.
 pub const ABORTING_TESTER: &str = "TESTER_ABORTING";
 
-/// The example `service` as a `cargo test` of the root package builds it: next
-/// to the folder of the test that runs.
+/// The example `service`, as a `cargo test` of the root package builds it: beside the directory of
+/// the test.
 pub fn service_example() -> Option<PathBuf> {
     let test = std::env::current_exe().ok()?;
     let path = test.parent()?.parent()?.join("examples/service");
     path.exists().then_some(path)
 }
 
-/// The compiler beside the cargo that has built the tests.
+/// The compiler that belongs to the cargo that has built the tests.
 pub fn compiler() -> Option<PathBuf> {
     let compiler = PathBuf::from(option_env!("CARGO")?).with_file_name("rustc");
     let answers = Command::new(&compiler).arg("--version").output();
@@ -76,7 +68,7 @@ pub fn compiler() -> Option<PathBuf> {
         .then_some(compiler)
 }
 
-/// What a case needs to run.
+/// A need of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     /// Effective user id 0.
@@ -85,32 +77,31 @@ pub enum Need {
     OrdinaryUser,
     /// Linux.
     Linux,
-    /// [`TEST_USER`] with exactly its ids and groups.
+    /// [`TEST_USER`] with its ids and groups.
     TestUser,
     /// Pseudo-terminals.
     Terminals,
-    /// Leave to mount file systems, in a namespace of one's own (Linux).
+    /// Permission to mount file systems in a mount namespace of its own (Linux).
     Mounting,
-    /// Leave to make a user namespace, also for an ordinary user (Linux).
+    /// Permission to make a user namespace, also for an ordinary user (Linux).
     UserNamespaces,
-    /// Leave to look into processes of other users, which a container may
-    /// withhold from its root (Linux).
+    /// Permission to observe processes of other users, which a container may withhold from its root
+    /// (Linux).
     Tracing,
-    /// Leave to follow one's own children call by call (Linux).
+    /// Permission to trace its own children call by call (Linux).
     Stepping,
-    /// The same, and leave to let their calls fail, which has to know the
-    /// processor (Linux).
+    /// The same, and permission to let their calls fail, which depends on the processor (Linux).
     Faults,
     /// The environment variable [`ABORTING_TESTER`].
     AbortingTester,
-    /// The root package's example `service`, built beside the tests.
+    /// The example `service` of the root package, built beside the tests.
     ServiceExample,
     /// [`compiler`].
     Compiler,
 }
 
 impl Need {
-    /// Why it is not met, if it is not.
+    /// The reason why the need is not met, if it is not.
     pub fn unmet(self) -> Option<&'static str> {
         let (met, reason) = match self {
             Self::Root => (sys::effective_user() == 0, "needs root"),
@@ -140,7 +131,7 @@ impl Need {
     }
 }
 
-/// By id(1), which asks the same databases as the library on every system.
+/// id(1) asks the same databases as the library on every system.
 fn has_test_user() -> bool {
     let id = |option: &str| -> Option<Vec<u32>> {
         let output = Command::new("id").args([option, TEST_USER]).output().ok()?;
@@ -192,8 +183,7 @@ fn may_make_user_namespace() -> bool {
 fn may_trace() -> bool {
     /// CAP_SYS_PTRACE of <linux/capability.h>
     const CAP_SYS_PTRACE: u32 = 19;
-    // Not all that there is to be seen of this process, some of which changes
-    // while its cases run.
+    // The report of a process does not have this field, which may change while the cases run.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status
         .lines()
@@ -202,14 +192,14 @@ fn may_trace() -> bool {
     effective.is_some_and(|set| set & 1 << CAP_SYS_PTRACE != 0)
 }
 
-/// One case of a suite. Made by [`case!`](crate::case).
+/// A case of a suite. [`case!`](crate::case) makes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    /// The module that has the function: the suite, and perhaps a module of it.
-    pub module: &'static str,
-    /// The function's name.
-    pub function: &'static str,
-    /// What it needs.
+    /// The name of the test file.
+    pub suite: &'static str,
+    /// The name of the function.
+    pub name: &'static str,
+    /// The needs of the case.
     pub needs: &'static [Need],
     /// The function, which panics to fail.
     pub run: fn(),
@@ -243,26 +233,16 @@ macro_rules! case {
     };
 }
 
-/// Makes `main` of a suite that consists of these modules.
-#[macro_export]
-macro_rules! modules {
-    ($($module:ident),+ $(,)?) => {
-        fn main() -> std::process::ExitCode {
-            $crate::suite(&[$($module::CASES),+].concat())
-        }
-    };
-}
-
-/// Runs the cases as the command line asks, as any Rust test does.
+/// Runs the cases that the command line selects, as any Rust test does.
 pub fn suite(cases: &[Case]) -> ExitCode {
-    // What a case finds open is to be what it asks for, whoever runs it.
+    // A case finds only the descriptors open that it asks for, whoever runs it.
     sys::pass_on_standard_streams_alone();
-    // Before another thread's file gets the number.
+    // The number is taken before another thread can open a file.
     let placeholder = File::open("/dev/null").expect("open /dev/null").into();
     let placeholder = sys::move_descriptor(placeholder, control::CONTROL, true);
     sys::reserve_number(placeholder.expect("take a number")).expect("keep the number");
     if let Some(again) = std::env::var_os(AGAIN) {
-        // A filter that matches nothing, and a case that is skipped, are no failure.
+        // A filter that matches nothing, and a skipped case, are no failure.
         let mut runs = cases.iter().filter(|case| case.unmet().is_none());
         assert!(runs.any(|case| *case.name() == *again), "no case {again:?}");
     }
@@ -286,8 +266,8 @@ pub fn suite(cases: &[Case]) -> ExitCode {
             Some(reason) => {
                 skipped.push(format!("{}::{}\n", case.module, case.function));
                 let kind = reason.clone();
-                // Even `--ignored` must not make it pass.
-                Trial::ignorable_test(case.name(), move || Ok(Completion::ignored_with(&reason)))
+                // Not even `--ignored` may make it pass.
+                Trial::ignorable_test(case.name, move || Ok(Completion::ignored_with(&reason)))
                     .with_ignored_flag(true)
                     .with_kind(kind)
             }
@@ -297,18 +277,18 @@ pub fn suite(cases: &[Case]) -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// The environment variable that names the one case that is to run.
+/// The environment variable with the name of the only case to run.
 const AGAIN: &str = "TESTER_AGAIN";
 
-/// Runs a case of this suite once more, in a process of its own.
+/// A command that runs a case of this suite in a process of its own.
 ///
 /// # Errors
 ///
-/// When this program cannot be named.
+/// When the path of this program is unknown.
 pub fn again(case: &str) -> io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--exact", case]).env(AGAIN, case);
-    // What is skipped was named once already.
+    // The skipped cases are in the list already.
     command.env_remove(SKIPPED_LIST);
     Ok(command)
 }
@@ -323,8 +303,7 @@ fn end_at_failure_of(case: &Case) {
     }
 }
 
-/// Appends with one write, so that suites running side by side do not mix
-/// their lines.
+/// Appends with one write, so that suites that run side by side do not mix their lines.
 fn record(skipped: &[String]) {
     let Some(path) = std::env::var_os(SKIPPED_LIST) else {
         return;
@@ -334,6 +313,6 @@ fn record(skipped: &[String]) {
         .append(true)
         .open(&path)
         .and_then(|mut file| file.write_all(skipped.concat().as_bytes()));
-    // A list that lacks a name would hide a skip.
+    // An incomplete list would hide a skipped case.
     written.unwrap_or_else(|error| panic!("cannot append to {path:?}: {error}"));
 }

@@ -1,4 +1,4 @@
-//! Bytes that may come from anyone: a header, then a validated rkyv archive.
+//! The format of messages, which may come from anyone: a header, then a validated rkyv archive.
 
 use std::fmt;
 
@@ -12,28 +12,27 @@ use rkyv::{Archive, Deserialize, Serialize};
 /// Opens every message. The last byte counts the versions of the format.
 const MAGIC: &[u8; 8] = b"tester\0\x01";
 
-/// The magic bytes and the payload's length. An archive is read from its end,
-/// so without a stated length, bytes appended to it would be taken for it.
+/// The size of the magic bytes and of the length of the payload. An archive is read from its end,
+/// so without the length, appended bytes would be part of it.
 const HEADER: usize = 16;
 
-/// The longest message accepted. Far above what a test needs, far below what
-/// would hurt to read.
+/// The size of the longest message: far above the need of a test, and small enough to read at once.
 pub const LIMIT: usize = 1 << 20;
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WireError {
-    /// There is nothing at all.
+    /// No bytes.
     Empty,
     /// More than [`LIMIT`] bytes.
     TooLong,
-    /// Not ours, or of another version.
+    /// The bytes have another format, or another version of it.
     BadMagic,
     /// The stated length and the real one differ.
     WrongLength {
-        /// What the header says, in bytes.
+        /// The length in the header, in bytes.
         stated: u64,
-        /// What follows the header, in bytes.
+        /// The length of the payload, in bytes.
         found: usize,
     },
     /// The payload is not a valid archive of the expected type.
@@ -73,11 +72,11 @@ where
     bytes
 }
 
-/// Reads back what [`encode`] wrote, and trusts none of it.
+/// Reads a message of [`encode`], and trusts no byte of it.
 ///
 /// # Errors
 ///
-/// Whenever the bytes are not exactly one valid message.
+/// When the bytes are not exactly one valid message.
 pub fn decode<T>(bytes: &[u8]) -> Result<T, WireError>
 where
     T: Archive,
@@ -104,8 +103,7 @@ where
             found: payload.len(),
         });
     }
-    // An archive is only valid at its alignment, which the caller's buffer
-    // does not promise.
+    // An archive is only valid at its alignment, which the buffer of the caller may not have.
     let mut aligned: AlignedVec = AlignedVec::with_capacity(payload.len());
     aligned.extend_from_slice(payload);
     rkyv::from_bytes::<T, rancor::Error>(&aligned)

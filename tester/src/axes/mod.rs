@@ -2,14 +2,14 @@
 //! the few values that a start is tried with.
 //!
 //! An axis file holds what the verifier knows of one option: its values and how each of them is
-//! set ([`axis!`]), which of them fail or cannot be combined ([`Axis`]), and what the option does
+//! set (`axis!`), which of them fail or cannot be combined ([`Axis`]), and what the option does
 //! to a start that is under way (a method of [`Start`](crate::model::start::Start)).
 //! [`predict`](crate::predict) calls these methods in the documented order of the steps.
 //!
 //! A new option takes three edits: a row in [`for_each_option!`](crate::config::for_each_option),
-//! an axis file, and a line in the list [`axes!`] below. The prediction takes a fourth: a call at the
+//! an axis file, and a line in the list `axes!` below. The prediction takes a fourth: a call at the
 //! step's place in [`predict`](crate::predict). A new field of
-//! [`InitialState`](crate::config::InitialState) takes its application in
+//! [`InitialState`] takes its application in
 //! [`initial`](crate::initial) instead of the row. Without an axis, neither compiles before
 //! [`every_field_has_an_axis_or_a_test`] names it.
 
@@ -61,7 +61,7 @@ macro_rules! axis {
     (@fails fails) => { true };
 }
 
-/// What [`axis!`] makes of a table.
+/// What `axis!` makes of a table.
 pub(crate) trait Values: Copy + 'static {
     /// All values, the simplest first.
     const ALL: &[Self];
@@ -117,7 +117,7 @@ macro_rules! axes {
         #[derive(Clone, Copy, PartialEq, Eq)]
         pub struct Combination {
             $(
-                #[doc = concat!("See [`", stringify!($axis), "`].")]
+                #[doc = concat!("The axis `", stringify!($axis), "`.")]
                 pub $field: $file::$axis,
             )*
         }
@@ -126,7 +126,7 @@ macro_rules! axes {
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
         pub struct Choice {
             $(
-                #[doc = concat!("See [`", stringify!($axis), "`].")]
+                #[doc = concat!("The axis `", stringify!($axis), "`.")]
                 pub $field: Option<$file::$axis>,
             )*
         }

@@ -1,4 +1,4 @@
-//! Descriptors by number, as they are passed on and found.
+//! Descriptors by number.
 
 use std::ffi::{CString, c_int};
 use std::fs::File;
@@ -39,7 +39,7 @@ pub fn descriptor_metadata(number: RawFd) -> io::Result<std::fs::Metadata> {
     file.metadata()
 }
 
-/// One more than the highest descriptor this process could now open.
+/// One more than the highest descriptor that this process can now open.
 pub fn descriptor_limit() -> RawFd {
     let mut limit = MaybeUninit::<libc::rlimit>::uninit();
     // SAFETY: the pointer is valid for the call.
@@ -51,10 +51,9 @@ pub fn descriptor_limit() -> RawFd {
     RawFd::try_from(limit.rlim_cur).unwrap_or(RawFd::MAX)
 }
 
-/// Keeps what this process has inherited besides the standard streams from the
-/// programs that it starts.
+/// Sets the close-on-exec flag of all inherited descriptors but the standard streams.
 pub fn pass_on_standard_streams_alone() {
-    /// Whoever runs tests may hand on a pipe or a terminal, not thousands.
+    /// A caller of the tests may pass on a pipe or a terminal, but not thousands.
     const MOST: RawFd = 4096;
     for number in 3..descriptor_limit().min(MOST) {
         // SAFETY: no pointers are passed; a number that is not open is refused.
@@ -69,8 +68,7 @@ pub fn close(number: RawFd) {
     unsafe { libc::close(number) };
 }
 
-/// Moves `fd` to `number`, replacing what is there, and sets its
-/// close-on-exec flag.
+/// Moves `fd` to `number`, replaces the descriptor there, and sets the close-on-exec flag.
 pub fn move_descriptor(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::Result<OwnedFd> {
     let moved = if fd.as_raw_fd() == number {
         fd
@@ -92,12 +90,11 @@ pub fn keep_at(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> io::Result<()
     move_descriptor(fd, number, close_on_exec).map(mem::forget)
 }
 
-/// Puts /dev/null in the place of a descriptor, so that its number is never another
-/// thread's.
+/// Replaces a descriptor by /dev/null, so that its number is never that of another thread.
 pub fn reserve_number(used: OwnedFd) -> io::Result<()> {
     let number = used.into_raw_fd();
     let placeholder = OwnedFd::from(File::open("/dev/null")?);
-    // Never closed: the next case replaces it.
+    // The placeholder is never closed: the next case replaces it.
     move_descriptor(placeholder, number, true).map(mem::forget)
 }
 
@@ -118,11 +115,11 @@ pub fn pass_descriptor(command: &mut Command, fd: BorrowedFd<'_>, number: RawFd)
     unsafe { command.pre_exec(pass) };
 }
 
-/// Tries whether a shared flock(2) lock could be had, and gives it back.
+/// Whether a process holds an exclusive flock(2) lock. Takes a shared lock for an instant.
 ///
 /// # Errors
 ///
-/// Those of flock(2) but EWOULDBLOCK.
+/// Those of flock(2), except EWOULDBLOCK.
 pub fn is_flocked(file: BorrowedFd<'_>) -> io::Result<bool> {
     // SAFETY: no pointers are passed.
     match check(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) }) {
@@ -136,8 +133,7 @@ pub fn is_flocked(file: BorrowedFd<'_>) -> io::Result<bool> {
     }
 }
 
-/// flock(2) with `operation`, one of libc's `LOCK_` constants; it does not
-/// wait.
+/// flock(2) with `operation`, a `LOCK_` constant of libc, without a wait.
 pub fn flock(file: BorrowedFd<'_>, operation: c_int) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     check(unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) }).map(drop)
@@ -150,7 +146,7 @@ pub fn make_fifo(path: &Path) -> io::Result<()> {
     check(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }).map(drop)
 }
 
-/// fchdir(2) to a descriptor given by number.
+/// fchdir(2) to a descriptor.
 pub fn change_directory_to(number: RawFd) -> io::Result<()> {
     // SAFETY: no pointers are passed.
     check(unsafe { libc::fchdir(number) }).map(drop)
@@ -191,7 +187,7 @@ pub fn truncate(descriptor: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::ftruncate(descriptor.as_raw_fd(), 0) }).map(drop)
 }
 
-/// Writes to standard output, which is a pipe, until write(2) would have to wait.
+/// Fills the pipe at standard output until write(2) would wait.
 pub fn fill_output() -> io::Result<()> {
     // SAFETY: F_GETFL takes nothing more.
     let flags = check(unsafe { libc::fcntl(1, libc::F_GETFL) })?;

@@ -13,7 +13,7 @@ use super::check;
 #[cfg(target_os = "linux")]
 use crate::attack;
 
-/// Real, effective and, where the platform tells, saved user id.
+/// Real, effective and, where the platform reports it, saved user id.
 pub fn user_ids() -> (u32, u32, Option<u32>) {
     #[cfg(not(target_os = "macos"))]
     {
@@ -30,7 +30,7 @@ pub fn user_ids() -> (u32, u32, Option<u32>) {
     }
 }
 
-/// Real, effective and, where the platform tells, saved group id.
+/// Real, effective and, where the platform reports it, saved group id.
 pub fn group_ids() -> (u32, u32, Option<u32>) {
     #[cfg(not(target_os = "macos"))]
     {
@@ -69,12 +69,12 @@ pub fn supplementary_groups() -> io::Result<Vec<u32>> {
 /// on macOS.
 pub const EFFECTIVE_GID_IS_LISTED: bool = cfg!(any(target_os = "freebsd", target_vendor = "apple"));
 
-/// How many supplementary groups a process may have: on Linux as the kernel
-/// says, since musl's sysconf(3) has a limit of its own.
+/// The largest number of supplementary groups. On Linux the kernel tells it, since sysconf(3) of
+/// musl has a limit of its own.
 ///
 /// # Panics
 ///
-/// Where the system tells of no limit.
+/// When the system reports no limit.
 pub fn most_groups() -> usize {
     if cfg!(target_os = "linux") {
         let most = std::fs::read_to_string("/proc/sys/kernel/ngroups_max");
@@ -83,7 +83,7 @@ pub fn most_groups() -> usize {
     }
     // SAFETY: sysconf takes a plain number.
     let most = unsafe { libc::sysconf(libc::_SC_NGROUPS_MAX) };
-    // FreeBSD does not count the effective gid there.
+    // FreeBSD does not count the effective gid.
     usize::try_from(most).expect("a limit") + usize::from(cfg!(target_os = "freebsd"))
 }
 
@@ -98,8 +98,7 @@ pub fn set_supplementary_groups(groups: &[u32]) -> io::Result<()> {
     check(unsafe { libc::setgroups(count, groups.as_ptr()) }).map(drop)
 }
 
-/// Sets real, effective and saved user id; without a saved one on macOS,
-/// where setreuid(2) chooses it.
+/// Sets real, effective and saved user id. On macOS, setreuid(2) chooses the saved one.
 pub fn set_user_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
     #[cfg(not(target_os = "macos"))]
     // SAFETY: no requirement.
@@ -113,8 +112,7 @@ pub fn set_user_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
     check(result).map(drop)
 }
 
-/// Sets real, effective and saved group id; without a saved one on macOS,
-/// where setregid(2) chooses it.
+/// Sets real, effective and saved group id. On macOS, setregid(2) chooses the saved one.
 pub fn set_group_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
     #[cfg(not(target_os = "macos"))]
     // SAFETY: no requirement.
@@ -152,7 +150,7 @@ pub fn set_group(gid: u32) -> io::Result<()> {
     check(unsafe { libc::setgid(gid) }).map(drop)
 }
 
-/// Whether the permitted capabilities outlive the change to an ordinary user.
+/// Decides whether the permitted capabilities survive a change to an ordinary user.
 pub fn keep_capabilities(keep: bool) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -166,8 +164,7 @@ pub fn keep_capabilities(keep: bool) -> io::Result<()> {
     }
 }
 
-/// Sets the bits of capabilities(7) that say what becomes of capabilities
-/// when ids change.
+/// Sets the bits of capabilities(7) about the change of ids.
 pub fn set_secure_bits(bits: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -195,7 +192,7 @@ pub fn set_capabilities(mask: u64) -> io::Result<()> {
     }
 }
 
-/// Takes this capability, given as a mask, from the calling thread.
+/// Removes this capability, given as a mask, from the calling thread.
 pub fn drop_capability(mask: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -227,8 +224,7 @@ pub fn set_ambient_capabilities(mask: u64) -> io::Result<()> {
     }
 }
 
-/// prctl(2) `PR_SET_DUMPABLE`: the process's files in /proc become its own
-/// user's again.
+/// prctl(2) `PR_SET_DUMPABLE`: the user of the process owns its files in /proc again.
 pub fn become_dumpable() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -256,11 +252,11 @@ pub const CAP_SETGID: u64 = 1 << 6;
 /// The same.
 pub const CAP_SETUID: u64 = 1 << 7;
 
-/// SECBIT_NOROOT of <linux/securebits.h>: root's capabilities are not its uid's.
+/// SECBIT_NOROOT of <linux/securebits.h>: uid 0 has no capabilities of its own.
 pub const NOROOT: u64 = 1;
-/// SECBIT_NO_SETUID_FIXUP: a change of the uid takes no capability.
+/// SECBIT_NO_SETUID_FIXUP: a change of the uid removes no capability.
 pub const NO_SETUID_FIXUP: u64 = 1 << 2;
-/// SECBIT_KEEP_CAPS: the permitted ones stay when root becomes somebody else.
+/// SECBIT_KEEP_CAPS: the permitted capabilities survive when root becomes another user.
 pub const KEEP_CAPS: u64 = 1 << 4;
 
 /// Gives a file [`crate::attack::access_list`].
@@ -289,8 +285,7 @@ pub fn give_access_to(file: &Path, user: u32) -> io::Result<()> {
     }
 }
 
-/// Makes the program that `command` starts begin with these ids, and without
-/// supplementary groups but these.
+/// Makes the program of `command` start with these ids, and with only these supplementary groups.
 pub fn start_as(command: &mut Command, uid: u32, gid: u32, groups: &[u32]) {
     let groups = groups.to_vec();
     let become_it = move || {
@@ -302,7 +297,7 @@ pub fn start_as(command: &mut Command, uid: u32, gid: u32, groups: &[u32]) {
     unsafe { command.pre_exec(become_it) };
 }
 
-/// What libc lacks of <linux/capability.h>.
+/// The declarations of <linux/capability.h> that libc lacks.
 #[cfg(target_os = "linux")]
 mod capability {
     use std::ffi::{c_int, c_long, c_ulong};
@@ -315,8 +310,7 @@ mod capability {
         pid: c_int,
     }
 
-    /// `struct __user_cap_data_struct`, of which version 3 takes two, the
-    /// lower half first.
+    /// `struct __user_cap_data_struct`. Version 3 takes two of them, the lower half first.
     #[repr(C)]
     #[derive(Default)]
     struct Data {
@@ -328,7 +322,7 @@ mod capability {
     /// `_LINUX_CAPABILITY_VERSION_3`
     const VERSION: u32 = 0x2008_0522;
 
-    /// The calling thread.
+    /// The header that names the calling thread.
     fn header() -> Header {
         Header {
             version: VERSION,

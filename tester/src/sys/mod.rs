@@ -1,8 +1,8 @@
 //! The only unsafe code: thin wrappers around libc, and around the unsafe
 //! functions of the library under test.
 //!
-//! Each takes and returns plain values and reports errno at once. What a
-//! platform lacks stands next to what it has.
+//! Each wrapper takes and returns plain values, and returns the error of its call at once. What a
+//! platform lacks is beside what it has.
 
 #![allow(unsafe_code)]
 
@@ -60,7 +60,7 @@ pub fn close_inherited_fds<T, Stage>(
     unsafe { daemonize.close_inherited_fds(keep) }
 }
 
-/// -1 means that errno tells why.
+/// Returns errno if the result is -1.
 fn check(result: c_int) -> io::Result<c_int> {
     if result == -1 {
         Err(io::Error::last_os_error())
@@ -69,7 +69,7 @@ fn check(result: c_int) -> io::Result<c_int> {
     }
 }
 
-/// Repeats a call that a signal handler interrupts.
+/// Repeats a call while a signal handler interrupts it.
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
@@ -79,8 +79,7 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// Waits until there is one of `events`, an error or a hang-up; `false` if
-/// the time is up first.
+/// Waits for one of `events`, an error or a hang-up; `false` if the time is up first.
 fn poll_until(fd: BorrowedFd<'_>, events: i16, deadline: Option<Instant>) -> io::Result<bool> {
     let mut poll = libc::pollfd {
         fd: fd.as_raw_fd(),
@@ -89,7 +88,7 @@ fn poll_until(fd: BorrowedFd<'_>, events: i16, deadline: Option<Instant>) -> io:
     };
     let ready = retry(|| {
         let timeout = deadline.map_or(-1, |deadline| {
-            // Rounded up, so as not to spin through the last millisecond.
+            // The time is rounded up, so that the wait does not spin through the last millisecond.
             let left =
                 deadline.saturating_duration_since(Instant::now()) + Duration::from_micros(999);
             c_int::try_from(left.as_millis()).unwrap_or(c_int::MAX)

@@ -10,8 +10,8 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 use super::check;
 
-/// unshare(2): gives the calling thread mounts of its own, whose changes nobody else
-/// sees, and which go with it and what it starts.
+/// unshare(2): gives the calling thread, and the processes that it starts, a mount namespace of
+/// their own.
 pub fn leave_mount_namespace() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -23,7 +23,7 @@ pub fn leave_mount_namespace() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// mount(2) of a folder over another.
+/// mount(2) of a directory over another.
 pub fn cover(folder: &Path, covered: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {

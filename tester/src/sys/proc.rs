@@ -1,5 +1,4 @@
-//! Files relative to an open directory: the view through /proc that a chroot
-//! cannot take away.
+//! Files relative to an open directory: the view through /proc, which survives a chroot.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -8,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use super::{check, close, retry};
 
-/// What fstatat(2) tells.
+/// The result of fstatat(2).
 #[derive(Debug, Clone, Copy)]
 pub struct Stat {
     /// Device.
@@ -71,7 +70,7 @@ pub fn open_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The names in a directory, which the call uses up.
+/// The names in a directory, which is closed.
 pub fn list(directory: OwnedFd) -> io::Result<Vec<CString>> {
     let fd = directory.into_raw_fd();
     // SAFETY: the descriptor is open and given up by its owner.
@@ -82,8 +81,8 @@ pub fn list(directory: OwnedFd) -> io::Result<Vec<CString>> {
         return Err(error);
     }
     let mut names = Vec::new();
-    // The end and an error both yield null; a listing cut short by an error
-    // would be a lie, hence errno.
+    // The end and an error both return null, so errno decides. An incomplete list would hide the
+    // error.
     let result = loop {
         // SAFETY: no requirement.
         let errno = unsafe { libc::__errno_location() };

@@ -28,9 +28,8 @@ pub fn fork() -> io::Result<Option<u32>> {
     Ok((pid != 0).then(|| unsigned(pid)))
 }
 
-/// fork(2) into a pid namespace in which the child has the pid that this
-/// process has here. That namespace ends with it, so that this process can fork
-/// no more.
+/// fork(2) into a pid namespace in which the child has the pid that this process has here. The
+/// namespace ends with the child, and then this process cannot fork any more.
 pub fn fork_with_same_pid() -> io::Result<Option<u32>> {
     #[cfg(target_os = "linux")]
     {
@@ -41,7 +40,7 @@ pub fn fork_with_same_pid() -> io::Result<Option<u32>> {
         if init.is_some() {
             return Ok(init);
         }
-        // pid_namespaces(7): the last pid that was given, in one's own.
+        // pid_namespaces(7): the file has the last pid of the own namespace.
         std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string())?;
         let Some(copy) = fork()? else {
             assert_eq!(std::process::id(), pid);
@@ -54,8 +53,8 @@ pub fn fork_with_same_pid() -> io::Result<Option<u32>> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Waits until the child `pid` has ended. One that a handler has reaped, or
-/// nobody since SIGCHLD is ignored, has.
+/// Waits until the child `pid` has ended. A child that a handler has reaped, or that the kernel has
+/// reaped since SIGCHLD is ignored, has ended.
 pub fn wait_for_child(pid: u32) -> io::Result<()> {
     // SAFETY: a null status pointer asks for none.
     match retry(|| check(unsafe { libc::waitpid(signed(pid), std::ptr::null_mut(), 0) })) {
@@ -77,12 +76,12 @@ pub fn exit_at_once(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Where the tester is, for a tracer to know.
+/// A mark that tells a tracer which code is running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// From here on it is the library that makes the calls.
+    /// The library makes the following calls.
     Enter = 1,
-    /// From here on it is a closure of the tester's, called by the library.
+    /// A closure of the tester makes the following calls.
     Leave = 2,
     /// The library has returned.
     Return = 3,
@@ -92,7 +91,7 @@ pub enum Mark {
 #[cfg(target_os = "linux")]
 pub(super) const MARK: libc::c_int = 0x7465_7374;
 
-/// Tells a tracer, if there is one (Linux); does nothing otherwise.
+/// Sends a mark to a tracer, if there is one (Linux).
 pub fn mark(mark: Mark) {
     #[cfg(target_os = "linux")]
     // SAFETY: prctl takes plain numbers, and fails for this option.
@@ -115,9 +114,8 @@ pub fn session(pid: u32) -> io::Result<u32> {
     check(unsafe { libc::getsid(signed(pid)) }).map(unsigned)
 }
 
-/// Whether a sandbox forbids unshare(2) with `CLONE_VM`, which changes nothing:
-/// it succeeds for a lone thread, and fails with `EINVAL` beside others. False
-/// elsewhere than on Linux.
+/// Whether a sandbox forbids unshare(2) with `CLONE_VM`. The call changes nothing: it succeeds for
+/// a lone thread, and fails with `EINVAL` otherwise. False on other systems than Linux.
 pub fn is_unshare_forbidden() -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -147,8 +145,7 @@ pub fn kill_group(group: u32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(-signed(group), signal) }).map(drop)
 }
 
-/// sched_setaffinity(2): lets this process, and all that it forks, run on one
-/// processor only.
+/// sched_setaffinity(2): binds this process, and all that it forks, to one processor.
 pub fn run_on(processor: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -166,7 +163,7 @@ pub fn run_on(processor: u32) -> io::Result<()> {
     }
 }
 
-/// A process that cannot be confused with a later one of the same id.
+/// A handle of a process, which never means a later process with the same id.
 #[derive(Debug)]
 pub struct ProcessHandle {
     pid: u32,
@@ -176,7 +173,7 @@ pub struct ProcessHandle {
 
 #[cfg(target_os = "linux")]
 impl ProcessHandle {
-    /// Takes hold of `pid`, or finds that there is no such process.
+    /// Opens the process `pid`; `None` if it does not exist.
     pub fn open(pid: u32) -> io::Result<Option<Self>> {
         // SAFETY: no pointers are passed.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, signed(pid), 0) };
@@ -193,11 +190,11 @@ impl ProcessHandle {
         Ok(Some(Self { pid, pidfd }))
     }
 
-    /// Sends a signal; a process that has ended is none to send it to.
+    /// Sends a signal, unless the process has ended.
     ///
     /// # Errors
     ///
-    /// Those of pidfd_send_signal(2) but ESRCH.
+    /// Those of pidfd_send_signal(2), except ESRCH.
     pub fn kill(&self, signal: i32) -> io::Result<()> {
         // SAFETY: a null siginfo asks for the one of kill(2).
         let result = unsafe {
@@ -226,7 +223,7 @@ impl ProcessHandle {
 
 #[cfg(not(target_os = "linux"))]
 impl ProcessHandle {
-    /// Takes hold of `pid`, or finds that there is no such process.
+    /// Opens the process `pid`; `None` if it does not exist.
     pub fn open(pid: u32) -> io::Result<Option<Self>> {
         match kill(pid, 0) {
             Ok(()) => Ok(Some(Self { pid })),
@@ -235,11 +232,11 @@ impl ProcessHandle {
         }
     }
 
-    /// Sends a signal; a process that has ended is none to send it to.
+    /// Sends a signal, unless the process has ended.
     ///
     /// # Errors
     ///
-    /// Those of kill(2) but ESRCH.
+    /// Those of kill(2), except ESRCH.
     pub fn kill(&self, signal: i32) -> io::Result<()> {
         match kill(self.pid, signal) {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
@@ -293,7 +290,7 @@ pub struct Detained {
 
 #[cfg(not(target_os = "linux"))]
 impl Detained {
-    /// Waits until somebody has killed it.
+    /// Waits until another process has killed it.
     ///
     /// # Errors
     ///
@@ -303,7 +300,7 @@ impl Detained {
     }
 }
 
-/// Takes hold of a process, which then cannot end.
+/// Traces a process, which then cannot end.
 ///
 /// # Errors
 ///
@@ -376,7 +373,7 @@ pub fn set_environment(name: &str, value: &str) {
 ///
 /// # Errors
 ///
-/// `OutOfMemory`, which is all that atexit(3) tells.
+/// `OutOfMemory`, since atexit(3) sets no errno.
 pub fn at_exit(handler: extern "C" fn()) -> io::Result<()> {
     // SAFETY: the handler is a function, which never goes away.
     if unsafe { libc::atexit(handler) } == 0 {
@@ -386,7 +383,7 @@ pub fn at_exit(handler: extern "C" fn()) -> io::Result<()> {
     }
 }
 
-/// Writes `text` to C's standard output, which keeps it in its buffer.
+/// Writes `text` to the buffered standard output of the C library.
 pub fn print_with_c(text: &str) -> io::Result<()> {
     let text = CString::new(text)?;
     // SAFETY: the format's only conversion is given its string.
@@ -433,7 +430,7 @@ fn limit_value(value: u64) -> libc::rlim_t {
     libc::rlim_t::try_from(value).unwrap_or(libc::RLIM_INFINITY)
 }
 
-/// What can be limited.
+/// A resource that can be limited.
 #[derive(Debug, Clone, Copy)]
 pub enum Resource {
     /// RLIMIT_NOFILE
@@ -444,8 +441,8 @@ pub enum Resource {
     FileSize,
 }
 
-/// Opens a pseudo-terminal and makes it the controlling terminal of this
-/// session leader. Returns the master, whose closing would hang it up.
+/// Opens a pseudo-terminal, and makes it the controlling terminal of this session leader. Returns
+/// the master; its close hangs the terminal up.
 pub fn acquire_terminal() -> io::Result<OwnedFd> {
     let (mut master, mut slave) = (-1, -1);
     // SAFETY: the first two pointers are valid for the call, the others ask

@@ -1,4 +1,4 @@
-//! What the kernel of Linux has beside POSIX, and what a sandbox withholds.
+//! The calls that only Linux has, and sandboxes.
 
 use std::io;
 #[cfg(target_os = "linux")]
@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 
 use crate::config::{EventQueue, SystemCall};
 
-/// Refuses these system calls to this process and all that it makes, by a filter of
-/// seccomp(2): each with its errno.
+/// Refuses these system calls, each with its errno, to this process and its descendants, by a
+/// filter of seccomp(2).
 pub fn refuse_calls(calls: &[(SystemCall, i32)]) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -46,7 +46,7 @@ pub fn refuse_calls(calls: &[(SystemCall, i32)]) -> io::Result<()> {
             // SAFETY: the program is valid for reads, and copied.
             check(unsafe { libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program) })
         };
-        // Without CAP_SYS_ADMIN it takes the former.
+        // Without CAP_SYS_ADMIN, the filter requires no_new_privs.
         if install().is_err() {
             // SAFETY: the option takes integers.
             check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;

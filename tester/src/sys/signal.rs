@@ -1,4 +1,4 @@
-//! Signals and the timer that raises one.
+//! Signals, and a timer that raises one.
 
 use std::ffi::c_int;
 use std::io;
@@ -9,7 +9,7 @@ use super::{check, exit_at_once};
 use crate::config::Disposition;
 use crate::report::SignalSet;
 
-/// FreeBSD has most signals.
+/// FreeBSD has the most signals.
 const LARGEST: c_int = 128;
 
 extern "C" fn do_nothing(_signal: c_int) {}
@@ -20,11 +20,10 @@ extern "C" fn reap(_signal: c_int) {
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
 }
 
-/// What the handlers of [`Disposition::Tell`] and [`Disposition::TellAndExit`] call.
+/// The function that the handlers of [`Disposition::Tell`] and [`Disposition::TellAndExit`] call.
 static LISTENER: OnceLock<fn(c_int)> = OnceLock::new();
 
-/// Has `listener` called by the handlers that tell of a signal. It makes async-signal-safe calls
-/// only.
+/// Sets the function that the telling handlers call. It makes only async-signal-safe calls.
 pub fn set_signal_listener(listener: fn(c_int)) {
     LISTENER.get_or_init(|| listener);
 }
@@ -40,8 +39,8 @@ extern "C" fn tell_and_exit(signal: c_int) {
     exit_at_once(0);
 }
 
-/// Sets what is done on `signal`. A handler does not make interrupted system
-/// calls start again, so that the library has to bear with EINTR.
+/// Sets the disposition of `signal`. A handler does not restart interrupted system calls, so the
+/// library gets EINTR.
 pub fn set_disposition(signal: i32, disposition: Disposition) -> io::Result<()> {
     // SAFETY: all zeroes are a valid sigaction: no flags, no mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
@@ -73,7 +72,7 @@ pub fn disposition(signal: i32) -> Option<Disposition> {
     })
 }
 
-/// Ignores no signal any more, but for SIGPIPE, which Rust's runtime ignores.
+/// Sets every ignored signal to its default, except SIGPIPE, which the runtime of Rust ignores.
 pub fn stop_ignoring_signals() -> io::Result<()> {
     (1..=LARGEST)
         .filter(|&signal| signal != libc::SIGPIPE)
@@ -106,7 +105,7 @@ pub fn block_signals(signals: Option<&[i32]>) -> io::Result<()> {
     }
 }
 
-/// The calling thread's signal mask.
+/// The signal mask of the calling thread.
 pub fn blocked_signals() -> SignalSet {
     let mut set = MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: the pointer is valid for the call.
@@ -121,7 +120,7 @@ pub fn blocked_signals() -> SignalSet {
         .fold(SignalSet::default(), SignalSet::with)
 }
 
-/// Makes SIGALRM arrive every `micros` microseconds.
+/// Raises SIGALRM every `micros` microseconds.
 pub fn start_interval_timer(micros: u32) -> io::Result<()> {
     let seconds = micros / 1_000_000;
     let rest = i32::try_from(micros % 1_000_000).expect("below a million");

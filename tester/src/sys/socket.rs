@@ -10,9 +10,8 @@ use std::time::Instant;
 
 use super::{check, poll_until, retry};
 
-/// Whether a message keeps its boundary. macOS has no SOCK_SEQPACKET for
-/// local sockets, and of its kinds only the stream tells that the other side
-/// has gone.
+/// Whether a message keeps its boundary. macOS has no SOCK_SEQPACKET for local sockets, and of its
+/// kinds only the stream reports that the other side is gone.
 pub const PACKETS: bool = cfg!(not(target_os = "macos"));
 
 /// A connected pair of local sockets, both closed on exec.
@@ -47,7 +46,7 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((one, other))
 }
 
-/// Sends one byte, and a descriptor along with it.
+/// Sends a descriptor, with one byte.
 pub fn send_descriptor(socket: BorrowedFd<'_>, sent: BorrowedFd<'_>) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
@@ -56,7 +55,7 @@ pub fn send_descriptor(socket: BorrowedFd<'_>, sent: BorrowedFd<'_>) -> io::Resu
             iov_base: byte.as_mut_ptr().cast(),
             iov_len: 1,
         };
-        // Aligned for a header.
+        // The buffer is aligned for a header.
         let mut control = [0_u64; 8];
         // SAFETY: all zeroes is an empty message.
         let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -89,8 +88,7 @@ pub fn send_descriptor(socket: BorrowedFd<'_>, sent: BorrowedFd<'_>) -> io::Resu
     }
 }
 
-/// Sends all of `bytes`, with a single call where messages keep their
-/// boundary. Never raises SIGPIPE.
+/// Sends all of `bytes`, with a single call where messages keep their boundary. Raises no SIGPIPE.
 pub fn send(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     #[cfg(not(target_os = "macos"))]
     let flags = libc::MSG_NOSIGNAL;
@@ -114,8 +112,7 @@ pub fn send(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Receives at most `buffer.len()` bytes; 0 means that the other side has
-/// gone.
+/// Receives at most `buffer.len()` bytes; 0 means that the other side is gone.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     retry(|| {
         // SAFETY: the buffer is valid for the call and as long as stated.
@@ -131,7 +128,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     })
 }
 
-/// Lets [`receive_with_sender`] know who sends.
+/// Lets [`receive_with_sender`] learn the sender.
 #[cfg(target_os = "linux")]
 pub fn ask_for_senders(socket: BorrowedFd<'_>) -> io::Result<()> {
     let on: libc::c_int = 1;
@@ -156,7 +153,7 @@ pub fn receive_with_sender(
     socket: BorrowedFd<'_>,
     deadline: Instant,
 ) -> io::Result<Option<(Vec<u8>, u32)>> {
-    /// The control message with its header, aligned as that asks for.
+    /// The control message with its header, which must be aligned.
     #[repr(C)]
     struct Credentials {
         header: libc::cmsghdr,
@@ -193,19 +190,19 @@ pub fn receive_with_sender(
     Ok(Some((bytes, sender)))
 }
 
-/// Ends both directions for everyone who holds either side.
+/// Ends both directions for every process with either end.
 pub fn shut_down(socket: BorrowedFd<'_>) {
     // SAFETY: no pointers are passed. That there may be nobody left to tell
     // is no error.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
-/// Waits until the other side has gone, without receiving anything.
+/// Waits until the other side is gone, and receives nothing.
 pub fn wait_for_hangup(socket: BorrowedFd<'_>) -> io::Result<()> {
     poll_until(socket, 0, None).map(drop)
 }
 
-/// Whether the other side has gone.
+/// Whether the other side is gone.
 pub fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
     poll_until(socket, 0, Some(Instant::now())).unwrap_or(true)
 }
