@@ -150,101 +150,53 @@ pub fn set_group(gid: u32) -> io::Result<()> {
     check(unsafe { libc::setgid(gid) }).map(drop)
 }
 
-/// Decides whether the permitted capabilities survive a change to an ordinary user.
-pub fn keep_capabilities(keep: bool) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+linux_only! {
+    /// Decides whether the permitted capabilities survive a change to an ordinary user.
+    pub fn keep_capabilities(keep: bool) -> io::Result<()> {
         // SAFETY: the option takes an integer.
         check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, libc::c_ulong::from(keep)) }).map(drop)
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = keep;
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
-/// Sets the bits of capabilities(7) about the change of ids.
-pub fn set_secure_bits(bits: u64) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+    /// Sets the bits of capabilities(7) about the change of ids.
+    pub fn set_secure_bits(bits: u64) -> io::Result<()> {
         // SAFETY: the option takes an integer.
         check(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, bits) }).map(drop)
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = bits;
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
-/// Sets the permitted and effective capabilities and empties the inheritable
-/// ones.
-pub fn set_capabilities(mask: u64) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+    /// Sets the permitted and effective capabilities and empties the inheritable
+    /// ones.
+    pub fn set_capabilities(mask: u64) -> io::Result<()> {
         capability::set(mask, mask, 0)
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = mask;
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
-/// Removes this capability, given as a mask, from the calling thread.
-pub fn drop_capability(mask: u64) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+    /// Removes this capability, given as a mask, from the calling thread.
+    pub fn drop_capability(mask: u64) -> io::Result<()> {
         let (effective, permitted) = capability::effective_and_permitted()?;
         capability::set(effective & !mask, permitted & !mask, 0)
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = mask;
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
-/// Sets the inheritable and ambient capabilities, which must be permitted
-/// ones.
-pub fn set_ambient_capabilities(mask: u64) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+    /// Sets the inheritable and ambient capabilities, which must be permitted
+    /// ones.
+    pub fn set_ambient_capabilities(mask: u64) -> io::Result<()> {
         let (effective, permitted) = capability::effective_and_permitted()?;
         capability::set(effective, permitted, mask)?;
         (0..64)
             .filter(|bit| mask & 1 << bit != 0)
             .try_for_each(capability::raise_ambient)
     }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = mask;
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
 
-/// prctl(2) `PR_SET_DUMPABLE`: the user of the process owns its files in /proc again.
-pub fn become_dumpable() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+    /// prctl(2) `PR_SET_DUMPABLE`: the user of the process owns its files in /proc again.
+    pub fn become_dumpable() -> io::Result<()> {
         const YES: libc::c_ulong = 1;
         // SAFETY: the option takes an integer.
         check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, YES) }).map(drop)
     }
-    #[cfg(not(target_os = "linux"))]
-    Err(io::ErrorKind::Unsupported.into())
-}
 
-/// unshare(2) into a new user namespace.
-pub fn leave_user_namespace() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+    /// unshare(2) into a new user namespace.
+    pub fn leave_user_namespace() -> io::Result<()> {
         // SAFETY: no requirement.
         check(unsafe { libc::unshare(libc::CLONE_NEWUSER) }).map(drop)
     }
-    #[cfg(not(target_os = "linux"))]
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Of <linux/capability.h>.
@@ -259,10 +211,9 @@ pub const NO_SETUID_FIXUP: u64 = 1 << 2;
 /// SECBIT_KEEP_CAPS: the permitted capabilities survive when root becomes another user.
 pub const KEEP_CAPS: u64 = 1 << 4;
 
-/// Gives a file [`crate::attack::access_list`].
-pub fn give_access_to(file: &Path, user: u32) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+linux_only! {
+    /// Gives a file [`crate::attack::access_list`].
+    pub fn give_access_to(file: &Path, user: u32) -> io::Result<()> {
         let list = attack::access_list(user);
         let file = CString::new(file.as_os_str().as_bytes())?;
         let name = c"system.posix_acl_access";
@@ -277,11 +228,6 @@ pub fn give_access_to(file: &Path, user: u32) -> io::Result<()> {
             )
         })
         .map(drop)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (file, user);
-        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

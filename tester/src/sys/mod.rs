@@ -6,6 +6,25 @@
 
 #![allow(unsafe_code)]
 
+/// Makes functions that fail with `Unsupported` on other systems than Linux.
+macro_rules! linux_only {
+    ($(
+        $(#[$doc:meta])*
+        pub fn $name:ident($($argument:ident: $type:ty),* $(,)?) -> io::Result<$output:ty> $body:tt
+    )*) => {$(
+        $(#[$doc])*
+        pub fn $name($($argument: $type),*) -> io::Result<$output> {
+            #[cfg(target_os = "linux")]
+            $body
+            #[cfg(not(target_os = "linux"))]
+            {
+                let _ = ($($argument,)*);
+                Err(io::ErrorKind::Unsupported.into())
+            }
+        }
+    )*};
+}
+
 mod descriptor;
 mod identity;
 mod mount;

@@ -10,31 +10,20 @@ use std::path::Path;
 #[cfg(target_os = "linux")]
 use super::check;
 
-/// unshare(2): gives the calling thread, and the processes that it starts, a mount namespace of
-/// their own.
-pub fn leave_mount_namespace() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+linux_only! {
+    /// unshare(2): gives the calling thread, and the processes that it starts, a mount namespace of
+    /// their own.
+    pub fn leave_mount_namespace() -> io::Result<()> {
         // SAFETY: no requirement.
         check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
         mount(None, c"/", libc::MS_REC | libc::MS_PRIVATE)
     }
-    #[cfg(not(target_os = "linux"))]
-    Err(io::ErrorKind::Unsupported.into())
-}
 
-/// mount(2) of a directory over another.
-pub fn cover(folder: &Path, covered: &Path) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+    /// mount(2) of a directory over another.
+    pub fn cover(folder: &Path, covered: &Path) -> io::Result<()> {
         let as_c_string = |path: &Path| CString::new(path.as_os_str().as_bytes());
         let (folder, covered) = (as_c_string(folder)?, as_c_string(covered)?);
         mount(Some(&folder), &covered, libc::MS_BIND)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (folder, covered);
-        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

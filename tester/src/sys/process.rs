@@ -28,11 +28,10 @@ pub fn fork() -> io::Result<Option<u32>> {
     Ok((pid != 0).then(|| unsigned(pid)))
 }
 
-/// fork(2) into a pid namespace in which the child has the pid that this process has here. The
-/// namespace ends with the child, and then this process cannot fork any more.
-pub fn fork_with_same_pid() -> io::Result<Option<u32>> {
-    #[cfg(target_os = "linux")]
-    {
+linux_only! {
+    /// fork(2) into a pid namespace in which the child has the pid that this process has here. The
+    /// namespace ends with the child, and then this process cannot fork any more.
+    pub fn fork_with_same_pid() -> io::Result<Option<u32>> {
         let pid = std::process::id();
         // SAFETY: no requirement.
         check(unsafe { libc::unshare(libc::CLONE_NEWPID) })?;
@@ -49,8 +48,6 @@ pub fn fork_with_same_pid() -> io::Result<Option<u32>> {
         wait_for_child(copy)?;
         exit_at_once(0)
     }
-    #[cfg(not(target_os = "linux"))]
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Waits until the child `pid` has ended. A child that a handler has reaped, or that the kernel has
@@ -145,21 +142,15 @@ pub fn kill_group(group: u32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(-signed(group), signal) }).map(drop)
 }
 
-/// sched_setaffinity(2): binds this process, and all that it forks, to one processor.
-pub fn run_on(processor: u32) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+linux_only! {
+    /// sched_setaffinity(2): binds this process, and all that it forks, to one processor.
+    pub fn run_on(processor: u32) -> io::Result<()> {
         // SAFETY: all zeroes are an empty set.
         let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
         // SAFETY: the set is valid for the call, which checks the number.
         unsafe { libc::CPU_SET(processor as usize, &mut set) };
         // SAFETY: the set is valid for the call and of that size.
         check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) }).map(drop)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = processor;
-        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -310,28 +301,17 @@ pub fn detain(_pid: u32) -> io::Result<Detained> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// PR_SET_CHILD_SUBREAPER.
-pub fn become_subreaper() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+linux_only! {
+    /// PR_SET_CHILD_SUBREAPER.
+    pub fn become_subreaper() -> io::Result<()> {
         // SAFETY: the option takes an integer.
         check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) }).map(drop)
     }
-    #[cfg(not(target_os = "linux"))]
-    Err(io::ErrorKind::Unsupported.into())
-}
 
-/// PR_SET_PDEATHSIG of the calling thread.
-pub fn ask_for_parent_death_signal(signal: i32) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+    /// PR_SET_PDEATHSIG of the calling thread.
+    pub fn ask_for_parent_death_signal(signal: i32) -> io::Result<()> {
         // SAFETY: the option takes an integer.
         check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }).map(drop)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = signal;
-        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -351,15 +331,12 @@ pub fn ask_for_parent_death_signal_at_fork(signal: i32) -> io::Result<()> {
     }
 }
 
-/// unshare(2) with `CLONE_NEWPID`.
-pub fn leave_pid_namespace_for_children() -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+linux_only! {
+    /// unshare(2) with `CLONE_NEWPID`.
+    pub fn leave_pid_namespace_for_children() -> io::Result<()> {
         // SAFETY: no requirement.
         check(unsafe { libc::unshare(libc::CLONE_NEWPID) }).map(drop)
     }
-    #[cfg(not(target_os = "linux"))]
-    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Sets an environment variable of this process.

@@ -61,10 +61,9 @@ pub fn refuse_calls(calls: &[(SystemCall, i32)]) -> io::Result<()> {
     }
 }
 
-/// epoll_create1(2) or io_uring_setup(2).
-pub fn open_event_queue(queue: EventQueue) -> io::Result<OwnedFd> {
-    #[cfg(target_os = "linux")]
-    {
+linux_only! {
+    /// epoll_create1(2) or io_uring_setup(2).
+    pub fn open_event_queue(queue: EventQueue) -> io::Result<OwnedFd> {
         use super::check;
 
         let returned = match queue {
@@ -82,10 +81,5 @@ pub fn open_event_queue(queue: EventQueue) -> io::Result<OwnedFd> {
         let descriptor = check(returned)?;
         // SAFETY: the call just made it, so that nobody else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = queue;
-        Err(io::ErrorKind::Unsupported.into())
     }
 }

@@ -46,10 +46,9 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((one, other))
 }
 
-/// Sends a descriptor, with one byte.
-pub fn send_descriptor(socket: BorrowedFd<'_>, sent: BorrowedFd<'_>) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
+linux_only! {
+    /// Sends a descriptor, with one byte.
+    pub fn send_descriptor(socket: BorrowedFd<'_>, sent: BorrowedFd<'_>) -> io::Result<()> {
         let mut byte = [0_u8];
         let mut part = libc::iovec {
             iov_base: byte.as_mut_ptr().cast(),
@@ -80,11 +79,6 @@ pub fn send_descriptor(socket: BorrowedFd<'_>, sent: BorrowedFd<'_>) -> io::Resu
         let result =
             unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
         check(i32::try_from(result).unwrap_or(-1)).map(drop)
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = (socket, sent);
-        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
