@@ -1,7 +1,7 @@
 #!/bin/sh
 # Starts daemons until the time is up: a minute of random combinations of
 # options and initial states, each compared with what the oracle
-# (tester/src/model.rs) says, with one of the processes killed in every fifth;
+# (tester/src/predict/) says, with one of the processes killed in every fifth;
 # then in turn every fault, every crash, random sequences on one pid file,
 # attacks on a pid file, stuck processes and many starts at a time; and again.
 #

@@ -1,4 +1,4 @@
-//! Whatever is combined, a start does what the oracle says.
+//! A start with any combination of options has the predicted outcome.
 
 use std::env;
 use std::iter;
@@ -34,17 +34,17 @@ fn main() -> ExitCode {
         return soak(&seconds);
     }
     let cases = [
-        case!(what_can_succeed_does),
-        case!(a_failure_is_told_whatever_else_is_configured),
-        case!(of_several_failures_the_first_is_told),
-        case!(any_combination_comes_as_predicted),
-        case!(whoever_is_killed_there_is_a_daemon_or_nothing, needs Stepping),
+        case!(starts_that_can_succeed_do),
+        case!(a_failure_is_reported_whatever_else_is_configured),
+        case!(the_first_of_several_failures_is_reported),
+        case!(a_random_combination_has_the_predicted_outcome),
+        case!(a_kill_of_any_process_leaves_a_complete_daemon_or_nothing, needs Stepping),
     ];
     suite(&[&cases, REGRESSIONS].concat())
 }
 
-/// Cases of combinations that once came otherwise than predicted, by the text
-/// that names them, since a seed means another one with each new value.
+/// Combinations whose outcome once differed from the prediction. Their text names them, since a
+/// seed means another combination with each new value.
 macro_rules! regressions {
     ($($name:ident: $combination:literal $(, needs $($need:ident),+)?;)*) => {
         $(fn $name() {
@@ -61,13 +61,13 @@ macro_rules! regressions {
 regressions! {
     a_late_daemon_of_another_user_is_ended_without_the_right_to_signal_it:
         "caller=Capable user=Number group=Own deferred_readiness=Kept", needs Root, Linux;
-    what_another_thread_may_keep_of_the_capabilities_fails_the_start:
+    start_fails_if_another_thread_may_keep_capabilities:
         "caller=Capable user=Number group=Own privileged_action=MakesThread", needs Root, Linux;
     a_failure_before_the_first_closure_leaves_the_closures_alone:
         "pid_file=Directory privileged_action=Observes capture=Witnessed";
-    both_sides_are_told_alike_who_holds_the_lock:
+    launcher_and_daemon_report_the_same_lock_holder:
         "entry=Execute pid_file=Held";
-    an_error_names_the_owner_that_is_meant:
+    a_refused_owner_of_the_pid_file_is_named:
         "pid_file=Fresh chown_pid_file_user=Reserved user=Own";
     a_pid_file_with_another_name_is_refused_before_it_is_locked:
         "pid_file=TwoLinks";
@@ -75,19 +75,19 @@ regressions! {
         "notify=Anybody";
 }
 
-/// Set, this combination is tried, as a mismatch names it, and nothing else.
+/// The environment variable with the only combination to try, in the text of a mismatch.
 const NAMED: &str = "TESTER_COMBINATION";
 
-/// Set, random combinations are tried for so many seconds, and nothing else.
+/// The environment variable with the number of seconds in which only random combinations are tried.
 const SOAK: &str = "TESTER_SOAK_SECONDS";
 
-/// Determines the random combinations.
+/// The environment variable with the seed of the random combinations.
 const SEED: &str = "TESTER_SEED";
 
-/// Set, all triples of values are tried instead of all pairs.
+/// The environment variable that selects all triples of values instead of all pairs.
 const TRIPLES: &str = "TESTER_TRIPLES";
 
-/// Set, it is printed how many starts there were, and how fast.
+/// The environment variable that prints the number of starts, and their rate.
 const FIGURES: &str = "TESTER_FIGURES";
 
 fn strength() -> Strength {
@@ -97,7 +97,8 @@ fn strength() -> Strength {
     }
 }
 
-/// Set beside [`NAMED`], a process, and the call before which it is killed.
+/// The environment variable, beside [`NAMED`], with the process to kill, and the call before which
+/// it is killed.
 const KILLED: &str = "TESTER_KILLED";
 
 fn databases() -> &'static Databases {
@@ -105,19 +106,19 @@ fn databases() -> &'static Databases {
     DATABASES.get_or_init(Databases::read)
 }
 
-/// The values that go together, as far as `objection` has none.
+/// The compatible values: those to which there is no objection.
 fn space(objection: impl Fn(&Choice) -> Option<&'static str>) -> Space {
     let sizes: Vec<usize> = AXES.iter().map(|axis| axis.values.len()).collect();
     Space::new(&sizes, |values| objection(&Choice::of(values)).is_none())
 }
 
-/// All that can be set up here.
+/// All values that can be set up here.
 fn everything() -> &'static Space {
     static SPACE: OnceLock<Space> = OnceLock::new();
     SPACE.get_or_init(|| space(|choice| choice.contradiction(databases())))
 }
 
-/// All that can succeed.
+/// All values that can succeed.
 fn harmless() -> &'static Space {
     static SPACE: OnceLock<Space> = OnceLock::new();
     SPACE.get_or_init(|| {
@@ -128,13 +129,13 @@ fn harmless() -> &'static Space {
     })
 }
 
-/// Starts as told, and returns whether that has succeeded, as predicted. An
-/// error names the combination, whatever has gone wrong.
+/// Starts with a combination, and returns whether the start has succeeded, as predicted. An error
+/// names the combination.
 fn verify(combination: &Combination) -> Result<bool, String> {
     attempt(|| compare(combination)).map_err(|found| format!("{NAMED}='{combination}'\n{found}"))
 }
 
-/// When there is leave for one more start. A panic is an error like others.
+/// Waits for a permit, and starts. A panic becomes an error.
 fn attempt<T>(start: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     let started = panic::catch_unwind(AssertUnwindSafe(|| with_permit(start)));
     started.unwrap_or_else(|payload| {
@@ -144,8 +145,8 @@ fn attempt<T>(start: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     })
 }
 
-/// Lets so many starts be on their way at a time that their descriptors stay
-/// below the number that the control socket has to have.
+/// Limits the number of starts at a time, so that their descriptors stay below the number of the
+/// control socket.
 fn with_permit<T>(start: impl FnOnce() -> T) -> T {
     const MOST: usize = 30;
     static UNDER_WAY: Mutex<usize> = Mutex::new(0);
@@ -187,18 +188,18 @@ fn compare(combination: &Combination) -> Result<bool, String> {
     Err(report)
 }
 
-/// A process of a start, and the call of its own before which it is killed.
-type Kill = (Role, usize);
+/// The process to kill, and its call before which it is killed.
+type Kill = (Victim, u64);
 
-/// What came of a start with a kill.
+/// The outcome of a start with a kill.
 struct Survived {
     has_succeeded: bool,
-    /// Whether there was such a call.
+    /// Whether the process made such a call.
     was_killed: bool,
 }
 
-/// Starts as told, but for a kill: whatever is configured, there is a daemon
-/// with a complete pid file then, or there is nothing. An error names both.
+/// Starts with a combination, and kills a process: the start must leave either a daemon with a
+/// complete pid file, or nothing. An error names both.
 fn survive(combination: &Combination, kill: Kill) -> Result<Survived, String> {
     let (victim, call) = kill;
     attempt(|| judge_kill(combination, kill))
@@ -219,7 +220,7 @@ fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survive
     let messages = || outcome.frames.iter().map(|frame| &frame.message);
     let has = |is: fn(&Message) -> bool| messages().any(is);
     let is_returned_to = has(|message| matches!(message, Message::Daemon(_)));
-    // In the foreground, and where readiness comes later, that is not the commitment.
+    // In the foreground, and with deferred readiness, the return is not the commitment.
     let is_committed = is_returned_to
         && (scenario.config.deferred_readiness.is_none()
             || has(|message| *message == Message::Acknowledged));
@@ -249,7 +250,7 @@ fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survive
         found.push("a daemon without a success".to_owned());
     }
     let bytes = end.as_ref().map(content).unwrap_or_default();
-    // What a daemon that was killed after the commitment leaves is harmless.
+    // A daemon that is killed after the commitment may leave its pid.
     let of_killed = killed.map(|killed| format!("{}\n", killed.process).into_bytes());
     let is_harmless = victim == Role::Daemon && Some(&bytes) == of_killed.as_ref();
     if !is_committed && !bytes.is_empty() && Some(&bytes) != before.as_ref() && !is_harmless {
@@ -278,10 +279,10 @@ fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survive
     ))
 }
 
-/// A start that can succeed, in processes of their own, and a kill.
+/// A random start that can succeed and that forks, and a random kill.
 fn random_kill(random: &mut Random) -> (Combination, Kill) {
-    // There are three processes, which the tracer tells apart by their order: a
-    // thread of the launcher's would be taken for the intermediate.
+    // The tracer tells the processes apart by their order, and would take a thread of the launcher
+    // for the intermediate.
     let is_left_out = |name| ["foreground", "threads"].contains(&name);
     let mut row = harmless().random_row(random);
     for (place, axis) in row.iter_mut().zip(AXES) {
@@ -297,7 +298,7 @@ fn random_kill(random: &mut Random) -> (Combination, Kill) {
     )
 }
 
-fn whoever_is_killed_there_is_a_daemon_or_nothing() {
+fn a_kill_of_any_process_leaves_a_complete_daemon_or_nothing() {
     let next = AtomicU64::new(0);
     let killed = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
@@ -331,7 +332,7 @@ fn whoever_is_killed_there_is_a_daemon_or_nothing() {
     println!("KILLED {killed}");
 }
 
-/// What is set, as far as its text tells.
+/// The fields of the configuration that differ from the default, by their text.
 fn without_defaults(config: &Config) -> String {
     let text = format!("{config:?}");
     let defaults = [": None", ": false", ": 0", ": []", ": Inherited"];
@@ -340,7 +341,7 @@ fn without_defaults(config: &Config) -> String {
     set.collect::<Vec<_>>().join(", ")
 }
 
-/// What came of many starts.
+/// The outcomes of many starts.
 #[derive(Default)]
 struct Tally {
     succeeded: AtomicUsize,
@@ -375,15 +376,15 @@ impl Tally {
     }
 }
 
-/// Starts spend some of their time waiting for processes.
+/// A start waits for processes some of its time.
 fn workers() -> usize {
     2 * thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// For combinations that do nothing but wait for most of their time.
+/// The number of workers for combinations that mostly wait.
 const WAITING_WORKERS: usize = 16;
 
-/// Tries them all. Returns how many have succeeded and failed.
+/// Tries all rows. Returns the numbers of successes and failures.
 fn verify_all(name: &str, rows: &[Vec<usize>]) -> (usize, usize) {
     let tally = Tally::default();
     let rows = rows.iter().map(|row| Combination::from_places(row));
@@ -409,14 +410,14 @@ fn verify_all(name: &str, rows: &[Vec<usize>]) -> (usize, usize) {
         let values: usize = AXES.iter().map(|axis| axis.values.len()).sum();
         println!("{name}: {} axes, {values} values, {summary}", AXES.len());
     }
-    // The simplest first.
+    // The simplest mismatch comes first.
     mismatches.sort_by_key(String::len);
     let shown: String = mismatches.iter().take(5).cloned().collect();
     assert!(mismatches.is_empty(), "{summary}, such as\n{shown}");
     counts.into()
 }
 
-fn what_can_succeed_does() {
+fn starts_that_can_succeed_do() {
     let space = harmless();
     let rows = space.cover(strength(), 1);
     assert_eq!(space.uncovered(strength(), &rows), 0);
@@ -424,7 +425,7 @@ fn what_can_succeed_does() {
     assert_eq!(failed, 0, "the predicted failures of what can succeed");
 }
 
-/// A row of values that are harmless, but for these.
+/// A row of harmless values, except for these.
 fn harmless_but_for(
     (all, harmless): (&Space, &Space),
     values: &[(usize, usize)],
@@ -439,7 +440,7 @@ fn harmless_but_for(
         for &(axis, value) in values {
             row[axis] = value;
             if AXES[axis].name.starts_with("chown_") && row[pid_file] == 0 {
-                // Without a pid file, nobody asks who is to own it.
+                // Without a pid file, its owner is not looked up.
                 row[pid_file] = fresh;
             }
         }
@@ -449,8 +450,8 @@ fn harmless_but_for(
     }
 }
 
-/// The values that are obstacles to all, as axis and value, and those that are
-/// only to whoever runs the tests.
+/// The values that make every start fail, as axis and value, and those that fail for a lack of
+/// rights of the user that runs the tests.
 fn obstacles(all: &Space, harmless: &Space) -> [Vec<(usize, usize)>; 2] {
     let values = (0..AXES.len()).flat_map(|axis| {
         let harmless: Vec<_> = harmless.values(axis).collect();
@@ -463,8 +464,8 @@ fn obstacles(all: &Space, harmless: &Space) -> [Vec<(usize, usize)>; 2] {
     [to_all, lacking_rights]
 }
 
-/// Each value that is an obstacle, with many that are none.
-fn a_failure_is_told_whatever_else_is_configured() {
+/// Tries each failing value with many harmless ones.
+fn a_failure_is_reported_whatever_else_is_configured() {
     let times = match strength() {
         Strength::Pairs => 8,
         Strength::Triples => 40,
@@ -483,9 +484,8 @@ fn a_failure_is_told_whatever_else_is_configured() {
     verify_all("a lack of rights", &lacking_rights);
 }
 
-/// Each two values that are obstacles, with others that are none; then any
-/// values at all.
-fn of_several_failures_the_first_is_told() {
+/// Tries each two failing values with harmless ones, and then any values.
+fn the_first_of_several_failures_is_reported() {
     let (all, harmless) = (everything(), harmless());
     let mut random = Random::new(3);
     let [failing, _] = obstacles(all, harmless);
@@ -513,7 +513,7 @@ fn of_several_failures_the_first_is_told() {
     verify_all("several failures", &rows);
 }
 
-/// What is harmless, but for a few values, which may be obstacles.
+/// A harmless row, except for a few values, which may fail.
 fn mixed(all: &Space, harmless: &Space, row: &[usize], changes: &[(usize, usize)]) -> Combination {
     let mut row = harmless.nearest(row);
     for &(axis, value) in changes {
@@ -526,13 +526,13 @@ fn mixed(all: &Space, harmless: &Space, row: &[usize], changes: &[(usize, usize)
     Combination::from_places(&row)
 }
 
-/// A mismatch is narrowed down to the simplest combination that shows it.
-fn any_combination_comes_as_predicted() {
+/// The test runner reduces a mismatch to the simplest combination.
+fn a_random_combination_has_the_predicted_outcome() {
     let mut config = ProptestConfig::default();
     if env::var_os("PROPTEST_CASES").is_none() {
         config.cases = 64;
     }
-    // What is found is kept as a regression.
+    // A mismatch becomes a regression case.
     config.failure_persistence = None;
     config.max_shrink_iters = 400;
     let (all, harmless) = (everything(), harmless());
@@ -574,9 +574,8 @@ fn try_named(named: &str) -> ExitCode {
     }
 }
 
-/// Each combination has a seed of its own, of which the first is printed, so
-/// that the same seed means the same combinations, whatever the number of
-/// processors.
+/// Tries random combinations. Each has a seed of its own, so the same first seed means the same
+/// combinations, whatever the number of processors.
 fn soak(seconds: &str) -> ExitCode {
     let began = Instant::now();
     let seconds = seconds.parse().expect("a number of seconds");
@@ -601,7 +600,7 @@ fn soak(seconds: &str) -> ExitCode {
                     let changes: Vec<_> = (0..random.below(3))
                         .map(|_| (random.below(AXES.len()), random.below(usize::MAX)))
                         .collect();
-                    // Every fifth start loses one of its processes.
+                    // A process is killed in every fifth start.
                     let verified = match random.below(5) {
                         0 if can_step => {
                             let (combination, kill) = random_kill(&mut random);

@@ -1,9 +1,8 @@
-//! Whatever is done with one pid file, and in whatever order, it tells the
-//! truth.
+//! A pid file tells the truth after any sequence of operations.
 //!
-//! A failure is narrowed down, and the last line before it names the sequence:
-//! `TESTER_SEQUENCE=Start,Crash,Stop` has that one performed again, and nothing
-//! else. One that has shown a defect becomes a case of its own.
+//! The test runner reduces a failing sequence. The last line before the failure names it:
+//! `TESTER_SEQUENCE=Start,Crash,Stop` performs only this sequence again. A sequence that has shown
+//! a defect becomes a case of its own.
 
 use std::env;
 use std::os::fd::AsFd as _;
@@ -22,25 +21,25 @@ use tester::{Run, Scenario, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
     if let Ok(named) = env::var(NAMED) {
-        perform(&named.split(',').map(Deed::named).collect::<Vec<_>>());
+        perform(&named.split(',').map(Operation::named).collect::<Vec<_>>());
         println!("as expected");
         return ExitCode::SUCCESS;
     }
     suite(&[
-        case!(a_pid_file_tells_the_truth_whatever_is_done),
-        case!(every_deed_may_follow_every_other),
+        case!(a_pid_file_tells_the_truth_after_any_sequence),
+        case!(every_operation_may_follow_every_other),
     ])
 }
 
-/// Set, this sequence is performed, and nothing else.
+/// The environment variable with the only sequence to perform.
 const NAMED: &str = "TESTER_SEQUENCE";
 
-/// Determines the random sequences.
+/// The environment variable with the seed of the random sequences.
 const SEED: &str = "TESTER_SEED";
 
-/// What is done with the pid file.
+/// An operation on the pid file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
+enum Operation {
     /// A start.
     Start,
     /// A start by another entry point, whose daemon does not clean up.
@@ -61,11 +60,11 @@ enum Deed {
     Stop,
     /// The running daemon exits, and cleans up if it does so.
     Exit,
-    /// A start while somebody asks who is running, all the time.
+    /// A start while a prober asks again and again which daemon runs.
     StartWhileProbed,
 }
 
-impl Deed {
+impl Operation {
     const ALL: [Self; 11] = [
         Self::Start,
         Self::StartAgain,
@@ -81,49 +80,51 @@ impl Deed {
     ];
 
     fn named(name: &str) -> Self {
-        let found = Self::ALL.iter().find(|deed| format!("{deed:?}") == name);
+        let found = Self::ALL
+            .iter()
+            .find(|operation| format!("{operation:?}") == name);
         *found.unwrap_or_else(|| panic!("{name} is none of {:?}", Self::ALL))
     }
 }
 
-/// What there must be.
+/// The expected state.
 #[derive(Debug)]
 enum State {
     Absent,
-    /// A failed start's.
+    /// The file of a failed start.
     Empty,
     Running {
         run: Box<Run>,
         cleans_up: bool,
     },
-    /// A dead daemon's, with its pid.
+    /// The file of a dead daemon, with its pid.
     Stale(u32),
 }
 
-fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    let deed = prop_oneof![
-        4 => Just(Deed::Start),
-        2 => Just(Deed::StartAgain),
-        1 => Just(Deed::Fail),
-        1 => Just(Deed::Crash),
-        1 => Just(Deed::Abandon),
-        1 => Just(Deed::StopAtOnce),
-        1 => Just(Deed::Restart),
-        2 => Just(Deed::Kill),
-        2 => Just(Deed::Stop),
-        2 => Just(Deed::Exit),
-        1 => Just(Deed::StartWhileProbed),
+fn operations() -> impl Strategy<Value = Vec<Operation>> {
+    let operation = prop_oneof![
+        4 => Just(Operation::Start),
+        2 => Just(Operation::StartAgain),
+        1 => Just(Operation::Fail),
+        1 => Just(Operation::Crash),
+        1 => Just(Operation::Abandon),
+        1 => Just(Operation::StopAtOnce),
+        1 => Just(Operation::Restart),
+        2 => Just(Operation::Kill),
+        2 => Just(Operation::Stop),
+        2 => Just(Operation::Exit),
+        1 => Just(Operation::StartWhileProbed),
     ];
-    vec(deed, 1..12)
+    vec(operation, 1..12)
 }
 
-fn a_pid_file_tells_the_truth_whatever_is_done() {
+fn a_pid_file_tells_the_truth_after_any_sequence() {
     let mut config = ProptestConfig::default();
     if env::var_os("PROPTEST_CASES").is_none() {
         config.cases = 40;
     }
     config.max_shrink_iters = 100;
-    // A seed would mean something else with the next deed.
+    // A seed means another sequence with the next operation.
     config.failure_persistence = None;
     let mut runner = match env::var(SEED) {
         Ok(seed) => {
@@ -135,8 +136,8 @@ fn a_pid_file_tells_the_truth_whatever_is_done() {
         }
         Err(_) => TestRunner::new(config),
     };
-    let result = runner.run(&deeds(), |deeds| {
-        perform(&deeds);
+    let result = runner.run(&operations(), |operations| {
+        perform(&operations);
         Ok(())
     });
     if let Err(error) = result {
@@ -144,21 +145,24 @@ fn a_pid_file_tells_the_truth_whatever_is_done() {
     }
 }
 
-fn every_deed_may_follow_every_other() {
-    for (index, first) in Deed::ALL.into_iter().enumerate() {
-        // One after the other on one pid file: first, second, first, third, ...
-        let others = Deed::ALL[index..].iter();
+fn every_operation_may_follow_every_other() {
+    for (index, first) in Operation::ALL.into_iter().enumerate() {
+        // All pairs are performed on one pid file: first, second, first, third, ...
+        let others = Operation::ALL[index..].iter();
         let sequence: Vec<_> = others.flat_map(|&other| [first, other]).collect();
         perform(&sequence);
     }
 }
 
-fn perform(deeds: &[Deed]) {
-    let names: Vec<_> = deeds.iter().map(|deed| format!("{deed:?}")).collect();
+fn perform(operations: &[Operation]) {
+    let names: Vec<_> = operations
+        .iter()
+        .map(|operation| format!("{operation:?}"))
+        .collect();
     println!("{NAMED}={}", names.join(","));
     let mut machine = Machine::new();
-    for &deed in deeds {
-        machine.perform(deed);
+    for &operation in operations {
+        machine.perform(operation);
         machine.judge();
     }
 }
@@ -167,7 +171,7 @@ struct Machine {
     scenario: Scenario,
     path: PathBuf,
     state: State,
-    /// The file, as long as nobody has removed it.
+    /// The file, until it is removed.
     place: Option<Place>,
 }
 
@@ -203,33 +207,33 @@ impl Machine {
         self.state = State::Running { run, cleans_up };
     }
 
-    fn perform(&mut self, deed: Deed) {
+    fn perform(&mut self, operation: Operation) {
         let running = self.running();
         let held = self.scenario.clone().privileged_action([Step::Hold]);
-        match (deed, running) {
-            (Deed::Start, None) => self.start(true),
-            (Deed::StartAgain, None) => self.start(false),
-            (Deed::StartWhileProbed, None) => self.start_while_probed(),
-            (Deed::Fail, None) => {
+        match (operation, running) {
+            (Operation::Start, None) => self.start(true),
+            (Operation::StartAgain, None) => self.start(false),
+            (Operation::StartWhileProbed, None) => self.start_while_probed(),
+            (Operation::Fail, None) => {
                 let scenario = self.scenario.clone();
                 let fails = scenario.try_privileged_action(ErrorText::from("no"));
                 assert_eq!(fails.fail().kind, "PrivilegedAction");
                 self.state = State::Empty;
             }
-            (Deed::Crash, None) => {
+            (Operation::Crash, None) => {
                 let scenario = self.scenario.clone();
                 let crashes = scenario.privileged_action([Step::KillItself(libc::SIGKILL)]);
                 assert_eq!(crashes.fail().kind, "DaemonExited");
                 self.state = State::Empty;
             }
-            (Deed::Abandon, None) => {
+            (Operation::Abandon, None) => {
                 let run = held.launch();
                 run.held();
                 run.kill_launcher();
                 run.wait_until_all_ended();
                 self.state = State::Empty;
             }
-            (Deed::StopAtOnce, None) => {
+            (Operation::StopAtOnce, None) => {
                 let run = held.launch();
                 let pid = run.held().pid;
                 thread::scope(|scope| {
@@ -238,39 +242,39 @@ impl Machine {
                     assert!(stop.join().unwrap().unwrap());
                 });
                 run.wait_until_all_ended();
-                // Its pid is there before it has started.
+                // The pid is in the file before the daemon has started.
                 self.state = match run.launcher().output.status.success() {
                     true => State::Stale(pid),
                     false => State::Empty,
                 };
             }
             (
-                Deed::Start
-                | Deed::StartAgain
-                | Deed::Fail
-                | Deed::Crash
-                | Deed::Abandon
-                | Deed::StopAtOnce
-                | Deed::StartWhileProbed,
+                Operation::Start
+                | Operation::StartAgain
+                | Operation::Fail
+                | Operation::Crash
+                | Operation::Abandon
+                | Operation::StopAtOnce
+                | Operation::StartWhileProbed,
                 Some(pid),
             ) => {
-                // Whatever would have come of it, it is refused first.
+                // The start is refused before it could fail by itself.
                 let error = held.launch().launcher_error();
                 assert_eq!(error.kind_name(), "LockPidfile");
                 assert_eq!(error.running_pid, Some(pid));
             }
-            (Deed::Stop, _) => self.stop(),
-            (Deed::Restart, _) => {
+            (Operation::Stop, _) => self.stop(),
+            (Operation::Restart, _) => {
                 self.stop();
                 self.start(true);
             }
-            (Deed::Kill, Some(_)) => {
+            (Operation::Kill, Some(_)) => {
                 if let State::Running { run, .. } = &self.state {
                     run.kill_daemon();
                 }
                 self.end(State::Stale);
             }
-            (Deed::Exit, Some(_)) => {
+            (Operation::Exit, Some(_)) => {
                 if let State::Running { run, cleans_up } = &self.state {
                     run.exit(0);
                     let into = if *cleans_up {
@@ -281,7 +285,7 @@ impl Machine {
                     self.end(into);
                 }
             }
-            (Deed::Kill | Deed::Exit, None) => {}
+            (Operation::Kill | Operation::Exit, None) => {}
         }
     }
 
@@ -291,13 +295,13 @@ impl Machine {
         self.end(State::Stale);
     }
 
-    /// A prober has the lock again and again, and once for longer.
+    /// Starts while a prober takes the lock again and again, and once for longer.
     fn start_while_probed(&mut self) {
         if let Ok(file) = std::fs::File::open(&self.path) {
             sys::flock(file.as_fd(), libc::LOCK_SH).unwrap();
             let run = self.scenario.launch();
             run.assert_launcher_waits();
-            // Another thread's child may have a copy for a while.
+            // The child of another thread may have a copy for a while.
             sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
             run.launcher().assert().success();
             run.exit(0);
@@ -308,7 +312,7 @@ impl Machine {
             let (sender, is_over) = std::sync::mpsc::channel::<()>();
             scope.spawn(move || {
                 while is_over.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-                    // Which of them it finds is a matter of timing.
+                    // The timing decides which daemon the prober finds.
                     let _ = pid_file.running();
                 }
             });
@@ -317,7 +321,7 @@ impl Machine {
         });
     }
 
-    /// The running daemon has ended, if there was one.
+    /// Changes the state after the running daemon, if any, has ended.
     fn end(&mut self, into: impl FnOnce(u32) -> State) {
         if let State::Running { run, .. } = &self.state {
             let pid = run.report().pid;
@@ -331,10 +335,10 @@ impl Machine {
         assert_eq!(told, self.running(), "{:?}", self.state);
         let file = tester::harness::PidFile::look(&self.path).unwrap();
         if let Some(file) = &file {
-            // 0644 less the daemon's umask of 027.
+            // The mode is 0644 without the bits of the umask 027.
             let attributes = (file.mode, file.uid, file.links);
             assert_eq!(attributes, (0o640, sys::effective_user(), 1));
-            // Nobody has made another one in its place.
+            // No process has replaced the file.
             let place = self.place.get_or_insert_with(|| file.place.clone());
             assert_eq!(*place, file.place);
         } else {

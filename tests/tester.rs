@@ -1,5 +1,4 @@
-//! The tester itself can be relied on: it takes no bytes but valid ones, and
-//! its views agree with what is known.
+//! The tester is reliable: it accepts valid bytes only, and its views agree with known facts.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -22,7 +21,7 @@ use tester::{Run, case, scenario, suite, sys};
 fn main() -> ExitCode {
     suite(&[
         case!(a_configuration_survives_the_wire),
-        case!(no_bytes_are_no_configuration),
+        case!(an_empty_configuration_is_refused),
         case!(a_truncated_configuration_is_refused),
         case!(a_configuration_with_bytes_appended_is_refused),
         case!(random_bytes_are_refused),
@@ -31,9 +30,9 @@ fn main() -> ExitCode {
         case!(an_unknown_argument_is_refused),
         case!(without_a_harness_the_tester_does_not_start_anything),
         case!(the_initial_state_is_set_up),
-        case!(what_whoever_runs_the_tests_ignores_is_not_ignored),
-        case!(only_what_a_case_names_is_open),
-        case!(what_whoever_runs_the_tests_has_open_is_not_open),
+        case!(signals_that_the_test_ignores_are_not_ignored),
+        case!(only_descriptors_that_a_case_names_are_open),
+        case!(descriptors_that_the_test_inherits_are_not_open),
         case!(the_initial_ids_and_groups_are_set_up, needs Root),
         case!(the_initial_capabilities_are_set_up, needs Root, Linux),
         case!(the_initial_user_database_is_set_up, needs Root, Linux, Mounting),
@@ -44,18 +43,18 @@ fn main() -> ExitCode {
         case!(a_terminal_is_acquired, needs Terminals),
         case!(differing_views_are_told_apart),
         case!(ids_that_were_not_dropped_are_regained, needs Root),
-        case!(without_a_jail_the_climb_leads_to_the_root),
+        case!(a_climb_without_a_jail_reaches_the_root),
         case!(a_held_start_waits_to_proceed),
         case!(a_process_left_behind_is_found, needs Linux),
         case!(a_held_lock_is_seen),
-        case!(a_passed_deadline_is_told_with_an_account),
+        case!(a_passed_deadline_is_reported_with_diagnostics),
         case!(each_process_of_a_held_start_can_be_killed),
         case!(output_may_go_to_pipes),
-        case!(dropping_a_run_ends_a_daemon_that_does_not_listen, needs Linux),
+        case!(dropping_a_run_ends_a_daemon_that_receives_no_command, needs Linux),
     ])
 }
 
-/// A configuration with something in every kind of field.
+/// A configuration with a value in every kind of field.
 fn config() -> Config {
     let mut config = Config::default();
     config.initial.closed = [true, false, true];
@@ -89,7 +88,7 @@ fn config() -> Config {
     config
 }
 
-/// Runs the tester on these bytes; it must refuse them with one line.
+/// Runs the tester on these bytes, which it must refuse with one line.
 #[track_caller]
 fn assert_refused(bytes: &[u8], reason: &str) {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -112,7 +111,7 @@ fn assert_file_refused(_keep: &File, path: &std::path::Path, reason: &str) {
     );
 }
 
-/// A sequence without a pattern, and the same at every run.
+/// Bytes without a pattern, the same in every run.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     std::iter::repeat_with(|| {
@@ -129,7 +128,7 @@ fn a_configuration_survives_the_wire() {
     assert_eq!(wire::decode(&wire::encode(&config())), Ok(config()));
 }
 
-fn no_bytes_are_no_configuration() {
+fn an_empty_configuration_is_refused() {
     assert_refused(b"", "no bytes");
 }
 
@@ -154,7 +153,7 @@ fn a_configuration_with_bytes_appended_is_refused() {
 fn random_bytes_are_refused() {
     assert_refused(&noise(3), "not a message");
     assert_refused(&noise(4000), "not a message");
-    // With a right header, too.
+    // A valid header does not help.
     let mut bytes = wire::encode(&config());
     let payload = bytes.len() - 16;
     bytes.truncate(16);
@@ -168,7 +167,7 @@ fn a_damaged_configuration_never_panics_the_decoder() {
         for damage in [0x01, 0x80, 0xff] {
             let mut damaged = bytes.clone();
             damaged[position] ^= damage;
-            // Some damage only changes a value, which is fine.
+            // Some damage only changes a value.
             let _ = wire::decode::<Config>(&damaged);
         }
     }
@@ -217,7 +216,7 @@ fn the_initial_state_is_set_up() {
     });
     let run = scenario.launch();
     let initial = run.initial();
-    // Whatever else the test was started with is open, too.
+    // Other descriptors that the test inherits are open, too.
     let numbers = initial.descriptor_numbers();
     assert_eq!(numbers[..2], [1, 2], "{numbers:?}");
     assert!(numbers.contains(&77), "{numbers:?}");
@@ -231,22 +230,22 @@ fn the_initial_state_is_set_up() {
     }
 }
 
-/// As nohup(1) does, and a shell with a job in the background.
-fn what_whoever_runs_the_tests_ignores_is_not_ignored() {
+/// nohup(1) ignores signals, and so does a shell with a job in the background.
+fn signals_that_the_test_ignores_are_not_ignored() {
     sys::set_disposition(libc::SIGUSR2, Disposition::Ignore).unwrap();
     let ignored = scenario!().launch().initial().ignored_signals.unwrap();
     assert!(!ignored.contains(libc::SIGUSR2), "{ignored:?}");
     assert!(ignored.contains(libc::SIGPIPE), "{ignored:?}");
 }
 
-fn only_what_a_case_names_is_open() {
+fn only_descriptors_that_a_case_names_are_open() {
     let descriptors = scenario!().launch().initial().descriptors.unwrap();
     let numbers: Vec<_> = descriptors.iter().map(|open| open.number).collect();
     assert_eq!(numbers, [0, 1, 2]);
 }
 
-fn what_whoever_runs_the_tests_has_open_is_not_open() {
-    let mut again = suite::again("only_what_a_case_names_is_open").unwrap();
+fn descriptors_that_the_test_inherits_are_not_open() {
+    let mut again = suite::again("only_descriptors_that_a_case_names_are_open").unwrap();
     let file = tempfile::tempfile().unwrap();
     sys::pass_descriptor(&mut again, file.as_fd(), 300);
     again.assert().success();
@@ -298,7 +297,7 @@ fn the_initial_user_database_is_set_up() {
         _ => None,
     });
     assert_eq!(printed, ["only:x:4711:4712::/:/bin/sh"]);
-    // For nobody else.
+    // Other processes see the former database.
     assert_eq!(std::fs::read("/etc/passwd").unwrap(), before);
 }
 
@@ -308,7 +307,7 @@ fn the_initial_secure_bits_are_set_up() {
     });
     let initial = scenario.launch().initial();
     assert!(initial.uid.unwrap() == 65534);
-    // So it has kept what root had.
+    // The process has kept the capabilities of root.
     assert_ne!(initial.capabilities.unwrap().effective, 0);
 }
 
@@ -324,7 +323,7 @@ fn the_initial_user_namespace_is_set_up() {
     let (inside, outside) = (run.report(), run.outside(run.report().pid));
     assert!(inside.uid.unwrap() == 7 && inside.gid.unwrap() == 8);
     assert!(outside.uid.unwrap() == 4711 && outside.gid.unwrap() == 4712);
-    // All there are, though in that namespace only.
+    // The process has all capabilities, but in that namespace only.
     assert_ne!(inside.capabilities.unwrap().effective, 0);
 }
 
@@ -363,7 +362,7 @@ fn differing_views_are_told_apart() {
     assert_eq!(found.len(), 2, "{found:?}");
 }
 
-/// Else a daemon that cannot regain its ids would prove nothing.
+/// Proves that a daemon which has not dropped its ids regains them.
 fn ids_that_were_not_dropped_are_regained() {
     let scenario = scenario!().from_state(|state| {
         state.ids = Some(Ids {
@@ -377,8 +376,8 @@ fn ids_that_were_not_dropped_are_regained() {
     assert!(has("setegid(0)") && has("seteuid(0)"), "{regained:?}");
 }
 
-/// Else a daemon that does not get out of a jail would prove nothing.
-fn without_a_jail_the_climb_leads_to_the_root() {
+/// Proves that a daemon without a jail gets out.
+fn a_climb_without_a_jail_reaches_the_root() {
     let run = scenario!().start();
     let places = run.try_to_escape();
     assert_eq!(places, [Place::of("/".as_ref()).unwrap()]);
@@ -400,7 +399,7 @@ fn a_held_start_waits_to_proceed() {
     assert_eq!(run.report().pid, held.pid);
 }
 
-/// Else a run that leaves nothing would prove nothing.
+/// Proves that the harness finds a process that is left behind.
 fn a_process_left_behind_is_found() {
     let run = scenario!().privileged_action([Step::ForkWorker]).start();
     let worker = run.message("the worker", |frame| match frame.message {
@@ -422,7 +421,7 @@ fn a_held_lock_is_seen() {
     assert!(!run.pid_file().unwrap().locked);
 }
 
-fn a_passed_deadline_is_told_with_an_account() {
+fn a_passed_deadline_is_reported_with_diagnostics() {
     let scenario = scenario!().privileged_action([Step::Hold]);
     let run = scenario.deadline(Duration::from_secs(2)).launch();
     let held = run.held();
@@ -453,8 +452,8 @@ fn output_may_go_to_pipes() {
     run.launcher().assert().success().stdout("text").stderr("");
 }
 
-fn dropping_a_run_ends_a_daemon_that_does_not_listen() {
-    // Stopped, it would not even notice that the harness is gone.
+fn dropping_a_run_ends_a_daemon_that_receives_no_command() {
+    // A stopped daemon does not notice the end of the harness.
     let steps = [Step::Observe, Step::KillItself(libc::SIGSTOP)];
     let run = scenario!().privileged_action(steps).launch();
     let pid = run.observed().pid;
