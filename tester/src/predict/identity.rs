@@ -147,7 +147,7 @@ impl Start<'_> {
         let another_keeps = self.has_made_thread && me.capabilities.is_some_and(keeps);
         if me.uid.effective != 0 && is_changed && another_keeps {
             let failure = Failure::new("PrivilegesRetained", None)
-                .with_reason("capabilities are left, current or in another thread");
+                .with_reason("capabilities are left, here or in another thread");
             (self.side, self.ends_at_once) = (Side::Gone, true);
             return Err(failure.with_subject(user.or(group)));
         }
