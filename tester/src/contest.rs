@@ -35,7 +35,6 @@ pub const MEDDLE: &str = "meddle";
 /// What the daemons do with the pid file when they end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaving {
-    /// They remove it.
     Removing,
     /// One daemon removes it, the next one exits without, the next one is killed.
     Variously,
@@ -44,15 +43,10 @@ pub enum Leaving {
 /// What a meddler does to the pid file or its directory, again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meddling {
-    /// `attack::remove_unlocked`
     RemovesUnlocked,
-    /// `attack::replace`
     Replaces,
-    /// `attack::change_type`
     ChangesType,
-    /// `attack::plant`
     Plants,
-    /// `attack::change_folder`
     ChangesFolder,
 }
 

@@ -72,7 +72,6 @@ pub enum Message {
     CaptureDropped,
     /// The result of the privileged action was dropped in the sender.
     ResultDropped,
-    /// The sender runs its atexit handlers.
     AtExit,
     /// The library returned an error in the launcher.
     LauncherFailed(StartError),
@@ -87,9 +86,7 @@ pub enum Message {
     Afterwards(Report),
     /// A child with this process id had ended by then, and was not reaped.
     Unreaped(u32),
-    /// The answer to [`Command::Observe`].
     Now(Report),
-    /// The answer to [`Command::TryToRegain`].
     Regained(Regained),
     /// The answer to [`Command::TryToEscape`] and
     /// [`Command::TryToEscapeThrough`]: every directory reached.
@@ -122,7 +119,6 @@ pub enum Message {
     Crashed(Option<SignalHit>),
     /// [`crate::fault`] has recorded these calls of the library.
     Traced(Vec<SyscallRecord>),
-    /// The tester failed.
     Problem(String),
 }
 
@@ -131,7 +127,6 @@ pub enum Message {
 pub enum Command {
     /// Go on after [`crate::config::Step::Hold`].
     Proceed,
-    /// Report once more.
     Observe,
     /// Try to regain these ids and those of root.
     TryToRegain(FormerIds),
@@ -154,25 +149,19 @@ pub enum Command {
     AskForDaemon(Bytes),
     /// Start another daemon, which drops the copy of the guard, and stays until the harness ends.
     StartAnother(AnotherStart),
-    /// Exit with this status.
     Exit(i32),
 }
 
 /// The former ids of a daemon.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FormerIds {
-    /// The user id.
     pub uid: u32,
-    /// The group id.
     pub gid: u32,
 }
 
-/// A message and its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// The process id of the sender.
     pub sender: u32,
-    /// The message.
     pub message: Message,
 }
 

@@ -11,12 +11,10 @@ use std::ops::Range;
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number.
     pub fn next_number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -25,7 +23,6 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         let limit = u64::try_from(limit).expect("no axis is that long");
         usize::try_from(self.next_number() % limit).expect("below a usize")
@@ -41,9 +38,7 @@ impl Random {
 /// The size of the tuples that rows cover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strength {
-    /// Two.
     Pairs,
-    /// Three.
     Triples,
 }
 

@@ -21,6 +21,10 @@
 //! * [`sys`]: the only unsafe code.
 
 #![cfg(unix)]
+#![allow(
+    missing_docs,
+    reason = "the package is not published; a comment says what a name does not"
+)]
 
 pub mod attack;
 pub mod axes;

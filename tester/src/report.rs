@@ -12,47 +12,33 @@ use crate::config::Bytes;
 /// [`crate::observe`] lists what each platform supplies.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Process id.
     pub pid: u32,
-    /// The process id of the parent.
     pub ppid: u32,
-    /// Process group id.
     pub pgid: u32,
-    /// Session id.
     pub sid: Option<u32>,
-    /// The controlling terminal.
     pub terminal: Option<Terminal>,
     /// The file mode creation mask.
     pub umask: Option<u32>,
-    /// User ids.
     pub uid: Option<IdTriple>,
-    /// Group ids.
     pub gid: Option<IdTriple>,
     /// Supplementary groups, sorted.
     pub groups: Option<Vec<u32>>,
     /// Capabilities, on Linux.
     pub capabilities: Option<Capabilities>,
-    /// The working directory.
     pub working_directory: Option<Place>,
-    /// The root directory.
     pub root: Option<Place>,
     /// Every open descriptor, in order, except those that the tester needs
     /// to report ([`crate::control::RESERVED`]).
     pub descriptors: Option<Vec<Descriptor>>,
-    /// The signal mask.
     pub blocked_signals: Option<SignalSet>,
-    /// Signals that are ignored.
     pub ignored_signals: Option<SignalSet>,
-    /// Signals that have a handler.
     pub caught_signals: Option<SignalSet>,
     /// Whether exec can no longer grant privileges, on Linux.
     pub no_new_privileges: Option<bool>,
-    /// The number of threads.
     pub threads: Option<u32>,
 }
 
 impl Report {
-    /// The descriptor with this number.
     pub fn descriptor(&self, number: i32) -> Option<&Descriptor> {
         self.descriptors
             .as_deref()?
@@ -114,23 +100,17 @@ impl Report {
     }
 }
 
-/// A controlling terminal.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
-    /// None.
     None,
     /// A terminal whose device the platform does not report.
     Some,
-    /// A terminal with this device number.
     Device(u64),
 }
 
-/// Real, effective and saved id.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdTriple {
-    /// Real id.
     pub real: u32,
-    /// Effective id.
     pub effective: u32,
     /// Saved id, where the platform reports it.
     pub saved: Option<u32>,
@@ -161,9 +141,7 @@ pub struct Capabilities {
 /// A file, identified by device and inode.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Eq)]
 pub struct Place {
-    /// Device.
     pub device: u64,
-    /// Inode.
     pub inode: u64,
     /// The path, as the observer sees it. Not compared.
     pub path: Option<Bytes>,
@@ -192,22 +170,17 @@ impl Place {
     }
 }
 
-/// An open descriptor.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Eq)]
 pub struct Descriptor {
-    /// The number.
     pub number: i32,
     /// The device of the file it refers to.
     pub device: u64,
     /// The inode of the file it refers to.
     pub inode: u64,
-    /// The type of that file.
     pub file_type: FileType,
     /// The device that a device file represents.
     pub special_device: u64,
-    /// The access mode.
     pub access: AccessMode,
-    /// Whether it is closed on exec.
     pub close_on_exec: bool,
     /// Whether operations on it return instead of waiting.
     pub nonblocking: bool,
@@ -268,41 +241,28 @@ impl Descriptor {
     }
 }
 
-/// The type of a file.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileType {
-    /// Regular file.
     Regular,
-    /// Directory.
     Directory,
-    /// Character device.
     CharacterDevice,
-    /// Block device.
     BlockDevice,
-    /// Pipe.
     Pipe,
-    /// Socket.
     Socket,
-    /// Symbolic link.
     SymbolicLink,
     /// A file without a POSIX type, such as an epoll instance.
     Other,
 }
 
-/// The access mode of a descriptor.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessMode {
-    /// Reading.
     Read,
-    /// Writing.
     Write,
-    /// Both.
     ReadWrite,
     /// Neither: the descriptor only names a file.
     PathOnly,
 }
 
-/// A set of signals.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SignalSet(pub u128);
 
@@ -324,7 +284,6 @@ impl SignalSet {
         self.0 == 0
     }
 
-    /// The signals of the set.
     pub fn iter(self) -> impl Iterator<Item = i32> {
         (1..=128).filter(move |&signal| self.contains(signal))
     }
@@ -341,15 +300,11 @@ impl fmt::Debug for SignalSet {
 pub struct StartError {
     /// The kind, as its `Debug` text, such as `OpenPidfile(2)`.
     pub kind: String,
-    /// `raw_os_error`
     pub errno: Option<i32>,
-    /// `path`
     pub path: Option<Bytes>,
-    /// `running_pid`
     pub running_pid: Option<u32>,
     /// `daemon_exit_status`, as the raw status of wait(2).
     pub daemon_exit_status: Option<i32>,
-    /// The whole message.
     pub text: String,
 }
 
@@ -369,7 +324,6 @@ impl fmt::Display for StartError {
 /// The result of `execute` in the launcher on success.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LauncherResult {
-    /// `daemon_pid`
     pub daemon_pid: u32,
     /// `first_child_exit_status`, as the raw status of wait(2).
     pub first_child_exit_status: i32,
@@ -387,9 +341,7 @@ pub struct Regained {
 /// A pid file, as a daemon that has it open sees it.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct HeldFile {
-    /// Device and inode.
     pub place: Place,
-    /// The content.
     pub bytes: Vec<u8>,
     /// Whether its path leads to it.
     pub is_at_path: bool,
@@ -431,7 +383,6 @@ impl fmt::Display for Victim {
 /// The process that got a signal, and its effect on the launcher.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SignalHit {
-    /// The process id.
     pub process: u32,
     /// The number of messages that the process had sent before, by sendmsg(2).
     pub sent: u64,

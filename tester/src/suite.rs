@@ -44,7 +44,6 @@ pub const TEST_USER: &str = "daemonize2-test";
 /// The user id of [`TEST_USER`], and the id of its primary group.
 pub const TEST_USER_ID: u32 = 7001;
 
-/// All groups of [`TEST_USER`].
 pub const TEST_USER_GROUPS: [u32; 3] = [7001, 7002, 7003];
 
 /// The environment variable with the path of a tester whose panics abort: `cargo build -p tester
@@ -68,18 +67,13 @@ pub fn compiler() -> Option<PathBuf> {
         .then_some(compiler)
 }
 
-/// A need of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Effective user id 0.
     Root,
-    /// Any other effective user id.
     OrdinaryUser,
-    /// Linux.
     Linux,
     /// [`TEST_USER`] with its ids and groups.
     TestUser,
-    /// Pseudo-terminals.
     Terminals,
     /// Permission to mount file systems in a mount namespace of its own (Linux).
     Mounting,
@@ -92,11 +86,9 @@ pub enum Need {
     Stepping,
     /// The same, and permission to let their calls fail, which depends on the processor (Linux).
     Faults,
-    /// The environment variable [`ABORTING_TESTER`].
     AbortingTester,
     /// The example `service` of the root package, built beside the tests.
     ServiceExample,
-    /// [`compiler`].
     Compiler,
 }
 
@@ -195,11 +187,8 @@ fn may_trace() -> bool {
 /// A case of a suite. [`case!`](crate::case) makes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    /// The name of the test file.
     pub suite: &'static str,
-    /// The name of the function.
     pub name: &'static str,
-    /// The needs of the case.
     pub needs: &'static [Need],
     /// The function, which panics to fail.
     pub run: fn(),

@@ -22,9 +22,7 @@ pub const LIMIT: usize = 1 << 20;
 /// Why bytes are not a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WireError {
-    /// No bytes.
     Empty,
-    /// More than [`LIMIT`] bytes.
     TooLong,
     /// The bytes have another format, or another version of it.
     BadMagic,

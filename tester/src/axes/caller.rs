@@ -16,7 +16,6 @@ axis! {
         Itself => (None, None);
         /// Root, with supplementary groups.
         RootWithGroups => (Some(Ids { groups: Some(GROUPS.to_vec()), ..Ids::user(0, 0) }), None);
-        /// An ordinary user.
         Ordinary => (ordinary(stage, |user| [user; 3]), None);
         /// The test user with its groups.
         TestUser => (

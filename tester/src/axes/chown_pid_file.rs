@@ -8,7 +8,6 @@ use crate::model::start::Start;
 use crate::suite::TEST_USER_ID;
 
 axis! {
-    /// `chown_pid_file_user`
     ChownUser |stage| stage.config.options.chown_pid_file_user => {
         None => None;
         Own => id(stage.caller().0);
@@ -22,7 +21,6 @@ axis! {
 }
 
 axis! {
-    /// `chown_pid_file_group`
     ChownGroup |stage| stage.config.options.chown_pid_file_group => {
         None => None;
         Own => id(stage.caller().1);

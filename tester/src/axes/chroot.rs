@@ -11,7 +11,6 @@ use crate::model::start::Start;
 use crate::report::Place;
 
 axis! {
-    /// `chroot`
     Chroot |stage| stage.config.options.chroot => {
         None => None;
         Jail => some(stage.jail());

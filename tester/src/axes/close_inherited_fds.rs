@@ -6,7 +6,6 @@ use crate::model::start::Start;
 use crate::report::Descriptor;
 
 axis! {
-    /// `close_inherited_fds`
     CloseFds |stage| stage.config.options.close_inherited_fds => {
         Unset => None;
         All => Some(Vec::new());

@@ -7,7 +7,6 @@ use crate::config::OpenDescriptor;
 pub(super) const INHERITED: i32 = 150;
 
 axis! {
-    /// Which of the standard streams are closed.
     Closed |stage| stage.config.initial.closed => {
         None => [false; 3];
         Input => [true, false, false];

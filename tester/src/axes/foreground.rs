@@ -13,7 +13,6 @@ use crate::model::start::{Opened, Parent, Start};
 use crate::report::Terminal;
 
 axis! {
-    /// `foreground`
     InForeground |stage| stage.config.options.foreground => {
         Unset => None;
         No => Some(Foreground::No);

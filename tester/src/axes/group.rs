@@ -4,7 +4,6 @@ use super::user::lacks_right_to_change_ids;
 use super::{Axis, Choice, NUMBER, Rights, UNKNOWN, id, name};
 
 axis! {
-    /// `group`
     Group |stage| stage.config.options.group => {
         None => None;
         Own => id(stage.caller().1);

@@ -7,7 +7,6 @@ use crate::model::failure::Failure;
 use crate::model::start::Start;
 
 axis! {
-    /// `initialize`
     Initialize |stage| stage.config.initialize => {
         None => Vec::new();
         /// Reports the process.

@@ -65,7 +65,6 @@ macro_rules! axis {
 pub(crate) trait Values: Copy + 'static {
     /// All values, the simplest first.
     const ALL: &[Self];
-    /// Their names.
     const NAMES: &[&str];
 
     /// Makes the files that the value needs, and sets it in the configuration.

@@ -8,7 +8,6 @@ use crate::model::failure::Failure;
 use crate::model::start::Start;
 
 axis! {
-    /// `no_new_privileges`
     NoNewPrivileges |stage| stage.config.options.no_new_privileges => {
         Unset => false;
         Set => true;

@@ -28,7 +28,6 @@ use crate::sys;
 const PROBE: Duration = Duration::from_millis(30);
 
 axis! {
-    /// `pid_file`
     PidFile |stage| stage.config.options.pid_file => {
         None => None;
         /// There is no such file.

@@ -6,7 +6,6 @@ use crate::config::Session;
 use crate::model::databases::Databases;
 
 axis! {
-    /// The session of the launcher.
     LauncherSession |stage| stage.config.initial.session => {
         Inherited => Session::Inherited;
         Leader => Session::Leader;
@@ -15,7 +14,6 @@ axis! {
 }
 
 axis! {
-    /// The threads of the launcher.
     Threads |stage| (stage.config.initial.extra_threads, stage.config.initial.joined_threads) => {
         One => (0, 0);
         /// There was another one, which has ended.
@@ -25,7 +23,6 @@ axis! {
 }
 
 axis! {
-    /// Resource limits.
     Limits |stage| (stage.config.initial.limit_descriptors, stage.config.initial.limit_processes) => {
         Inherited => (None, None);
         Descriptors => (Some(32), None);

@@ -5,7 +5,6 @@ use crate::model::start::Start;
 use crate::report::SignalSet;
 
 axis! {
-    /// `reset_signals`
     ResetSignals |stage| stage.config.options.reset_signals => {
         Unset => false;
         Reset => true;

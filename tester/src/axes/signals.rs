@@ -4,7 +4,6 @@ use super::Axis;
 use crate::config::{Blocked, Disposition};
 
 axis! {
-    /// Which signals are blocked.
     BlockedSignals |stage| stage.config.initial.blocked => {
         None => Blocked::Inherited;
         Some => Blocked::These(vec![libc::SIGTERM, libc::SIGUSR1]);

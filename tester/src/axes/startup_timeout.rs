@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::Axis;
 
 axis! {
-    /// `startup_timeout`
     Timeout |stage| stage.config.options.startup_timeout => {
         None => None;
         /// Longer than any start takes.

@@ -9,7 +9,6 @@ use crate::model::start::{Opened, Start};
 use crate::report::{AccessMode, Descriptor, FileType};
 
 axis! {
-    /// `stdin`
     Input |stage| stage.config.options.stdin => {
         Unset => None;
         DevNull => Some(Stream::DevNull);
@@ -23,7 +22,6 @@ axis! {
 }
 
 axis! {
-    /// `stdout`
     Output |stage| stage.config.options.stdout => {
         Unset => None;
         DevNull => Some(Stream::DevNull);
@@ -35,7 +33,6 @@ axis! {
 }
 
 axis! {
-    /// `stderr`
     Errors |stage| stage.config.options.stderr => {
         Unset => None;
         DevNull => Some(Stream::DevNull);

@@ -5,7 +5,6 @@ use super::{Axis, Choice, NUMBER, Rights, Stage, UNKNOWN};
 use crate::config::{Identity, SupplementaryGroups};
 
 axis! {
-    /// `supplementary_groups`
     Supplementary |stage| stage.config.options.supplementary_groups => {
         Unset => None;
         FromDatabase => Some(SupplementaryGroups::FromDatabase);

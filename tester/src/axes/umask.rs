@@ -4,7 +4,6 @@ use super::Axis;
 use crate::model::start::Start;
 
 axis! {
-    /// `umask`
     Umask |stage| stage.config.options.umask => {
         Unset => None;
         Open => Some(0);
@@ -14,7 +13,6 @@ axis! {
 }
 
 axis! {
-    /// The umask of the launcher.
     InitialUmask |stage| stage.config.initial.umask => {
         Inherited => None;
         Open => Some(0);

@@ -6,7 +6,6 @@ use crate::model::databases::{Databases, NOBODY};
 use crate::suite::{TEST_USER, TEST_USER_ID};
 
 axis! {
-    /// `user`
     User |stage| stage.config.options.user => {
         None => None;
         Own => id(stage.caller().0);

@@ -14,7 +14,6 @@ use crate::model::start::{Start, place};
 use crate::report::Place;
 
 axis! {
-    /// `working_directory`
     WorkingDirectory |stage| stage.config.options.working_directory => {
         None => None;
         Directory => some(stage.directory("work", 0o755));
@@ -41,7 +40,6 @@ axis! {
 }
 
 axis! {
-    /// The working directory of the launcher.
     LauncherDirectory |stage| stage.config.initial.working_directory => {
         /// The case's directory.
         Inherited => None;

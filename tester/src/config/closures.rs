@@ -6,10 +6,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::{Bytes, Entry, Foreground};
 
-/// A closure that may fail.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct Fallible {
-    /// The steps that come first.
     pub steps: Vec<Step>,
     /// The error that the closure then returns.
     pub error: Option<ErrorText>,
@@ -33,10 +31,8 @@ impl From<ErrorText> for Fallible {
     }
 }
 
-/// The text of an error.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum ErrorText {
-    /// This text.
     Text(String),
     /// A panic after this text.
     PanicsAfter(String),
@@ -69,7 +65,6 @@ impl fmt::Display for ErrorText {
 /// [`crate::control::Message::Daemon`].
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Deferral {
-    /// The steps that come first.
     pub steps: Vec<Step>,
     /// The use of the readiness by a copy of the process. The daemon waits for the end of the copy.
     pub in_copy: Option<ReadinessUse>,
@@ -79,7 +74,6 @@ pub struct Deferral {
     pub in_another: Option<AnotherStart>,
     /// Whether another thread uses the readiness. The daemon waits for it.
     pub in_thread: bool,
-    /// The use.
     pub usage: ReadinessUse,
 }
 
@@ -100,11 +94,9 @@ impl Deferral {
 /// A start by a process that is a daemon, or becomes one.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct AnotherStart {
-    /// `pid_file`
     pub pid_file: Option<Bytes>,
     /// Whether `close_inherited_fds` is called. It keeps what the tester needs.
     pub close_inherited_fds: bool,
-    /// `foreground`
     pub foreground: bool,
     /// Whether a worker of the process starts it, and then ends.
     pub in_worker: bool,
@@ -112,13 +104,11 @@ pub struct AnotherStart {
     pub by_start: bool,
 }
 
-/// The use of a readiness.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum ReadinessUse {
     /// `ready`; [`crate::control::Message::Acknowledged`] or
     /// [`crate::control::Message::NotAcknowledged`] reports the result.
     Ready,
-    /// `fail`.
     Fail(ErrorText),
     /// `fail_and_return`; [`crate::control::Message::NotAcknowledged`] reports the result. Then the
     /// daemon goes on.
@@ -135,7 +125,6 @@ pub enum ReadinessUse {
     Keep,
 }
 
-/// A step of a closure.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Sends a report of the process.
@@ -143,21 +132,15 @@ pub enum Step {
     /// Sends a report, and waits for [`crate::control::Command::Proceed`]. If the harness ends
     /// first, the process ends.
     Hold,
-    /// Panics with this text.
     Panic(String),
     /// Panics with this text, and catches it.
     PanicAndCatch(String),
-    /// Sets a panic hook.
     SetPanicHook(PanicHook),
-    /// Exits with this status, and runs the atexit handlers.
     Exit(i32),
-    /// Sends this signal to its own process.
     KillItself(i32),
-    /// Forks. Both processes go on.
     ForkTwice,
     /// Forks a process that keeps copies of everything, and stays until the harness ends.
     ForkWorker,
-    /// Creates a file with this content.
     WriteFile(NewFile),
     /// Opens a TCP socket that listens on a free port of the loopback address. The socket becomes
     /// part of the result.
@@ -167,7 +150,6 @@ pub enum Step {
     /// Adds this part to the result, which the daemon reports in the end
     /// ([`crate::control::Message::Result`]).
     Add(String),
-    /// Aborts, as abort(3) does.
     Abort,
     /// Takes this number of mebibytes of memory, and keeps them.
     FillMemory(usize),
@@ -195,14 +177,10 @@ pub enum Step {
     StartAnother(Entry, Foreground),
 }
 
-/// A panic hook of the program.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PanicHook {
-    /// Does nothing.
     Silent,
-    /// Exits with [`PanicHook::STATUS`].
     Exits,
-    /// Aborts.
     Aborts,
     /// Calls the former hook, and exits.
     ExitsAfterTheOneBefore,
@@ -212,7 +190,6 @@ impl PanicHook {
     /// The exit status of the process.
     pub const STATUS: i32 = 7;
 
-    /// Sets the hook.
     pub fn set(self) {
         let before = match self {
             Self::ExitsAfterTheOneBefore => Some(std::panic::take_hook()),
@@ -231,17 +208,14 @@ impl PanicHook {
     }
 }
 
-/// A file to create.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct NewFile {
     /// The path, where no file may exist.
     pub path: Bytes,
-    /// Its content.
     pub content: Bytes,
 }
 
 impl NewFile {
-    /// A file with this content.
     pub fn new(path: impl Into<Bytes>, content: impl Into<Bytes>) -> Self {
         Self {
             path: path.into(),

@@ -9,9 +9,7 @@ use super::{Bytes, PanicHook};
 /// The fields are in the order in which they are applied.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct InitialState {
-    /// The working directory.
     pub working_directory: Option<Bytes>,
-    /// Session leadership and terminal.
     pub session: Session,
     /// Whether orphaned descendants fall to the launcher (Linux).
     pub subreaper: bool,
@@ -19,7 +17,6 @@ pub struct InitialState {
     pub unflushed_rust: Option<String>,
     /// Unflushed text in the standard output of the C library.
     pub unflushed_c: Option<String>,
-    /// A panic hook.
     pub panic_hook: Option<PanicHook>,
     /// Whether an atexit handler is registered, which sends [`crate::control::Message::AtExit`].
     pub at_exit_handler: bool,
@@ -30,7 +27,6 @@ pub struct InitialState {
     pub guard_takers: u32,
     /// The number of threads that were made, and joined right before the start.
     pub joined_threads: u32,
-    /// Additional descriptors.
     pub descriptors: Vec<OpenDescriptor>,
     /// An event queue with an open descriptor (Linux).
     pub event_queue: Option<EventQueue>,
@@ -46,7 +42,6 @@ pub struct InitialState {
     pub limit_file_size: Option<u64>,
     /// The only processor to run on (Linux).
     pub processor: Option<u32>,
-    /// The umask.
     pub umask: Option<u32>,
     /// A directory that covers /etc, in a mount namespace of the launcher (Linux).
     pub user_database: Option<Bytes>,
@@ -54,7 +49,6 @@ pub struct InitialState {
     pub null_device: Option<Bytes>,
     /// How capabilities depend on user ids, as the bits of `PR_SET_SECUREBITS` (Linux).
     pub secure_bits: Option<u64>,
-    /// User and group ids.
     pub ids: Option<Ids>,
     /// The effective and permitted capabilities, as a bit mask; an ordinary user can have them, too
     /// (Linux).
@@ -63,12 +57,10 @@ pub struct InitialState {
     pub ambient_capabilities: Option<u64>,
     /// A user namespace of the launcher (Linux).
     pub user_namespace: Option<UserNamespace>,
-    /// The dispositions of signals.
     pub dispositions: Vec<(i32, Disposition)>,
     /// The period of an interval timer in microseconds. Its signal SIGALRM is handled, and
     /// interrupts system calls.
     pub interval_timer: Option<u32>,
-    /// Which signals are blocked.
     pub blocked: Blocked,
     /// A pid namespace for the children of the launcher (Linux).
     pub children_namespace: Option<ChildrenNamespace>,
@@ -82,23 +74,16 @@ pub struct InitialState {
     pub free_descriptors: Option<u32>,
 }
 
-/// A system call that a sandbox can refuse.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemCall {
-    /// unshare(2).
     Unshare,
-    /// pidfd_send_signal(2).
     PidfdSendSignal,
-    /// capset(2).
     Capset,
 }
 
-/// An event queue.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventQueue {
-    /// epoll(7).
     Epoll,
-    /// io_uring(7).
     IoUring,
 }
 
@@ -111,7 +96,6 @@ pub enum ChildrenNamespace {
     WithFirst,
 }
 
-/// Session leadership and controlling terminal.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Session {
     /// As inherited from the test process.
@@ -124,23 +108,17 @@ pub enum Session {
     LeaderWithTerminal,
 }
 
-/// An additional descriptor.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct OpenDescriptor {
-    /// The number of the descriptor.
     pub number: i32,
     /// The file, which is opened for reading.
     pub path: Bytes,
-    /// Whether it is closed on exec.
     pub close_on_exec: bool,
 }
 
-/// User and group ids.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Ids {
-    /// Real, effective and saved user id.
     pub uid: [u32; 3],
-    /// Real, effective and saved group id.
     pub gid: [u32; 3],
     /// The supplementary groups; `None` keeps those of the test.
     pub groups: Option<Vec<u32>>,
@@ -172,20 +150,14 @@ pub struct UserNamespace {
 /// The process that a service manager claims to have started.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExecPid {
-    /// This process.
     Own,
-    /// Its parent.
     Parents,
 }
 
-/// The disposition of a signal.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
-    /// The default action.
     Default,
-    /// The signal is ignored.
     Ignore,
-    /// A handler that does nothing.
     Handle,
     /// A handler of SIGCHLD that reaps every child.
     Reap,
@@ -196,14 +168,11 @@ pub enum Disposition {
     Tell,
 }
 
-/// Which signals are blocked.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub enum Blocked {
-    /// The inherited mask.
     #[default]
     Inherited,
     /// All signals that can be blocked.
     All,
-    /// These signals.
     These(Vec<i32>),
 }

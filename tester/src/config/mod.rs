@@ -25,7 +25,6 @@ pub use options::*;
 pub struct Bytes(pub Vec<u8>);
 
 impl Bytes {
-    /// The bytes as a path.
     pub fn to_path(&self) -> PathBuf {
         PathBuf::from(std::ffi::OsString::from_vec(self.0.clone()))
     }
@@ -61,14 +60,11 @@ impl PartialEq<Path> for Bytes {
     }
 }
 
-/// The configuration of a case.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct Config {
     /// The state to set up before the start.
     pub initial: InitialState,
-    /// The options of `Daemonize`.
     pub options: Options,
-    /// The function of the library that starts the daemon.
     pub entry: Entry,
     /// The steps of the privileged action; without them, none is set.
     pub privileged_action: Option<Vec<Step>>,
@@ -98,17 +94,12 @@ pub struct Config {
     pub life: Life,
 }
 
-/// The function that starts the daemon.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Entry {
-    /// `Daemonize::start`
     #[default]
     Start,
-    /// `Daemonize::execute`
     Execute,
-    /// `Daemonize::start_checked`
     StartChecked,
-    /// `Daemonize::execute_checked`
     ExecuteChecked,
 }
 

@@ -19,42 +19,27 @@ macro_rules! for_each_option {
             values {
                 /// `pid_file`; a relative path is in the case's directory.
                 pid_file(daemonize, path: Bytes) => daemonize.pid_file(path.to_path()),
-                /// `chown_pid_file_user`
                 chown_pid_file_user(daemonize, user: Identity) => daemonize.chown_pid_file_user(user),
-                /// `chown_pid_file_group`
                 chown_pid_file_group(daemonize, group: Identity) => daemonize.chown_pid_file_group(group),
-                /// `working_directory`
                 working_directory(daemonize, path: Bytes) => daemonize.working_directory(path.to_path()),
-                /// `user`
                 user(daemonize, user: Identity) => daemonize.user(user),
-                /// `group`
                 group(daemonize, group: Identity) => daemonize.group(group),
-                /// `umask`
                 umask(daemonize, mask: u32) => daemonize.umask(*mask),
-                /// `chroot`
                 chroot(daemonize, path: Bytes) => daemonize.chroot(path.to_path()),
-                /// `stdin`
                 stdin(daemonize, stream: Stream) => daemonize.stdin(stream.open()?),
-                /// `stdout`
                 stdout(daemonize, stream: Stream) => daemonize.stdout(stream.open()?),
-                /// `stderr`
                 stderr(daemonize, stream: Stream) => daemonize.stderr(stream.open()?),
-                /// `supplementary_groups`
                 supplementary_groups(daemonize, groups: SupplementaryGroups) => daemonize.supplementary_groups(groups.into()),
                 /// `close_inherited_fds`, which keeps these and the descriptors of the tester
                 close_inherited_fds(daemonize, keep: Vec<i32>) => sys::close_inherited_fds(
                     daemonize,
                     &keep.iter().copied().chain(control::RESERVED).collect::<Vec<_>>(),
                 ),
-                /// `startup_timeout`
                 startup_timeout(daemonize, timeout: Duration) => daemonize.startup_timeout(*timeout),
-                /// `foreground`
                 foreground(daemonize, foreground: Foreground) => daemonize.foreground(is_set(*foreground)),
             }
             flags {
-                /// `no_new_privileges`
                 no_new_privileges,
-                /// `reset_signals`
                 reset_signals,
             }
         }
@@ -80,23 +65,17 @@ macro_rules! declare_options {
 
 for_each_option!(declare_options);
 
-/// The value of `foreground`.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Foreground {
-    /// True.
     Yes,
-    /// False.
     No,
     /// The result of `supervised()`.
     IfSupervised,
 }
 
-/// A user or a group.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// By name.
     Name(String),
-    /// By number.
     Id(u32),
 }
 
@@ -112,23 +91,16 @@ impl From<u32> for Identity {
     }
 }
 
-/// The supplementary groups of the daemon.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum SupplementaryGroups {
-    /// `FromDatabase`
     FromDatabase,
-    /// `Keep`
     Keep,
-    /// `Only`
     Only(Vec<Identity>),
 }
 
-/// A standard stream of the daemon.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum Stream {
-    /// `Stdio::devnull()`
     DevNull,
-    /// `Stdio::keep()`
     Keep,
     /// A file that the tester opens.
     File(FileSource),
@@ -137,9 +109,7 @@ pub enum Stream {
 /// A file that becomes a standard stream.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct FileSource {
-    /// The path.
     pub path: Bytes,
-    /// The access mode.
     pub access: Access,
     /// The descriptor that the file is moved to, for sources in the way of each other; otherwise
     /// the lowest free one.
@@ -176,10 +146,8 @@ impl Stream {
     }
 }
 
-/// The access mode of a file.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// For reading.
     Read,
     /// For writing at its end; created if it does not exist.
     Append,

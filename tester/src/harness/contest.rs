@@ -23,7 +23,6 @@ const SECONDS: &str = "TESTER_RACE_SECONDS";
 /// Without a pause, the probe would take all the time of the processors.
 const BETWEEN_PROBES: Duration = Duration::from_millis(1);
 
-/// A contest before it runs.
 #[derive(Debug)]
 pub struct Contest {
     binary: PathBuf,
@@ -32,10 +31,8 @@ pub struct Contest {
     meddlers: Vec<(Meddling, Option<u32>)>,
 }
 
-/// The events of a contest.
 #[derive(Debug)]
 pub struct Contested {
-    /// The messages of the contenders, in order.
     pub frames: Vec<Frame>,
     /// The process ids that the probe has found.
     pub found: BTreeSet<u32>,

@@ -9,22 +9,16 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Files(pub BTreeMap<PathBuf, SeenFile>);
 
-/// A file of any type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeenFile {
-    /// Device and inode.
     pub identity: (u64, u64),
-    /// Type and permission bits.
     pub mode: u32,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
     /// The number of names, unless the file is a directory.
     pub links: Option<u64>,
     /// The content of a regular file, if it can be read.
     pub content: Option<Vec<u8>>,
-    /// The target of a symbolic link.
     pub target: Option<PathBuf>,
 }
 

@@ -10,12 +10,10 @@ use crate::observe::{self, Process};
 use crate::report::Report;
 
 impl Run {
-    /// The process ids of the living processes of the case.
     pub fn living(&self) -> Vec<u32> {
         self.processes().iter().map(|found| found.pid).collect()
     }
 
-    /// The process id of the launcher.
     pub fn launcher_pid(&self) -> u32 {
         self.launcher.pid()
     }
@@ -26,12 +24,10 @@ impl Run {
         self.case.scenario.reaper()
     }
 
-    /// The living processes of the case.
     pub fn processes(&self) -> Vec<Process> {
         observe::processes_of(&self.case.token).expect("list processes")
     }
 
-    /// The pid file as it is now.
     pub fn pid_file(&self) -> Option<PidFile> {
         let path = self
             .case

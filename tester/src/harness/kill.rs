@@ -10,7 +10,6 @@ use crate::observe;
 use crate::sys::ProcessHandle;
 
 impl Run {
-    /// Sends a signal to the launcher.
     #[track_caller]
     pub fn signal_launcher(&self, signal: i32) {
         self.launcher.kill(signal).expect("signal the launcher");

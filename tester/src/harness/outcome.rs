@@ -22,14 +22,11 @@ use crate::report::{Place, Report, StartError};
 use crate::suite::Need;
 use crate::sys::{self, ProcessHandle};
 
-/// The outcome of a start.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The process id of the launcher.
     pub launcher: u32,
     /// The process that becomes the parent of an orphan.
     pub reaper: u32,
-    /// The exit status of the launcher.
     pub status: ExitStatus,
     /// The text on the standard output of the launcher.
     pub stdout: String,
@@ -37,12 +34,10 @@ pub struct Outcome {
     pub stderr: String,
     /// The files that were standard output and error.
     pub output_files: [Place; 2],
-    /// All messages.
     pub frames: Vec<Frame>,
     /// The pid file, if it exists, when the launcher had ended or, in the foreground, when the
     /// start was over. `None` if the harness may not read it.
     pub pid_file: Option<Option<PidFile>>,
-    /// The path of the pid file.
     pub pid_file_path: Option<PathBuf>,
     /// Device and inode of the pid file, if they could be read.
     pub pid_file_place: Option<Place>,

@@ -13,17 +13,11 @@ use crate::sys;
 /// The file at the path of a pid file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PidFile {
-    /// Its content.
     pub bytes: Vec<u8>,
-    /// Permission bits.
     pub mode: u32,
-    /// Owner.
     pub uid: u32,
-    /// Group.
     pub gid: u32,
-    /// The number of names.
     pub links: u64,
-    /// Device and inode.
     pub place: Place,
     /// Whether a process holds an exclusive lock.
     pub locked: bool,

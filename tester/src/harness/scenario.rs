@@ -37,7 +37,6 @@ macro_rules! tester {
     };
 }
 
-/// See [`tester!`](crate::tester!).
 pub fn binary(built: &str) -> PathBuf {
     env::var_os(BINARY).map_or_else(|| built.into(), PathBuf::from)
 }
@@ -66,7 +65,6 @@ macro_rules! option_methods {
         values { $($(#[$doc:meta])* $name:ident($builder:ident, $value:ident: $type:ty) => $call:expr,)* }
         flags { $($(#[$flag_doc:meta])* $flag:ident,)* }
     ) => {
-        /// The options of the builder.
         impl Scenario {
             $(
                 $(#[$doc])*
@@ -115,12 +113,10 @@ impl Scenario {
         }
     }
 
-    /// The directory of the case.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// A path in the directory of the case.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(name)
     }
@@ -133,14 +129,12 @@ impl Scenario {
         path
     }
 
-    /// Sets the function that starts the daemon.
     #[must_use]
     pub fn entry(mut self, entry: Entry) -> Self {
         self.config.entry = entry;
         self
     }
 
-    /// Sets the steps of the privileged action.
     #[must_use]
     pub fn privileged_action(mut self, steps: impl Into<Vec<Step>>) -> Self {
         self.config.privileged_action = Some(steps.into());
@@ -154,14 +148,12 @@ impl Scenario {
         self
     }
 
-    /// Adds an initialization.
     #[must_use]
     pub fn initialize(mut self, initialization: impl Into<Fallible>) -> Self {
         self.config.initialize.push(initialization.into());
         self
     }
 
-    /// Sets the use of the readiness.
     #[must_use]
     pub fn deferred_readiness(mut self, deferral: Deferral) -> Self {
         self.config.deferred_readiness = Some(deferral);
@@ -175,7 +167,6 @@ impl Scenario {
         self
     }
 
-    /// Changes the initial state.
     #[must_use]
     pub fn from_state(mut self, change: impl FnOnce(&mut InitialState)) -> Self {
         change(&mut self.config.initial);
@@ -200,7 +191,6 @@ impl Scenario {
         self
     }
 
-    /// Sets an environment variable of the launcher.
     #[must_use]
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment
@@ -253,7 +243,6 @@ impl Scenario {
         self
     }
 
-    /// Sets the deadline of the case.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;

@@ -34,12 +34,10 @@ impl Run {
         self.message(what, |frame| select(&frame.message))
     }
 
-    /// All messages so far.
     pub fn messages(&self) -> Vec<Frame> {
         self.case.journal.events().frames.clone()
     }
 
-    /// Waits for the end of the launcher.
     #[track_caller]
     pub fn launcher(&self) -> Launcher {
         self.wait("the launcher's end", |events| events.launcher.clone())

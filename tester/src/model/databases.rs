@@ -9,16 +9,11 @@ use crate::sys;
 /// A user that every system has, and that owns nothing.
 pub(crate) const NOBODY: &str = "nobody";
 
-/// An entry in the user database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserEntry {
-    /// User id.
     pub uid: u32,
-    /// The primary group's id.
     pub gid: u32,
-    /// The primary group's name.
     pub group: String,
-    /// All groups.
     pub groups: Vec<u32>,
 }
 
@@ -71,7 +66,6 @@ impl Databases {
         }
     }
 
-    /// The entry of the user of this name.
     pub fn user(&self, name: &str) -> Option<&UserEntry> {
         self.users.get(name)
     }

@@ -53,7 +53,6 @@ impl Expected {
 /// A text that is written to a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Written {
-    /// This text.
     Text(String),
     /// What Rust prints when it panics with this text.
     Panic(String),

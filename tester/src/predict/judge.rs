@@ -15,11 +15,8 @@ use crate::subject::EXIT_START_FAILED;
 /// A field in which the outcome differs from the prediction.
 #[derive(Debug)]
 pub struct Mismatch {
-    /// The name of the field.
     pub field: String,
-    /// The predicted value.
     pub predicted: String,
-    /// The observed value.
     pub observed: String,
 }
 

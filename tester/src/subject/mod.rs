@@ -35,16 +35,11 @@ use commands::{obey, run_other_daemon, start_another_here};
 pub use programs::*;
 use readiness::use_readiness;
 
-/// The start failed.
 pub const EXIT_START_FAILED: u8 = 1;
-/// The configuration is not valid.
 pub const EXIT_BAD_CONFIG: u8 = 2;
-/// The initial state could not be set up.
 pub const EXIT_BAD_STATE: u8 = 3;
-/// There is no harness.
 pub const EXIT_NO_HARNESS: u8 = 4;
 
-/// Runs a case.
 pub fn run() -> ExitCode {
     let config = match read_config(&mut io::stdin().lock()) {
         Ok(config) => config,

@@ -10,16 +10,13 @@ use daemonize2::{Daemonize, Outcome, Stdio, supervised};
 use super::{EXIT_BAD_STATE, EXIT_START_FAILED, expect};
 use crate::sys;
 
-/// The argument of [`find_reaper`].
 pub const FIND_REAPER: &str = "find-reaper";
 
 /// The arguments of [`start_as_first_process`] are this, and the name of an entry point.
 pub const START_AS_FIRST_PROCESS: &str = "start-as-first-process";
 
-/// The argument of [`start_with_full_output`].
 pub const START_WITH_FULL_OUTPUT: &str = "start-with-full-output";
 
-/// The argument of [`tell_supervised`].
 pub const TELL_SUPERVISED: &str = "supervised";
 
 /// Prints the process id of the process that becomes the parent of an orphan: init, or the nearest

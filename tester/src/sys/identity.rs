@@ -48,7 +48,6 @@ pub fn group_ids() -> (u32, u32, Option<u32>) {
     }
 }
 
-/// The effective user id.
 pub fn effective_user() -> u32 {
     // SAFETY: no requirement.
     unsafe { libc::geteuid() }
@@ -87,7 +86,6 @@ pub fn most_groups() -> usize {
     usize::try_from(most).expect("a limit") + usize::from(cfg!(target_os = "freebsd"))
 }
 
-/// setgroups(2).
 pub fn set_supplementary_groups(groups: &[u32]) -> io::Result<()> {
     #[allow(
         clippy::useless_conversion,
@@ -126,25 +124,21 @@ pub fn set_group_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
     check(result).map(drop)
 }
 
-/// seteuid(2).
 pub fn set_effective_user(uid: u32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::seteuid(uid) }).map(drop)
 }
 
-/// setegid(2).
 pub fn set_effective_group(gid: u32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::setegid(gid) }).map(drop)
 }
 
-/// setuid(2).
 pub fn set_user(uid: u32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::setuid(uid) }).map(drop)
 }
 
-/// setgid(2).
 pub fn set_group(gid: u32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::setgid(gid) }).map(drop)
@@ -201,7 +195,6 @@ linux_only! {
 
 /// Of <linux/capability.h>.
 pub const CAP_SETGID: u64 = 1 << 6;
-/// The same.
 pub const CAP_SETUID: u64 = 1 << 7;
 
 /// SECBIT_NOROOT of <linux/securebits.h>: uid 0 has no capabilities of its own.

@@ -56,14 +56,12 @@ pub use sandbox::*;
 pub use signal::*;
 pub use socket::*;
 
-/// [`Daemonize::start`].
 pub fn start<T, Stage>(daemonize: Daemonize<T, Stage>) -> Result<T, Error> {
     // SAFETY: whatever other threads the tester has are parked and hold no
     // lock, so its code runs on in a forked child.
     unsafe { daemonize.start() }
 }
 
-/// [`Daemonize::execute`].
 pub fn execute<T, Stage>(daemonize: Daemonize<T, Stage>) -> Outcome<T> {
     // SAFETY: as in `start`.
     unsafe { daemonize.execute() }

@@ -10,11 +10,8 @@ use super::{check, close, retry};
 /// The result of fstatat(2).
 #[derive(Debug, Clone, Copy)]
 pub struct Stat {
-    /// Device.
     pub device: u64,
-    /// Inode.
     pub inode: u64,
-    /// Type and mode.
     pub mode: u32,
     /// For device files, the device.
     pub special_device: u64,

@@ -99,13 +99,11 @@ pub fn mark(mark: Mark) {
     let _ = mark;
 }
 
-/// Process group of `pid`.
 pub fn process_group(pid: u32) -> io::Result<u32> {
     // SAFETY: no requirement.
     check(unsafe { libc::getpgid(signed(pid)) }).map(unsigned)
 }
 
-/// Session of `pid`.
 pub fn session(pid: u32) -> io::Result<u32> {
     // SAFETY: no requirement.
     check(unsafe { libc::getsid(signed(pid)) }).map(unsigned)
@@ -124,13 +122,11 @@ pub fn is_unshare_forbidden() -> bool {
     false
 }
 
-/// setsid(2).
 pub fn new_session() -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::setsid() }).map(drop)
 }
 
-/// kill(2).
 pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
     // SAFETY: no requirement.
     check(unsafe { libc::kill(signed(pid), signal) }).map(drop)
@@ -266,7 +262,6 @@ impl ProcessHandle {
 }
 
 impl ProcessHandle {
-    /// The process id.
     pub fn pid(&self) -> u32 {
         self.pid
     }
@@ -367,7 +362,6 @@ pub fn print_with_c(text: &str) -> io::Result<()> {
     check(unsafe { libc::printf(c"%s".as_ptr(), text.as_ptr()) }).map(drop)
 }
 
-/// Sets both limits of `resource` to `value`.
 pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
     let limit = libc::rlimit {
         rlim_cur: limit_value(value),
@@ -407,14 +401,10 @@ fn limit_value(value: u64) -> libc::rlim_t {
     libc::rlim_t::try_from(value).unwrap_or(libc::RLIM_INFINITY)
 }
 
-/// A resource that can be limited.
 #[derive(Debug, Clone, Copy)]
 pub enum Resource {
-    /// RLIMIT_NOFILE
     Descriptors,
-    /// RLIMIT_NPROC
     Processes,
-    /// RLIMIT_FSIZE
     FileSize,
 }
 
