@@ -20,7 +20,7 @@ use daemonize2::{Daemonize, Outcome, PidFileGuard};
 use crate::attack;
 use crate::config::Bytes;
 use crate::control::{self, CONTROL, Message};
-use crate::report::{HeldFile, LauncherResult, Place};
+use crate::report::{LauncherResult, LockedFile, Place};
 use crate::subject::{EXIT_BAD_CONFIG, EXIT_NO_HARNESS, describe};
 use crate::sys;
 
@@ -149,7 +149,7 @@ fn live(path: &Path, leaving: Leaving, number: u64) -> io::Result<()> {
 }
 
 /// The pid file, through the descriptor of the library, which is the only one of a regular file.
-fn look(path: &Path) -> io::Result<HeldFile> {
+fn look(path: &Path) -> io::Result<LockedFile> {
     let files = (3..CONTROL).filter_map(sys::inherited);
     for descriptor in files {
         // The close of a copy would release the record lock.
@@ -162,7 +162,7 @@ fn look(path: &Path) -> io::Result<HeldFile> {
         let length = file.read_at(&mut bytes, 0)?;
         let id = (found.dev(), found.ino());
         let at_path = fs::symlink_metadata(path).map(|there| (there.dev(), there.ino()));
-        return Ok(HeldFile {
+        return Ok(LockedFile {
             place: Place {
                 device: id.0,
                 inode: id.1,

@@ -24,7 +24,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::config::{AnotherStart, Bytes};
 use crate::report::{
-    HeldFile, LauncherResult, Place, Regained, Report, SignalHit, StartError, SyscallRecord,
+    LauncherResult, LockedFile, Place, Regained, Report, SignalHit, StartError, SyscallRecord,
 };
 use crate::{sys, wire};
 
@@ -112,9 +112,9 @@ pub enum Message {
     Answer(Vec<String>),
     /// The sender is a daemon that has just started in a [contest](crate::contest), and has this
     /// file locked.
-    Holds(HeldFile),
+    Holds(LockedFile),
     /// The sender is about to end, and still has the file locked.
-    Leaves(HeldFile),
+    Leaves(LockedFile),
     /// [`crate::crash`] has sent the signal to this process, if the process made the call.
     Crashed(Option<SignalHit>),
     /// [`crate::fault`] has recorded these calls of the library.

@@ -340,7 +340,7 @@ pub struct Regained {
 
 /// A pid file, as a daemon that has it open sees it.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct HeldFile {
+pub struct LockedFile {
     pub place: Place,
     pub bytes: Vec<u8>,
     /// Whether its path leads to it.

@@ -11,7 +11,7 @@ use crate::report::{Place, Regained, Report};
 impl Run {
     /// Sends a command.
     #[track_caller]
-    pub fn tell(&self, command: &Command) {
+    pub fn send_command(&self, command: &Command) {
         if let Err(error) = control::command(self.case.control.as_fd(), command) {
             panic!("cannot send {command:?}: {error}\n{}", self.diagnostics());
         }
@@ -21,7 +21,7 @@ impl Run {
     #[track_caller]
     fn ask<T>(&self, command: &Command, mut select: impl FnMut(&Message) -> Option<T>) -> T {
         let before = self.case.journal.events().frames.len();
-        self.tell(command);
+        self.send_command(command);
         self.wait("an answer", |events| {
             events.frames[before..]
                 .iter()
@@ -32,7 +32,7 @@ impl Run {
     /// Lets the closure at [`Run::held`] go on.
     #[track_caller]
     pub fn proceed(&self) {
-        self.tell(&Command::Proceed);
+        self.send_command(&Command::Proceed);
     }
 
     /// The daemon as it is now.
@@ -73,7 +73,7 @@ impl Run {
     #[track_caller]
     pub fn exit(&self, status: i32) {
         self.report();
-        self.tell(&Command::Exit(status));
+        self.send_command(&Command::Exit(status));
         self.wait_until_all_ended();
     }
 }

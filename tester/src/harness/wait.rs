@@ -130,7 +130,7 @@ impl Run {
     /// The process that got a signal at a call of its own ([`Scenario::signal_at`](super::Scenario::signal_at)), once the
     /// launcher has ended; `None` if the process made fewer calls.
     #[track_caller]
-    pub fn struck(&self) -> Option<SignalHit> {
+    pub fn signal_hit(&self) -> Option<SignalHit> {
         self.launcher();
         self.first("the signal", select!(Crashed))
     }
