@@ -1,17 +1,16 @@
 //! The axes: every option of the builder, and every part of the launcher's initial state, with
 //! the few values that a start is tried with.
 //!
-//! An axis file holds what the verifier knows of one option: its values and how each of them is
-//! set (`axis!`), which of them fail or cannot be combined ([`Axis`]), and what the option does
-//! to a start that is under way (a method of [`Start`](crate::model::start::Start)).
-//! [`predict`](crate::predict) calls these methods in the documented order of the steps.
+//! An axis file holds what the verifier knows of an option: its values and how each is set
+//! (`axis!`), which values fail or cannot be combined ([`Axis`]), and what the option does to a
+//! start (a method of [`Start`](crate::model::start::Start)). [`predict`](crate::predict) calls
+//! these methods in the documented order of the steps.
 //!
-//! A new option takes three edits: a row in [`for_each_option!`](crate::config::for_each_option),
-//! an axis file, and a line in the list `axes!` below. The prediction takes a fourth: a call at the
-//! step's place in [`predict`](crate::predict). A new field of
-//! [`InitialState`] takes its application in
-//! [`initial`](crate::initial) instead of the row. Without an axis, neither compiles before
-//! [`every_field_has_an_axis_or_a_test`] names it.
+//! A new option costs a row in [`for_each_option!`](crate::config::for_each_option), an axis file,
+//! a line in the list `axes!` below, and the call in [`predict`](crate::predict). A new field of
+//! [`InitialState`] costs its application in [`initial`](crate::initial) instead of the row. An
+//! option without an axis of its name does not compile, nor does a field of the initial state
+//! that [`every_field_has_an_axis_or_a_test`] does not name.
 
 use std::fmt;
 use std::path::Path;

@@ -111,6 +111,8 @@ axis! {
     }
 }
 
+const STICKY: u32 = 0o1000;
+
 axis! {
     /// Whether the daemon takes the guard of its pid file, and ends cleanly.
     Guard |stage| stage.config.guard_pid_file => {
@@ -172,187 +174,36 @@ impl Axis for Guard {
     }
 }
 
+fn owner_of(file: &Metadata) -> String {
+    let mode = file.mode() & 0o7777;
+    let (uid, gid) = (file.uid(), file.gid());
+    format!("uid {uid} and gid {gid}, mode {mode:04o}")
+}
+
 impl Start<'_> {
     pub(crate) fn open_pid_file(&mut self) -> Result<(), Failure> {
-        let (Some(file), Some(directory)) = (
-            &self.initial_files.pid_file,
-            &self.initial_files.pid_file_directory,
-        ) else {
+        let files = self.initial_files;
+        let (Some(file), Some(directory)) = (&files.pid_file, &files.pid_file_directory) else {
             return Ok(());
         };
-        let failed = |kind, errno| Failure::new(kind, errno).at(self.options.pid_file.as_ref());
-        let refused = |errno| failed("OpenPidfile", errno);
-        let refused_as = |errno, reason: &str| refused(errno).with_reason(reason);
-
-        let shown = directory.path.display();
-        let errno_text = io::Error::from_raw_os_error;
-        let owner_of = |directory: &Metadata| {
-            let mode = directory.mode() & 0o7777;
-            format!(
-                "uid {} and gid {}, mode {mode:04o}",
-                directory.uid(),
-                directory.gid()
-            )
-        };
-        let user = self.credentials.uid.effective;
-        let refused = |errno: i32| match (errno, &directory.found) {
-            (libc::ENOENT, Err(_)) => refused(errno).with_reason(format!(
-                "{}: its directory {shown} does not exist",
-                errno_text(errno)
-            )),
-            (libc::EACCES, Ok(found)) => refused(errno).with_reason(format!(
-                "{}: this process runs as uid {user}; its directory {shown} belongs to {}",
-                errno_text(errno),
-                owner_of(found)
-            )),
-            _ => refused(errno),
-        };
-
+        let refused = |errno| self.refused_in(directory, errno);
         if self.credentials.uid.effective == 0 {
-            let directory = directory.reach(&self.credentials).map_err(refused)?;
-            if !directory.is_dir() {
-                return Err(refused(libc::ENOTDIR));
-            }
-            if !self.credentials.may(directory, READ) {
-                return Err(refused(libc::EACCES));
-            }
-            let daemon = self.options.user.as_ref();
-            let daemon = daemon.and_then(|user| self.uid(user, "").ok());
-            let owners = [Some(0), self.new_owner, daemon];
-            let others = if directory.gid() == 0 { 0o002 } else { 0o022 };
-            let is_sticky = directory.mode() & 0o1000 != 0;
-            let is_open = directory.mode() & others != 0 && !is_sticky;
-            if !owners.contains(&Some(directory.uid())) {
-                let owner_of = owner_of(directory);
-                return Err(refused_as(
-                    libc::EPERM,
-                    &format!(
-                        "its directory belongs to another user: {shown} belongs to {owner_of}; to \
-                         root, it may be that of root, of `user` or of `chown_pid_file_user`"
-                    ),
-                ));
-            }
-            if is_open {
-                let owner_of = owner_of(directory);
-                return Err(refused_as(
-                    libc::EPERM,
-                    &format!(
-                        "other users can write to its directory: {shown} belongs to {owner_of}; take \
-                         that permission away, or set the sticky bit"
-                    ),
-                ));
-            }
+            self.check_directory(directory)?;
         }
-        if self
-            .options
-            .pid_file
-            .as_ref()
-            .is_some_and(|path| path.0.is_empty())
-        {
+        if self.options.pid_file == Some(Bytes::default()) {
             return Err(refused(libc::ENOENT));
         }
-        let file = match file.reach(&self.credentials) {
-            Ok(file) => Some(file),
-            // Otherwise the directory does not exist.
-            Err(libc::ENOENT) if directory.found.is_ok() => None,
-            Err(errno) => return Err(refused(errno)),
-        };
-        match file {
-            None => {
+        self.pid_file = Some(match file.reach(&self.credentials) {
+            Ok(file) => self.open_existing_pid_file(file, directory)?,
+            Err(libc::ENOENT) if directory.found.is_ok() => {
                 let directory = directory.reach(&self.credentials).map_err(refused)?;
                 if !self.credentials.may(directory, WRITE | EXECUTE) {
                     return Err(refused(libc::EACCES));
                 }
-                self.pid_file = Some(self.new_pid_file(directory));
+                self.new_pid_file(directory)
             }
-            Some(file) => {
-                if file.is_symlink() {
-                    return Err(refused_as(libc::ELOOP, "it is a symbolic link"));
-                }
-                if file.is_dir() {
-                    return Err(refused(libc::EISDIR));
-                }
-                let may_write = self.credentials.may(file, READ | WRITE);
-                let is_socket = file.file_type().is_socket();
-                if !may_write && (is_socket || !self.credentials.may(file, READ)) {
-                    return Err(refused(libc::EACCES));
-                }
-                if is_socket {
-                    // The errno of open(2) depends on the platform.
-                    return Err(refused(match cfg!(target_os = "linux") {
-                        true => libc::ENXIO,
-                        false => libc::EOPNOTSUPP,
-                    }));
-                }
-                if file.file_type().is_fifo() {
-                    return Err(refused_as(libc::EINVAL, "it is a FIFO"));
-                }
-                if file.file_type().is_char_device() {
-                    return Err(refused_as(libc::EINVAL, "it is a device"));
-                }
-                if file.nlink() > 1 {
-                    return Err(refused_as(libc::EMLINK, "it has other hard links"));
-                }
-                if let Some(held) = self
-                    .initial_files
-                    .pid_file_seen
-                    .as_ref()
-                    .filter(|seen| seen.locked)
-                {
-                    let failure = failed("LockPidfile", libc::EWOULDBLOCK);
-                    let mut failure = failure.with_reason(match held.bytes.is_empty() {
-                        true => "held by a daemon that is starting",
-                        false => "held by another process",
-                    });
-                    failure.running_pid = self.running_pid(held);
-                    return Err(failure);
-                }
-                let owners = [
-                    Some(0),
-                    Some(self.credentials.uid.effective),
-                    self.new_owner,
-                ];
-                let is_strangers = !owners.contains(&Some(file.uid()));
-                let is_writable = file.mode() & 0o022 != 0;
-                let owns = self.credentials.uid.effective == file.uid();
-                let may_change_mode = owns || self.credentials.has(Right::FileOwner);
-                if may_write && !is_strangers && is_writable && !may_change_mode {
-                    return Err(refused_as(
-                        libc::EPERM,
-                        "other users can write to it, and that cannot be changed",
-                    ));
-                }
-                let is_to_go = !may_write || is_strangers || is_writable;
-                let is_private =
-                    (directory.found.as_ref()).is_ok_and(|found| found.mode() & 0o022 == 0);
-                let is_replaced = is_to_go
-                    && (!is_strangers || is_private)
-                    && self.may_remove(file.uid(), directory);
-                if !may_write && !is_replaced {
-                    return Err(refused(libc::EACCES));
-                }
-                if is_strangers && !is_replaced {
-                    let reason = format!(
-                        "it belongs to another user, uid {}; it may be that of root, of the \
-                         caller or of `chown_pid_file_user`",
-                        file.uid()
-                    );
-                    return Err(refused_as(libc::EPERM, &reason));
-                }
-                self.pid_file = Some(match directory.reach(&self.credentials) {
-                    Ok(directory) if is_replaced => self.new_pid_file(directory),
-                    _ => ExpectedPidFile {
-                        bytes: Vec::new(),
-                        is_pid: false,
-                        mode: file.mode() & 0o7777 & !0o022,
-                        uid: file.uid(),
-                        gid: file.gid(),
-                        place: Some(place(file)),
-                        locked: true,
-                    },
-                });
-            }
-        }
+            Err(errno) => return Err(refused(errno)),
+        });
         self.opened.push(Opened::PidFile);
         if self.is_foreground() {
             self.opened.push(Opened::WritablePidFile);
@@ -360,7 +211,154 @@ impl Start<'_> {
         Ok(())
     }
 
-    pub(crate) fn new_pid_file(&self, directory: &Metadata) -> ExpectedPidFile {
+    fn pid_file_failure(&self, kind: &'static str, errno: i32) -> Failure {
+        Failure::new(kind, errno).at(self.options.pid_file.as_ref())
+    }
+
+    fn refused(&self, errno: i32, reason: &str) -> Failure {
+        self.pid_file_failure("OpenPidfile", errno)
+            .with_reason(reason)
+    }
+
+    /// Adds to the errno what is known of the directory.
+    fn refused_in(&self, directory: &ResolvedPath, errno: i32) -> Failure {
+        let text = io::Error::from_raw_os_error(errno);
+        let shown = directory.path.display();
+        match (errno, &directory.found) {
+            (libc::ENOENT, Err(_)) => self.refused(
+                errno,
+                &format!("{text}: its directory {shown} does not exist"),
+            ),
+            (libc::EACCES, Ok(found)) => {
+                let (user, owner) = (self.credentials.uid.effective, owner_of(found));
+                let reason = format!(
+                    "{text}: this process runs as uid {user}; its directory {shown} belongs to \
+                     {owner}"
+                );
+                self.refused(errno, &reason)
+            }
+            _ => self.pid_file_failure("OpenPidfile", errno),
+        }
+    }
+
+    /// Root refuses a directory in which another user could replace the file.
+    fn check_directory(&self, resolved: &ResolvedPath) -> Result<(), Failure> {
+        let refused = |errno| self.refused_in(resolved, errno);
+        let directory = resolved.reach(&self.credentials).map_err(refused)?;
+        if !directory.is_dir() {
+            return Err(refused(libc::ENOTDIR));
+        }
+        if !self.credentials.may(directory, READ) {
+            return Err(refused(libc::EACCES));
+        }
+        let (shown, owner) = (resolved.path.display(), owner_of(directory));
+        let daemon = self.options.user.as_ref();
+        let daemon = daemon.and_then(|user| self.uid(user, "").ok());
+        if ![Some(0), self.new_owner, daemon].contains(&Some(directory.uid())) {
+            let reason = format!(
+                "its directory belongs to another user: {shown} belongs to {owner}; to root, it \
+                 may be that of root, of `user` or of `chown_pid_file_user`"
+            );
+            return Err(self.refused(libc::EPERM, &reason));
+        }
+        let others = if directory.gid() == 0 { 0o002 } else { 0o022 };
+        if directory.mode() & others != 0 && directory.mode() & STICKY == 0 {
+            let reason = format!(
+                "other users can write to its directory: {shown} belongs to {owner}; take that \
+                 permission away, or set the sticky bit"
+            );
+            return Err(self.refused(libc::EPERM, &reason));
+        }
+        Ok(())
+    }
+
+    fn open_existing_pid_file(
+        &self,
+        file: &Metadata,
+        directory: &ResolvedPath,
+    ) -> Result<ExpectedPidFile, Failure> {
+        let refused = |errno| self.refused_in(directory, errno);
+        let may_write = self.credentials.may(file, READ | WRITE);
+        self.check_type(file, may_write, &refused)?;
+        let seen = self.initial_files.pid_file_seen.as_ref();
+        if let Some(locked) = seen.filter(|seen| seen.locked) {
+            let failure = self.pid_file_failure("LockPidfile", libc::EWOULDBLOCK);
+            return Err(Failure {
+                running_pid: self.running_pid(locked),
+                ..failure.with_reason(match locked.bytes.is_empty() {
+                    true => "held by a daemon that is starting",
+                    false => "held by another process",
+                })
+            });
+        }
+        let user = self.credentials.uid.effective;
+        let is_foreign = ![Some(0), Some(user), self.new_owner].contains(&Some(file.uid()));
+        let is_writable = file.mode() & 0o022 != 0;
+        let may_change_mode = user == file.uid() || self.credentials.has(Right::FileOwner);
+        if may_write && !is_foreign && is_writable && !may_change_mode {
+            let reason = "other users can write to it, and that cannot be changed";
+            return Err(self.refused(libc::EPERM, reason));
+        }
+        let is_private = (directory.found.as_ref()).is_ok_and(|found| found.mode() & 0o022 == 0);
+        let is_replaced = (!may_write || is_foreign || is_writable)
+            && (!is_foreign || is_private)
+            && self.may_remove(file.uid(), directory);
+        if !may_write && !is_replaced {
+            return Err(refused(libc::EACCES));
+        }
+        if is_foreign && !is_replaced {
+            let reason = format!(
+                "it belongs to another user, uid {}; it may be that of root, of the caller or of \
+                 `chown_pid_file_user`",
+                file.uid()
+            );
+            return Err(self.refused(libc::EPERM, &reason));
+        }
+        Ok(match directory.reach(&self.credentials) {
+            Ok(directory) if is_replaced => self.new_pid_file(directory),
+            _ => ExpectedPidFile {
+                bytes: Vec::new(),
+                is_pid: false,
+                mode: file.mode() & 0o7777 & !0o022,
+                uid: file.uid(),
+                gid: file.gid(),
+                place: Some(place(file)),
+                locked: true,
+            },
+        })
+    }
+
+    fn check_type(
+        &self,
+        file: &Metadata,
+        may_write: bool,
+        refused: &impl Fn(i32) -> Failure,
+    ) -> Result<(), Failure> {
+        let file_type = file.file_type();
+        Err(if file_type.is_symlink() {
+            self.refused(libc::ELOOP, "it is a symbolic link")
+        } else if file_type.is_dir() {
+            refused(libc::EISDIR)
+        } else if !may_write && (file_type.is_socket() || !self.credentials.may(file, READ)) {
+            refused(libc::EACCES)
+        } else if file_type.is_socket() {
+            // The errno of open(2) depends on the platform.
+            refused(match cfg!(target_os = "linux") {
+                true => libc::ENXIO,
+                false => libc::EOPNOTSUPP,
+            })
+        } else if file_type.is_fifo() {
+            self.refused(libc::EINVAL, "it is a FIFO")
+        } else if file_type.is_char_device() {
+            self.refused(libc::EINVAL, "it is a device")
+        } else if file.nlink() > 1 {
+            self.refused(libc::EMLINK, "it has other hard links")
+        } else {
+            return Ok(());
+        })
+    }
+
+    fn new_pid_file(&self, directory: &Metadata) -> ExpectedPidFile {
         let inherits_group = directory.mode() & 0o2000 != 0 || !cfg!(target_os = "linux");
         let mode = 0o644 & !self.process.umask.expect("just set");
         ExpectedPidFile {
@@ -383,10 +381,10 @@ impl Start<'_> {
 
     /// unlink(2): in a directory with the sticky bit, the process must own the file or the
     /// directory.
-    pub(crate) fn may_remove(&self, owner: u32, directory: &ResolvedPath) -> bool {
+    fn may_remove(&self, owner: u32, directory: &ResolvedPath) -> bool {
         directory.reach(&self.credentials).is_ok_and(|directory| {
             let own = [owner, directory.uid()].contains(&self.credentials.uid.effective);
-            let is_sticky = directory.mode() & 0o1000 != 0;
+            let is_sticky = directory.mode() & STICKY != 0;
             self.credentials.may(directory, WRITE | EXECUTE)
                 && (!is_sticky || own || self.credentials.has(Right::FileOwner))
         })
@@ -394,7 +392,7 @@ impl Start<'_> {
 
     /// The process that the launcher can name. Linux names none, since the harness has locked the
     /// file as flock(1) does.
-    pub(crate) fn running_pid(&self, held: &SeenPidFile) -> Option<u32> {
+    fn running_pid(&self, held: &SeenPidFile) -> Option<u32> {
         let harness = process::id();
         let is_named = held.bytes == format!("{harness}\n").as_bytes();
         let may_look = self.credentials.uid.effective == 0
