@@ -17,7 +17,7 @@ use tester::axes::{AXES, Choice, Combination};
 use tester::config::Config;
 use tester::control::Message;
 use tester::covering::{Random, Space, Strength};
-use tester::crash::Victim;
+use tester::crash::Role;
 use tester::harness::PidFile;
 use tester::model::databases::Databases;
 use tester::model::initial_files::InitialFiles;
@@ -189,7 +189,7 @@ fn compare(combination: &Combination) -> Result<bool, String> {
 }
 
 /// The process to kill, and its call before which it is killed.
-type Kill = (Victim, u64);
+type Kill = (Role, u64);
 
 /// The outcome of a start with a kill.
 struct Survived {
@@ -291,7 +291,7 @@ fn random_kill(random: &mut Random) -> (Combination, Kill) {
         }
     }
     let victim = Role::ALL[random.below(Role::ALL.len())];
-    let call = random.below(45);
+    let call = random.below(45) as u64;
     (
         Combination::from_places(&harmless().nearest(&row)),
         (victim, call),

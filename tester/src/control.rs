@@ -116,7 +116,7 @@ pub enum Message {
     /// The sender is about to end, and still has the file locked.
     Leaves(LockedFile),
     /// [`crate::crash`] has sent the signal to this process, if the process made the call.
-    Crashed(Option<SignalHit>),
+    SignalHit(Option<SignalHit>),
     /// [`crate::fault`] has recorded these calls of the library.
     Traced(Vec<SyscallRecord>),
     Problem(String),

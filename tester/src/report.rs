@@ -349,7 +349,7 @@ pub struct LockedFile {
 
 /// The process of a start that a tracer selects to get a signal, or to have a call of it fail.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Victim {
+pub enum Role {
     /// The process that starts the daemon.
     Launcher,
     /// The child of the launcher.
@@ -358,7 +358,7 @@ pub enum Victim {
     Daemon,
 }
 
-impl Victim {
+impl Role {
     /// All processes of a start.
     pub const ALL: [Self; 3] = [Self::Launcher, Self::Intermediate, Self::Daemon];
 
@@ -370,7 +370,7 @@ impl Victim {
     }
 }
 
-impl fmt::Display for Victim {
+impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Launcher => "launcher",
@@ -394,7 +394,7 @@ pub struct SignalHit {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct SyscallRecord {
     /// The process that made the call.
-    pub process: Victim,
+    pub process: Role,
     /// The call, by name and arguments.
     pub call: String,
     /// Whether the tracer made it fail.

@@ -77,7 +77,7 @@ impl Events {
             }
             Message::LauncherReturned(result) => pids.push(result.daemon_pid),
             Message::Copied(pid) | Message::Worker(pid) => pids.push(*pid),
-            Message::SignalHit(Some(hit)) => pids.push(hit.process),
+            Message::SignalHit(Some(struck)) => pids.push(struck.process),
             _ => {}
         }
         for pid in pids {

@@ -159,8 +159,8 @@ impl Observer {
         let daemon = self.wait_until_settled();
         if is_foreground {
             pid_file = self.look();
-            // The tester's end of the control socket is still open for a tracer.
-            if is_settled && !lives_on {
+            // A tracer still has the tester's end of the control socket.
+            if daemon.is_some() && config.life != Life::UntilTold {
                 trouble = trouble.or(self.wait_for(&child).err());
             }
         }

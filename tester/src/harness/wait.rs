@@ -132,7 +132,7 @@ impl Run {
     #[track_caller]
     pub fn signal_hit(&self) -> Option<SignalHit> {
         self.launcher();
-        self.first("the signal", select!(Crashed))
+        self.first("the signal", select!(SignalHit))
     }
 
     /// Waits for the end of every process of the case. All of them inherit the control socket, so
