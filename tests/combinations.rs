@@ -6,7 +6,7 @@ use std::num::NonZero;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -209,13 +209,8 @@ fn survive(combination: &Combination, kill: Kill) -> Result<Survived, String> {
 fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survived, String> {
     let staged = combination.stage(&tester::tester!(), databases());
     let scenario = staged.scenario.clone().crash(victim, call);
-    let content = |file: &PidFile| file.bytes.clone();
-    let look = || {
-        scenario
-            .pid_file_path()
-            .and_then(|path| PidFile::look(&path).ok()?)
-    };
-    let before = look().as_ref().map(content);
+    let path = scenario.pid_file_path();
+    let before = path.and_then(|path| Some(PidFile::look(&path).ok()??.bytes));
     let outcome = scenario.outcome();
     let messages = || outcome.frames.iter().map(|frame| &frame.message);
     let has = |is: fn(&Message) -> bool| messages().any(is);
@@ -249,7 +244,7 @@ fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survive
     {
         found.push("a daemon without a success".to_owned());
     }
-    let bytes = end.as_ref().map(content).unwrap_or_default();
+    let bytes = end.map(|file| file.bytes).unwrap_or_default();
     // A daemon that is killed after the commitment may leave its pid.
     let of_killed = killed.map(|killed| format!("{}\n", killed.process).into_bytes());
     let is_harmless = victim == Role::Daemon && Some(&bytes) == of_killed.as_ref();
@@ -299,26 +294,15 @@ fn random_kill(random: &mut Random) -> (Combination, Kill) {
 }
 
 fn a_kill_of_any_process_leaves_a_complete_daemon_or_nothing() {
-    let next = AtomicU64::new(0);
     let killed = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
-    thread::scope(|scope| {
-        for _ in 0..workers() {
-            scope.spawn(|| {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= 60 {
-                        break;
-                    }
-                    let (combination, kill) = random_kill(&mut Random::new(number));
-                    match survive(&combination, kill) {
-                        Ok(survived) => {
-                            killed.fetch_add(usize::from(survived.was_killed), Ordering::Relaxed);
-                        }
-                        Err(failure) => failures.lock().unwrap().push(failure),
-                    }
-                }
-            });
+    in_parallel(workers(), (0..60).collect(), |seed| {
+        let (combination, kill) = random_kill(&mut Random::new(seed));
+        match survive(&combination, kill) {
+            Ok(survived) => {
+                killed.fetch_add(usize::from(survived.was_killed), Ordering::Relaxed);
+            }
+            Err(failure) => failures.lock().unwrap().push(failure),
         }
     });
     let failures = failures.into_inner().unwrap();
@@ -384,6 +368,21 @@ fn workers() -> usize {
 /// The number of workers for combinations that mostly wait.
 const WAITING_WORKERS: usize = 16;
 
+/// Performs all jobs, as many at a time as there are workers.
+fn in_parallel<T: Send>(workers: usize, jobs: Vec<T>, perform: impl Fn(T) + Sync) {
+    let queue = Mutex::new(jobs);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                let next = || queue.lock().unwrap().pop();
+                while let Some(job) = next() {
+                    perform(job);
+                }
+            });
+        }
+    });
+}
+
 /// Tries all rows. Returns the numbers of successes and failures.
 fn verify_all(name: &str, rows: &[Vec<usize>]) -> (usize, usize) {
     let tally = Tally::default();
@@ -391,18 +390,9 @@ fn verify_all(name: &str, rows: &[Vec<usize>]) -> (usize, usize) {
     let (waiting, busy): (Vec<_>, Vec<_>) = rows.partition(Combination::waits);
     let began = Instant::now();
     thread::scope(|scope| {
-        for (combinations, workers) in [(waiting, WAITING_WORKERS), (busy, workers())] {
-            let queue = Arc::new(Mutex::new(combinations));
-            for _ in 0..workers {
-                let (queue, tally) = (Arc::clone(&queue), &tally);
-                scope.spawn(move || {
-                    let next = || queue.lock().unwrap().pop();
-                    while let Some(combination) = next() {
-                        tally.count(verify(&combination));
-                    }
-                });
-            }
-        }
+        let verify = |combination| tally.count(verify(&combination));
+        scope.spawn(move || in_parallel(WAITING_WORKERS, waiting, verify));
+        in_parallel(workers(), busy, verify);
     });
     let counts = [&tally.succeeded, &tally.failed].map(|count| count.load(Ordering::Relaxed));
     let (summary, mut mismatches) = tally.sum_up(began.elapsed());

@@ -11,6 +11,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::sync::OnceLock;
+use std::thread::JoinHandle;
 
 use super::case::{Case, Handover, read_text};
 use super::kill::kill_all;
@@ -90,86 +91,38 @@ impl Scenario {
     /// Starts the tester, waits for the outcome, and ends the case.
     pub fn outcome(&self) -> Outcome {
         let (case, child, listener) = Case::start(self, Handover::Inherited);
-        let launcher = child.id();
-        let observer = Observer { case };
-        let seen = observer.see_through(child);
-        let case = &observer.case;
-        let outputs = [&case.stdout, &case.stderr];
-        let output_files = outputs.map(|path| Place::of(path).expect("the output files are there"));
-        let [stdout, stderr] = outputs.map(|path| read_text(path));
-        // The harness has made these files.
-        for path in [&case.config, &case.stdout, &case.stderr] {
-            fs::remove_file(path).expect("remove a file");
-        }
-        let place = (seen.pid_file.as_ref()).and_then(|file| Some(file.as_ref()?.place.clone()));
-        if seen.trouble.is_none() {
-            listener.join().expect("the listener does not panic");
-        }
-        let frames = mem::take(&mut case.journal.events().frames);
-        Outcome {
-            launcher,
-            reaper: self.reaper(),
-            status: seen.status,
-            stdout,
-            stderr,
-            output_files,
-            pid_file_at_end: observer.look(),
-            frames,
-            pid_file: seen.pid_file,
-            pid_file_path: self.pid_file_path(),
-            pid_file_place: place,
-            files: Files::look(self.directory(), self.pid_file_path().as_deref()),
-            nobody_left: seen.nobody_left,
-            intermediate_left: seen.intermediate_left,
-            differences: seen.differences,
-            notifications: Vec::new(),
-            trouble: seen.trouble,
-        }
+        case.observe(child, listener)
     }
 }
 
-/// Waits for the events of a start.
-struct Observer {
-    case: Case,
-}
-
-/// The views of an observer, beside the messages.
-struct Seen {
-    status: ExitStatus,
-    pid_file: Option<Option<PidFile>>,
-    nobody_left: bool,
-    intermediate_left: Option<bool>,
-    differences: Option<Vec<String>>,
-    trouble: Option<String>,
-}
-
-impl Observer {
-    fn see_through(&self, mut child: Child) -> Seen {
-        let scenario = &self.case.scenario;
+impl Case {
+    fn observe(&self, mut child: Child, listener: JoinHandle<()>) -> Outcome {
+        let scenario = &self.scenario;
         let config = &scenario.config;
         let is_foreground = scenario.is_foreground();
+        let lives_on = config.life == Life::UntilTold;
         let mut trouble = None;
 
         if !is_foreground {
             trouble = trouble.or(self.wait_for(&child).err());
         }
         // A service manager would look now.
-        let mut pid_file = self.look();
-        let nobody_left = sys::is_hung_up(self.case.control.as_fd());
+        let mut pid_file = self.pid_file();
+        let nobody_left = sys::is_hung_up(self.control.as_fd());
         let daemon = self.wait_until_settled();
         if is_foreground {
-            pid_file = self.look();
+            pid_file = self.pid_file();
             // A tracer still has the tester's end of the control socket.
-            if daemon.is_some() && config.life != Life::UntilTold {
+            if daemon.is_some() && !lives_on {
                 trouble = trouble.or(self.wait_for(&child).err());
             }
         }
         let mut intermediate_left = None;
         let mut differences = None;
-        if daemon.is_some() && config.life == Life::UntilTold {
+        if daemon.is_some() && lives_on {
             // By now another process is the parent of the daemon.
             self.send(&Command::Observe);
-            if let Ok(inside) = self.case.wait(|events| events.frames.iter().find_map(now)) {
+            if let Ok(inside) = self.wait(|events| events.frames.iter().find_map(now)) {
                 // While a process group has a member, no other process gets the id of its leader.
                 intermediate_left = (!is_foreground).then(|| exists(inside.pgid));
                 differences = may_look().then(|| match observe::outside(inside.pid) {
@@ -183,42 +136,64 @@ impl Observer {
             self.send(&Command::Exit(0));
             self.wait_until_all_ended();
         }
-        sys::shut_down(self.case.control.as_fd());
+        sys::shut_down(self.control.as_fd());
         self.wait_until_all_ended();
         // A process closes its control socket before the file that it has locked.
         if let Some(daemon) = handle.filter(|_| !is_foreground) {
-            let _ = daemon.wait(self.case.deadline);
+            let _ = daemon.wait(self.deadline);
         }
         if is_foreground {
             trouble = trouble.or(self.wait_for(&child).err());
             if daemon.is_none() {
-                pid_file = self.look();
+                pid_file = self.pid_file();
             }
         }
-        let events = self.case.journal.events();
+        let mut events = self.journal.events();
         if !events.silent {
             trouble.get_or_insert_with(|| format!("processes are left {:?}", events.problems));
         }
+        let frames = mem::take(&mut events.frames);
         drop(events);
-        if let Some(trouble) = &mut trouble {
-            let left = observe::processes_of(&self.case.token);
-            let killed = kill_all(&self.case.token);
-            *trouble = format!("{trouble}: {left:?} {killed:?}");
+        match &mut trouble {
+            None => listener.join().expect("the listener does not panic"),
+            Some(trouble) => {
+                let left = observe::processes_of(&self.token);
+                let killed = kill_all(&self.token);
+                *trouble = format!("{trouble}: {left:?} {killed:?}");
+            }
         }
-        let status = child.wait().unwrap_or_else(|_| ExitStatus::from_raw(-1));
-        Seen {
-            status,
+        let outputs = [&self.stdout, &self.stderr];
+        let output_files = outputs.map(|path| Place::of(path).expect("the output files are there"));
+        let [stdout, stderr] = outputs.map(|path| read_text(path));
+        // The harness has made these files.
+        for path in [&self.config, &self.stdout, &self.stderr] {
+            fs::remove_file(path).expect("remove a file");
+        }
+        let pid_file_path = scenario.pid_file_path();
+        Outcome {
+            launcher: child.id(),
+            reaper: scenario.reaper(),
+            status: child.wait().unwrap_or_else(|_| ExitStatus::from_raw(-1)),
+            stdout,
+            stderr,
+            output_files,
+            frames,
+            pid_file_place: (pid_file.as_ref()).and_then(|file| Some(file.as_ref()?.place.clone())),
             pid_file,
+            pid_file_at_end: self.pid_file(),
+            files: Files::look(scenario.directory(), pid_file_path.as_deref()),
+            pid_file_path,
             nobody_left,
             intermediate_left,
             differences,
+            notifications: Vec::new(),
             trouble,
         }
     }
 
     fn wait_for(&self, child: &Child) -> Result<(), String> {
         let process = ProcessHandle::open(child.id()).map_err(|error| error.to_string())?;
-        match process.map(|process| process.wait(self.case.deadline)) {
+        match process.map(|process| process.wait(self.deadline)) {
             None | Some(Ok(true)) => Ok(()),
             Some(Ok(false)) => Err("the launcher does not end".to_owned()),
             Some(Err(error)) => Err(error.to_string()),
@@ -227,16 +202,16 @@ impl Observer {
 
     fn wait_until_all_ended(&self) {
         // The journal tells why the wait is over.
-        let _ = self.case.wait(|_| None::<()>);
+        let _ = self.wait(|_| None::<()>);
     }
 
     /// An error means that no process is left to get the command.
     fn send(&self, command: &Command) {
-        let _ = control::command(self.case.control.as_fd(), command);
+        let _ = control::command(self.control.as_fd(), command);
     }
 
-    fn look(&self) -> Option<Option<PidFile>> {
-        match self.case.scenario.pid_file_path() {
+    fn pid_file(&self) -> Option<Option<PidFile>> {
+        match self.scenario.pid_file_path() {
             Some(path) => PidFile::look(&path).ok(),
             None => Some(None),
         }
@@ -245,7 +220,7 @@ impl Observer {
     /// Waits for all messages of a daemon that has started, and returns its process id; `None` if
     /// the case ends without such a daemon. A daemon that never becomes ready ends by itself.
     fn wait_until_settled(&self) -> Option<u32> {
-        let config = &self.case.scenario.config;
+        let config = &self.scenario.config;
         let fallible = config
             .try_privileged_action
             .iter()
@@ -256,7 +231,7 @@ impl Observer {
         let usage = (config.deferred_readiness.as_ref()).map(|deferral| &deferral.usage);
         let is_ready_later = usage == Some(&ReadinessUse::Ready);
         let is_never_ready = usage.is_some() && !is_ready_later;
-        let settled = self.case.wait(|events| {
+        let settled = self.wait(|events| {
             let has = |is: fn(&Message) -> bool| {
                 let mut frames = events.frames.iter();
                 frames
