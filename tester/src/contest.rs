@@ -98,7 +98,7 @@ pub fn contend() -> ExitCode {
             Err(error) => Err(error),
         };
         if let Err(error) = attempt {
-            tell(Message::Problem(format!("cannot contend: {error}")));
+            send(Message::Problem(format!("cannot contend: {error}")));
             return ExitCode::from(EXIT_BAD_CONFIG);
         }
         number += 1;
@@ -106,8 +106,8 @@ pub fn contend() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn tell(message: Message) {
-    if control::tell(&message).is_err() {
+fn send(message: Message) {
+    if control::send(&message).is_err() {
         sys::exit_at_once(EXIT_NO_HARNESS.into());
     }
 }
@@ -115,15 +115,15 @@ fn tell(message: Message) {
 /// Starts a daemon. Returns in neither process.
 fn start(path: &Path, leaving: Leaving, number: u64) -> ! {
     match sys::execute(Daemonize::new().pid_file(path)) {
-        Outcome::Parent(Ok(parent)) => tell(Message::LauncherReturned(LauncherResult {
+        Outcome::Parent(Ok(parent)) => send(Message::LauncherReturned(LauncherResult {
             daemon_pid: parent.daemon_pid,
             first_child_exit_status: 0,
         })),
-        Outcome::Parent(Err(error)) => tell(Message::LauncherFailed(describe(&error))),
-        Outcome::Child(Err(error)) => tell(Message::DaemonFailed(describe(&error))),
+        Outcome::Parent(Err(error)) => send(Message::LauncherFailed(describe(&error))),
+        Outcome::Child(Err(error)) => send(Message::DaemonFailed(describe(&error))),
         Outcome::Child(Ok(_)) => {
             if let Err(error) = live(path, leaving, number) {
-                tell(Message::Problem(format!(
+                send(Message::Problem(format!(
                     "cannot see its pid file: {error}"
                 )));
             }
@@ -133,9 +133,9 @@ fn start(path: &Path, leaving: Leaving, number: u64) -> ! {
 }
 
 fn live(path: &Path, leaving: Leaving, number: u64) -> io::Result<()> {
-    tell(Message::Holds(look(path)?));
+    send(Message::Holds(look(path)?));
     attack::live(number);
-    tell(Message::Leaves(look(path)?));
+    send(Message::Leaves(look(path)?));
     match (leaving, number % 3) {
         (Leaving::Removing, _) | (Leaving::Variously, 0) => {
             drop(PidFileGuard::take());

@@ -183,7 +183,7 @@ pub fn tester_end() -> io::Result<BorrowedFd<'static>> {
 /// # Errors
 ///
 /// Above all when the harness is gone.
-pub fn tell(message: &Message) -> io::Result<()> {
+pub fn send(message: &Message) -> io::Result<()> {
     send_bytes(tester_end()?, &wire::encode(message))
 }
 
@@ -219,7 +219,7 @@ pub fn command(socket: BorrowedFd<'_>, command: &Command) -> io::Result<()> {
 
 /// Sends a message from a signal handler, without an allocation. `message` is encoded, and fits in
 /// a packet.
-pub(crate) fn tell_from_handler(message: &[u8]) {
+pub(crate) fn send_from_handler(message: &[u8]) {
     let mut packet = [0; PACKET];
     let length = HEADER + message.len();
     let Some(payload) = packet.get_mut(HEADER..length) else {

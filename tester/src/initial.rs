@@ -81,7 +81,7 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
     }
     if *at_exit_handler {
         AT_EXIT.get_or_init(|| wire::encode(&Message::AtExit));
-        step("atexit handler", sys::at_exit(tell_of_exit))?;
+        step("atexit handler", sys::at_exit(send_at_exit))?;
     }
     for _ in 0..*extra_threads {
         step("thread", park_a_thread(|| Ok(())))?;
@@ -124,8 +124,8 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
     if let Some(mask) = *umask {
         step("umask", sys::set_umask(mask).map(drop))?;
     }
-    if let Some(folder) = user_database {
-        step("user database", cover_user_database(&folder.to_path()))?;
+    if let Some(directory) = user_database {
+        step("user database", cover_user_database(&directory.to_path()))?;
     }
     if let Some(file) = null_device {
         step("null device", cover_null_device(&file.to_path()))?;
@@ -141,7 +141,7 @@ pub fn apply(state: &InitialState) -> Result<(), String> {
         step("user namespace", enter_user_namespace(namespace))?;
     }
     for &(signal, disposition) in dispositions {
-        prepare_to_tell(signal);
+        prepare_message(signal);
         step("disposition", sys::set_disposition(signal, disposition))?;
     }
     if let Some(micros) = *interval_timer {
@@ -206,9 +206,9 @@ fn set_session(session: Session) -> io::Result<()> {
 /// encoding needs, may be gone.
 static AT_EXIT: OnceLock<Vec<u8>> = OnceLock::new();
 
-extern "C" fn tell_of_exit() {
+extern "C" fn send_at_exit() {
     if let Some(message) = AT_EXIT.get() {
-        control::tell_from_handler(message);
+        control::send_from_handler(message);
     }
 }
 
@@ -219,20 +219,20 @@ fn signalled(signal: i32) -> Option<&'static OnceLock<Vec<u8>>> {
     SIGNALLED.get(usize::try_from(signal).ok()?)
 }
 
-fn prepare_to_tell(signal: i32) {
+fn prepare_message(signal: i32) {
     if let Some(message) = signalled(signal) {
         message.get_or_init(|| wire::encode(&Message::Signalled(signal)));
     }
     sys::set_signal_listener(|signal| {
         if let Some(message) = signalled(signal).and_then(OnceLock::get) {
-            control::tell_from_handler(message);
+            control::send_from_handler(message);
         }
     });
 }
 
-fn cover_user_database(folder: &Path) -> io::Result<()> {
+fn cover_user_database(directory: &Path) -> io::Result<()> {
     sys::leave_mount_namespace()?;
-    sys::cover(folder, Path::new("/etc"))
+    sys::cover(directory, Path::new("/etc"))
 }
 
 fn cover_null_device(file: &Path) -> io::Result<()> {

@@ -19,8 +19,8 @@ fn main() -> ExitCode {
         Some(argument) if argument == tester::subject::FIND_REAPER => {
             tester::subject::find_reaper()
         }
-        Some(argument) if argument == tester::subject::TELL_SUPERVISED => {
-            tester::subject::tell_supervised()
+        Some(argument) if argument == tester::subject::PRINT_SUPERVISED => {
+            tester::subject::print_supervised()
         }
         Some(argument) if argument == tester::subject::START_AS_FIRST_PROCESS => {
             tester::subject::start_as_first_process(arguments().next())

@@ -392,9 +392,9 @@ impl Start<'_> {
 
     /// The process that the launcher can name. Linux names none, since the harness has locked the
     /// file as flock(1) does.
-    fn running_pid(&self, held: &SeenPidFile) -> Option<u32> {
+    fn running_pid(&self, locked: &SeenPidFile) -> Option<u32> {
         let harness = process::id();
-        let is_named = held.bytes == format!("{harness}\n").as_bytes();
+        let is_named = locked.bytes == format!("{harness}\n").as_bytes();
         let may_look = self.credentials.uid.effective == 0
             || self.credentials.uid.effective == sys::effective_user();
         (!cfg!(target_os = "linux") && is_named && may_look).then_some(harness)

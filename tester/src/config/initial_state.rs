@@ -163,9 +163,9 @@ pub enum Disposition {
     Reap,
     /// A handler that sends [`crate::control::Message::Signalled`], and ends the process with
     /// status 0.
-    TellAndExit,
+    ReportAndExit,
     /// A handler that sends the same message, and returns.
-    Tell,
+    Report,
 }
 
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]

@@ -116,9 +116,9 @@ pub enum Life {
     /// Reports, and obeys commands until the harness ends. A daemon whose start failed under
     /// `execute` reports and exits.
     #[default]
-    UntilTold,
+    UntilCommand,
     /// The same; a daemon whose start failed under `execute` obeys commands, too.
-    UntilToldEvenIfFailed,
+    UntilCommandEvenIfFailed,
     /// Reports, and exits with this status.
     Exit(i32),
 }

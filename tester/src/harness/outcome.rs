@@ -100,7 +100,7 @@ impl Case {
         let scenario = &self.scenario;
         let config = &scenario.config;
         let is_foreground = scenario.is_foreground();
-        let lives_on = config.life == Life::UntilTold;
+        let lives_on = config.life == Life::UntilCommand;
         let mut trouble = None;
 
         if !is_foreground {

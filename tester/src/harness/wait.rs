@@ -66,11 +66,11 @@ impl Run {
     /// daemon may get here before the intermediate has sent its process id to the launcher.
     #[track_caller]
     pub fn held(&self) -> Report {
-        let held = self.first("the closure to hold", select!(Holding));
-        if ![process::id(), self.reaper()].contains(&held.ppid) {
-            self.wait_until_waiting(held.ppid);
+        let report = self.first("the closure to hold", select!(Holding));
+        if ![process::id(), self.reaper()].contains(&report.ppid) {
+            self.wait_until_waiting(report.ppid);
         }
-        held
+        report
     }
 
     /// Waits until a process neither runs nor is about to. No system reports that by an event.
@@ -140,13 +140,13 @@ impl Run {
     /// processes are then waited for.
     #[track_caller]
     pub fn wait_until_all_ended(&self) {
-        let held = self.wait("every process to end", |events| {
+        let processes = self.wait("every process to end", |events| {
             let handles = events.handles.values().flatten();
             events
                 .is_over()
                 .then(|| handles.cloned().collect::<Vec<_>>())
         });
-        for process in held {
+        for process in processes {
             self.wait_for(&process);
         }
     }

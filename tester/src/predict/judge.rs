@@ -91,7 +91,7 @@ pub fn mismatches(
         });
     let notified: Vec<_> = notified.collect();
     judge.compare(
-        "the service manager is told",
+        "the service manager receives",
         &notified,
         &outcome.notifications,
     );

@@ -11,7 +11,7 @@ use std::process::Command as Program;
 
 use daemonize2::Daemonize;
 
-use super::{Returned, await_command, describe, enter_library, expect, own_report, tell};
+use super::{Returned, await_command, describe, enter_library, expect, own_report, send};
 use crate::config::{Bytes, ErrorText, Fallible, Foreground, Step};
 use crate::control::{self, Command, Message};
 use crate::report::FileType;
@@ -23,7 +23,7 @@ pub(super) struct Witness(pub(super) Message);
 impl Drop for Witness {
     fn drop(&mut self) {
         // The harness may have ended by now.
-        let _ = control::tell(&self.0);
+        let _ = control::send(&self.0);
     }
 }
 
@@ -69,15 +69,15 @@ impl Product {
 
     fn perform(&mut self, step: &Step) {
         match step {
-            Step::Observe => tell(Message::Observed(own_report())),
+            Step::Observe => send(Message::Observed(own_report())),
             Step::Hold => {
-                tell(Message::Holding(own_report()));
+                send(Message::Holding(own_report()));
                 while await_command() != Command::Proceed {}
             }
             Step::Panic(text) => panic!("{text}"),
             Step::PanicAndCatch(text) => {
                 if panic::catch_unwind(|| panic!("{text}")).is_ok() {
-                    tell(Message::Problem("a panic that does not panic".into()));
+                    send(Message::Problem("a panic that does not panic".into()));
                 }
             }
             Step::SetPanicHook(hook) => hook.set(),
@@ -87,11 +87,11 @@ impl Product {
             }
             Step::ForkTwice => {
                 if let Some(copy) = expect(sys::fork(), "fork") {
-                    tell(Message::Copied(copy));
+                    send(Message::Copied(copy));
                 }
             }
             Step::ForkWorker => match expect(sys::fork(), "fork") {
-                Some(worker) => tell(Message::Worker(worker)),
+                Some(worker) => send(Message::Worker(worker)),
                 None => {
                     control::wait_for_harness_to_end();
                     sys::exit_at_once(0);
@@ -108,7 +108,7 @@ impl Product {
             Step::Listen => {
                 let listener = expect(TcpListener::bind(("127.0.0.1", 0)), "listen");
                 let address = expect(listener.local_addr(), "find its own port");
-                tell(Message::Listening(address.port()));
+                send(Message::Listening(address.port()));
                 self._listeners.push(listener);
             }
             Step::WitnessResult => self._witness = Some(Witness(Message::ResultDropped)),
@@ -175,7 +175,7 @@ impl Product {
                 | Returned::Daemon(Err(error))
                 | Returned::StartFailed(error) = enter_library(another, *entry, false)
                 {
-                    tell(Message::StartRefused(describe(&error)));
+                    send(Message::StartRefused(describe(&error)));
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use daemonize2::{Daemonize, Outcome, PidFile, PidFileGuard};
 
-use super::{await_command, expect, own_report, tell};
+use super::{await_command, expect, own_report, send};
 use crate::config::AnotherStart;
 use crate::control::{self, Command, FormerIds, Message};
 use crate::report::{FileType, Place, Regained};
@@ -23,16 +23,16 @@ pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
         match await_command() {
             // No step waits for this.
             Command::Proceed => {}
-            Command::Observe => tell(Message::Now(own_report())),
+            Command::Observe => send(Message::Now(own_report())),
             Command::TryToRegain(former) => {
-                tell(Message::Regained(try_to_regain(former)));
+                send(Message::Regained(try_to_regain(former)));
             }
-            Command::TryToEscape => tell(Message::Reached(try_to_escape())),
+            Command::TryToEscape => send(Message::Reached(try_to_escape())),
             Command::TryToEscapeThrough(paths) => {
                 let entered = paths
                     .iter()
                     .filter(|path| std::env::set_current_dir(path.to_path()).is_ok());
-                tell(Message::Reached(entered.map(|_| climb()).collect()));
+                send(Message::Reached(entered.map(|_| climb()).collect()));
             }
             Command::DropGuardInCopy => {
                 match expect(sys::fork(), "fork") {
@@ -43,21 +43,21 @@ pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
                     }
                     Some(copy) => expect(sys::wait_for_child(copy), "wait for the copy"),
                 }
-                tell(Message::CopyDroppedGuard);
+                send(Message::CopyDroppedGuard);
             }
             Command::DropGuard => {
                 drop(guard.take());
-                tell(Message::Answer(Vec::new()));
+                send(Message::Answer(Vec::new()));
             }
-            Command::OverwriteFiles(bytes) => tell(Message::Answer(overwrite_files(&bytes.0))),
-            Command::ReplaceDescriptors(folder) => {
-                replace_descriptors(&folder.to_path());
-                tell(Message::Answer(Vec::new()));
+            Command::OverwriteFiles(bytes) => send(Message::Answer(overwrite_files(&bytes.0))),
+            Command::ReplaceDescriptors(directory) => {
+                replace_descriptors(&directory.to_path());
+                send(Message::Answer(Vec::new()));
             }
             Command::AskForDaemon(path) => {
                 let pid_file = PidFile::at(path.to_path());
                 let patience = Duration::from_millis(10);
-                tell(Message::Answer(vec![
+                send(Message::Answer(vec![
                     format!("{:?}", pid_file.running()),
                     format!("{:?}", pid_file.signal(0)),
                     format!("{:?}", pid_file.stop(patience)),
@@ -69,7 +69,7 @@ pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
                     run_other_daemon();
                 }
                 if start.foreground {
-                    tell(Message::Observed(own_report()));
+                    send(Message::Observed(own_report()));
                 }
             }
             Command::Exit(status) => {
@@ -103,7 +103,7 @@ fn overwrite_files(bytes: &[u8]) -> Vec<String> {
     written
 }
 
-fn replace_descriptors(folder: &Path) {
+fn replace_descriptors(directory: &Path) {
     static DATA: AtomicU32 = AtomicU32::new(0);
 
     for number in (3..=1000).filter(|number| !control::RESERVED.contains(number)) {
@@ -112,7 +112,7 @@ fn replace_descriptors(folder: &Path) {
         }
     }
     loop {
-        let path = folder.join(format!("data.{}", DATA.fetch_add(1, Ordering::Relaxed)));
+        let path = directory.join(format!("data.{}", DATA.fetch_add(1, Ordering::Relaxed)));
         let mut file = expect(File::create(path), "create a file");
         expect(file.write_all(b"precious\n"), "write a file");
         let number = file.into_raw_fd();
@@ -158,7 +158,7 @@ pub(super) fn start_another_here(start: &AnotherStart) -> bool {
         Outcome::Child(Ok(_)) => true,
         Outcome::Parent(Ok(_)) => false,
         Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => {
-            tell(Message::Problem(format!("cannot start another: {error}")));
+            send(Message::Problem(format!("cannot start another: {error}")));
             false
         }
     }
@@ -166,7 +166,7 @@ pub(super) fn start_another_here(start: &AnotherStart) -> bool {
 
 /// Runs the new daemon after its drops.
 pub(super) fn run_other_daemon() -> ! {
-    tell(Message::Observed(own_report()));
+    send(Message::Observed(own_report()));
     control::wait_for_harness_to_end();
     sys::exit_at_once(0);
 }

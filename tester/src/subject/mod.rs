@@ -63,7 +63,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(EXIT_BAD_STATE);
         }
     };
-    tell(Message::Initial(own_report()));
+    send(Message::Initial(own_report()));
     if let Some(free) = config.initial.free_descriptors {
         expect(
             initial::leave_descriptors_free(free),
@@ -232,7 +232,7 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
     let here = std::process::id();
     match returned {
         Returned::Launcher(Ok(result)) => {
-            tell(Message::LauncherReturned(result));
+            send(Message::LauncherReturned(result));
             report_afterwards(config);
             ExitCode::SUCCESS
         }
@@ -245,26 +245,26 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
             if config.failed_daemon_prints {
                 eprintln!("tester: {}", description.text);
             }
-            tell(Message::DaemonFailed(description));
+            send(Message::DaemonFailed(description));
             report_afterwards(config);
-            if config.life == Life::UntilToldEvenIfFailed {
+            if config.life == Life::UntilCommandEvenIfFailed {
                 obey(None);
             }
             ExitCode::from(EXIT_START_FAILED)
         }
         Returned::Daemon(Ok((product, readiness))) => {
-            tell(Message::Daemon(own_report()));
+            send(Message::Daemon(own_report()));
             // The readiness may be kept as long as the daemon lives.
             let _kept = match (readiness, &config.deferred_readiness) {
                 (Some(readiness), Some(deferral)) => use_readiness(readiness, deferral),
                 _ => None,
             };
             if !product.parts.is_empty() {
-                tell(Message::Result(product.parts.clone()));
+                send(Message::Result(product.parts.clone()));
             }
             let guard = (config.guard_pid_file).then(|| within(Mark::Leave, PidFileGuard::take));
             if let Some(taken) = &guard {
-                tell(Message::Guarded(taken.is_some()));
+                send(Message::Guarded(taken.is_some()));
             }
             let guard = guard.flatten();
             if let Life::Exit(status) = config.life {
@@ -280,9 +280,9 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
 
 fn report_afterwards(config: &Config) {
     if config.report_afterwards {
-        tell(Message::Afterwards(own_report()));
+        send(Message::Afterwards(own_report()));
         while let Some(child) = sys::reap_any_child() {
-            tell(Message::Unreaped(child));
+            send(Message::Unreaped(child));
         }
     }
 }
@@ -290,7 +290,7 @@ fn report_afterwards(config: &Config) {
 fn launcher_failed(error: &Error, config: &Config) -> ExitCode {
     let description = describe(error);
     eprintln!("tester: {}", description.text);
-    tell(Message::LauncherFailed(description));
+    send(Message::LauncherFailed(description));
     if config.start_again {
         while await_command() != Command::Proceed {}
         if start_another_here(&AnotherStart::default()) {
@@ -313,8 +313,8 @@ pub(crate) fn describe(error: &Error) -> StartError {
 }
 
 /// Sends a message. If the harness is gone, ends the process, which must not go on unobserved.
-fn tell(message: Message) {
-    if control::tell(&message).is_err() {
+fn send(message: Message) {
+    if control::send(&message).is_err() {
         sys::exit_at_once(EXIT_NO_HARNESS.into());
     }
 }
@@ -323,7 +323,7 @@ fn own_report() -> Report {
     match observe::inside() {
         Ok(report) => report,
         Err(error) => {
-            tell(Message::Problem(format!("cannot observe itself: {error}")));
+            send(Message::Problem(format!("cannot observe itself: {error}")));
             sys::exit_at_once(EXIT_BAD_STATE.into())
         }
     }
@@ -335,7 +335,7 @@ fn await_command() -> Command {
         Ok(Some(command)) => command,
         Ok(None) => std::process::exit(0),
         Err(error) => {
-            tell(Message::Problem(format!("cannot hear commands: {error}")));
+            send(Message::Problem(format!("cannot hear commands: {error}")));
             std::process::exit(EXIT_NO_HARNESS.into())
         }
     }
@@ -346,7 +346,7 @@ fn expect<T>(result: io::Result<T>, deed: &str) -> T {
     match result {
         Ok(value) => value,
         Err(error) => {
-            tell(Message::Problem(format!("cannot {deed}: {error}")));
+            send(Message::Problem(format!("cannot {deed}: {error}")));
             sys::exit_at_once(EXIT_BAD_STATE.into())
         }
     }

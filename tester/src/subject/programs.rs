@@ -17,7 +17,7 @@ pub const START_AS_FIRST_PROCESS: &str = "start-as-first-process";
 
 pub const START_WITH_FULL_OUTPUT: &str = "start-with-full-output";
 
-pub const TELL_SUPERVISED: &str = "supervised";
+pub const PRINT_SUPERVISED: &str = "supervised";
 
 /// Prints the process id of the process that becomes the parent of an orphan: init, or the nearest
 /// subreaper.
@@ -83,7 +83,7 @@ pub fn start_with_full_output() -> ExitCode {
 }
 
 /// Prints the effective user id, and the result of `supervised()`.
-pub fn tell_supervised() -> ExitCode {
+pub fn print_supervised() -> ExitCode {
     println!("{} {}", sys::effective_user(), supervised());
     ExitCode::SUCCESS
 }

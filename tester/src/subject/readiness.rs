@@ -8,7 +8,7 @@ use daemonize2::Readiness;
 
 use super::closures::Product;
 use super::commands::{run_other_daemon, start_another};
-use super::{describe, expect, own_report, tell, within};
+use super::{describe, expect, own_report, send, within};
 use crate::config::{Deferral, ErrorText, ReadinessUse};
 use crate::control::Message;
 use crate::sys::{self, Mark};
@@ -21,11 +21,11 @@ pub(super) fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option
         None => readiness,
         Some(usage) => match expect(copy_process(deferral.copy_has_same_pid), "fork") {
             None => {
-                let _kept = use_as_told(readiness, usage);
+                let _kept = apply_use(readiness, usage);
                 sys::exit_at_once(0);
             }
             Some(copy) => {
-                tell(Message::Copied(copy));
+                send(Message::Copied(copy));
                 expect(sys::wait_for_child(copy), "wait for the copy");
                 readiness
             }
@@ -40,7 +40,7 @@ pub(super) fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option
     let usage = deferral.usage.clone();
     if deferral.in_thread {
         let before = own_report().threads;
-        let thread = thread::spawn(move || use_as_told(readiness, &usage));
+        let thread = thread::spawn(move || apply_use(readiness, &usage));
         let left = thread.join().unwrap_or_default();
         // The thread may still be counted for a while.
         while own_report().threads > before {
@@ -48,7 +48,7 @@ pub(super) fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option
         }
         left
     } else {
-        use_as_told(readiness, &usage)
+        apply_use(readiness, &usage)
     }
 }
 
@@ -60,10 +60,10 @@ fn copy_process(has_same_pid: bool) -> io::Result<Option<u32>> {
     }
 }
 
-fn use_as_told(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> {
+fn apply_use(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> {
     match usage {
         ReadinessUse::Ready => {
-            tell(match within(Mark::Return, || readiness.ready()) {
+            send(match within(Mark::Return, || readiness.ready()) {
                 Ok(()) => Message::Acknowledged,
                 Err(error) => Message::NotAcknowledged(describe(&error)),
             });
@@ -72,16 +72,16 @@ fn use_as_told(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> 
         ReadinessUse::Fail(text) => within(Mark::Return, || readiness.fail(text)),
         ReadinessUse::FailAndReturn(text) => {
             let error = within(Mark::Return, || readiness.fail_and_return(text));
-            tell(Message::NotAcknowledged(describe(&error)));
+            send(Message::NotAcknowledged(describe(&error)));
             None
         }
         ReadinessUse::Serve(server) => {
             let served = readiness.serve(|readiness| {
                 let _product = server.apply_to(Product::default())?;
-                use_as_told(readiness, &ReadinessUse::Ready);
+                apply_use(readiness, &ReadinessUse::Ready);
                 Ok(())
             });
-            tell(Message::Served(
+            send(Message::Served(
                 served.map_err(|error: ErrorText| format!("{error:#}")),
             ));
             None

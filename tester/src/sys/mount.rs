@@ -20,10 +20,10 @@ linux_only! {
     }
 
     /// mount(2) of a directory over another.
-    pub fn cover(folder: &Path, covered: &Path) -> io::Result<()> {
+    pub fn cover(directory: &Path, covered: &Path) -> io::Result<()> {
         let as_c_string = |path: &Path| CString::new(path.as_os_str().as_bytes());
-        let (folder, covered) = (as_c_string(folder)?, as_c_string(covered)?);
-        mount(Some(&folder), &covered, libc::MS_BIND)
+        let (directory, covered) = (as_c_string(directory)?, as_c_string(covered)?);
+        mount(Some(&directory), &covered, libc::MS_BIND)
     }
 }
 

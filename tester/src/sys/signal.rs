@@ -20,7 +20,7 @@ extern "C" fn reap(_signal: c_int) {
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
 }
 
-/// The function that the handlers of [`Disposition::Tell`] and [`Disposition::TellAndExit`] call.
+/// The function that the handlers of [`Disposition::Report`] and [`Disposition::ReportAndExit`] call.
 static LISTENER: OnceLock<fn(c_int)> = OnceLock::new();
 
 /// Sets the function that the telling handlers call. It makes only async-signal-safe calls.
@@ -28,14 +28,14 @@ pub fn set_signal_listener(listener: fn(c_int)) {
     LISTENER.get_or_init(|| listener);
 }
 
-extern "C" fn tell(signal: c_int) {
+extern "C" fn report(signal: c_int) {
     if let Some(listener) = LISTENER.get() {
         listener(signal);
     }
 }
 
-extern "C" fn tell_and_exit(signal: c_int) {
-    tell(signal);
+extern "C" fn report_and_exit(signal: c_int) {
+    report(signal);
     exit_at_once(0);
 }
 
@@ -49,8 +49,8 @@ pub fn set_disposition(signal: i32, disposition: Disposition) -> io::Result<()> 
         Disposition::Ignore => libc::SIG_IGN,
         Disposition::Handle => do_nothing as extern "C" fn(c_int) as usize,
         Disposition::Reap => reap as extern "C" fn(c_int) as usize,
-        Disposition::TellAndExit => tell_and_exit as extern "C" fn(c_int) as usize,
-        Disposition::Tell => tell as extern "C" fn(c_int) as usize,
+        Disposition::ReportAndExit => report_and_exit as extern "C" fn(c_int) as usize,
+        Disposition::Report => report as extern "C" fn(c_int) as usize,
     };
     // SAFETY: the action is valid for the call, the handler forever.
     check(unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) }).map(drop)
