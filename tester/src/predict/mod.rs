@@ -3,10 +3,7 @@
 use crate::config::{Config, Identity, ReadinessUse, Step, SupplementaryGroups};
 use crate::model::credentials::Credentials;
 use crate::model::failure::Failure;
-use crate::model::initial_files::InitialFiles;
-use crate::model::start::{
-    Expected, ExpectedPidFile, Opened, Parent, Prediction, Side, Start, Written,
-};
+use crate::model::start::{Expected, ExpectedPidFile, Opened, Parent, Side, Start, Written};
 use crate::report::{Report, SignalSet};
 use crate::sys;
 
@@ -15,6 +12,9 @@ mod judge;
 mod judge_files;
 mod judge_reports;
 
+pub use crate::model::databases::Databases;
+pub use crate::model::initial_files::InitialFiles;
+pub use crate::model::start::Prediction;
 pub use judge::{Mismatch, mismatches};
 
 /// Predicts a start from `before`, the report of the launcher on itself.
