@@ -91,7 +91,7 @@ pub fn mismatches(
         });
     let notified: Vec<_> = notified.collect();
     judge.compare(
-        "the service manager receives",
+        "the service manager is told",
         &notified,
         &outcome.notifications,
     );
