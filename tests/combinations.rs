@@ -17,7 +17,6 @@ use tester::axes::{AXES, Choice, Combination};
 use tester::config::Config;
 use tester::control::Message;
 use tester::covering::{Random, Space, Strength};
-use tester::crash::Role;
 use tester::harness::PidFile;
 use tester::predict::{self, Databases, InitialFiles};
 use tester::suite::{Case, Need};
@@ -187,7 +186,7 @@ fn compare(combination: &Combination) -> Result<bool, String> {
 }
 
 /// The process to kill, and its call before which it is killed.
-type Kill = (Role, u64);
+type Kill = (Role, usize);
 
 /// The outcome of a start with a kill.
 struct Survived {
@@ -284,7 +283,7 @@ fn random_kill(random: &mut Random) -> (Combination, Kill) {
         }
     }
     let victim = Role::ALL[random.below(Role::ALL.len())];
-    let call = random.below(45) as u64;
+    let call = random.below(45);
     (
         Combination::from_places(&harmless().nearest(&row)),
         (victim, call),

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use tester::config::{Deferral, Disposition, Entry, ReadinessUse, Step};
 use tester::control::Message;
-use tester::harness::{Manager, PidFile, slowness};
+use tester::harness::{FakeServiceManager, PidFile, slowness};
 use tester::report::StartError;
-use tester::trace::{Role, SignalHit, TracedStart};
+use tester::trace::{Role, SignalHit};
+use tester::traced_start::TracedStart;
 use tester::{Run, Scenario, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
@@ -139,7 +140,7 @@ fn a_daemon_that_ignores_sigterm_is_killed_after_a_second() {
 }
 
 fn a_daemon_gets_sigterm_first() {
-    let scenario = held_with(Disposition::TellAndExit);
+    let scenario = held_with(Disposition::ReportAndExit);
     let run = scenario.launch();
     let daemon = run.held().pid;
     run.kill_launcher();
@@ -227,7 +228,7 @@ fn assert_no_process_remains(run: &Run) {
     assert!(
         file.as_ref().is_none_or(is_cleared),
         "{file:?}\n{}",
-        run.account()
+        run.diagnostics()
     );
 }
 
@@ -405,7 +406,7 @@ impl Shape {
         self != Self::Jailed || sys::effective_user() == 0
     }
 
-    fn scenario(self) -> (Scenario, Option<Manager>) {
+    fn scenario(self) -> (Scenario, Option<FakeServiceManager>) {
         let mut scenario = scenario!().pid_file("daemon.pid").entry(Entry::Start);
         scenario.config.report_afterwards = true;
         let scenario = match self {
@@ -413,13 +414,13 @@ impl Shape {
             Self::Executed => scenario.entry(Entry::Execute),
             Self::Initializing => {
                 let socket = scenario.path("notify");
-                let manager = Manager::at(&socket);
+                let manager = FakeServiceManager::at(&socket);
                 let scenario = scenario.initialize([]).env("NOTIFY_SOCKET", socket);
                 return (scenario, Some(manager));
             }
             Self::Deferred => scenario.deferred_readiness(Deferral::new([], ReadinessUse::Ready)),
             Self::Jailed => {
-                scenario.create_folder("jail");
+                scenario.create_directory("jail");
                 scenario.chroot("jail").user(USER).group(USER)
             }
             Self::Failing => scenario.chroot("missing"),

@@ -115,9 +115,9 @@ pub enum Message {
     Holds(LockedFile),
     /// The sender is about to end, and still has the file locked.
     Leaves(LockedFile),
-    /// [`crate::crash`] has sent the signal to this process, if the process made the call.
+    /// [`crate::trace`] has sent the signal to this process, if the process made the call.
     SignalHit(Option<SignalHit>),
-    /// [`crate::fault`] has recorded these calls of the library.
+    /// [`crate::trace`] has recorded these calls of the library.
     Traced(Vec<SyscallRecord>),
     Problem(String),
 }

@@ -204,7 +204,7 @@ impl Scenario {
 
     /// Makes a directory in the case's own, and returns its path.
     pub fn with_directory(self, name: &str) -> (Self, PathBuf) {
-        let path = self.create_folder(name);
+        let path = self.create_directory(name);
         (self, path)
     }
 
@@ -245,7 +245,7 @@ impl Scenario {
     pub fn fail_beside_daemon(&self) -> StartError {
         let run = self.launch();
         let error = run.launcher_error();
-        assert_eq!(run.launcher().living().count(), 0, "{}", run.account());
+        assert_eq!(run.launcher().living().count(), 0, "{}", run.diagnostics());
         run.wait_until_all_ended();
         error
     }
@@ -267,7 +267,7 @@ impl Scenario {
     #[track_caller]
     pub fn fail_in_launcher_and_daemon(&self) -> StartError {
         let scenario = self.clone().entry(Entry::Execute);
-        let run = scenario.life(Life::UntilToldEvenIfFailed).launch();
+        let run = scenario.life(Life::UntilCommandEvenIfFailed).launch();
         let error = run.launcher_error();
         assert_eq!(run.daemon_error(), error);
         let daemon = run.observe();
@@ -276,7 +276,7 @@ impl Scenario {
             daemon.descriptor_numbers(),
             run.initial().descriptor_numbers()
         );
-        run.tell(&Command::Exit(0));
+        run.send_command(&Command::Exit(0));
         run.wait_until_all_ended();
         assert_eq!(run.error_counts(), (1, 1));
         error
@@ -308,7 +308,7 @@ impl Scenario {
     pub fn serve(&self) -> (Run, Report) {
         let run = self.launch();
         let report = run.report();
-        assert_eq!(report.pid, run.launcher_pid(), "{}", run.account());
+        assert_eq!(report.pid, run.launcher_pid(), "{}", run.diagnostics());
         (run, report)
     }
 
@@ -436,7 +436,7 @@ impl Run {
     pub fn assert_pid_file_held(&self) {
         let pid_file = self.pid_file().expect("a pid file");
         assert_eq!(pid_file.bytes, content(self.report().pid));
-        assert!(pid_file.locked, "{}", self.account());
+        assert!(pid_file.locked, "{}", self.diagnostics());
     }
 
     /// The pid file named the daemon, and was locked, when the launcher ended.
@@ -444,7 +444,7 @@ impl Run {
     pub fn assert_pid_file_complete(&self) {
         let pid_file = self.launcher().pid_file.expect("a pid file");
         assert_eq!(pid_file.bytes, content(self.report().pid));
-        assert!(pid_file.locked, "{}", self.account());
+        assert!(pid_file.locked, "{}", self.diagnostics());
     }
 
     /// The pid file is empty and not locked.

@@ -39,11 +39,13 @@ pub mod initial;
 pub mod model;
 pub mod observe;
 pub mod predict;
+pub mod prelude;
 pub mod report;
 pub mod subject;
 pub mod suite;
 pub mod sys;
 pub mod trace;
+pub mod traced_start;
 pub mod wire;
 
 pub use harness::{Run, Scenario};

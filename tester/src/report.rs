@@ -400,3 +400,10 @@ pub struct SyscallRecord {
     /// Whether the tracer made it fail.
     pub failed: bool,
 }
+
+impl fmt::Display for SyscallRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let failed = if self.failed { " (failed)" } else { "" };
+        write!(f, "{} {}{failed}", self.process, self.call)
+    }
+}

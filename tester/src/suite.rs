@@ -14,6 +14,10 @@
 //! }
 //! ```
 //!
+//! A suite of several modules is a directory. Each module lists its own cases as `CASES`, and
+//! [`modules!`](crate::modules) lists the modules. The name of such a case begins with its module:
+//! `lock::a_second_start_fails`.
+//!
 //! A case whose needs are not met is reported as ignored, with the reason in brackets before its
 //! name. If the environment variable [`SKIPPED_LIST`] names a file, the `suite::name` of each such
 //! case is appended to it, whatever filter the run has: the machine decides which cases cannot run.
@@ -187,8 +191,9 @@ fn may_trace() -> bool {
 /// A case of a suite. [`case!`](crate::case) makes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    pub suite: &'static str,
-    pub name: &'static str,
+    /// The module that has the function: the suite, and perhaps a module of it.
+    pub module: &'static str,
+    pub function: &'static str,
     pub needs: &'static [Need],
     /// The function, which panics to fail.
     pub run: fn(),
@@ -218,6 +223,16 @@ macro_rules! case {
             function: stringify!($function),
             needs: &[$($($crate::suite::Need::$need),+)?],
             run: $function,
+        }
+    };
+}
+
+/// Makes `main` of a suite that consists of these modules.
+#[macro_export]
+macro_rules! modules {
+    ($($module:ident),+ $(,)?) => {
+        fn main() -> std::process::ExitCode {
+            $crate::suite(&[$($module::CASES),+].concat())
         }
     };
 }
@@ -256,7 +271,7 @@ pub fn suite(cases: &[Case]) -> ExitCode {
                 skipped.push(format!("{}::{}\n", case.module, case.function));
                 let kind = reason.clone();
                 // Not even `--ignored` may make it pass.
-                Trial::ignorable_test(case.name, move || Ok(Completion::ignored_with(&reason)))
+                Trial::ignorable_test(case.name(), move || Ok(Completion::ignored_with(&reason)))
                     .with_ignored_flag(true)
                     .with_kind(kind)
             }

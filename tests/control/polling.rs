@@ -28,7 +28,7 @@ fn poll_while_daemons_come_and_go(starts: usize) -> (Vec<String>, Vec<io::Error>
     let start_and_end = |number| {
         let run = scenario.launch();
         if !run.launcher().output.status.success() {
-            return Some(run.account());
+            return Some(run.diagnostics());
         }
         run.report();
         // Every other daemon leaves its pid behind.

@@ -72,7 +72,7 @@ fn a_file_without_a_lock_names_no_running_daemon() {
 fn a_path_that_is_no_regular_file_is_invalid() {
     let scenario = daemon!();
     let run = scenario.start();
-    let directory = scenario.create_folder("directory");
+    let directory = scenario.create_directory("directory");
     let fifo = scenario.path("fifo");
     sys::make_fifo(&fifo).unwrap();
     for path in [directory, fifo] {
@@ -314,7 +314,7 @@ fn a_pid_file_in_the_working_directory_is_found() {
     let daemon = run.handle(run.report().pid);
     let case = case!(a_pid_file_in_the_working_directory_is_found);
     let mut again = suite::again(&case.name()).unwrap();
-    again.current_dir(scenario.folder()).env(IS_THERE, "");
+    again.current_dir(scenario.directory()).env(IS_THERE, "");
     again.assert().success();
     assert!(daemon.wait(Instant::now()).unwrap());
 }
@@ -334,7 +334,7 @@ fn a_directory_that_disappears_repeatedly_is_no_error() {
     const TRIES: u32 = 300;
 
     let scenario = scenario!().pid_file("run/daemon.pid");
-    let (directory, away) = (scenario.create_folder("run"), scenario.path("away"));
+    let (directory, away) = (scenario.create_directory("run"), scenario.path("away"));
     let run = scenario.start();
     let over = AtomicBool::new(false);
     let (there, gone, errors) = thread::scope(|scope| {

@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn a_signal_reaches_the_daemon() {
-    let scenario = daemon!().on_signal(libc::SIGUSR1, Disposition::Tell);
+    let scenario = daemon!().on_signal(libc::SIGUSR1, Disposition::Report);
     let run = scenario.start();
     assert!(scenario.control().signal(libc::SIGUSR1).unwrap());
     run.await_message(&Message::Signalled(libc::SIGUSR1));
@@ -28,7 +28,7 @@ fn a_signal_reaches_the_daemon() {
 }
 
 fn stop_sends_sigterm_first() {
-    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::TellAndExit);
+    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::ReportAndExit);
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
     let began = Instant::now();
@@ -42,7 +42,7 @@ fn stop_sends_sigterm_first() {
 }
 
 fn stop_kills_a_daemon_that_survives_sigterm() {
-    for disposition in [Disposition::Ignore, Disposition::Tell] {
+    for disposition in [Disposition::Ignore, Disposition::Report] {
         let scenario = daemon!().on_signal(libc::SIGTERM, disposition);
         let run = scenario.start();
         let daemon = run.handle(run.report().pid);
@@ -52,7 +52,7 @@ fn stop_kills_a_daemon_that_survives_sigterm() {
         assert!(scenario.control().stop(timeout).unwrap());
         assert!(began.elapsed() >= timeout);
         assert!(daemon.wait(Instant::now()).unwrap());
-        if disposition == Disposition::Tell {
+        if disposition == Disposition::Report {
             run.await_message(&Message::Signalled(libc::SIGTERM));
         }
         assert_not_running(&scenario.control());
@@ -63,7 +63,7 @@ fn stop_kills_a_daemon_that_survives_sigterm() {
 fn stop_kills_a_daemon_that_has_removed_its_directory() {
     let scenario = scenario!().pid_file("run/daemon.pid");
     let (scenario, directory) = scenario.with_directory("run");
-    let scenario = scenario.on_signal(libc::SIGTERM, Disposition::Tell);
+    let scenario = scenario.on_signal(libc::SIGTERM, Disposition::Report);
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
     thread::scope(|scope| {
@@ -87,7 +87,7 @@ fn stop_waits_for_a_daemon_that_dies_slowly() {
 }
 
 fn stop_accepts_a_duration_beyond_the_clocks_range() {
-    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Tell);
+    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Report);
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
     thread::scope(|scope| {

@@ -39,15 +39,15 @@ fn root_refuses_a_file_that_others_can_write() {
 fn root_refuses_a_directory_that_others_can_write() {
     let scenario = daemon!();
     let run = scenario.start();
-    set_mode(scenario.folder(), 0o757);
+    set_mode(scenario.directory(), 0o757);
     assert_refused(&scenario, &run);
-    chown(scenario.folder(), None, Some(65534)).unwrap();
-    set_mode(scenario.folder(), 0o775);
+    chown(scenario.directory(), None, Some(65534)).unwrap();
+    set_mode(scenario.directory(), 0o775);
     assert_refused(&scenario, &run);
     // The sticky bit keeps other users from replacing the file.
-    set_mode(scenario.folder(), 0o1777);
+    set_mode(scenario.directory(), 0o1777);
     assert!(scenario.control().signal(0).unwrap());
-    set_mode(scenario.folder(), 0o755);
+    set_mode(scenario.directory(), 0o755);
     assert!(scenario.control().stop(DEADLINE).unwrap());
 }
 
@@ -65,7 +65,7 @@ fn root_refuses_a_path_that_an_access_list_lets_others_write() {
     drop(run);
     let scenario = daemon!();
     let run = scenario.start();
-    sys::give_access_to(scenario.folder(), 65534).unwrap();
+    sys::give_access_to(scenario.directory(), 65534).unwrap();
     assert_refused(&scenario, &run);
 }
 
@@ -92,7 +92,7 @@ fn root_signals_only_the_owners_processes_for_another_users_file() {
     // root.
     let scenario = daemon!();
     let run = scenario.start();
-    chown(scenario.folder(), Some(NOBODY), None).unwrap();
+    chown(scenario.directory(), Some(NOBODY), None).unwrap();
     assert_refused(&scenario, &run);
     for uid in [
         [NOBODY, NOBODY, 0],

@@ -26,7 +26,12 @@ pub(crate) fn assert_left(scenario: &Scenario, left: &[i32]) {
     let run = scenario.start();
     let initial = run.initial();
     let report = run.report();
-    assert_eq!(numbers_above_streams(&report), left, "{}", run.account());
+    assert_eq!(
+        numbers_above_streams(&report),
+        left,
+        "{}",
+        run.diagnostics()
+    );
     for &number in left {
         assert_eq!(report.descriptor(number), initial.descriptor(number));
     }

@@ -15,7 +15,7 @@ fn a_failed_start_leaves_no_zombie() {
         run.launcher_error();
         let observed = run.observed();
         for pid in [observed.pid, observed.ppid] {
-            assert_eq!(run.launcher().process(pid), None, "{}", run.account());
+            assert_eq!(run.launcher().process(pid), None, "{}", run.diagnostics());
         }
     }
 }
@@ -41,7 +41,7 @@ fn a_subreaper_reaps_intermediate_and_daemon() {
         run.launcher_error();
         run.wait_until_all_ended();
         let is_report = |message: &Message| matches!(message, Message::Afterwards(_));
-        assert!(run.has_sent(is_report), "{}", run.account());
+        assert!(run.has_sent(is_report), "{}", run.diagnostics());
         for pid in [run.held().pid, run.held().ppid] {
             assert_eq!(run.senders_of(&Message::Unreaped(pid)), [0; 0]);
         }

@@ -10,7 +10,8 @@ use tester::Run;
 use tester::control::Message;
 use tester::harness::{Outcome, PidFile};
 use tester::subject::EXIT_START_FAILED;
-use tester::trace::{Fault, SyscallRecord, TracedStart};
+use tester::trace::{Fault, SyscallRecord};
+use tester::traced_start::TracedStart;
 
 use crate::scenes::{Scene, Start};
 

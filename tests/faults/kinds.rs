@@ -15,7 +15,7 @@ macro_rules! error_kinds {
     (@ $errno:ident $kind:ident) => {
         stringify!($kind)
     };
-    ($( $(#[$documentation:meta])* $number:literal $kind:ident $(($errno:ident))? $words:literal; )*) => {
+    ($( $(#[$documentation:meta])* $number:literal $kind:ident $(($errno:ident))? $message:literal $(, $subject:ident)?; )*) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         enum Kind {
             $( $kind, )*

@@ -9,7 +9,7 @@ use tester::config::{
     Bytes, Deferral, Disposition, Entry, ErrorText, Foreground, Life, OpenDescriptor, ReadinessUse,
     Step, Stream, SupplementaryGroups,
 };
-use tester::harness::Manager;
+use tester::harness::FakeServiceManager;
 use tester::suite::{Need, TEST_USER};
 use tester::trace::Role;
 use tester::trace::{Fault, How};
@@ -150,7 +150,7 @@ impl Scene {
 pub(crate) struct Start {
     pub(crate) scene: Scene,
     pub(crate) scenario: Scenario,
-    pub(crate) manager: Option<Manager>,
+    pub(crate) manager: Option<FakeServiceManager>,
     /// The faults that make the scene.
     pub(crate) faults: Vec<Fault>,
     /// The daemon that has locked the pid file.
@@ -190,8 +190,8 @@ impl Start {
                 state.descriptors = INHERITED.map(open).to_vec();
             });
         scenario.config.report_afterwards = true;
-        scenario.create_folder("work");
-        scenario.create_folder("work/run");
+        scenario.create_directory("work");
+        scenario.create_directory("work/run");
         let mut start = Self {
             scene,
             scenario,
@@ -201,7 +201,7 @@ impl Start {
         };
         start.set(scene);
         let socket = start.scenario.path("notify");
-        start.manager = Some(Manager::at(&socket));
+        start.manager = Some(FakeServiceManager::at(&socket));
         start.scenario = start.scenario.env("NOTIFY_SOCKET", socket);
         start
     }
@@ -214,7 +214,7 @@ impl Start {
         match scene {
             Scene::Ordinary => {}
             Scene::OfRoot => {
-                scenario.create_folder("jail");
+                scenario.create_directory("jail");
                 scenario = scenario
                     .chroot("../jail")
                     .user(TEST_USER)

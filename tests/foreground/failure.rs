@@ -34,7 +34,7 @@ fn a_failure_is_returned_and_clears_the_pid_file() {
         .foreground(Foreground::Yes)
         .initialize(no_luck())
         .entry(Entry::Execute)
-        .life(Life::UntilToldEvenIfFailed);
+        .life(Life::UntilCommandEvenIfFailed);
     let run = scenario.launch();
     run.daemon_error();
     run.observe();

@@ -19,7 +19,7 @@ fn the_process_stays_the_same() {
             (initial.pid, initial.ppid, initial.pgid, initial.sid)
         );
         assert_eq!(daemon.terminal, initial.terminal);
-        assert_eq!(run.processes().len(), 1, "{}", run.account());
+        assert_eq!(run.processes().len(), 1, "{}", run.diagnostics());
         run.exit(7);
         run.launcher().assert().code(7);
     }

@@ -27,7 +27,7 @@ fn sigxfsz_neither_kills_a_process_nor_runs_a_handler() {
     let scenario = daemon!().limit_file_size(0);
     scenario.assert_pid_file_fails("WritePid", libc::EFBIG);
     // No handler runs either: the library reports the error itself.
-    let run = with_room_for(0, Disposition::Tell).launch();
+    let run = with_room_for(0, Disposition::Report).launch();
     let error = run.launcher_error();
     error.assert_kind("WritePid", libc::EFBIG);
     run.assert_nothing_left();

@@ -74,7 +74,7 @@ fn a_notification_that_fails_late_is_a_line_on_standard_error() {
     run.proceed();
     run.report();
     // `exit` would wait for the parent of the process, as if it were an intermediate.
-    run.tell(&control::Command::Exit(0));
+    run.send_command(&control::Command::Exit(0));
     let text = String::from_utf8(run.launcher().output.stderr).unwrap();
     let start = "daemonize2: cannot notify the service manager at ";
     assert!(text.starts_with(start), "{text}");

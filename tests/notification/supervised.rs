@@ -40,7 +40,7 @@ fn supervised_means_an_address_that_is_meant_for_this_process() {
 fn ask_supervised(program: &Path) -> io::Result<String> {
     let mut command = Command::new(program);
     command
-        .arg(subject::TELL_SUPERVISED)
+        .arg(subject::PRINT_SUPERVISED)
         .env_remove("SYSTEMD_EXEC_PID")
         .env(ADDRESS, "/nowhere/notify")
         .uid(65534)

@@ -3,7 +3,7 @@ use std::panic;
 use tester::contest::{Leaving, Meddling};
 use tester::harness::Contest;
 use tester::prelude::*;
-use tester::report::HeldFile;
+use tester::report::LockedFile;
 
 pub(crate) const CASES: &[Case] = &[
     case!(of_32_launchers_at_most_one_daemon_runs_at_a_time),
@@ -31,13 +31,13 @@ fn compete_once(contest: &Contest, path: &Path, two_may_live: bool) -> Round {
     let pid_file = PidFile::at(path);
     let contested = contest.run(|| pid_file.running().ok().flatten());
     let mut named = contested.found;
-    let mut living = Vec::<(u32, HeldFile)>::new();
+    let mut living = Vec::<(u32, LockedFile)>::new();
     let (mut daemons, mut started, mut errors) = (Vec::new(), Vec::new(), Vec::new());
     for Frame { sender, message } in contested.frames {
         match message {
             Message::Holds(file) => {
                 assert_eq!(file.bytes, content(sender));
-                let is_same = |(_, other): &(u32, HeldFile)| other.place == file.place;
+                let is_same = |(_, other): &(u32, LockedFile)| other.place == file.place;
                 assert!(!living.iter().any(is_same), "two hold {file:?}: {living:?}");
                 if !two_may_live {
                     assert!(living.is_empty(), "{sender} beside {living:?}");
@@ -133,7 +133,7 @@ fn assert_clear(errors: &[StartError], expected: &[(i32, &str)]) {
 /// A start whose pid file is in a directory of its own.
 fn with_directory() -> (Scenario, PathBuf) {
     let scenario = scenario!().pid_file("directory/daemon.pid");
-    let path = scenario.create_folder("directory").join("daemon.pid");
+    let path = scenario.create_directory("directory").join("daemon.pid");
     (scenario, path)
 }
 

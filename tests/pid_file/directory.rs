@@ -98,7 +98,7 @@ fn a_directory_of_the_chown_user_is_accepted() {
 
 fn an_ordinary_user_may_use_a_directory_that_others_can_write() {
     let (scenario, ..) = with_pid_file_as_ordinary();
-    set_mode(scenario.folder(), 0o777);
+    set_mode(scenario.directory(), 0o777);
     scenario.start().assert_pid_file_held();
 }
 

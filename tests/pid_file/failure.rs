@@ -92,7 +92,7 @@ fn a_failed_change_of_identity_leaves_an_empty_file() {
 fn a_failed_daemon_that_goes_on_has_released_the_file() {
     let (scenario, path) = with_pid_file();
     let failing = scenario.clone().entry(Entry::Execute).chroot("missing");
-    let run = failing.life(Life::UntilToldEvenIfFailed).launch();
+    let run = failing.life(Life::UntilCommandEvenIfFailed).launch();
     run.launcher_error();
     run.daemon_error();
     let left = run.processes();

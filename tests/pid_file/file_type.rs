@@ -84,7 +84,7 @@ fn a_directory_is_refused() {
 
 fn a_directory_is_reported_to_launcher_and_daemon() {
     let scenario = scenario!().pid_file("directory");
-    scenario.create_folder("directory");
+    scenario.create_directory("directory");
     let error = scenario.fail_in_launcher();
     assert_eq!(error, scenario.fail_in_launcher_and_daemon());
     error.assert_kind("OpenPidfile", libc::EISDIR);

@@ -28,8 +28,8 @@ fn a_guard_removes_the_file_at_a_clean_exit() {
     ];
     for scenario in cases.map(guarded) {
         let run = scenario.launch();
-        assert!(await_guard(&run), "{}", run.account());
-        if scenario.config.life == Life::UntilTold {
+        assert!(await_guard(&run), "{}", run.diagnostics());
+        if scenario.config.life == Life::UntilCommand {
             assert!(run.pid_file().unwrap().locked);
             run.exit(0);
         }
@@ -76,7 +76,7 @@ fn a_guarded_file_that_a_worker_locks_names_no_starting_daemon() {
     let run = scenario.start();
     assert!(await_guard(&run));
     let (worker, daemon) = (run.worker(), run.handle(run.report().pid));
-    run.tell(&control::Command::Exit(0));
+    run.send_command(&control::Command::Exit(0));
     assert!(daemon.wait(Instant::now() + DEADLINE).unwrap());
     let error = assert_io_error(scenario.control().running(), ErrorKind::InvalidData);
     let text = error.to_string();
@@ -93,7 +93,7 @@ fn a_guard_leaves_other_files_with_reused_descriptor_numbers_alone() {
     for scenario in [guarded(daemon!()), in_foreground] {
         let run = scenario.launch();
         assert!(await_guard(&run));
-        let directory = scenario.create_folder("data");
+        let directory = scenario.create_directory("data");
         run.answer(&control::Command::ReplaceDescriptors(Bytes::from(
             directory.as_path(),
         )));
@@ -129,7 +129,7 @@ fn a_file_that_the_daemon_may_not_remove_is_left_unlocked() {
 fn a_file_outside_the_jail_is_left_unlocked() {
     let (scenario, jail) = guarded(daemon!()).with_directory("jail");
     // Inside the jail, another file is at the same path.
-    let inside = jail.join(scenario.folder().strip_prefix("/").unwrap());
+    let inside = jail.join(scenario.directory().strip_prefix("/").unwrap());
     fs::create_dir_all(&inside).unwrap();
     fs::write(inside.join("daemon.pid"), "another's\n").unwrap();
     let run = scenario.chroot(&jail).start();
@@ -145,7 +145,7 @@ fn a_file_outside_the_jail_is_left_unlocked() {
 #[track_caller]
 fn assert_copy_removes_nothing(run: &Run) {
     let before = run.pid_file();
-    run.tell(&control::Command::DropGuardInCopy);
+    run.send_command(&control::Command::DropGuardInCopy);
     run.await_message(&Message::CopyDroppedGuard);
     assert_eq!(run.pid_file(), before);
     assert!(before.is_some_and(|file| file.locked && !file.bytes.is_empty()));

@@ -36,7 +36,7 @@ fn a_daemon_started_by_a_daemon_does_not_share_its_pid_file() {
         let scenario = daemon!();
         let path = scenario.pid_file_path().unwrap();
         let run = scenario.start();
-        run.tell(&control::Command::StartAnother(start));
+        run.send_command(&control::Command::StartAnother(start));
         let other = run.observed();
         assert_not_open(&other, &path);
         assert_locked_by(&path, run.report().pid);
@@ -53,7 +53,7 @@ fn a_daemon_started_by_a_daemon_with_a_guard_keeps_its_own_pid_file() {
         let scenario = guarded(daemon!());
         let run = scenario.start();
         assert!(await_guard(&run));
-        run.tell(&control::Command::StartAnother(start));
+        run.send_command(&control::Command::StartAnother(start));
         // The other daemon has dropped its copy of the guard.
         let other = run.observed();
         assert_locked_by(&scenario.path("other.pid"), other.pid);
@@ -89,7 +89,7 @@ fn a_second_start_in_the_foreground_keeps_the_first_pid_file_locked() {
             let with_own = start.pid_file.is_some();
             let run = scenario.start();
             let pid = run.report().pid;
-            run.tell(&control::Command::StartAnother(start));
+            run.send_command(&control::Command::StartAnother(start));
             assert_eq!(run.observed().pid, pid);
             assert_locked_by(&scenario.pid_file_path().unwrap(), pid);
             if with_own {

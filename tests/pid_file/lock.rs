@@ -90,7 +90,7 @@ fn assert_second_start_fails(scenario: &Scenario, expected: &StartError) {
     assert_eq!(&run.launcher_error(), expected);
     run.wait_until_all_ended();
     run.assert_errors(1, 0);
-    assert_eq!(run.launcher().living().count(), 0, "{}", run.account());
+    assert_eq!(run.launcher().living().count(), 0, "{}", run.diagnostics());
     let run = scenario.clone().entry(Entry::Execute).launch();
     assert_eq!(&run.launcher_error(), expected);
     assert_eq!(&run.daemon_error(), expected);

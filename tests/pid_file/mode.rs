@@ -41,7 +41,7 @@ fn a_file_that_other_users_can_write_is_replaced() {
 fn a_file_that_cannot_be_replaced_loses_its_write_permission_for_others() {
     for mode in [0o666, 0o660, 0o606, 0o777] {
         let scenario = scenario!().as_user(UID, GID).pid_file("run/daemon.pid");
-        let path = scenario.create_folder("run").join("daemon.pid");
+        let path = scenario.create_directory("run").join("daemon.pid");
         fs::write(&path, "").unwrap();
         give_to(&path, UID);
         set_mode(&path, mode);

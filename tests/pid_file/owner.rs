@@ -106,7 +106,7 @@ fn a_stale_file_of_another_user_is_replaced() {
 fn a_read_only_file_is_replaced_if_it_can_be_removed() {
     for (owner, mode) in [(UID, 0o444), (UID + 1, 0o644), (UID + 1, 0o666)] {
         let (scenario, path, _) = with_pid_file_as_ordinary();
-        give_to(scenario.folder(), UID);
+        give_to(scenario.directory(), UID);
         fs::write(&path, "4242\n").unwrap();
         set_mode(&path, mode);
         give_to(&path, owner);

@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn a_relative_path_starts_at_the_working_directory() {
     let (scenario, beside) = with_pid_file();
-    let path = scenario.create_folder("sub").join("daemon.pid");
+    let path = scenario.create_directory("sub").join("daemon.pid");
     let run = scenario.working_directory("sub").start();
     assert_eq!(pid_file_at(&path).bytes, content(run.report().pid));
     assert!(!beside.exists());

@@ -164,9 +164,9 @@ fn a_missing_group_database_means_no_groups() {
 fn numeric_ids_need_no_user_database() {
     let scenario = scenario!();
     // No look-up can read these directories.
-    let directory = scenario.create_folder("etc");
+    let directory = scenario.create_directory("etc");
     for file in ["passwd", "group"] {
-        scenario.create_folder(format!("etc/{file}"));
+        scenario.create_directory(format!("etc/{file}"));
     }
     fs::write(directory.join("nsswitch.conf"), SOURCES).unwrap();
     let scenario = scenario

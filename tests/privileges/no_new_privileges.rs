@@ -79,11 +79,11 @@ fn other_threads_without_no_new_privs_fail_a_foreground_start() {
 
 #[cfg(any(target_os = "linux", target_os = "freebsd"))]
 fn a_set_user_id_program_grants_nothing_with_no_new_privs() {
-    use tester::subject::TELL_SUPERVISED;
+    use tester::subject::PRINT_SUPERVISED;
 
     let directory = copy_of(&tester::tester!(), SET_BOTH, (0, 0));
     // The program prints its effective user id first.
-    let program = vec![(&directory.path("program")).into(), TELL_SUPERVISED.into()];
+    let program = vec![(&directory.path("program")).into(), PRINT_SUPERVISED.into()];
     let scenario = root_to_user().initialize([Step::Run(program)]);
     let printed = |scenario: Scenario| scenario.start().result();
     // If the number is not 0, the file system ignores the bits.

@@ -144,7 +144,7 @@ pub(crate) fn root_with_database(passwd: &str, group: &str) -> Scenario {
 /// A start with a user database of its own, which has root, a [`MEMBER`] with `UID` and
 /// `GID`, and these lines.
 pub(crate) fn with_database(scenario: Scenario, passwd: &str, group: &str) -> Scenario {
-    let directory = scenario.create_folder("etc");
+    let directory = scenario.create_directory("etc");
     let passwd = format!(
         "root:x:0:0::/root:/bin/sh\n{MEMBER}:x:{UID}:{GID}::/nonexistent:/bin/sh\n{passwd}"
     );

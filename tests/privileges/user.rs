@@ -57,7 +57,7 @@ fn names_are_looked_up_outside_the_jail() {
         .as_root_with_groups()
         .user(NOBODY)
         .group("daemon");
-    let jail = scenario.create_folder("jail");
+    let jail = scenario.create_directory("jail");
     let [inside, outside] = scenario.chroot(&jail).start().views();
     assert!(inside.uid.unwrap() == id("-u", NOBODY)[0]);
     assert!(inside.gid.unwrap() == inside.groups.unwrap()[0]);

@@ -25,14 +25,14 @@ fn a_failure_to_get_ready_reaches_the_launcher() {
         assert_eq!(fs::read(scenario.path("log")).unwrap(), b"");
         // The daemon has ended by _exit(2).
         let exited = run.senders_of(&Message::AtExit);
-        assert!(!exited.contains(&run.report().pid), "{}", run.account());
+        assert!(!exited.contains(&run.report().pid), "{}", run.diagnostics());
     }
 }
 
 /// A daemon that ends by itself, and reports a SIGTERM.
 fn ending_by_itself(usage: ReadinessUse) -> Scenario {
     let scenario = daemon!().deferring([], usage).life(Life::Exit(0));
-    scenario.on_signal(libc::SIGTERM, Disposition::TellAndExit)
+    scenario.on_signal(libc::SIGTERM, Disposition::ReportAndExit)
 }
 
 fn a_failure_may_be_returned_so_that_destructors_run() {
@@ -47,7 +47,7 @@ fn a_failure_may_be_returned_so_that_destructors_run() {
         let (daemon, error) = run.readiness_error();
         error.assert_is("NotReady", text);
         let exited = run.senders_of(&Message::AtExit);
-        assert!(exited.contains(&daemon), "{}", run.account());
+        assert!(exited.contains(&daemon), "{}", run.diagnostics());
         assert_eq!(run.senders_of(&Message::Signalled(libc::SIGTERM)), [0; 0]);
     }
 }
@@ -101,8 +101,8 @@ fn a_readiness_dropped_unused_fails_the_start() {
 fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
     for (disposition, least) in [
         // The daemon has one second to end by itself, and another second after SIGTERM.
-        (Disposition::TellAndExit, Duration::from_secs(1)),
-        (Disposition::Tell, Duration::from_secs(2)),
+        (Disposition::ReportAndExit, Duration::from_secs(1)),
+        (Disposition::Report, Duration::from_secs(2)),
     ] {
         for entry in [Entry::Start, Entry::Execute] {
             let scenario = daemon!().deferring([], ReadinessUse::Drop).entry(entry);

@@ -22,8 +22,8 @@ pub(crate) const CASES: &[Case] = &[
 fn a_relative_path_starts_at_the_working_directory() {
     let (scenario, top) = scenario!().with_directory("jail");
     assert_confined(&scenario.clone().chroot("jail").start(), &top, &top);
-    scenario.create_folder("sub");
-    let jail = scenario.create_folder("sub/jail");
+    scenario.create_directory("sub");
+    let jail = scenario.create_directory("sub/jail");
     let run = scenario.working_directory("sub").chroot("jail").start();
     assert_confined(&run, &jail, &jail);
 }
@@ -36,7 +36,7 @@ fn the_working_directory_can_be_the_new_root() {
 
 fn a_new_root_may_be_behind_a_symbolic_link() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    let inside = scenario.create_folder("jail/inside");
+    let inside = scenario.create_directory("jail/inside");
     symlink("jail", scenario.path("link")).unwrap();
     let run = scenario.clone().chroot("link").start();
     assert_confined(&run, &jail, &jail);
@@ -47,7 +47,7 @@ fn a_new_root_may_be_behind_a_symbolic_link() {
 fn the_former_root_as_new_root_changes_nothing() {
     let scenario = scenario!();
     let run = scenario.clone().chroot("/").start();
-    assert_confined(&run, Path::new("/"), scenario.folder());
+    assert_confined(&run, Path::new("/"), scenario.directory());
 }
 
 fn an_empty_jail_is_enough() {
@@ -62,7 +62,7 @@ fn an_empty_jail_is_enough() {
 
 fn root_and_user_change_together() {
     let (scenario, jail) = scenario!().user(UID).group(GID).with_directory("jail");
-    let inside = scenario.create_folder("jail/inside");
+    let inside = scenario.create_directory("jail/inside");
     let scenario = scenario.chroot(&jail).working_directory(&inside);
     let run = scenario.pid_file("daemon.pid").start();
     let daemon = assert_confined(&run, &jail, &inside);

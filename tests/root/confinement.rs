@@ -15,8 +15,8 @@ pub(crate) const CASES: &[Case] = &[
 
 fn nothing_outside_can_be_reached() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    let inside = scenario.create_folder("jail/inside");
-    for working_directory in [scenario.folder(), &inside, Path::new("/")] {
+    let inside = scenario.create_directory("jail/inside");
+    for working_directory in [scenario.directory(), &inside, Path::new("/")] {
         let scenario = scenario.clone().working_directory(working_directory);
         let run = scenario.chroot(&jail).start();
         assert_eq!(run.try_to_escape(), [Place::of(&jail).unwrap()]);
@@ -44,8 +44,8 @@ fn no_descriptor_of_the_library_is_a_directory() {
 
 /// A daemon in a jail that contains /proc, and the files that `fill` makes.
 fn in_jail_with_proc(scenario: &Scenario, fill: fn(&Path), body: impl FnOnce(&Run, Place) + Send) {
-    let jail = scenario.create_folder("jail");
-    let proc = scenario.create_folder("jail/proc");
+    let jail = scenario.create_directory("jail");
+    let proc = scenario.create_directory("jail/proc");
     fill(&jail);
     let scenario = scenario.clone().chroot(&jail).pid_file("daemon.pid");
     with_own_mounts(|| {
@@ -167,7 +167,7 @@ fn a_program_that_a_jailed_daemon_runs_finds_nothing_outside() {
 /// if it is asked to.
 fn a_directory_that_the_caller_has_open_leads_outside_unless_closed() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    let outside = scenario.create_folder("outside");
+    let outside = scenario.create_directory("outside");
     let scenario = scenario.from_state(|state| {
         state.descriptors = vec![OpenDescriptor {
             number: 20,
@@ -188,7 +188,7 @@ fn a_directory_that_the_caller_has_open_leads_outside_unless_closed() {
 /// A directory that is renamed stays the same directory.
 fn a_jail_that_is_moved_with_the_daemon_in_it_stays_its_root() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    let inside = scenario.create_folder("jail/inside");
+    let inside = scenario.create_directory("jail/inside");
     let moved = scenario.path("moved");
     let run = scenario
         .working_directory(&inside)
@@ -207,9 +207,9 @@ fn a_jail_that_is_moved_with_the_daemon_in_it_stays_its_root() {
 
 fn jails_that_are_swapped_repeatedly_confine_the_daemon() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    scenario.create_folder("jail/inside");
-    let other = scenario.create_folder("other");
-    scenario.create_folder("other/inside");
+    scenario.create_directory("jail/inside");
+    let other = scenario.create_directory("other");
+    scenario.create_directory("other/inside");
     let jails = [Place::of(&jail).unwrap(), Place::of(&other).unwrap()];
     let third = scenario.path("third");
     let over = AtomicBool::new(false);

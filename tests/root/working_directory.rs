@@ -63,8 +63,8 @@ fn a_working_directory_outside_becomes_the_new_root() {
 
 fn a_working_directory_inside_is_kept() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    scenario.create_folder("jail/a");
-    let inside = scenario.create_folder("jail/a/b");
+    scenario.create_directory("jail/a");
+    let inside = scenario.create_directory("jail/a/b");
     let run = scenario.chroot(&jail).working_directory(&inside).start();
     let daemon = assert_confined(&run, &jail, &inside);
     let path = daemon.working_directory.unwrap().path;
@@ -73,7 +73,7 @@ fn a_working_directory_inside_is_kept() {
 
 fn the_launchers_working_directory_inside_is_kept() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    let inside = scenario.create_folder("jail/inside");
+    let inside = scenario.create_directory("jail/inside");
     let scenario = scenario.from_state(|state| state.working_directory = Some((&inside).into()));
     assert_confined(&scenario.chroot(&jail).start(), &jail, &inside);
 }
@@ -87,24 +87,24 @@ fn the_new_root_as_working_directory_is_kept() {
 fn a_sibling_whose_name_starts_with_the_roots_name_is_outside() {
     let (scenario, jail) = scenario!().with_directory("jail");
     // Inside the new root, the rest of this name is a directory.
-    scenario.create_folder("jail/er");
-    let jailer = scenario.create_folder("jailer");
+    scenario.create_directory("jail/er");
+    let jailer = scenario.create_directory("jailer");
     let run = scenario.working_directory(&jailer).chroot(&jail).start();
     assert_confined(&run, &jail, &jail);
 }
 
 fn the_parent_of_the_new_root_is_outside() {
     let (scenario, parent) = scenario!().with_directory("parent");
-    let jail = scenario.create_folder("parent/jail");
+    let jail = scenario.create_directory("parent/jail");
     let run = scenario.working_directory(&parent).chroot(&jail).start();
     assert_confined(&run, &jail, &jail);
 }
 
 fn the_working_directory_is_resolved_before_chroot() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    let outside = scenario.create_folder("same");
+    let outside = scenario.create_directory("same");
     // After chroot, the path would lead to this directory.
-    scenario.create_folder("jail/same");
+    scenario.create_directory("jail/same");
     let scenario = scenario.chroot(&jail).working_directory("same");
     let run = scenario.privileged_action([Step::Observe]).start();
     let before = run.observed().working_directory;
@@ -114,7 +114,7 @@ fn the_working_directory_is_resolved_before_chroot() {
 
 fn a_working_directory_that_exists_only_in_the_jail_is_missing() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    scenario.create_folder("jail/tester-only-here");
+    scenario.create_directory("jail/tester-only-here");
     let scenario = scenario.working_directory("/tester-only-here");
     let error = scenario.chroot(&jail).fail();
     error.assert_kind("ChangeDirectory", libc::ENOENT);
@@ -123,7 +123,7 @@ fn a_working_directory_that_exists_only_in_the_jail_is_missing() {
 
 fn a_working_directory_behind_a_symbolic_link_is_kept() {
     let (scenario, jail) = scenario!().with_directory("jail");
-    let inside = scenario.create_folder("jail/inside");
+    let inside = scenario.create_directory("jail/inside");
     symlink(&inside, scenario.path("link")).unwrap();
     let run = scenario.working_directory("link").chroot(&jail).start();
     assert_confined(&run, &jail, &inside);
@@ -133,7 +133,7 @@ fn a_working_directory_behind_a_symbolic_link_is_kept() {
 /// changes its root.
 fn assert_not_kept_after(change: impl FnOnce(&Scenario, &Path)) {
     let (scenario, jail) = scenario!().with_directory("jail");
-    let inside = scenario.create_folder("jail/inside");
+    let inside = scenario.create_directory("jail/inside");
     let scenario = scenario.working_directory(&inside).chroot(&jail);
     let run = scenario.clone().privileged_action([Step::Hold]).launch();
     run.held();
@@ -152,7 +152,7 @@ fn a_working_directory_that_was_moved_out_is_outside() {
 fn a_working_directory_that_was_replaced_is_not_kept() {
     assert_not_kept_after(|scenario, inside| {
         fs::remove_dir(inside).unwrap();
-        scenario.create_folder("jail/inside");
+        scenario.create_directory("jail/inside");
     });
 }
 
@@ -174,7 +174,7 @@ fn a_working_directory_below_a_mount_is_not_kept() {
     assert!(written.unwrap().success());
 
     let (scenario, jail) = Scenario::new(&program).with_directory("jail");
-    let inside = scenario.create_folder("jail/inside");
+    let inside = scenario.create_directory("jail/inside");
     let run = scenario.chroot(&jail).start();
     let initial = run.initial().working_directory;
     assert_eq!(initial, Some(Place::of(&inside).unwrap()));

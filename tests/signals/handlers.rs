@@ -1,5 +1,5 @@
-use tester::crash::Victim;
 use tester::prelude::*;
+use tester::trace::Role;
 
 use crate::setup::*;
 
@@ -14,7 +14,7 @@ pub(crate) const CASES: &[Case] = &[
 /// A signal to the process group reaches the launcher, but not the daemon that it starts.
 fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
     let run = daemon!()
-        .on_signal(libc::SIGUSR1, Disposition::Tell)
+        .on_signal(libc::SIGUSR1, Disposition::Report)
         .from_state(|state| state.session = Session::Leader)
         .privileged_action([Step::Hold])
         .launch();
@@ -33,7 +33,7 @@ fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
 fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
     let (mut ended, mut committed) = (0, 0);
     let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Default);
-    send_sigterm_at_each_call(&scenario, Victim::Daemon, |run, _| {
+    send_sigterm_at_each_call(&scenario, Role::Daemon, |run, _| {
         if run.launcher().output.status.success() {
             committed += 1;
             return;
@@ -46,16 +46,16 @@ fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
 
 fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
     let scenario = daemon!()
-        .on_signal(libc::SIGTERM, Disposition::Tell)
+        .on_signal(libc::SIGTERM, Disposition::Report)
         .privileged_action([Step::Observe]);
     let (mut before, mut after) = (0, 0);
-    send_sigterm_at_each_call(&scenario, Victim::Daemon, |run, daemon| {
+    send_sigterm_at_each_call(&scenario, Role::Daemon, |run, daemon| {
         run.launcher().assert().success();
         run.observe();
         let of_daemon = |frame: &Frame| frame.sender == daemon;
         let frames: Vec<_> = run.messages().into_iter().filter(of_daemon).collect();
         let handled_by = run.senders_of(&Message::Signalled(libc::SIGTERM));
-        assert_eq!(handled_by, [daemon], "{}", run.account());
+        assert_eq!(handled_by, [daemon], "{}", run.diagnostics());
         // The daemon handles a signal that arrived before it restored the mask first of
         // all.
         match frames[0].message {
@@ -68,7 +68,7 @@ fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
 }
 
 fn a_signal_to_the_intermediate_is_neither_handled_nor_fatal() {
-    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Tell);
+    let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Report);
     let run = scenario.privileged_action([Step::Hold]).launch();
     let intermediate = run.held().ppid;
     for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
@@ -82,9 +82,9 @@ fn a_signal_to_the_intermediate_is_neither_handled_nor_fatal() {
 }
 
 fn a_signal_to_the_intermediate_at_any_call_is_neither_handled_nor_fatal() {
-    for disposition in [Disposition::Tell, Disposition::Default] {
+    for disposition in [Disposition::Report, Disposition::Default] {
         let scenario = daemon!().on_signal(libc::SIGTERM, disposition);
-        send_sigterm_at_each_call(&scenario, Victim::Intermediate, |run, _| {
+        send_sigterm_at_each_call(&scenario, Role::Intermediate, |run, _| {
             run.launcher().assert().success();
             run.observe();
             assert_not_handled(run);

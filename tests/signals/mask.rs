@@ -37,7 +37,7 @@ fn blocked_signals_do_not_delay_the_report_of_a_death() {
 fn the_launcher_keeps_its_mask() {
     for blocked in [vec![], vec![libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR2]] {
         let run = daemon!()
-            .on_signal(libc::SIGUSR1, Disposition::Tell)
+            .on_signal(libc::SIGUSR1, Disposition::Report)
             .from_state(|state| state.blocked = Blocked::These(blocked))
             .privileged_action([Step::Hold])
             .launch();

@@ -1,8 +1,8 @@
 use std::ops::Range;
 
-use tester::crash::Victim;
 use tester::prelude::*;
 use tester::report::SignalSet;
+use tester::trace::Role;
 
 use crate::setup::*;
 
@@ -27,7 +27,7 @@ fn with_changed_signals() -> Scenario {
             (libc::SIGCHLD, Disposition::Ignore),
             (libc::SIGTSTP, Disposition::Ignore),
             (libc::SIGTERM, Disposition::Handle),
-            (libc::SIGUSR1, Disposition::Tell),
+            (libc::SIGUSR1, Disposition::Report),
             (libc::SIGALRM, Disposition::Handle),
         ];
         state.blocked = Blocked::All;
@@ -183,10 +183,10 @@ fn after_a_reset_no_handler_of_the_launcher_runs() {
 /// The signal kills the daemon: until the reset the daemon blocks it.
 fn after_a_reset_no_handler_runs_for_a_signal_at_any_call() {
     let scenario = daemon!()
-        .on_signal(libc::SIGTERM, Disposition::Tell)
+        .on_signal(libc::SIGTERM, Disposition::Report)
         .reset_signals();
     let mut ended = 0;
-    send_sigterm_at_each_call(&scenario, Victim::Daemon, |run, _| {
+    send_sigterm_at_each_call(&scenario, Role::Daemon, |run, _| {
         if !run.launcher().output.status.success() {
             ended += 1;
             assert_ended_by_sigterm(run);

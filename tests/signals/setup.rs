@@ -1,20 +1,20 @@
 //! Set-up and assertions that the modules of this suite share.
 
-use tester::crash::Victim;
 use tester::prelude::*;
+use tester::trace::Role;
 
 /// Sends one of the processes SIGTERM at its first call, then at its second, and so on,
 /// and judges each start.
 #[track_caller]
 pub(crate) fn send_sigterm_at_each_call(
     scenario: &Scenario,
-    victim: Victim,
+    victim: Role,
     mut judge: impl FnMut(&Run, u32),
 ) {
     for call in 0.. {
         let with_signal = scenario.clone();
         let run = with_signal.signal_at(victim, call, libc::SIGTERM).launch();
-        match run.struck().map(|struck| struck.process) {
+        match run.signal_hit().map(|struck| struck.process) {
             Some(pid) => judge(&run, pid),
             None => {
                 assert!(call > 10, "{victim} makes {call} calls only");
@@ -29,7 +29,7 @@ pub(crate) fn send_sigterm_at_each_call(
 #[track_caller]
 pub(crate) fn assert_not_handled(run: &Run) {
     let is_handled = |message: &Message| matches!(message, Message::Signalled(_));
-    assert!(!run.has_sent(is_handled), "{}", run.account());
+    assert!(!run.has_sent(is_handled), "{}", run.diagnostics());
 }
 
 #[track_caller]

@@ -14,7 +14,7 @@ pub(crate) const CASES: &[Case] = &[
 /// SIGHUP to the foreground process group, before another process can see that the leader
 /// has ended.
 fn the_end_of_the_terminals_session_does_not_reach_the_daemon() {
-    for disposition in [Disposition::Default, Disposition::Tell] {
+    for disposition in [Disposition::Default, Disposition::Report] {
         for entry in ENTRIES {
             let run = daemon!()
                 .on_signal(libc::SIGHUP, disposition)

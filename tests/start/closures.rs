@@ -158,7 +158,7 @@ fn a_socket_of_the_privileged_action_is_closed_before_the_launcher_fails() {
     let scenario = scenario.chroot("missing");
     for entry in [Entry::Start, Entry::Execute] {
         let scenario = scenario.clone().entry(entry);
-        let run = scenario.life(Life::UntilToldEvenIfFailed).launch();
+        let run = scenario.life(Life::UntilCommandEvenIfFailed).launch();
         assert_eq!(run.launcher_error().kind_name(), "Chroot");
         let error = TcpStream::connect(("127.0.0.1", run.port())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

@@ -30,15 +30,15 @@ fn the_pid_file_is_complete_when_the_launcher_ends() {
 #[track_caller]
 fn assert_complete(run: &Run) {
     let launcher = run.launcher();
-    assert!(launcher.output.status.success(), "{}", run.account());
+    assert!(launcher.output.status.success(), "{}", run.diagnostics());
     let daemon = run.report();
     run.assert_pid_file_complete();
     // Only the daemon is left: the intermediate has been reaped.
     let [process] = &launcher.processes[..] else {
-        panic!("not one process\n{}", run.account());
+        panic!("not one process\n{}", run.diagnostics());
     };
     assert_eq!((process.pid, process.ppid), (daemon.pid, run.reaper()));
-    assert_eq!(daemon.ppid, run.reaper(), "{}", run.account());
+    assert_eq!(daemon.ppid, run.reaper(), "{}", run.diagnostics());
 }
 
 /// Starts `scenario` this often, several at a time.

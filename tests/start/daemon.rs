@@ -69,7 +69,7 @@ fn the_daemon_looks_the_same_from_inside_and_outside() {
     let scenario = daemon!();
     let run = scenario.start();
     let daemon = run.assert_views_agree();
-    let directory = Place::of(scenario.folder()).unwrap();
+    let directory = Place::of(scenario.directory()).unwrap();
     assert_eq!(daemon.working_directory, Some(directory));
     assert_eq!(run.lock_holders(), [daemon.pid]);
 }

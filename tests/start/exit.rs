@@ -22,7 +22,7 @@ fn unflushed_output_is_written_once() {
         let run = with_unflushed(entry).launch();
         run.report();
         // The pipe ends when both processes have exited.
-        run.tell(&control::Command::Exit(0));
+        run.send_command(&control::Command::Exit(0));
         run.launcher().assert().success().stdout("std's\nC's\n");
     }
 }
@@ -40,7 +40,7 @@ fn a_failed_start_writes_unflushed_output_once() {
             let output = String::from_utf8(run.launcher().output.stdout).unwrap();
             let mut lines: Vec<_> = output.lines().collect();
             lines.sort_unstable();
-            assert_eq!(lines, ["C's", "std's"], "{}", run.account());
+            assert_eq!(lines, ["C's", "std's"], "{}", run.diagnostics());
         }
     }
 }

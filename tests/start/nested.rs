@@ -72,7 +72,7 @@ fn a_started_daemon_may_start_another_daemon() {
         for scenario in [scenario.clone(), scenario.deferred_readiness(deferral)] {
             let run = scenario.launch();
             run.report();
-            run.tell(&control::Command::StartAnother(AnotherStart {
+            run.send_command(&control::Command::StartAnother(AnotherStart {
                 by_start: true,
                 ..AnotherStart::default()
             }));

@@ -22,7 +22,7 @@ fn assert_lives(scenario: &Scenario) {
         run.launcher().assert().success();
         // The daemon lives, and answers.
         let daemon = run.observe();
-        assert_eq!(run.living(), [daemon.pid], "{}", run.account());
+        assert_eq!(run.living(), [daemon.pid], "{}", run.diagnostics());
         assert_eq!(
             run.pid_file().expect("a pid file").bytes,
             format!("{}\n", daemon.pid).as_bytes()

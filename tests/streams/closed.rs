@@ -42,7 +42,7 @@ fn closed_streams_become_files() {
             let path = scenario.path(index.to_string());
             assert!(stream(&daemon, index).is_file(&path), "{closed:?} {index}");
         }
-        assert_nothing_stray(&run, &daemon, Some(scenario.folder()));
+        assert_nothing_stray(&run, &daemon, Some(scenario.directory()));
     }
 }
 

@@ -51,7 +51,7 @@ fn each_stream_may_be_a_file_alone() {
         }
         let path = scenario.path(index.to_string());
         assert!(stream(&daemon, index).is_file(&path));
-        assert_nothing_stray(&run, &daemon, Some(scenario.folder()));
+        assert_nothing_stray(&run, &daemon, Some(scenario.directory()));
     }
 }
 
@@ -85,7 +85,7 @@ fn two_streams_may_share_a_file() {
         assert!(stream(&daemon, index).is_file(&scenario.path("1")));
         assert!(stream(&daemon, index).append);
     }
-    assert_nothing_stray(&run, &daemon, Some(scenario.folder()));
+    assert_nothing_stray(&run, &daemon, Some(scenario.directory()));
 }
 
 fn output_of_the_daemon_reaches_the_file() {
@@ -112,7 +112,7 @@ fn a_kept_stream_stays_open() {
     run.report();
     run.wait_until_ended(run.launcher_pid());
     run.observe();
-    assert!(run.account().contains("has not ended"));
-    run.tell(&control::Command::Exit(0));
+    assert!(run.diagnostics().contains("has not ended"));
+    run.send_command(&control::Command::Exit(0));
     run.launcher().assert().success();
 }

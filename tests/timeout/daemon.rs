@@ -36,16 +36,16 @@ const UNTIL_READY: &str = "before the daemon used its `Readiness`";
 
 fn a_late_daemon_gets_sigterm() {
     let scenario = daemon!().deferring([], ReadinessUse::Keep);
-    let (run, took) = run_late_daemon(scenario, Disposition::TellAndExit, UNTIL_READY);
+    let (run, took) = run_late_daemon(scenario, Disposition::ReportAndExit, UNTIL_READY);
     run.await_message(&Message::Signalled(libc::SIGTERM));
     assert!(took >= TIMEOUT, "{took:?}");
 }
 
 fn a_late_daemon_that_survives_sigterm_is_killed() {
-    for disposition in [Disposition::Tell, Disposition::Ignore] {
+    for disposition in [Disposition::Report, Disposition::Ignore] {
         let scenario = daemon!().deferring([], ReadinessUse::Keep);
         let (run, took) = run_late_daemon(scenario, disposition, UNTIL_READY);
-        if disposition == Disposition::Tell {
+        if disposition == Disposition::Report {
             run.await_message(&Message::Signalled(libc::SIGTERM));
         }
         assert!(took >= TIMEOUT + Duration::from_secs(1), "{took:?}");
@@ -82,11 +82,11 @@ fn a_daemon_in_time_is_not_signalled() {
     let run = scenario!()
         .initialize([Step::Observe])
         .startup_timeout(timeout)
-        .on_signal(libc::SIGTERM, Disposition::TellAndExit)
+        .on_signal(libc::SIGTERM, Disposition::ReportAndExit)
         .start();
     let daemon = ProcessHandle::open(run.report().pid).unwrap().unwrap();
     let time_is_up = began + timeout + Duration::from_millis(200);
-    assert!(!daemon.wait(time_is_up).unwrap(), "{}", run.account());
+    assert!(!daemon.wait(time_is_up).unwrap(), "{}", run.diagnostics());
     run.observe();
 }
 
@@ -107,7 +107,7 @@ fn the_timeout_covers_the_steps_before_the_daemon_exists() {
     let began = Instant::now();
     let run = scenario.privileged_action([Step::Observe]).launch();
     let error = run.launcher_error();
-    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
     let text = timeout_text("while the pid file was opened and locked; there was no daemon yet");
     assert_eq!(error.text, text);
     assert!(began.elapsed() < TIMEOUT + LAUNCHER_WAIT);
@@ -130,7 +130,7 @@ fn a_daemon_that_cannot_be_terminated_is_reported_as_left() {
     let daemon = run.held().pid;
     let detained = sys::detain(daemon).unwrap();
     let error = run.launcher_error();
-    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
     let text = timeout_text(
         "during the initialization; the daemon may be left: \
          it ends when it reports, if not before",

@@ -1,5 +1,5 @@
-use tester::crash::Victim;
 use tester::prelude::*;
+use tester::trace::Role;
 
 use crate::setup::*;
 
@@ -33,19 +33,19 @@ fn a_stopped_intermediate_does_not_outlast_the_timeout() {
 
 /// Stops the intermediate at this call. Returns false if the intermediate makes fewer
 /// calls.
-fn is_outlasted(call: u64) -> bool {
+fn is_outlasted(call: usize) -> bool {
     let scenario = daemon!().startup_timeout(TIMEOUT);
-    let scenario = scenario.signal_at(Victim::Intermediate, call, libc::SIGSTOP);
+    let scenario = scenario.signal_at(Role::Intermediate, call, libc::SIGSTOP);
     let run = scenario.launch();
     if run.launcher().output.status.success() {
         run.report();
         return false;
     }
     let error = run.launcher_error();
-    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
     run.assert_nothing_left();
     // The time counts from the stop, however busy the machine was before.
-    let waited = run.struck().unwrap().launcher_ended_after;
+    let waited = run.signal_hit().unwrap().launcher_ended_after;
     let most = (TIMEOUT + LAUNCHER_WAIT).as_millis();
     assert!(u128::from(waited) < most, "{waited} ms");
     true
@@ -77,7 +77,7 @@ fn an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout() {
     sys::kill(intermediate, libc::SIGSTOP).unwrap();
     let detained = sys::detain(intermediate).unwrap();
     let error = run.launcher_error();
-    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
     let text = timeout_text(&format!(
         "during the privileged action; the daemon was terminated; \
          the intermediate process {intermediate} could not be terminated, and is left"

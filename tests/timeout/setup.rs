@@ -18,7 +18,7 @@ pub(crate) fn timeout_text(rest: &str) -> String {
 pub(crate) fn assert_times_out(run: &Run, began: Instant) {
     let error = run.launcher_error();
     let took = began.elapsed();
-    assert_eq!(error.kind, "StartupTimeout", "{}", run.account());
+    assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
     assert!(
         TIMEOUT <= took && took < TIMEOUT + LAUNCHER_WAIT,
         "{took:?}"

@@ -16,8 +16,6 @@ use crate::config::{
     Bytes, Config, Deferral, Entry, ExecPid, Fallible, Foreground, Identity, Ids, InitialState,
     Life, Step, Stream, SupplementaryGroups, for_each_option,
 };
-use crate::crash::{CRASH, Role};
-use crate::fault::{Fault, TRACE};
 use crate::report::StartError;
 use crate::subject::FIND_REAPER;
 use crate::trace::{ANY_CALL, Fault, How, Role, TRACE};
@@ -209,34 +207,29 @@ impl Scenario {
         self
     }
 
-    /// Kills one process before this call of its own (Linux): see [`crash`](crate::crash). Its
-    /// tracer then counts as the launcher, and ends as the launcher does.
+    /// Kills one process before the call of this number (Linux): see
+    /// [`trace`](crate::trace). The harness takes the tracer, which ends as the
+    /// launcher does, for the launcher.
     #[must_use]
-    pub fn crash(self, victim: Role, call: u64) -> Self {
-        self.signal_at(victim, call, libc::SIGKILL)
+    pub fn crash(self, process: Role, call: usize) -> Self {
+        self.signal_at(process, call, libc::SIGKILL)
     }
 
-    /// Sends this signal to one process before this call of its own, in the same way.
+    /// Sends one process this signal before the call of this number, in the same
+    /// way.
     #[must_use]
-    pub fn signal_at(mut self, victim: Role, call: u64, signal: i32) -> Self {
-        self.arguments = vec![
-            CRASH.to_owned(),
-            victim.to_string(),
-            call.to_string(),
-            signal.to_string(),
-        ];
-        self
+    pub fn signal_at(self, process: Role, call: usize, signal: i32) -> Self {
+        self.faults(&[Fault {
+            process,
+            call: ANY_CALL.to_owned(),
+            occurrence: call,
+            how: How::Signal(signal),
+            always: false,
+        }])
     }
 
-    /// Records every call that the library makes (Linux): see [`fault`](crate::fault). The tracer
-    /// then counts as the launcher, and ends as the launcher does.
-    #[must_use]
-    pub fn traced(mut self) -> Self {
-        self.arguments = vec![TRACE.to_owned()];
-        self
-    }
-
-    /// The same, and lets these calls fail.
+    /// Records every call of the library, and lets some of them fail, in the same
+    /// way.
     #[must_use]
     pub fn faults(mut self, faults: &[Fault]) -> Self {
         self.arguments = vec![TRACE.to_owned()];

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use super::Process;
 use crate::config::Bytes;
 use crate::control::{self, RESERVED};
-use crate::initial::keep_at;
+
 use crate::report::{
     AccessMode, Capabilities, Descriptor, FileType, IdTriple, Place, Report, SignalSet, Terminal,
 };
@@ -23,7 +23,7 @@ pub const OUTSIDE_IS_COMPLETE: bool = true;
 ///
 /// When there is no /proc.
 pub fn prepare() -> io::Result<()> {
-    keep_at(File::open("/proc")?.into(), control::PROC, true)
+    sys::keep_at(File::open("/proc")?.into(), control::PROC, true)
 }
 
 /// The calling process.

@@ -20,19 +20,16 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, ExitStatus};
 
-use rkyv::{Archive, Deserialize, Serialize};
-
 use crate::control::{self, Message};
 use crate::subject::EXIT_BAD_CONFIG;
 use crate::sys;
 
 #[cfg(target_os = "linux")]
 mod calls;
-mod start;
 #[cfg(target_os = "linux")]
 mod tracer;
 
-pub use start::TracedStart;
+pub use crate::report::{Role, SignalHit, SyscallRecord};
 
 /// The argument that asks for [`run`]. The arguments of [`Fault`]s come next.
 pub const TRACE: &str = "trace";
@@ -40,38 +37,6 @@ pub const TRACE: &str = "trace";
 /// The [`Fault::call`] that stands for each call, also for those of the tester,
 /// from where the launcher first calls the library.
 pub const ANY_CALL: &str = "any call";
-
-/// A process of a start.
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// The process that starts the daemon.
-    Launcher,
-    /// The launcher's child.
-    Intermediate,
-    /// The intermediate's child.
-    Daemon,
-}
-
-impl Role {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::Launcher, Self::Intermediate, Self::Daemon];
-
-    /// The role of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        let mut all = Self::ALL.into_iter();
-        all.find(|role| role.to_string() == name)
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Launcher => "launcher",
-            Self::Intermediate => "intermediate",
-            Self::Daemon => "daemon",
-        })
-    }
-}
 
 /// A call that fails, or at which the process gets a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,35 +117,6 @@ impl Fault {
     }
 }
 
-/// A call that the library has made.
-#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct SyscallRecord {
-    /// The process that made the call.
-    pub process: Role,
-    /// The name and arguments.
-    pub call: String,
-    /// Whether the tracer made it fail.
-    pub failed: bool,
-}
-
-impl fmt::Display for SyscallRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let failed = if self.failed { " (failed)" } else { "" };
-        write!(f, "{} {}{failed}", self.process, self.call)
-    }
-}
-
-/// The process that got the signal, and what became of the launcher.
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SignalHit {
-    /// Its process id.
-    pub process: u32,
-    /// The number of messages that it had sent before, by sendmsg(2).
-    pub sent: u64,
-    /// The milliseconds until the launcher ended.
-    pub launcher_ended_after: u64,
-}
-
 /// Runs the tester under the tracer, with the same configuration, and ends as the
 /// launcher has ended.
 ///
@@ -206,7 +142,7 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
         Ok(status) => sys::exit_at_once(status),
         Err(error) => {
             // The harness must not take this for the end of a launcher.
-            let _ = control::tell(&Message::Problem(format!("cannot trace: {error}")));
+            let _ = control::send(&Message::Problem(format!("cannot trace: {error}")));
             ExitCode::from(EXIT_BAD_CONFIG)
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn trace(faults: Vec<Fault>) -> io::Result<ExitStatus> {
     let launcher = sys::start_traced(&mut Command::new(std::env::current_exe()?))?;
     let status = tracer.follow(launcher)?;
     let launcher_ended_after = |then: Instant| then.elapsed().as_millis();
-    control::tell(&match tracer.records_calls {
+    control::send(&match tracer.records_calls {
         true => Message::Traced(tracer.calls),
         false => Message::SignalHit(tracer.hit.map(|(process, sent, then)| SignalHit {
             process,

@@ -18,7 +18,7 @@ pub(crate) fn rows() -> Vec<Row> {
             OPENING => Error("OpenDevnull"), [ENOENT] => Error("OpenDevnull"),
         };
         Daemon "fstat(/dev/null)" { EXAMINING => Error("OpenDevnull") };
-        Daemon "fcntl(err, F_GETFD)" .never_fails("the descriptor was open just before");
+        Daemon "fcntl(stderr, F_GETFD)" .never_fails("the descriptor was open just before");
         Daemon "dup2(/dev/null, 0)"|"dup2(log, 1)" .retried() {
             [EMFILE, EPERM] => Error("RedirectStreams"),
             [EBUSY] => Harmless("the daemon makes the call again"),
@@ -41,11 +41,7 @@ pub(crate) fn rows() -> Vec<Row> {
             [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC), [EINVAL] => Harmless(COUNTED_AGAIN),
             Always(EINVAL) => UnlessForbidden("SetNoNewPrivileges(1)"),
         };
-        Daemon "prctl(PR_SET_NO_NEW_PRIVS)" {
-            [EINVAL, EPERM] => Error("SetNoNewPrivileges"),
-            FakeSuccess => Error("PrivilegesRetained"),
-        };
-        Daemon "prctl(PR_GET_NO_NEW_PRIVS)" { [EINVAL, EPERM] => Error("SetNoNewPrivileges") };
+        Daemon "prctl(PR_SET_NO_NEW_PRIVS)" { [EINVAL, EPERM] => Error("SetNoNewPrivileges") };
 
         // The report that the daemon is ready.
         Daemon "sendmsg(pair 2)" .retried() {

@@ -2,12 +2,11 @@
 
 use std::sync::LazyLock;
 
-use super::{SignalHit, SyscallRecord};
 use crate::Scenario;
 use crate::control::Message;
 use crate::harness::Outcome;
-use crate::model::{self, Databases, Mismatch, Prediction, World};
-use crate::report::{Report, StartError};
+use crate::predict::{self, Databases, InitialFiles, Mismatch, Prediction};
+use crate::report::{Report, SignalHit, StartError, SyscallRecord};
 
 /// A traced start that is over.
 #[derive(Debug)]
@@ -31,7 +30,7 @@ impl TracedStart {
     /// When the tester does not get to the start.
     pub fn observe(scenario: &Scenario, is_predictable: bool) -> Self {
         static DATABASES: LazyLock<Databases> = LazyLock::new(Databases::read);
-        let world = is_predictable.then(|| World::look(scenario, &DATABASES));
+        let world = is_predictable.then(|| InitialFiles::of(scenario, &DATABASES));
         let mut outcome = scenario.outcome();
         let (mut calls, mut signal_hit) = (Vec::new(), None);
         outcome.frames.retain(|frame| match &frame.message {
@@ -50,7 +49,7 @@ impl TracedStart {
         };
         // The harness takes the tracer for the launcher.
         outcome.launcher = before.pid;
-        let prediction = world.map(|world| model::foresee(&scenario.config, &before, &world));
+        let prediction = world.map(|world| predict::predict(&scenario.config, &before, &world));
         Self {
             outcome,
             calls,
@@ -70,7 +69,7 @@ impl TracedStart {
     pub fn differences(&self, scenario: &Scenario, except: &[&str]) -> Vec<Mismatch> {
         let prediction = self.prediction.as_ref();
         let compare = |prediction| {
-            model::mismatches(&scenario.config, &self.before, prediction, &self.outcome)
+            predict::mismatches(&scenario.config, &self.before, prediction, &self.outcome)
         };
         let mut found = prediction.map_or_else(Vec::new, compare);
         found.retain(|found| !except.iter().any(|field| found.field.starts_with(field)));
