@@ -20,6 +20,78 @@
 //! }
 //! ```
 //!
+//! # Which entry point do I want?
+//!
+//! - [`start_checked`]: the launcher exits when the daemon is ready. Use this in a command that
+//!   starts a service.
+//! - [`execute_checked`]: the launcher goes on, and gets the pid of the daemon. Use this in a
+//!   program that reports the pid, or that starts a daemon beside its other work.
+//! - [`start`], [`execute`]: the same without the check that the process has a single thread,
+//!   and therefore unsafe. Use these where the number of threads cannot be determined.
+//! - [`initialize`]: a step that may fail late fails the start.
+//! - [`deferred_readiness`]: the daemon itself reports that it is ready, or why it is not
+//!   ([`Readiness::serve`]).
+//! - [`foreground`]`(`[`supervised()`](supervised)`)`: the same program also runs under a
+//!   service manager.
+//!
+//! # Errors
+//!
+//! [`Error`] says what failed, on what, why, and what helps: `cannot lock pid file
+//! /run/clockd.pid: held by running daemon 4242`. Print it and exit. To decide by the step,
+//! match on [`Error::kind`]. If a closure fails or panics in the daemon, the launcher returns
+//! its text with all causes.
+//!
+//! # Status and stop
+//!
+//! [`PidFile`] reports, signals and stops the running daemon. The lock on the pid file decides,
+//! never the number in it. A [`PidFileGuard`] removes the file when the daemon exits.
+//!
+//! # systemd and containers
+//!
+//! With [`foreground`]`(`[`supervised()`](supervised)`)` the program forks when a shell starts
+//! it, and stays in the foreground as a service of `Type=notify`. systemd learns when the daemon
+//! is ready, in both cases. With `Type=forking` the pid file is complete when the launcher exits.
+//! In a container, whose main process is pid 1, stay in the foreground.
+//!
+//! # Threads and async runtimes
+//!
+//! fork(2) copies one thread. The other threads of a runtime do not exist in the daemon. So a
+//! program has to build its runtime in the daemon, never before: in [`initialize`], where a
+//! failure reaches the launcher, or after the start.
+//!
+//! ```no_run
+//! use std::io;
+//! use tokio::{net::TcpListener, runtime::Runtime};
+//!
+//! // No #[tokio::main] here.
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let (runtime, listener) = daemonize2::Daemonize::new()
+//!         .initialize(|()| -> io::Result<_> {
+//!             let runtime = Runtime::new()?;
+//!             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:7"))?;
+//!             Ok((runtime, listener))
+//!         })
+//!         .start_checked()?;
+//!     runtime.block_on(async {
+//!         loop {
+//!             listener.accept().await?;
+//!         }
+//!     })
+//! }
+//! ```
+//!
+//! The checked entry points refuse a process that has more than one thread.
+//! [`execute_checked`], after which both processes go on, also refuses a process with an event
+//! queue that fork(2) shares: the epoll instance of a runtime with a single thread, or an
+//! io_uring. The launcher and the daemon would take each other's events, which are mostly
+//! addresses in the memory of one of them. After [`start_checked`] the daemon has the queue for
+//! itself. In the [`foreground`] nothing forks, and the library refuses neither.
+//!
+//! The result of the check stays true during the start: a process with a single thread gets
+//! another only from its own code, or from unsafe code that runs unasked, such as a signal
+//! handler. macOS's libdispatch is the known limit: frameworks that use it create threads at
+//! any time.
+//!
 //! # Three promises
 //!
 //! 1. **A start is acknowledged, or it did not happen.** The launcher returns success once the
@@ -86,59 +158,6 @@
 //! the launcher reaches neither the intermediate nor the daemon, which are in another session.
 //! It ends the launcher, and with it the start.
 //!
-//! # Which entry point do I want?
-//!
-//! - [`start_checked`]: the launcher exits when the daemon is ready. Use this in a command that
-//!   starts a service.
-//! - [`execute_checked`]: the launcher goes on, and gets the pid of the daemon. Use this in a
-//!   program that reports the pid, or that starts a daemon beside its other work.
-//! - [`start`], [`execute`]: the same without the check that the process has a single thread,
-//!   and therefore unsafe. Use these where the number of threads cannot be determined.
-//! - [`initialize`]: a step that may fail late fails the start.
-//! - [`deferred_readiness`]: the daemon itself reports that it is ready, or why it is not
-//!   ([`Readiness::serve`]).
-//! - [`foreground`]`(`[`supervised()`](supervised)`)`: the same program also runs under a
-//!   service manager.
-//!
-//! # Threads and async runtimes
-//!
-//! fork(2) copies one thread. The other threads of a runtime do not exist in the daemon. So a
-//! program has to build its runtime in the daemon, never before: in [`initialize`], where a
-//! failure reaches the launcher, or after the start.
-//!
-//! ```no_run
-//! use std::io;
-//! use tokio::{net::TcpListener, runtime::Runtime};
-//!
-//! // No #[tokio::main] here.
-//! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let (runtime, listener) = daemonize2::Daemonize::new()
-//!         .initialize(|()| -> io::Result<_> {
-//!             let runtime = Runtime::new()?;
-//!             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:7"))?;
-//!             Ok((runtime, listener))
-//!         })
-//!         .start_checked()?;
-//!     runtime.block_on(async {
-//!         loop {
-//!             listener.accept().await?;
-//!         }
-//!     })
-//! }
-//! ```
-//!
-//! The checked entry points refuse a process that has more than one thread.
-//! [`execute_checked`], after which both processes go on, also refuses a process with an event
-//! queue that fork(2) shares: the epoll instance of a runtime with a single thread, or an
-//! io_uring. The launcher and the daemon would take each other's events, which are mostly
-//! addresses in the memory of one of them. After [`start_checked`] the daemon has the queue for
-//! itself. In the [`foreground`] nothing forks, and the library refuses neither.
-//!
-//! The result of the check stays true during the start: a process with a single thread gets
-//! another only from its own code, or from unsafe code that runs unasked, such as a signal
-//! handler. macOS's libdispatch is the known limit: frameworks that use it create threads at
-//! any time.
-//!
 //! # What it does not do
 //!
 //! - It closes descriptors that the caller has open, and changes signal actions, only with
@@ -202,6 +221,11 @@ pub mod stage;
 mod start;
 mod streams;
 mod sys;
+
+/// Compiles the examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use builder::Daemonize;
 pub use error::{Error, ErrorKind};

@@ -9,12 +9,13 @@
 //! * [`control`]: the socket between tester and harness, which is not under test.
 //! * [`observe`]: the view of a process, from inside and from outside.
 //! * [`harness`]: runs a case, and leaves nothing behind.
+//! * [`fixtures`] and [`prelude`]: set-up, assertions and names that several topics share.
 //! * [`suite`](mod@suite): declares the cases of a test file, and their needs.
 //! * [`axes`]: every option and initial state, as named values, and what each does to a start.
 //! * [`covering`]: the combinations of values that are tried.
 //! * [`model`] and [`predict`]: the outcome of a start as it is predicted, compared with the real one.
-//! * [`crash`]: sends a signal to a process at a call of its own.
-//! * [`fault`]: lets a call of a start fail.
+//! * [`trace`] and [`traced_start`]: follow a start from call to call, let calls fail and send
+//!   signals.
 //! * [`contest`]: many launchers that contend for one pid file, and processes that meddle with it.
 //! * [`attack`]: the deeds of the meddlers, which work against any library.
 //! * [`initial`] and [`subject`]: the behaviour of the tester.
