@@ -106,6 +106,7 @@ impl Names {
             Action(number) => match process.numbers_at(argument(number))? {
                 // The handler is the first member.
                 [DEFAULT] => "SIG_DFL".to_owned(),
+                [IGNORE] => "SIG_IGN".to_owned(),
                 [_] => "a handler".to_owned(),
             },
             Number(number) => as_int(argument(number)).to_string(),
@@ -186,6 +187,7 @@ fn without_numbers(path: &Path) -> String {
 }
 
 const DEFAULT: u64 = libc::SIG_DFL as u64;
+const IGNORE: u64 = libc::SIG_IGN as u64;
 const CONTROLS: &[(i32, &str)] = &[
     (libc::F_DUPFD_CLOEXEC, "F_DUPFD_CLOEXEC"),
     (libc::F_GETFD, "F_GETFD"),
