@@ -93,12 +93,3 @@ pub(crate) fn setgroups(groups: &[Gid]) -> Result<(), Errno> {
     // SAFETY: `groups` is valid for reads of its length.
     cvt(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) }).map(drop)
 }
-
-/// sysconf(3) `_SC_NGROUPS_MAX`: how many supplementary groups a process may have.
-/// POSIX: at least 8, and -1 without a limit.
-#[allow(dead_code, reason = "Linux has a constant")]
-pub(super) fn sysconf_ngroups_max() -> usize {
-    // SAFETY: sysconf takes a plain number.
-    let most = unsafe { libc::sysconf(libc::_SC_NGROUPS_MAX) };
-    usize::try_from(most).unwrap_or(usize::MAX)
-}

@@ -59,19 +59,17 @@ use std::io;
 use std::os::fd::RawFd;
 
 mod child;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod defaults;
 mod fd;
 mod file;
 mod ids;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-mod not_linux;
 mod poll;
 mod process;
 mod shared_byte;
 mod signal;
 mod socket;
 mod thread;
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-mod unsupported;
 mod user_database;
 
 #[cfg_attr(any(target_os = "linux", target_os = "android"), path = "linux/mod.rs")]

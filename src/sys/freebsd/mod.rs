@@ -7,27 +7,21 @@ use std::os::fd::RawFd;
 use std::{mem, ptr};
 
 use super::fd::ranges_between;
-use super::{Errno, FileId, Gid, Pid, Uid, cvt, sysconf_ngroups_max};
+use super::{Errno, FileId, Pid, Uid, cvt, defaults};
 
-pub(crate) use super::not_linux::*;
+pub(crate) use super::defaults::*;
 pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
 
 /// setgroups(2): before FreeBSD 15 the first element is the effective gid; from 15 on it
 /// is a supplementary group like the others. A list that begins with the gid that becomes
 /// the effective one is right for both.
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = true;
-pub(crate) const EFFECTIVE_GID_SWAPS: bool = false;
-pub(crate) const HAS_UNLISTED_GROUPS: bool = false;
-
-pub(super) type ListedGroup = libc::gid_t;
-pub(super) const GROUP_LIST_ROOM: usize = 64;
-pub(super) const IS_GROUP_LIST_CUT_SILENTLY: bool = false;
 
 /// Before FreeBSD 15, the limit does not count the effective gid in the first place
 /// (`sys_setgroups` of sys/kern/kern_prot.c). From 15 on, the kernel refuses a list with
 /// one group too many.
 pub(crate) fn max_supplementary_groups() -> usize {
-    sysconf_ngroups_max().saturating_add(1)
+    defaults::max_supplementary_groups().saturating_add(1)
 }
 
 /// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. Another process
@@ -153,9 +147,6 @@ fn kernel_process(
     })?;
     Ok(size)
 }
-
-/// "wheel": su(1) lets its members become root.
-pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
 
 /// procctl(2) `PROC_NO_NEW_PRIVS_CTL`: `EINVAL` before FreeBSD 14.
 pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = true;

@@ -7,8 +7,7 @@ mod libproc;
 
 use super::Gid;
 
-pub(crate) use super::not_linux::*;
-pub(crate) use super::unsupported::*;
+pub(crate) use super::defaults::*;
 pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
 #[cfg(target_os = "macos")]
 pub(crate) use libproc::{close_all_but, has_open, is_single_threaded, thread_names, users_of};
@@ -29,16 +28,8 @@ pub(super) const GROUP_LIST_ROOM: usize = 15;
 /// An older macOS returns 0 for a list that is cut.
 pub(super) const IS_GROUP_LIST_CUT_SILENTLY: bool = true;
 
-/// 16, which setgroups(2) enforces.
-pub(crate) fn max_supplementary_groups() -> usize {
-    super::sysconf_ngroups_max()
-}
-
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
     "proc_pidinfo does not tell: make sure that there is one thread, and use `start` or `execute`";
-
-/// Does nothing: there is no such signal. Async-signal-safe.
-pub(crate) fn disarm_parent_death_signal() {}
 
 /// "wheel" and "daemon", whose only member is root. /var/run belongs to "daemon", and has
 /// had mode 0775.

@@ -11,43 +11,28 @@
 )]
 mod ids;
 
-use super::{Gid, sysconf_ngroups_max};
-
-pub(crate) use super::not_linux::*;
-pub(crate) use super::unsupported::*;
+pub(crate) use super::defaults::*;
 pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
 
 /// getgroups(2) of DragonFly.
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = cfg!(target_os = "dragonfly");
-pub(crate) const EFFECTIVE_GID_SWAPS: bool = false;
-pub(crate) const HAS_UNLISTED_GROUPS: bool = false;
-
-pub(super) type ListedGroup = libc::gid_t;
-pub(super) const GROUP_LIST_ROOM: usize = 64;
-pub(super) const IS_GROUP_LIST_CUT_SILENTLY: bool = false;
-
-pub(crate) fn max_supplementary_groups() -> usize {
-    sysconf_ngroups_max()
-}
 
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "nothing on this platform can count them: make \
     sure that there is one thread, and use `start` or `execute`";
 
-/// procctl(2) `PROC_PDEATHSIG_CTL` of DragonFly, of the process. Async-signal-safe.
+/// procctl(2) `PROC_PDEATHSIG_CTL`, of the process. Async-signal-safe.
+#[cfg(target_os = "dragonfly")]
 pub(crate) fn disarm_parent_death_signal() {
-    #[cfg(target_os = "dragonfly")]
-    {
-        let mut none: libc::c_int = 0;
-        // SAFETY: the command takes an int, valid for reads.
-        unsafe {
-            libc::procctl(
-                libc::P_PID,
-                super::Pid::current().raw() as libc::id_t,
-                libc::PROC_PDEATHSIG_CTL,
-                (&raw mut none).cast(),
-            )
-        };
-    }
+    let mut none: libc::c_int = 0;
+    // SAFETY: the command takes an int, valid for reads.
+    unsafe {
+        libc::procctl(
+            libc::P_PID,
+            super::Pid::current().raw() as libc::id_t,
+            libc::PROC_PDEATHSIG_CTL,
+            (&raw mut none).cast(),
+        )
+    };
 }
 
 /// libc lacks issetugid(2) for illumos. A program that has dropped the privileges it has
@@ -93,5 +78,3 @@ pub(crate) fn close_all_but(
     }
     Ok(())
 }
-
-pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];

@@ -1,12 +1,62 @@
-//! Stubs for what only Linux has: privileges that belong to threads, descriptors that
-//! name processes, record locks beside those of flock(2).
+//! Stubs and usual values for the platforms other than Linux. Only Linux has privileges
+//! that belong to threads, descriptors that name processes, and record locks beside those
+//! of flock(2).
 //!
 //! FreeBSD makes process descriptors only by pdfork(2), and kills the process when they
 //! are closed. The capabilities of its Capsicum belong to descriptors.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+#![allow(dead_code, reason = "a platform replaces those that it can")]
 
-use super::{Errno, EventQueue, FileStatus, Pid, Signal, Uid};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+
+use super::{Errno, EventQueue, FileId, FileStatus, Gid, Pid, Signal, Uid};
+
+/// "wheel" on the BSDs: su(1) lets its members become root.
+pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
+
+pub(crate) const EFFECTIVE_GID_SWAPS: bool = false;
+pub(crate) const HAS_UNLISTED_GROUPS: bool = false;
+
+pub(super) type ListedGroup = libc::gid_t;
+pub(super) const GROUP_LIST_ROOM: usize = 64;
+pub(super) const IS_GROUP_LIST_CUT_SILENTLY: bool = false;
+
+/// sysconf(3) `_SC_NGROUPS_MAX`. POSIX: at least 8, and -1 without a limit. macOS
+/// returns 16, which its setgroups(2) enforces.
+pub(crate) fn max_supplementary_groups() -> usize {
+    // SAFETY: sysconf takes a plain number.
+    let most = unsafe { libc::sysconf(libc::_SC_NGROUPS_MAX) };
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
+pub(crate) const HAS_NO_NEW_PRIVILEGES: bool = false;
+
+pub(crate) fn set_no_new_privileges() -> Result<(), Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn is_single_threaded() -> Option<bool> {
+    None
+}
+
+pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
+    None
+}
+
+pub(crate) fn has_open(_: Pid, _: FileId) -> Result<bool, Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn users_of(_: Pid) -> Result<Vec<Uid>, Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn close_all_but(_: &[RawFd], _: &mut [u64]) -> Result<(), Errno> {
+    Err(libc::ENOSYS)
+}
+
+/// There is no such signal.
+pub(crate) fn disarm_parent_death_signal() {}
 
 pub(crate) const HAS_CAPABILITIES: bool = false;
 
