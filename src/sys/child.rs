@@ -7,7 +7,7 @@ use std::process::ExitStatus;
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::abi::MSG_NOSIGNAL;
+use super::platform::abi::MSG_NOSIGNAL;
 use super::poll::wait_readable;
 use super::process::{Pid, Signal, kill};
 use super::signal::SignalMask;

@@ -4,8 +4,8 @@ use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
-use super::abi::{self, stat};
 use super::fd::{close_raw, move_above_streams};
+use super::platform::abi::{self, stat};
 use super::{Errno, Gid, Uid, cvt, retry_on_eintr};
 
 /// The identity of a file: a path may lead to another file at any time.

@@ -36,7 +36,7 @@
 //! | `HAS_UNLISTED_GROUPS` | whether a process has groups that getgroups(2) does not list | `false` |
 //! | `max_supplementary_groups` | how many supplementary groups a process may have | sysconf(3) |
 //! | `ListedGroup`, `GROUP_LIST_ROOM`, `IS_GROUP_LIST_CUT_SILENTLY` | of getgrouplist(3): the type of its groups, the size of the first list, whether it succeeds with a list that is cut | |
-//! | `abi` | the constants and types of the C headers that differ; a file of its own, since the functions above use the wrappers that need it | |
+//! | `abi` | the constants and types of the C headers that differ | |
 //!
 //! # Async-signal-safety
 //!
@@ -86,24 +86,11 @@ mod user_database;
 )]
 mod platform;
 
-#[cfg_attr(any(target_os = "linux", target_os = "android"), path = "linux/abi.rs")]
-#[cfg_attr(target_os = "freebsd", path = "freebsd/abi.rs")]
-#[cfg_attr(target_vendor = "apple", path = "macos/abi.rs")]
-#[cfg_attr(
-    not(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "freebsd",
-        target_vendor = "apple"
-    )),
-    path = "other/abi.rs"
-)]
-mod abi;
-
 pub(crate) use child::*;
 pub(crate) use fd::*;
 pub(crate) use file::*;
 pub(crate) use ids::*;
+pub(crate) use platform::*;
 pub(crate) use poll::*;
 pub(crate) use process::*;
 pub(crate) use shared_byte::*;
@@ -111,16 +98,6 @@ pub(crate) use signal::*;
 pub(crate) use socket::*;
 pub(crate) use thread::*;
 pub(crate) use user_database::*;
-
-pub(crate) use platform::{
-    EFFECTIVE_GID_SWAPS, FIRST_GROUP_IS_EFFECTIVE_GID, HAS_CAPABILITIES, HAS_NO_NEW_PRIVILEGES,
-    HAS_UNLISTED_GROUPS, OtherThreads, SYSTEM_GROUPS, WHY_THREADS_ARE_UNKNOWN, clear_capabilities,
-    close_all_but, disarm_parent_death_signal, find_shared_event_queue, group_ids, has_access_list,
-    has_open, has_raised_privileges, is_also_numbered, is_null_device, is_unmapped,
-    max_supplementary_groups, open_process, reap, record_lock_holder, set_group_ids,
-    set_no_new_privileges, set_user_ids, signal_process, take_record_lock, thread_names, user_ids,
-    users_of,
-};
 
 /// What [`find_shared_event_queue`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

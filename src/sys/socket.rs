@@ -3,8 +3,8 @@
 use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
-use super::abi::{MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SO_NOSIGPIPE, SOCK_CLOEXEC};
 use super::fd::{fcntl_setfd, move_above_streams};
+use super::platform::abi::{MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SO_NOSIGPIPE, SOCK_CLOEXEC};
 use super::{Errno, cvt, retry_on_eintr};
 
 /// socketpair(2): two connected ends of a byte stream that no other process can

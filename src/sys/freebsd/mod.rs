@@ -1,5 +1,6 @@
 //! FreeBSD.
 
+pub(super) mod abi;
 #[path = "../resuid.rs"]
 mod ids;
 
@@ -10,7 +11,7 @@ use super::fd::ranges_between;
 use super::{Errno, FileId, Pid, Uid, cvt, defaults};
 
 pub(crate) use super::defaults::*;
-pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
+pub(crate) use ids::*;
 
 /// setgroups(2): before FreeBSD 15 the first element is the effective gid; from 15 on it
 /// is a supplementary group like the others. A list that begins with the gid that becomes

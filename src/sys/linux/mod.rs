@@ -1,5 +1,6 @@
 //! Linux, and Android.
 
+pub(super) mod abi;
 mod capabilities;
 mod descriptors;
 mod directory;
@@ -12,19 +13,13 @@ mod threads;
 
 use super::Gid;
 
-pub(crate) use capabilities::{
-    HAS_CAPABILITIES, HAS_NO_NEW_PRIVILEGES, OtherThreads, clear_capabilities,
-    has_raised_privileges, set_no_new_privileges,
-};
-pub(crate) use descriptors::{close_all_but, find_shared_event_queue};
-pub(crate) use files::{has_access_list, is_null_device, is_unmapped};
-pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
-pub(crate) use processes::{
-    disarm_parent_death_signal, has_open, is_also_numbered, open_process, reap, signal_process,
-    users_of,
-};
-pub(crate) use record_lock::{record_lock_holder, take_record_lock};
-pub(crate) use threads::{WHY_THREADS_ARE_UNKNOWN, is_single_threaded, thread_names};
+pub(crate) use capabilities::*;
+pub(crate) use descriptors::*;
+pub(crate) use files::*;
+pub(crate) use ids::*;
+pub(crate) use processes::*;
+pub(crate) use record_lock::*;
+pub(crate) use threads::*;
 
 pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
 

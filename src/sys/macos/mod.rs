@@ -1,5 +1,6 @@
 //! macOS, and the other systems of its family. libproc exists only on macOS.
 
+pub(super) mod abi;
 #[path = "../reuid.rs"]
 mod ids;
 #[cfg(target_os = "macos")]
@@ -8,7 +9,7 @@ mod libproc;
 use super::Gid;
 
 pub(crate) use super::defaults::*;
-pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
+pub(crate) use ids::*;
 #[cfg(target_os = "macos")]
 pub(crate) use libproc::{close_all_but, has_open, is_single_threaded, thread_names, users_of};
 

@@ -1,18 +1,18 @@
 //! The C interface of the other Unixes.
 
-pub(super) use libc::{MSG_NOSIGNAL, SOCK_CLOEXEC, fstat, fstatat, stat};
+pub(in crate::sys) use libc::{MSG_NOSIGNAL, SOCK_CLOEXEC, fstat, fstatat, stat};
 
 #[cfg(target_os = "netbsd")]
-pub(super) use libc::EFTYPE as O_NOFOLLOW_ERRNO;
+pub(in crate::sys) use libc::EFTYPE as O_NOFOLLOW_ERRNO;
 #[cfg(not(any(target_os = "dragonfly", target_os = "netbsd")))]
-pub(super) use libc::ELOOP as O_NOFOLLOW_ERRNO;
+pub(in crate::sys) use libc::ELOOP as O_NOFOLLOW_ERRNO;
 /// open(2) of DragonFly and NetBSD have errnos of their own for a symbolic link.
 #[cfg(target_os = "dragonfly")]
-pub(super) use libc::EMLINK as O_NOFOLLOW_ERRNO;
+pub(in crate::sys) use libc::EMLINK as O_NOFOLLOW_ERRNO;
 
 #[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
-pub(super) use libc::MSG_CMSG_CLOEXEC;
+pub(in crate::sys) use libc::MSG_CMSG_CLOEXEC;
 #[cfg(any(target_os = "illumos", target_os = "solaris"))]
-pub(super) const MSG_CMSG_CLOEXEC: libc::c_int = 0;
+pub(in crate::sys) const MSG_CMSG_CLOEXEC: libc::c_int = 0;
 
-pub(super) const SO_NOSIGPIPE: Option<libc::c_int> = None;
+pub(in crate::sys) const SO_NOSIGPIPE: Option<libc::c_int> = None;

@@ -1,6 +1,7 @@
 //! The other Unixes, with what POSIX has. What no call can tell is reported as unknown,
 //! never guessed.
 
+pub(super) mod abi;
 #[cfg_attr(
     any(target_os = "dragonfly", target_os = "openbsd"),
     path = "../resuid.rs"
@@ -12,7 +13,7 @@
 mod ids;
 
 pub(crate) use super::defaults::*;
-pub(crate) use ids::{group_ids, set_group_ids, set_user_ids, user_ids};
+pub(crate) use ids::*;
 
 /// getgroups(2) of DragonFly.
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = cfg!(target_os = "dragonfly");
