@@ -11,7 +11,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crate::sys::{self, Directory, FileId, ForkIdentity};
+use crate::sys::{self, FileId, ForkIdentity};
 
 static OWN_FDS: Mutex<Vec<OwnFd>> = Mutex::new(Vec::new());
 
@@ -196,10 +196,10 @@ extern "C" fn remove_pid_files() {
     for own in own_fds.iter().filter(|own| own.process == process) {
         if let (Purpose::PidFile { path, removal }, Some(file)) = (own.purpose, own.file) {
             if let (Removal::AtExit, Some(path)) = (removal, path) {
-                let is_at_path =
-                    sys::fstatat(Directory::Working, path).is_ok_and(|status| status.id == file);
+                let is_at_path = sys::fstatat(sys::WORKING_DIRECTORY, path)
+                    .is_ok_and(|status| status.id == file);
                 if is_at_path && sys::is_same_file(own.number, file) {
-                    let _ = sys::unlinkat(Directory::Working, path);
+                    let _ = sys::unlinkat(sys::WORKING_DIRECTORY, path);
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 
 use crate::error::{ErrorKind, SubjectKind};
 use crate::failure::Failure;
-use crate::sys::{self, Directory, Open};
+use crate::sys::{self, Open};
 
 /// What a standard stream of the daemon refers to.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ fn move_above_streams(source: OwnedFd) -> Result<OwnedFd, sys::Errno> {
 /// may be a regular file, which the output of the daemon would fill.
 fn open_null_device() -> Result<OwnedFd, Failure> {
     let failed = |errno| Failure::from(ErrorKind::OpenDevnull(errno));
-    let opened = sys::openat(Directory::Working, c"/dev/null", Open::Plain).map_err(failed)?;
+    let opened = sys::openat(sys::WORKING_DIRECTORY, c"/dev/null", Open::Plain).map_err(failed)?;
     let status = sys::fstat(opened.as_fd()).map_err(failed)?;
     if sys::is_null_device(&status) {
         Ok(opened)

@@ -13,7 +13,7 @@ use super::{
     others_can_write,
 };
 use crate::deadline::Deadline;
-use crate::sys::{self, Directory, Errno, Open, Pid, Signal, Uid, errno};
+use crate::sys::{self, Errno, Open, Pid, Signal, Uid, errno};
 
 /// The pid file of a daemon that may be running, as
 /// [`Daemonize::pid_file`](crate::Daemonize::pid_file) makes it.
@@ -197,7 +197,7 @@ impl PidFile {
         }
         let directory_failed = |errno| self.failed("cannot open the directory of", errno);
         let (directory, _) = directory_and_name(&self.c_path()?);
-        let directory = match sys::openat(Directory::Working, &directory, Open::Directory) {
+        let directory = match sys::openat(sys::WORKING_DIRECTORY, &directory, Open::Directory) {
             Err(errno::ENOENT) => return Ok(false),
             opened => opened.map_err(directory_failed)?,
         };

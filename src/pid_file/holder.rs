@@ -10,7 +10,7 @@ use super::{PAUSE, PidFile, parse_pid};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::own_fds;
-use crate::sys::{self, Directory, FileKind, FileStatus, Lock, Open, Pid, errno};
+use crate::sys::{self, FileKind, FileStatus, Lock, Open, Pid, errno};
 
 /// What a locked pid file means.
 pub(super) enum Found {
@@ -61,7 +61,7 @@ impl PidFile {
         if let Some(is_ready) = self.is_own(&path) {
             return Ok(Some(Found::Itself { is_ready }));
         }
-        let pid_file = match sys::openat(Directory::Working, &path, Open::ReadOnly) {
+        let pid_file = match sys::openat(sys::WORKING_DIRECTORY, &path, Open::ReadOnly) {
             Ok(descriptor) => descriptor,
             Err(errno::ENOENT) => return Ok(None),
             Err(errno) => return Err(self.failed("cannot open", errno)),
@@ -119,7 +119,7 @@ impl PidFile {
     /// Whether this process is ready, if it is the daemon. The file is not opened: the
     /// process would lose its record lock when it closes the descriptor.
     fn is_own(&self, path: &CStr) -> Option<bool> {
-        let status = sys::fstatat(Directory::Working, path).ok()?;
+        let status = sys::fstatat(sys::WORKING_DIRECTORY, path).ok()?;
         own_fds::is_daemon_of(status.id)
     }
 

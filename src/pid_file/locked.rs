@@ -7,7 +7,7 @@ use super::{LONGEST_LINE, PidFilePlan, failure, pid_line};
 use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::own_fds;
-use crate::sys::{self, Directory, FileId, Lock, Open, Pid, errno};
+use crate::sys::{self, FileId, Lock, Open, Pid, errno};
 
 /// The open and locked pid file of a start.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl OpenPidFile {
     }
 
     fn truncate_at(&self, path: &CStr) {
-        if let Ok(found) = sys::openat(Directory::Working, path, Open::WriteOnly) {
+        if let Ok(found) = sys::openat(sys::WORKING_DIRECTORY, path, Open::WriteOnly) {
             if sys::is_same_file(found.as_raw_fd(), self.id) {
                 let _ = sys::ftruncate(found.as_fd());
             }

@@ -13,9 +13,7 @@ use super::{
 use crate::deadline::Deadline;
 use crate::error::ErrorKind;
 use crate::failure::Failure;
-use crate::sys::{
-    self, Directory, Errno, FileId, FileKind, FileStatus, Gid, Lock, Open, Uid, errno,
-};
+use crate::sys::{self, Errno, FileId, FileKind, FileStatus, Gid, Lock, Open, Uid, errno};
 
 /// The resolved path and owners of a pid file.
 #[derive(Debug)]
@@ -87,8 +85,8 @@ impl PidFilePlan {
     pub(crate) fn acquire(&self) -> Result<OpenPidFile, Failure> {
         let trusted = self.open_trusted_directory()?;
         let (directory, name) = match &trusted {
-            Some(directory) => (Directory::Open(directory.as_fd()), &*self.name),
-            None => (Directory::Working, &*self.path),
+            Some(directory) => (directory.as_fd(), &*self.name),
+            None => (sys::WORKING_DIRECTORY, &*self.path),
         };
         let deadline = Deadline::after(LOCK_TIMEOUT);
         loop {
@@ -107,7 +105,7 @@ impl PidFilePlan {
     /// `None` if the file was replaced meanwhile, by another process or by this one.
     fn try_acquire(
         &self,
-        directory: Directory<'_>,
+        directory: BorrowedFd<'_>,
         name: &CStr,
         deadline: Deadline,
     ) -> Result<Option<OpenPidFile>, Failure> {
@@ -166,7 +164,7 @@ impl PidFilePlan {
     /// may have changed.
     fn remove_unwritable(
         &self,
-        directory: Directory<'_>,
+        directory: BorrowedFd<'_>,
         name: &CStr,
         deadline: Deadline,
     ) -> Result<Option<OpenPidFile>, Failure> {
@@ -188,7 +186,7 @@ impl PidFilePlan {
     /// might remove the file of another start.
     fn is_directory_private(&self) -> bool {
         // fstatat(2) follows no link here: the path ends in a slash, or is ".".
-        sys::fstatat(Directory::Working, &self.directory)
+        sys::fstatat(sys::WORKING_DIRECTORY, &self.directory)
             .is_ok_and(|directory| directory.mode & WRITABLE_BY_OTHERS == 0)
     }
 
@@ -201,7 +199,7 @@ impl PidFilePlan {
         if sys::geteuid() != Uid::ROOT {
             return Ok(None);
         }
-        let directory = sys::openat(Directory::Working, &self.directory, Open::Directory)
+        let directory = sys::openat(sys::WORKING_DIRECTORY, &self.directory, Open::Directory)
             .map_err(open_failed)?;
         let status = sys::fstat(directory.as_fd()).map_err(open_failed)?;
         let refused = |text| Err(open_failed(errno::EPERM).with_reason(text));
@@ -233,7 +231,7 @@ fn check_regular(descriptor: BorrowedFd<'_>) -> Result<FileStatus, Failure> {
 /// Opens the file, or creates it: `EEXIST` if another process is faster. `O_CREAT` alone
 /// does not do: in a sticky directory, Linux does not even let root open the existing file
 /// of another user that way (fs.protected_regular), and the daemon's user may own the file.
-fn open_or_create(directory: Directory<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
     match sys::openat(directory, name, Open::Existing) {
         Err(errno::ENOENT) => sys::openat(directory, name, Open::New { mode: MODE }),
         other => other,
@@ -243,7 +241,7 @@ fn open_or_create(directory: Directory<'_>, name: &CStr) -> Result<OwnedFd, Errn
 /// Opens the file once more, only for reading. `None` if the path now leads to another
 /// file.
 fn open_again_to_read(
-    directory: Directory<'_>,
+    directory: BorrowedFd<'_>,
     name: &CStr,
     writable: BorrowedFd<'_>,
     id: FileId,

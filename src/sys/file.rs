@@ -37,44 +37,10 @@ pub(crate) struct FileStatus {
     pub(crate) mode: u32,
 }
 
-impl FileStatus {
-    fn of(stat: &stat) -> Self {
-        Self {
-            id: FileId {
-                device: stat.st_dev as u64,
-                inode: stat.st_ino as u64,
-            },
-            kind: match stat.st_mode & libc::S_IFMT {
-                libc::S_IFREG => FileKind::Regular,
-                libc::S_IFIFO => FileKind::Fifo,
-                libc::S_IFCHR | libc::S_IFBLK => FileKind::Device,
-                _ => FileKind::Other,
-            },
-            character_device: (stat.st_mode & libc::S_IFMT == libc::S_IFCHR)
-                .then_some(stat.st_rdev as u64),
-            links: stat.st_nlink as u64,
-            owner: Uid(stat.st_uid),
-            group: Gid(stat.st_gid),
-            mode: stat.st_mode as u32 & 0o7777,
-        }
-    }
-}
-
-/// The directory at which a relative path starts.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Directory<'a> {
-    Working,
-    Open(BorrowedFd<'a>),
-}
-
-impl Directory<'_> {
-    fn raw(self) -> RawFd {
-        match self {
-            Self::Working => libc::AT_FDCWD,
-            Self::Open(descriptor) => descriptor.as_raw_fd(),
-        }
-    }
-}
+/// The working directory, for calls that take the directory at which a relative path starts.
+// SAFETY: this number means the working directory and is never closed; it is not -1.
+pub(crate) const WORKING_DIRECTORY: BorrowedFd<'static> =
+    unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) };
 
 /// How [`openat`] opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +61,7 @@ pub(crate) enum Open {
 }
 
 /// openat(2). Async-signal-safe.
-pub(crate) fn openat(directory: Directory<'_>, path: &CStr, how: Open) -> Result<OwnedFd, Errno> {
+pub(crate) fn openat(directory: BorrowedFd<'_>, path: &CStr, how: Open) -> Result<OwnedFd, Errno> {
     const UNTRUSTED: libc::c_int =
         libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
     let (flags, mode) = match how {
@@ -112,7 +78,14 @@ pub(crate) fn openat(directory: Directory<'_>, path: &CStr, how: Open) -> Result
     let opened = retry_on_eintr(|| {
         // SAFETY: `path` is a C string that outlives the call; the mode is
         // passed as the int-sized variadic argument that open expects.
-        unsafe { libc::openat(directory.raw(), path.as_ptr(), flags, mode as libc::c_uint) }
+        unsafe {
+            libc::openat(
+                directory.as_raw_fd(),
+                path.as_ptr(),
+                flags,
+                mode as libc::c_uint,
+            )
+        }
     });
     match opened {
         Ok(descriptor) => {
@@ -152,34 +125,47 @@ pub(crate) fn fstat(descriptor: BorrowedFd<'_>) -> Result<FileStatus, Errno> {
 }
 
 fn fstat_raw(descriptor: RawFd) -> Result<FileStatus, Errno> {
-    let mut stat = MaybeUninit::zeroed();
     // SAFETY: `stat` is valid for writes of its size; fstat checks the number.
-    cvt(unsafe { abi::fstat(descriptor, stat.as_mut_ptr()) })?;
-    // SAFETY: fstat succeeded, and has filled it in.
-    Ok(FileStatus::of(unsafe { stat.assume_init_ref() }))
+    read_status(|stat| unsafe { abi::fstat(descriptor, stat) })
 }
 
 /// fstatat(2), which does not follow a symbolic link. Async-signal-safe.
-pub(crate) fn fstatat(directory: Directory<'_>, path: &CStr) -> Result<FileStatus, Errno> {
-    let mut stat = MaybeUninit::zeroed();
+pub(crate) fn fstatat(directory: BorrowedFd<'_>, path: &CStr) -> Result<FileStatus, Errno> {
+    let (directory, flags) = (directory.as_raw_fd(), libc::AT_SYMLINK_NOFOLLOW);
     // SAFETY: `path` is a C string that outlives the call, and `stat` is
     // valid for writes of its size.
-    cvt(unsafe {
-        abi::fstatat(
-            directory.raw(),
-            path.as_ptr(),
-            stat.as_mut_ptr(),
-            libc::AT_SYMLINK_NOFOLLOW,
-        )
-    })?;
-    // SAFETY: fstatat succeeded, and has filled it in.
-    Ok(FileStatus::of(unsafe { stat.assume_init_ref() }))
+    read_status(|stat| unsafe { abi::fstatat(directory, path.as_ptr(), stat, flags) })
+}
+
+fn read_status(call: impl FnOnce(*mut stat) -> libc::c_int) -> Result<FileStatus, Errno> {
+    let mut stat = MaybeUninit::zeroed();
+    cvt(call(stat.as_mut_ptr()))?;
+    // SAFETY: the call has succeeded, and has filled it in.
+    let stat = unsafe { stat.assume_init_ref() };
+    let format = stat.st_mode & libc::S_IFMT;
+    Ok(FileStatus {
+        id: FileId {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+        },
+        kind: match format {
+            libc::S_IFREG => FileKind::Regular,
+            libc::S_IFIFO => FileKind::Fifo,
+            libc::S_IFCHR | libc::S_IFBLK => FileKind::Device,
+            _ => FileKind::Other,
+        },
+        character_device: (format == libc::S_IFCHR).then_some(stat.st_rdev as u64),
+        links: stat.st_nlink as u64,
+        owner: Uid(stat.st_uid),
+        group: Gid(stat.st_gid),
+        mode: stat.st_mode as u32 & 0o7777,
+    })
 }
 
 /// unlinkat(2). Async-signal-safe.
-pub(crate) fn unlinkat(directory: Directory<'_>, path: &CStr) -> Result<(), Errno> {
+pub(crate) fn unlinkat(directory: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
     // SAFETY: `path` is a C string that outlives the call.
-    cvt(unsafe { libc::unlinkat(directory.raw(), path.as_ptr(), 0) }).map(drop)
+    cvt(unsafe { libc::unlinkat(directory.as_raw_fd(), path.as_ptr(), 0) }).map(drop)
 }
 
 /// fchmod(2). Async-signal-safe.
@@ -251,5 +237,5 @@ pub(crate) fn pread(descriptor: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usi
 
 /// The working directory as a file.
 pub(crate) fn working_directory_id() -> Result<FileId, Errno> {
-    fstatat(Directory::Working, c".").map(|status| status.id)
+    fstatat(WORKING_DIRECTORY, c".").map(|status| status.id)
 }

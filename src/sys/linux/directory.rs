@@ -4,11 +4,11 @@ use std::ffi::CStr;
 use std::iter;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
-use crate::sys::{Directory, Errno, Open, cvt, openat};
+use crate::sys::{Errno, Open, WORKING_DIRECTORY, cvt, openat};
 
 /// Opens a directory. Async-signal-safe.
 pub(super) fn open_directory(path: &CStr) -> Result<OwnedFd, Errno> {
-    openat(Directory::Working, path, Open::Directory)
+    openat(WORKING_DIRECTORY, path, Open::Directory)
 }
 
 /// getdents64(2): fills `records` and returns the number of bytes; `None` at the end.

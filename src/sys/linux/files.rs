@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::ptr;
 
-use crate::sys::{Directory, FileStatus, Open, Uid, cvt, openat, pread};
+use crate::sys::{FileStatus, Open, Uid, WORKING_DIRECTORY, cvt, openat, pread};
 
 /// Character device 1, 3: Documentation/admin-guide/devices.txt of the kernel.
 /// Async-signal-safe.
@@ -44,7 +44,7 @@ pub(crate) fn is_unmapped(Uid(uid): Uid) -> bool {
 
 /// The content of a file, as far as it fits. Async-signal-safe.
 fn read_text<'a>(path: &CStr, buffer: &'a mut [u8]) -> Option<&'a str> {
-    let file = openat(Directory::Working, path, Open::ReadOnly).ok()?;
+    let file = openat(WORKING_DIRECTORY, path, Open::ReadOnly).ok()?;
     let length = pread(file.as_fd(), buffer).ok()?;
     std::str::from_utf8(&buffer[..length]).ok()
 }
