@@ -1,4 +1,4 @@
-//! Listings of directories in /proc, without allocation.
+//! /proc: listings of directories, without allocation, and fields of text files.
 
 use std::ffi::CStr;
 use std::iter;
@@ -72,4 +72,9 @@ fn numbers(records: &[u64], filled: usize) -> impl Iterator<Item = RawFd> + '_ {
         }
         None
     })
+}
+
+/// The value of a field such as `Uid:`.
+pub(super) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name))
 }

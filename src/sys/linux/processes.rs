@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::ptr;
 
+use super::directory::field;
 use crate::sys::fd::move_above_streams;
 use crate::sys::{Errno, FileId, Pid, Signal, Uid, cvt, errno_of, kill, retry_on_eintr};
 
@@ -31,9 +32,8 @@ fn status_of(pid: Pid) -> io::Result<String> {
 pub(crate) fn is_also_numbered(pid: Pid, number: Pid) -> bool {
     let number = number.number().to_string();
     status_of(pid).is_ok_and(|status| {
-        let mut lines = status.lines();
-        let numbers = lines.find_map(|line| line.strip_prefix("NSpid:"));
-        numbers.is_some_and(|numbers| numbers.split_whitespace().any(|found| found == number))
+        field(&status, "NSpid:")
+            .is_some_and(|numbers| numbers.split_whitespace().any(|found| found == number))
     })
 }
 
@@ -44,9 +44,7 @@ pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
         Err(error) if is_gone(&error, pid) => return Err(libc::ESRCH),
         Err(error) => return Err(errno_of(&error)),
     };
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("Uid:"))
+    field(&status, "Uid:")
         .and_then(|ids| ids.split_whitespace().map(|id| id.parse().ok()).collect())
         .map(|ids: Vec<u32>| ids.into_iter().map(Uid).collect())
         .ok_or(libc::EIO)
@@ -206,10 +204,7 @@ pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<
 fn pid_of(process: BorrowedFd<'_>) -> Option<Pid> {
     let information = fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd()));
     let information = information.ok()?;
-    let number = information
-        .lines()
-        .find_map(|line| line.strip_prefix("Pid:"))?;
-    Pid::from_number(number.trim().parse().ok()?)
+    Pid::from_number(field(&information, "Pid:")?.trim().parse().ok()?)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use super::directory::{find_number, open_directory};
+use super::directory::{field, find_number, open_directory};
 use crate::sys::{_exit, Errno, cvt, retry_on_eintr};
 
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
@@ -29,10 +29,7 @@ pub(crate) fn is_single_threaded() -> Option<bool> {
         },
         Err(_) => {
             let status = fs::read_to_string("/proc/self/status").ok()?;
-            let threads = status
-                .lines()
-                .find_map(|line| line.strip_prefix("Threads:"))?;
-            Some(threads.trim().parse::<u32>().ok()? == 1)
+            Some(field(&status, "Threads:")?.trim().parse::<u32>().ok()? == 1)
         }
     }
 }
