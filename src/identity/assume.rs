@@ -14,7 +14,7 @@ impl Identity {
     ///
     /// After [`ErrorKind::PrivilegesRetained`] the process must end.
     pub(crate) fn assume(&self, others: &OtherThreads) -> Result<(), Failure> {
-        let before = self.read_credentials()?;
+        let before = Credentials::current()?;
         if let Some(groups) = &self.groups {
             self.set_groups(&before.groups, groups)?;
         }
@@ -25,9 +25,9 @@ impl Identity {
             sys::set_user_ids(user).map_err(|errno| Failure::from(ErrorKind::SetUser(errno)))?;
         }
 
-        let after = self.read_credentials()?;
+        let after = Credentials::current()?;
         if !self.is_assumed(&before, &after) {
-            return Err(self.retained("the ids read back are not the ones set"));
+            return Err(retained("the ids read back are not the ones set"));
         }
         // If the saved ids are unknown, they may be what has changed.
         let is_unchanged = after == before && after.user_ids.saved.is_some();
@@ -35,17 +35,12 @@ impl Identity {
             // Root can regain any id, and an unchanged identity has dropped nothing.
             return Ok(());
         }
-        match sys::clear_capabilities(others) {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(self.retained("capabilities are left, here or in another thread"));
-            }
-            Err(_) => return Err(self.retained("the capabilities cannot be cleared")),
-        }
-        match before.try_regain(&after) {
-            Some(text) => Err(self.retained(text)),
-            None => Ok(()),
-        }
+        let reason = match sys::clear_capabilities(others) {
+            Ok(true) => before.try_regain(&after),
+            Ok(false) => Some("capabilities are left, here or in another thread"),
+            Err(_) => Some("the capabilities cannot be cleared"),
+        };
+        reason.map_or(Ok(()), |text| Err(retained(text)))
     }
 
     fn is_assumed(&self, before: &Credentials, after: &Credentials) -> bool {
@@ -68,20 +63,6 @@ impl Identity {
         has_user && has_group && has_groups
     }
 
-    fn groups_failed(&self, errno: Errno) -> Failure {
-        Failure::from(ErrorKind::SetSupplementaryGroups(errno))
-    }
-
-    fn retained(&self, text: &'static str) -> Failure {
-        Failure::from(ErrorKind::PrivilegesRetained)
-            .with_subject(SubjectKind::Identity)
-            .with_reason(text)
-    }
-
-    fn read_credentials(&self) -> Result<Credentials, Failure> {
-        Credentials::current().map_err(|errno| self.groups_failed(errno))
-    }
-
     fn set_groups(&self, present: &[Gid], wanted: &[Gid]) -> Result<(), Failure> {
         // If the first group is the effective gid, a change of the gid replaces it.
         let keeps_first = !sys::FIRST_GROUP_IS_EFFECTIVE_GID || present.first() == wanted.first();
@@ -94,9 +75,19 @@ impl Identity {
             // An ordinary user may ask for its own identity, whether or not its primary
             // group is also in the list.
             Err(errno::EPERM) if grants_same_access(present, wanted, primary) => Ok(()),
-            other => other.map_err(|errno| self.groups_failed(errno)),
+            other => other.map_err(groups_failed),
         }
     }
+}
+
+fn groups_failed(errno: Errno) -> Failure {
+    ErrorKind::SetSupplementaryGroups(errno).into()
+}
+
+fn retained(text: &'static str) -> Failure {
+    Failure::from(ErrorKind::PrivilegesRetained)
+        .with_subject(SubjectKind::Identity)
+        .with_reason(text)
 }
 
 /// From now on, execve(2) grants no privileges.
@@ -117,11 +108,11 @@ struct Credentials {
 }
 
 impl Credentials {
-    fn current() -> Result<Self, Errno> {
+    fn current() -> Result<Self, Failure> {
         Ok(Self {
             user_ids: sys::user_ids(),
             group_ids: sys::group_ids(),
-            groups: sys::getgroups()?,
+            groups: sys::getgroups().map_err(groups_failed)?,
         })
     }
 

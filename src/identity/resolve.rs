@@ -1,6 +1,6 @@
 //! The look-up of users and groups, before any fork.
 
-use std::ffi::{CStr, CString, NulError};
+use std::ffi::{CStr, CString};
 use std::fmt;
 
 use super::{Group, SupplementaryGroups, User};
@@ -63,26 +63,19 @@ const GROUPS: Database<Gid> = Database {
 };
 
 impl NameOrId {
-    /// The name for a look-up, or the id.
-    fn name(&self) -> Result<Result<CString, u32>, NulError> {
-        match self {
-            Self::Name(name) => CString::new(name.as_str()).map(Ok),
-            Self::Id(id) => Ok(Err(*id)),
-        }
-    }
-
     pub(super) fn contains_nul(&self) -> bool {
-        self.name().is_err()
+        matches!(self, Self::Name(name) if name.contains('\0'))
     }
 
     fn resolve<T>(&self, database: &Database<T>) -> Result<T, Error> {
-        let name = self.name();
-        match name.map_err(|_| self.error(database.name_contains_nul))? {
-            Ok(name) => (database.by_name)(&name)
-                .map_err(|errno| self.error((database.look_up_failed)(errno)))?
-                .ok_or_else(|| self.error(database.not_found)),
-            Err(id) => Ok((database.by_id)(id)),
-        }
+        let name = match self {
+            Self::Name(name) => CString::new(name.as_str()),
+            Self::Id(id) => return Ok((database.by_id)(*id)),
+        };
+        let name = name.map_err(|_| self.error(database.name_contains_nul))?;
+        (database.by_name)(&name)
+            .map_err(|errno| self.error((database.look_up_failed)(errno)))?
+            .ok_or_else(|| self.error(database.not_found))
     }
 
     /// Refuses the id that means "unchanged" to the kernel. A database may contain it, too.
@@ -250,32 +243,4 @@ fn reject_too_many(groups: &[Gid], refusal: impl FnOnce(Errno) -> Error) -> Resu
         "{} groups, where this system allows {most}",
         groups.len()
     )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn resolve(user: Option<&User>, group: Option<&Group>) -> Result<Option<Identity>, Error> {
-        Identity::resolve(user, group, &SupplementaryGroups::FromDatabase)
-    }
-
-    #[test]
-    fn an_id_that_means_unchanged_is_refused() {
-        let error = resolve(Some(&User::from(u32::MAX)), None).expect_err("refused");
-        assert_eq!(error.kind(), ErrorKind::SetUser(errno::EINVAL));
-        let error = resolve(None, Some(&Group::from(u32::MAX))).expect_err("refused");
-        assert_eq!(error.kind(), ErrorKind::SetGroup(errno::EINVAL));
-    }
-
-    #[test]
-    fn a_user_without_an_entry_needs_a_group() {
-        let nobody_at_all = User::from(4_000_000_001);
-        let error = resolve(Some(&nobody_at_all), None).expect_err("refused");
-        assert_eq!(error.kind(), ErrorKind::PrimaryGroupUnknown);
-        let identity = resolve(Some(&nobody_at_all), Some(&Group::from(5)))
-            .expect("resolved")
-            .expect("an identity");
-        assert_eq!(identity.groups, Some(vec![Gid(5)]));
-    }
 }
