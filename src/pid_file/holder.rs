@@ -1,6 +1,5 @@
 //! The process that holds a pid file.
 
-use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -58,8 +57,12 @@ impl PidFile {
 
     fn look(&self) -> io::Result<Option<Found>> {
         let path = self.c_path()?;
-        if let Some(is_ready) = self.is_own(&path) {
-            return Ok(Some(Found::Itself { is_ready }));
+        // The own file is not opened: the process would lose its record lock when it closes
+        // the descriptor.
+        if let Ok(status) = sys::fstatat(sys::WORKING_DIRECTORY, &path) {
+            if let Some(is_ready) = own_fds::is_daemon_of(status.id) {
+                return Ok(Some(Found::Itself { is_ready }));
+            }
         }
         let pid_file = match sys::openat(sys::WORKING_DIRECTORY, &path, Open::ReadOnly) {
             Ok(descriptor) => descriptor,
@@ -89,7 +92,8 @@ impl PidFile {
         let process = sys::open_process(pid);
         let has_open = match sys::has_open(pid, status.id) {
             Ok(has_open) => Some(has_open),
-            Err(_) if self.kernel_names_holders(&pid_file) => None,
+            // The kernel names holders.
+            Err(_) if sys::record_lock_holder(pid_file.as_fd(), None) != Err(errno::ENOSYS) => None,
             Err(errno) => {
                 return Err(self.failed(&format!("cannot look at process {}", pid.number()), errno));
             }
@@ -114,17 +118,6 @@ impl PidFile {
             Some(_) => Found::Running(holder),
             None => Found::Starting(Some(holder)),
         }))
-    }
-
-    /// Whether this process is ready, if it is the daemon. The file is not opened: the
-    /// process would lose its record lock when it closes the descriptor.
-    fn is_own(&self, path: &CStr) -> Option<bool> {
-        let status = sys::fstatat(sys::WORKING_DIRECTORY, path).ok()?;
-        own_fds::is_daemon_of(status.id)
-    }
-
-    fn kernel_names_holders(&self, pid_file: &OwnedFd) -> bool {
-        sys::record_lock_holder(pid_file.as_fd(), None) != Err(errno::ENOSYS)
     }
 
     /// The process that the kernel names as the holder. If the file contains a pid, the

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use super::{LONGEST_LINE, PidFilePlan, failure, pid_line};
+use super::{LONGEST_LINE, PidFilePlan, pid_line};
 use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::own_fds;
@@ -59,7 +59,7 @@ impl OpenPidFile {
     pub(crate) fn become_holder(&mut self) -> Result<(), Failure> {
         self.writable = None;
         sys::take_record_lock(self.lock()).map_err(|errno| {
-            let failure = failure(ErrorKind::LockPidfile(errno));
+            let failure = Failure::from(ErrorKind::LockPidfile(errno));
             match errno {
                 errno::EAGAIN | errno::EACCES => {
                     failure.with_reason("another process holds a record lock for writing")
@@ -71,14 +71,14 @@ impl OpenPidFile {
 
     /// Gives the file to its new owner. Async-signal-safe.
     pub(crate) fn change_owner(&self, plan: &PidFilePlan) -> Result<(), Failure> {
-        if !plan.changes_owner() {
+        if plan.new_owner.is_none() && plan.new_group.is_none() {
             return Ok(());
         }
         // Read back, since a file system without owners may ignore the change.
         sys::fchown(self.lock(), plan.new_owner, plan.new_group)
             .and_then(|()| sys::fstat(self.lock()))
             .and_then(|status| plan.is_owned(&status).then_some(()).ok_or(errno::EPERM))
-            .map_err(|errno| failure(ErrorKind::ChownPidfile(errno)))
+            .map_err(|errno| Failure::from(ErrorKind::ChownPidfile(errno)))
     }
 
     /// Whether this start still has the lock. A daemon that has failed unlocks the file,
@@ -90,14 +90,14 @@ impl OpenPidFile {
     /// Writes the pid of the daemon in one call. Async-signal-safe.
     pub(crate) fn write_pid(&self, daemon: Pid) -> Result<(), Failure> {
         let Some(writable) = self.writable() else {
-            return Err(failure(ErrorKind::WritePid(errno::EBADF)));
+            return Err(Failure::from(ErrorKind::WritePid(errno::EBADF)));
         };
         let mut line = [0; LONGEST_LINE];
         let line = pid_line(daemon, &mut line);
         match sys::pwrite(writable, line) {
             Ok(written) if written == line.len() => Ok(()),
-            Ok(_) => Err(failure(ErrorKind::WritePidUnspecifiedError)),
-            Err(errno) => Err(failure(ErrorKind::WritePid(errno))),
+            Ok(_) => Err(Failure::from(ErrorKind::WritePidUnspecifiedError)),
+            Err(errno) => Err(Failure::from(ErrorKind::WritePid(errno))),
         }
     }
 
@@ -114,23 +114,18 @@ impl OpenPidFile {
         }
         let is_empty = sys::pread(self.lock(), &mut [0]) == Ok(0);
         if !is_empty {
-            match (self.writable(), path) {
-                (Some(writable), _) => {
-                    let _ = sys::ftruncate(writable);
-                }
-                (None, Some(path)) => self.truncate_at(path),
-                (None, None) => {}
+            if let Some(writable) = self.writable() {
+                let _ = sys::ftruncate(writable);
+            } else if let Some(found) = path.and_then(|path| self.open_to_write(path)) {
+                let _ = sys::ftruncate(found.as_fd());
             }
         }
         let _ = sys::flock(self.lock(), Lock::None);
     }
 
-    fn truncate_at(&self, path: &CStr) {
-        if let Ok(found) = sys::openat(sys::WORKING_DIRECTORY, path, Open::WriteOnly) {
-            if sys::is_same_file(found.as_raw_fd(), self.id) {
-                let _ = sys::ftruncate(found.as_fd());
-            }
-        }
+    fn open_to_write(&self, path: &CStr) -> Option<OwnedFd> {
+        let found = sys::openat(sys::WORKING_DIRECTORY, path, Open::WriteOnly).ok()?;
+        sys::is_same_file(found.as_raw_fd(), self.id).then_some(found)
     }
 
     /// Keeps the file open and locked while this process lives.

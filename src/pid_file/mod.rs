@@ -21,8 +21,6 @@ pub(crate) use holder::describe_holder;
 pub(crate) use locked::OpenPidFile;
 pub(crate) use open::PidFilePlan;
 
-use crate::error::ErrorKind;
-use crate::failure::Failure;
 use crate::sys::{self, FileStatus, Pid};
 
 /// The reasons for which a file or its directory is refused. They are constants, since
@@ -38,10 +36,6 @@ const STICKY: u32 = 0o1000;
 
 /// Between two attempts at what changes in an instant.
 const PAUSE: Duration = Duration::from_millis(2);
-
-fn failure(kind: ErrorKind) -> Failure {
-    Failure::from(kind)
-}
 
 /// Whether users other than root and the owner can write to an open file. The members of a
 /// system group are trusted like root.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{
     DIRECTORY_OF_ANOTHER, DIRECTORY_WRITABLE, FILE_OF_ANOTHER, HAS_LINKS, OpenPidFile, PAUSE,
-    WRITABLE_BY_OTHERS, directory_and_name, failure, others_can_replace_in,
+    WRITABLE_BY_OTHERS, directory_and_name, others_can_replace_in,
 };
 use crate::deadline::Deadline;
 use crate::error::ErrorKind;
@@ -66,10 +66,6 @@ impl PidFilePlan {
         self.own = own;
     }
 
-    pub(super) fn changes_owner(&self) -> bool {
-        self.new_owner.is_some() || self.new_group.is_some()
-    }
-
     pub(super) fn is_owned(&self, status: &FileStatus) -> bool {
         self.new_owner.is_none_or(|owner| status.owner == owner)
             && self.new_group.is_none_or(|group| status.group == group)
@@ -112,7 +108,7 @@ impl PidFilePlan {
         if !self.own.is_empty() {
             let there = sys::fstatat(directory, name);
             if there.is_ok_and(|there| self.own.contains(&there.id)) {
-                return Err(failure(ErrorKind::LockPidfile(errno::EWOULDBLOCK)));
+                return Err(Failure::from(ErrorKind::LockPidfile(errno::EWOULDBLOCK)));
             }
         }
         let writable = match open_or_create(directory, name) {
@@ -156,7 +152,7 @@ impl PidFilePlan {
             }
         }
         sys::ftruncate(writable.as_fd())
-            .map_err(|errno| failure(ErrorKind::TruncatePidfile(errno)))?;
+            .map_err(|errno| Failure::from(ErrorKind::TruncatePidfile(errno)))?;
         Ok(Some(OpenPidFile::new(lock, writable, id)))
     }
 
@@ -294,11 +290,11 @@ fn make_unwritable_by_others(
 }
 
 fn open_failed(errno: Errno) -> Failure {
-    failure(ErrorKind::OpenPidfile(errno))
+    Failure::from(ErrorKind::OpenPidfile(errno))
 }
 
 fn lock_failed(errno: Errno) -> Failure {
-    let failure = failure(ErrorKind::LockPidfile(errno));
+    let failure = Failure::from(ErrorKind::LockPidfile(errno));
     match errno {
         // NFS, which emulates flock(2) by a record lock.
         errno::EBADF | errno::ENOLCK => failure.with_reason(
