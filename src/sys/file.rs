@@ -195,20 +195,17 @@ pub(crate) fn fchown(
 
 /// The operation of [`flock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
 pub(crate) enum Lock {
-    Exclusive,
-    Shared,
-    None,
+    Exclusive = libc::LOCK_EX | libc::LOCK_NB,
+    Shared = libc::LOCK_SH | libc::LOCK_NB,
+    None = libc::LOCK_UN,
 }
 
 /// flock(2) without a wait: `EWOULDBLOCK` if another open file has the lock.
 /// Async-signal-safe.
 pub(crate) fn flock(descriptor: BorrowedFd<'_>, lock: Lock) -> Result<(), Errno> {
-    let operation = match lock {
-        Lock::Exclusive => libc::LOCK_EX | libc::LOCK_NB,
-        Lock::Shared => libc::LOCK_SH | libc::LOCK_NB,
-        Lock::None => libc::LOCK_UN,
-    };
+    let operation = lock as libc::c_int;
     // SAFETY: the descriptor is open.
     retry_on_eintr(|| unsafe { libc::flock(descriptor.as_raw_fd(), operation) }).map(drop)
 }

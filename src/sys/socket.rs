@@ -15,9 +15,7 @@ pub(crate) fn socketpair() -> Result<(OwnedFd, OwnedFd), Errno> {
     // SAFETY: `ends` is valid for writes of two descriptors.
     cvt(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
     // SAFETY: socketpair has just made the descriptor, so that nothing else owns it.
-    let one = unsafe { OwnedFd::from_raw_fd(ends[0]) };
-    // SAFETY: as above.
-    let other = unsafe { OwnedFd::from_raw_fd(ends[1]) };
+    let [one, other] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
     let (one, other) = (move_above_streams(one)?, move_above_streams(other)?);
     for end in [&one, &other] {
         prepare_socket(end.as_raw_fd())?;
@@ -116,12 +114,12 @@ pub(crate) fn sendmsg_while(
         fields.cmsg_type = libc::SCM_RIGHTS;
         // SAFETY: CMSG_LEN is arithmetic.
         fields.cmsg_len = unsafe { libc::CMSG_LEN(size) } as _;
+        // SAFETY: CMSG_DATA is arithmetic on a valid header.
+        let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
         for (index, descriptor) in descriptors.iter().flatten().enumerate() {
-            // SAFETY: CMSG_DATA is arithmetic on a valid header.
-            let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
-            // SAFETY: `control` has room for `MAX_PASSED_FDS` numbers there.
-            let slot = unsafe { data.add(index) };
-            // SAFETY: as above; the data need not be aligned.
+            let slot = data.wrapping_add(index);
+            // SAFETY: `control` has room for `MAX_PASSED_FDS` numbers there, which need not
+            // be aligned.
             unsafe { slot.write_unaligned(descriptor.as_raw_fd()) };
         }
     }
@@ -143,18 +141,10 @@ pub(crate) fn shutdown(socket: BorrowedFd<'_>) {
 
 /// Whether [`recv`] waits for bytes, or fails with `EWOULDBLOCK`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
 pub(crate) enum Wait {
-    Yes,
-    No,
-}
-
-impl Wait {
-    fn flag(self) -> libc::c_int {
-        match self {
-            Self::Yes => 0,
-            Self::No => libc::MSG_DONTWAIT,
-        }
-    }
+    Yes = 0,
+    No = libc::MSG_DONTWAIT,
 }
 
 /// recv(2): how many bytes are received; 0 at the end of file. The kernel discards
@@ -163,7 +153,7 @@ pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: Wait) -> Res
     let start = buffer.as_mut_ptr().cast();
     retry_on_eintr(|| {
         // SAFETY: `buffer` is valid for writes of its length.
-        unsafe { libc::recv(socket.as_raw_fd(), start, buffer.len(), wait.flag()) }
+        unsafe { libc::recv(socket.as_raw_fd(), start, buffer.len(), wait as libc::c_int) }
     })
     .map(|received| received as usize)
 }
@@ -182,7 +172,7 @@ pub(crate) fn recvmsg(
     };
     let mut control = Control::new();
     let mut message = message(&mut part, &mut control, MAX_RIGHTS_SIZE);
-    let flags = MSG_CMSG_CLOEXEC | wait.flag();
+    let flags = MSG_CMSG_CLOEXEC | wait as libc::c_int;
     let received = retry_on_eintr(|| {
         // SAFETY: the message points to `part`, `buffer` and `control`, which
         // outlive the call.
@@ -197,14 +187,12 @@ pub(crate) fn recvmsg(
             let empty = unsafe { libc::CMSG_LEN(0) } as usize;
             let count = (fields.cmsg_len as usize).saturating_sub(empty) / size_of::<RawFd>();
             let mut is_whole = message.msg_flags & libc::MSG_CTRUNC == 0;
+            // SAFETY: CMSG_DATA is arithmetic on a valid header.
+            let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
             for index in 0..count.min(MAX_PASSED_FDS) {
-                // SAFETY: CMSG_DATA is arithmetic on a valid header.
-                let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
-                // SAFETY: the header says that there are `count` numbers, and
-                // there is room for no more than `MAX_PASSED_FDS`.
-                let slot = unsafe { data.add(index) };
-                // SAFETY: as above; the data need not be aligned.
-                let descriptor = unsafe { slot.read_unaligned() };
+                // SAFETY: the header says that there are `count` numbers, which need not be
+                // aligned, and there is room for no more than `MAX_PASSED_FDS`.
+                let descriptor = unsafe { data.wrapping_add(index).read_unaligned() };
                 // SAFETY: the kernel has just made it for this process.
                 let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
                 is_whole &= store(descriptor, descriptors);
