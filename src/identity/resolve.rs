@@ -162,10 +162,10 @@ impl Identity {
         let user = user
             .map(|user| user.resolve(wants_entry).map(|resolved| (user, resolved)))
             .transpose()?;
+        let entry = user.as_ref().and_then(|(_, user)| user.entry.as_ref());
         let group = match (group, &user) {
             (Some(group), _) => Some(group.resolve(ErrorKind::SetGroup)?),
-            (None, Some((user, resolved))) => {
-                let entry = resolved.entry.as_ref();
+            (None, Some((user, _))) => {
                 let primary = entry
                     .map(|entry| entry.primary_group)
                     .ok_or_else(|| user.0.error(ErrorKind::PrimaryGroupUnknown))?;
@@ -174,23 +174,18 @@ impl Identity {
             }
             (None, None) => None,
         };
-        let groups = match (supplementary, &user, group) {
-            (SupplementaryGroups::Keep, ..) => None,
-            (SupplementaryGroups::Only(groups), ..) => {
+        let groups = match supplementary {
+            SupplementaryGroups::Keep => None,
+            SupplementaryGroups::Only(groups) => {
                 let primary = group.unwrap_or_else(|| sys::group_ids().effective);
                 Some(resolve_listed(groups, primary)?)
             }
-            (
-                SupplementaryGroups::FromDatabase,
-                Some((
-                    user,
-                    ResolvedUser {
-                        entry: Some(entry), ..
-                    },
-                )),
-                Some(primary),
-            ) => Some(user.groups_from_database(&entry.name, primary)?),
-            (SupplementaryGroups::FromDatabase, ..) => group.map(|group| vec![group]),
+            SupplementaryGroups::FromDatabase => match (&user, entry, group) {
+                (Some((user, _)), Some(entry), Some(primary)) => {
+                    Some(user.groups_from_database(&entry.name, primary)?)
+                }
+                _ => group.map(|group| vec![group]),
+            },
         };
         let user = user.map(|(_, resolved)| resolved.uid);
         let changes_something = user.is_some() || group.is_some() || groups.is_some();
