@@ -49,11 +49,8 @@ pub(crate) fn disarm_parent_death_signal() {
 /// sysctl(3) `kern.proc.pid`: real, effective and saved uid.
 pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
     let process = process(pid)?;
-    Ok(vec![
-        Uid(process.ki_ruid),
-        Uid(process.ki_uid),
-        Uid(process.ki_svuid),
-    ])
+    let uids = [process.ki_ruid, process.ki_uid, process.ki_svuid];
+    Ok(uids.map(Uid).into())
 }
 
 fn process(pid: Pid) -> Result<libc::kinfo_proc, Errno> {

@@ -21,19 +21,19 @@ fn proc_pidinfo<T>(pid: Pid, flavor: libc::c_int, buffer: &mut [T]) -> Result<us
     }
 }
 
-/// A structure of `proc_pidinfo`, written to a zeroed one.
-fn proc_pidinfo_of<T>(pid: Pid, flavor: libc::c_int, mut zeroed: T) -> Result<T, Errno> {
-    match proc_pidinfo(pid, flavor, std::slice::from_mut(&mut zeroed))? {
-        filled if filled == size_of::<T>() => Ok(zeroed),
+/// A structure of `proc_pidinfo`.
+fn proc_pidinfo_of<T>(pid: Pid, flavor: libc::c_int) -> Result<T, Errno> {
+    // SAFETY: the callers ask for plain data, for which all zeroes is valid.
+    let mut information: T = unsafe { mem::zeroed() };
+    match proc_pidinfo(pid, flavor, std::slice::from_mut(&mut information))? {
+        filled if filled == size_of::<T>() => Ok(information),
         _ => Err(libc::EIO),
     }
 }
 
 /// `PROC_PIDTASKINFO`: the number of threads.
 fn thread_count() -> Result<usize, Errno> {
-    // SAFETY: proc_taskinfo is plain data, for which all zeroes is valid.
-    let zeroed: libc::proc_taskinfo = unsafe { mem::zeroed() };
-    let task = proc_pidinfo_of(Pid::current(), libc::PROC_PIDTASKINFO, zeroed)?;
+    let task: libc::proc_taskinfo = proc_pidinfo_of(Pid::current(), libc::PROC_PIDTASKINFO)?;
     usize::try_from(task.pti_threadnum).map_err(|_| libc::EIO)
 }
 
@@ -51,9 +51,7 @@ pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
 
 /// `PROC_PIDTBSDINFO`: real, effective and saved uid.
 pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
-    // SAFETY: proc_bsdinfo is plain data, for which all zeroes is valid.
-    let zeroed: libc::proc_bsdinfo = unsafe { mem::zeroed() };
-    let process = proc_pidinfo_of(pid, libc::PROC_PIDTBSDINFO, zeroed)?;
+    let process: libc::proc_bsdinfo = proc_pidinfo_of(pid, libc::PROC_PIDTBSDINFO)?;
     let uids = [process.pbi_ruid, process.pbi_uid, process.pbi_svuid];
     Ok(uids.map(Uid).into())
 }
