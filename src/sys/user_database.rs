@@ -40,28 +40,12 @@ pub(crate) struct UserEntry {
 
 /// getpwnam_r(3). `None` if the database has no such user.
 pub(crate) fn getpwnam(name: &CStr) -> Result<Option<UserEntry>, Errno> {
-    let name = name.as_ptr();
-    look_up(
-        USERS,
-        |entry, buffer, length, found| {
-            // SAFETY: `name` is a C string; the others are valid for writes of their sizes.
-            unsafe { libc::getpwnam_r(name, entry, buffer, length, found) }
-        },
-        user_entry,
-    )
+    look_up(USERS, libc::getpwnam_r, name.as_ptr(), user_entry)
 }
 
 /// getpwuid_r(3). `None` if there is no such user, or no database.
 pub(crate) fn getpwuid(Uid(uid): Uid) -> Result<Option<UserEntry>, Errno> {
-    let found = look_up(
-        USERS,
-        |entry, buffer, length, found| {
-            // SAFETY: all are valid for writes of their sizes.
-            unsafe { libc::getpwuid_r(uid, entry, buffer, length, found) }
-        },
-        user_entry,
-    );
-    match found {
+    match look_up(USERS, libc::getpwuid_r, uid, user_entry) {
         // An id without a database to name it is still an id.
         Err(libc::ENOENT) => Ok(None),
         other => other,
@@ -70,15 +54,8 @@ pub(crate) fn getpwuid(Uid(uid): Uid) -> Result<Option<UserEntry>, Errno> {
 
 /// getgrnam_r(3). `None` if the database has no such group.
 pub(crate) fn getgrnam(name: &CStr) -> Result<Option<Gid>, Errno> {
-    let name = name.as_ptr();
-    look_up(
-        GROUPS,
-        |entry, buffer, length, found| {
-            // SAFETY: `name` is a C string; the others are valid for writes of their sizes.
-            unsafe { libc::getgrnam_r(name, entry, buffer, length, found) }
-        },
-        |entry: &libc::group| Gid(entry.gr_gid),
-    )
+    let gid = |entry: &libc::group| Gid(entry.gr_gid);
+    look_up(GROUPS, libc::getgrnam_r, name.as_ptr(), gid)
 }
 
 fn user_entry(entry: &libc::passwd) -> UserEntry {
@@ -90,11 +67,15 @@ fn user_entry(entry: &libc::passwd) -> UserEntry {
     }
 }
 
+type LookUp<Key, Entry> =
+    unsafe extern "C" fn(Key, *mut Entry, *mut libc::c_char, usize, *mut *mut Entry) -> libc::c_int;
+
 /// Makes a reentrant look-up with a buffer that grows until the entry fits. The answer
 /// "not found" counts only if the database can be read: see [`probe`].
-fn look_up<Entry, Found>(
+fn look_up<Key: Copy, Entry, Found>(
     database: &str,
-    mut call: impl FnMut(*mut Entry, *mut libc::c_char, usize, *mut *mut Entry) -> libc::c_int,
+    call: LookUp<Key, Entry>,
+    key: Key,
     take: impl FnOnce(&Entry) -> Found,
 ) -> Result<Option<Found>, Errno> {
     const LARGEST: usize = 64 << 20;
@@ -102,8 +83,10 @@ fn look_up<Entry, Found>(
     loop {
         let mut entry = MaybeUninit::<Entry>::uninit();
         let mut found = ptr::null_mut();
-        let start = buffer.as_mut_ptr();
-        match call(entry.as_mut_ptr(), start, buffer.len(), &raw mut found) {
+        let (place, start) = (entry.as_mut_ptr(), buffer.as_mut_ptr());
+        // SAFETY: the callers pass a number, or a C string that outlives the call; the others
+        // are valid for writes of their sizes.
+        match unsafe { call(key, place, start, buffer.len(), &raw mut found) } {
             // SAFETY: the call has succeeded, so that `found` is null or points to
             // the entry, whose strings are in `buffer`.
             0 if !found.is_null() => return Ok(unsafe { found.as_ref() }.map(take)),
