@@ -156,7 +156,9 @@ impl Tracer {
                 let call = process.call.take();
                 let is_pair = |call: &Call| call.number == libc::SYS_socketpair;
                 match call.filter(is_pair) {
-                    Some(call) if replaced.unwrap_or(result) == 0 => {
+                    // In a container, root may not read the memory of a process that
+                    // has changed its ids.
+                    Some(call) if self.records_calls && replaced.unwrap_or(result) == 0 => {
                         self.names.add_pair(process.tracee, &call)?;
                     }
                     _ => {}
