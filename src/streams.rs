@@ -1,6 +1,7 @@
 //! The standard streams.
 
 use std::fs::File;
+use std::mem;
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 
 use crate::error::{ErrorKind, SubjectKind};
@@ -70,46 +71,40 @@ const SUBJECTS: [SubjectKind; 3] = [
     SubjectKind::StandardError,
 ];
 
-enum Replacement {
-    None,
-    NullDevice,
-    Descriptor(OwnedFd),
-}
-
 /// Redirects descriptors 0, 1 and 2 as configured, or as `unset` says, and closes the
 /// sources. The descriptors may be closed before, and may be sources themselves.
 /// Async-signal-safe.
-pub(crate) fn redirect(streams: &mut Streams, unset: fn() -> Stdio) -> Result<(), Failure> {
+pub(crate) fn redirect(streams: Streams, unset: fn() -> Stdio) -> Result<(), Failure> {
     let failed = |index: usize, errno| {
         Failure::from(ErrorKind::RedirectStreams(errno)).with_subject(SUBJECTS[index])
     };
 
     // First, sources numbered 0 to 2 get other numbers. Otherwise they could be overwritten
     // before they are used.
-    let mut replacements = [const { Replacement::None }; 3];
+    let mut sources = streams.map(|stream| stream.unwrap_or_else(unset).0);
     let mut null_device = None;
-    for (index, stream) in streams.iter_mut().enumerate() {
-        replacements[index] = match stream.take().unwrap_or_else(unset).0 {
-            Source::Descriptor(source) => Replacement::Descriptor(
+    for (index, source) in sources.iter_mut().enumerate() {
+        *source = match mem::replace(source, Source::Keep) {
+            Source::Descriptor(source) => Source::Descriptor(
                 move_above_streams(source).map_err(|errno| failed(index, errno))?,
             ),
-            Source::Keep if sys::is_open(NUMBERS[index]) => Replacement::None,
+            Source::Keep if sys::is_open(NUMBERS[index]) => Source::Keep,
             Source::Keep | Source::Devnull => {
                 if null_device.is_none() {
                     null_device = Some(open_null_device()?);
                 }
-                Replacement::NullDevice
+                Source::Devnull
             }
         };
     }
-    for (index, replacement) in replacements.iter().enumerate() {
-        let source = match replacement {
-            Replacement::None => None,
-            Replacement::NullDevice => null_device.as_ref(),
-            Replacement::Descriptor(source) => Some(source),
+    for (index, source) in sources.iter().enumerate() {
+        let descriptor = match source {
+            Source::Keep => None,
+            Source::Devnull => null_device.as_ref(),
+            Source::Descriptor(source) => Some(source),
         };
-        match source {
-            Some(source) => sys::dup2(source.as_fd(), NUMBERS[index]),
+        match descriptor {
+            Some(descriptor) => sys::dup2(descriptor.as_fd(), NUMBERS[index]),
             None => sys::clear_cloexec(NUMBERS[index]),
         }
         .map_err(|errno| failed(index, errno))?;

@@ -1,5 +1,6 @@
 //! The daemon: from the fork to the return to the caller.
 
+use std::mem;
 use std::sync::MutexGuard;
 
 use crate::error::{Error, ErrorKind};
@@ -36,7 +37,7 @@ pub(super) fn run<T>(
     // The streams are redirected after a failure too: the launcher prints the failure on its
     // terminal, and the daemon must not print it there again.
     let prepared = prepared.and_then(|()| start.become_pid_file_holder());
-    let redirected = streams::redirect(&mut plan.streams, Stdio::devnull);
+    let redirected = streams::redirect(mem::take(&mut plan.streams), Stdio::devnull);
     let prepared = prepared
         .and(redirected)
         .and_then(|()| start.change_pid_file_owner(plan.pid_file.as_ref()));

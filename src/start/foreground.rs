@@ -1,5 +1,7 @@
 //! A start in the foreground: the same steps in this process, without forks and session.
 
+use std::mem;
+
 use crate::error::{Error, ErrorKind};
 use crate::notify::NotifySocket;
 use crate::outcome::FailureMode;
@@ -17,7 +19,7 @@ pub(super) fn run<T>(mut plan: Plan<'_>, actions: Actions<T>) -> Result<T, Error
     let (mut start, prepared) =
         UncommittedStart::new(&mut plan, sink, prepared, None, FailureMode::Return);
     let prepared = prepared.and_then(|()| {
-        streams::redirect(&mut plan.streams, Stdio::keep)?;
+        streams::redirect(mem::take(&mut plan.streams), Stdio::keep)?;
         start.ready_sink = ReadySink::ServiceManager(NotifySocket::open());
         start.change_pid_file_owner(plan.pid_file.as_ref())?;
         start.register_descriptors();
