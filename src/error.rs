@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use crate::escape::{OnOneLine, WithTabs};
+use crate::escape::on_one_line;
 use crate::sys::Errno;
 
 /// Makes [`ErrorKind`] of the table in error_kinds.rs, so that no variant lacks a number, a
@@ -272,7 +272,7 @@ impl Display for Error {
                 ErrorKind::ChownPidfile(_) if self.path().is_none() => " to ",
                 _ => " ",
             })?;
-            write!(formatter, "{}", OnOneLine(&subject))?;
+            formatter.write_str(&on_one_line(&subject, &[]))?;
         }
         if let Some(pid) = details.running_pid {
             write!(formatter, ": held by running daemon {pid}")
@@ -283,7 +283,7 @@ impl Display for Error {
             if reason.contains('\n') {
                 write_reason(formatter, reason)
             } else {
-                write!(formatter, "; {}", OnOneLine(reason))
+                write!(formatter, "; {}", on_one_line(reason, &[]))
             }
         } else if let Some(reason) = &details.reason {
             write_reason(formatter, reason)
@@ -320,6 +320,9 @@ impl From<Error> for io::Error {
     }
 }
 
+const INDENTATION: &str = "    ";
+const TAB: &[char] = &['\t'];
+
 /// Writes a text of unknown origin as the reason of an error. The lines of a longer text stay
 /// aligned.
 fn write_reason(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
@@ -330,20 +333,18 @@ fn write_reason(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
         return Ok(());
     };
     if lines.clone().next().is_none() {
-        return write!(out, ": {}", WithTabs(first.trim_start()));
+        return write!(out, ": {}", on_one_line(first.trim_start(), TAB));
     }
     out.write_char(':')?;
     for line in std::iter::once(first).chain(lines) {
         if is_blank(&line) {
             out.write_char('\n')?;
         } else {
-            write!(out, "\n{INDENTATION}{}", WithTabs(line))?;
+            write!(out, "\n{INDENTATION}{}", on_one_line(line, TAB))?;
         }
     }
     Ok(())
 }
-
-const INDENTATION: &str = "    ";
 
 #[cfg(test)]
 mod tests {

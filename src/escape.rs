@@ -1,38 +1,16 @@
 //! Texts of unknown origin: a terminal that displays them must not obey them.
 
-use std::fmt::{self, Display, Write as _};
-use std::mem;
-
-/// Displays a text on one line.
-pub(crate) struct OnOneLine<'a>(pub(crate) &'a str);
-
-/// Displays a text on one line and keeps its tabs, which may align columns.
-pub(crate) struct WithTabs<'a>(pub(crate) &'a str);
-
-impl Display for OnOneLine<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|character| {
-            if controls_terminal(character) {
-                write!(formatter, "{}", character.escape_default())
-            } else {
-                formatter.write_char(character)
-            }
-        })
+/// Puts a text on one line. Tabs may align columns, so that a caller may keep them.
+pub(crate) fn on_one_line(text: &str, kept: &[char]) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if controls_terminal(character) && !kept.contains(&character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
     }
-}
-
-impl Display for WithTabs<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        self.0.split('\t').try_for_each(|text| {
-            write!(
-                formatter,
-                "{}{}",
-                mem::replace(&mut separator, "\t"),
-                OnOneLine(text)
-            )
-        })
-    }
+    shown
 }
 
 /// Whether a character controls the terminal: a control character, a line or paragraph
