@@ -58,6 +58,15 @@ fn is_gone(errno: Errno) -> bool {
     matches!(errno, errno::EPIPE | errno::ECONNRESET | errno::ENOTCONN)
 }
 
+/// The kind of a failed send, which is `gone` where the process at the other end is gone.
+fn kind_of(errno: Errno, gone: ErrorKind) -> ErrorKind {
+    if is_gone(errno) {
+        gone
+    } else {
+        ErrorKind::Channel(errno)
+    }
+}
+
 fn would_block(errno: Errno) -> bool {
     errno == errno::EAGAIN || errno == errno::EWOULDBLOCK
 }
@@ -72,7 +81,7 @@ pub(super) enum Received<T> {
 }
 
 /// One end of the launcher: collects bytes until a message is complete.
-struct Inbox {
+pub(super) struct Inbox {
     socket: OwnedFd,
     // Not on the heap: the intermediate drops its copy, and must not free memory.
     bytes: [u8; MAX_FRAME],
@@ -94,7 +103,7 @@ impl Inbox {
         }
     }
 
-    fn try_recv(&mut self) -> Result<Received<Message>, Errno> {
+    pub(super) fn try_recv(&mut self) -> Result<Received<Message>, Errno> {
         loop {
             if let Some((message, length)) = Message::decode(&self.bytes[..self.filled])? {
                 self.bytes.copy_within(length..self.filled, 0);
@@ -135,19 +144,11 @@ impl Inbox {
 
 /// The ends of the launcher.
 pub(super) struct LauncherEnds {
-    daemon: Inbox,
-    intermediate: Inbox,
+    pub(super) daemon: Inbox,
+    pub(super) intermediate: Inbox,
 }
 
 impl LauncherEnds {
-    pub(super) fn try_recv_daemon(&mut self) -> Result<Received<Message>, Errno> {
-        self.daemon.try_recv()
-    }
-
-    pub(super) fn try_recv_intermediate(&mut self) -> Result<Received<Message>, Errno> {
-        self.intermediate.try_recv()
-    }
-
     /// Takes the descriptors of [`Message::DaemonHandles`], in order.
     pub(super) fn take_descriptors(&mut self) -> Carried {
         let descriptors = &mut self.intermediate.descriptors;
@@ -166,12 +167,11 @@ impl LauncherEnds {
     /// death of the launcher.
     pub(super) fn send_order(&self, order: Order) -> Result<(), Errno> {
         match self.intermediate.send_byte(order as u8) {
-            Err(errno) if !is_gone(errno) => Err(errno),
-            Err(_) => {
+            Err(errno) if is_gone(errno) => {
                 self.shutdown_intermediate_channel();
                 Ok(())
             }
-            Ok(()) => Ok(()),
+            sent => sent,
         }
     }
 
@@ -212,13 +212,8 @@ impl LauncherEnds {
 
     /// Commits the start.
     pub(super) fn acknowledge(&self) -> Result<(), ErrorKind> {
-        self.daemon.send_byte(ACKNOWLEDGEMENT).map_err(|errno| {
-            if is_gone(errno) {
-                ErrorKind::DaemonExited
-            } else {
-                ErrorKind::Channel(errno)
-            }
-        })
+        (self.daemon.send_byte(ACKNOWLEDGEMENT))
+            .map_err(|errno| kind_of(errno, ErrorKind::DaemonExited))
     }
 }
 
@@ -246,10 +241,9 @@ impl IntermediateEnd {
     pub(super) fn try_recv_order(&self) -> Result<Received<Order>, Errno> {
         let mut byte = [0];
         match sys::recv(self.0.as_fd(), &mut byte, Wait::No) {
-            Ok(1..) => match Order::from_byte(byte[0]) {
-                Some(order) => Ok(Received::Some(order)),
-                None => Err(errno::EPROTO),
-            },
+            Ok(1..) => Order::from_byte(byte[0])
+                .map(Received::Some)
+                .ok_or(errno::EPROTO),
             Ok(0) | Err(errno::ECONNRESET) => Ok(Received::EndOfFile),
             Err(errno) if would_block(errno) => Ok(Received::Empty),
             Err(errno) => Err(errno),
@@ -313,13 +307,8 @@ impl DaemonEnd {
         if !self.is_still_open() {
             return Err(ErrorKind::LauncherGone);
         }
-        send(self.descriptor(), message, [None; MAX_PASSED_FDS]).map_err(|errno| {
-            if is_gone(errno) {
-                ErrorKind::LauncherGone
-            } else {
-                ErrorKind::Channel(errno)
-            }
-        })
+        send(self.descriptor(), message, [None; MAX_PASSED_FDS])
+            .map_err(|errno| kind_of(errno, ErrorKind::LauncherGone))
     }
 
     /// Waits for the acknowledgement. Is false where the launcher is gone instead.

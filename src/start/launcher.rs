@@ -172,7 +172,7 @@ impl<'a> Launcher<'a> {
 
     fn try_recv_exit(&mut self) -> Result<Option<StartEvent>, Errno> {
         loop {
-            match self.ends.try_recv_intermediate()? {
+            match self.ends.intermediate.try_recv()? {
                 Received::Empty => return Ok(None),
                 Received::EndOfFile => return Ok(Some(StartEvent::NoExitMessage)),
                 Received::Some(Message::DaemonHandles) => self.record_handles(),
@@ -183,7 +183,7 @@ impl<'a> Launcher<'a> {
 
     fn try_recv_report(&mut self) -> Result<Received<Message>, Errno> {
         loop {
-            match self.ends.try_recv_daemon()? {
+            match self.ends.daemon.try_recv()? {
                 Received::Some(Message::Panicking(failure)) => {
                     self.last_panic = Some(LastPanic {
                         failure,
