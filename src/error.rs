@@ -210,8 +210,8 @@ impl Error {
         self.0.is_reported_by_launcher
     }
 
-    pub(crate) fn reported_by_launcher(mut self) -> Self {
-        self.0.is_reported_by_launcher = true;
+    pub(crate) fn reported_by_launcher(mut self, is_reported: bool) -> Self {
+        self.0.is_reported_by_launcher = is_reported;
         self
     }
 

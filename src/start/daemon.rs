@@ -41,7 +41,10 @@ pub(super) fn run<T>(
     let prepared = prepared
         .and(redirected)
         .and_then(|()| start.change_pid_file_owner(plan.pid_file.as_ref()));
-    let signal_mask = plan.signal_mask(signal_mask);
+    let signal_mask = match plan.options.reset_signals {
+        true => SignalMask::empty(),
+        false => signal_mask,
+    };
     let mut start = Some(start);
     let result = match prepared {
         Ok(()) => {
@@ -72,10 +75,6 @@ pub(super) fn run<T>(
         let launcher_reports = failure.kind != ErrorKind::LauncherGone;
         let path = start.as_ref().and_then(UncommittedStart::pid_file_path);
         let error = reasons::describe(failure, plan.options, path);
-        if launcher_reports {
-            error.reported_by_launcher()
-        } else {
-            error
-        }
+        error.reported_by_launcher(launcher_reports)
     })
 }

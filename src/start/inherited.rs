@@ -2,10 +2,8 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
-use crate::error::ErrorKind;
-use crate::failure::Failure;
 use crate::streams::{Stdio, Streams};
-use crate::sys;
+use crate::sys::{self, Errno};
 
 /// The descriptors from 3 on that stay open when the others are closed. They are listed before
 /// fork(2), since nothing allocates after it.
@@ -48,9 +46,8 @@ impl KeptDescriptors {
     }
 
     /// Async-signal-safe.
-    pub(super) fn close_others(&mut self) -> Result<(), Failure> {
+    pub(super) fn close_others(&mut self) -> Result<(), Errno> {
         sys::close_all_but(&self.numbers, &mut self.scratch)
-            .map_err(|errno| ErrorKind::CloseInheritedFds(errno).into())
     }
 }
 

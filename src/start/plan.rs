@@ -12,7 +12,7 @@ use crate::pid_file::PidFilePlan;
 use crate::start::inherited::KeptDescriptors;
 use crate::start::progress::Progress;
 use crate::streams::Streams;
-use crate::sys::{self, SignalMask};
+use crate::sys;
 
 /// The options, and what must be looked up or allocated before the fork: between fork(2) and
 /// the first closure nothing allocates.
@@ -43,10 +43,9 @@ impl<'a> Plan<'a> {
             options.group.as_ref(),
             &options.supplementary_groups,
         )?;
-        let pid_file = match pid_file {
-            Some(path) => Some(plan_pid_file(options, path, identity.as_ref())?),
-            None => None,
-        };
+        let pid_file = pid_file
+            .map(|path| plan_pid_file(options, path, identity.as_ref()))
+            .transpose()?;
         // In the foreground this process keeps what earlier starts have opened.
         let own_fds = match options.foreground {
             true => own_fds::numbers(),
@@ -68,22 +67,6 @@ impl<'a> Plan<'a> {
             },
         })
     }
-
-    /// The signal mask of the daemon.
-    pub(super) fn signal_mask(&self, inherited: SignalMask) -> SignalMask {
-        if self.options.reset_signals {
-            SignalMask::empty()
-        } else {
-            inherited
-        }
-    }
-
-    /// Moves the absolute path of the pid file out, since the daemon must not allocate.
-    pub(super) fn take_pid_file_path(&mut self) -> Option<CString> {
-        self.pid_file
-            .as_mut()
-            .and_then(PidFilePlan::take_absolute_path)
-    }
 }
 
 fn plan_pid_file(
@@ -92,10 +75,10 @@ fn plan_pid_file(
     identity: Option<&Identity>,
 ) -> Result<PidFilePlan, Error> {
     let absolute_path = c_path(options.absolute_pid_file().as_deref())?;
-    let user = options.chown_pid_file_user.as_ref();
-    let user = user.map(User::resolve_uid).transpose()?;
-    let group = options.chown_pid_file_group.as_ref();
-    let group = group
+    let user = (options.chown_pid_file_user.as_ref())
+        .map(User::resolve_uid)
+        .transpose()?;
+    let group = (options.chown_pid_file_group.as_ref())
         .map(|group| group.resolve(ErrorKind::ChownPidfile))
         .transpose()?;
     let daemon_user = identity.and_then(Identity::user);
@@ -107,14 +90,12 @@ fn plan_pid_file(
 }
 
 fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
-    let Some(path) = path else { return Ok(None) };
-    match CString::new(path.as_os_str().as_bytes()) {
-        Ok(path) => Ok(Some(path)),
-        Err(_) => {
-            Err(Error::from(ErrorKind::PathContainsNul)
-                .with_subject(Subject::Path(path.to_owned())))
-        }
-    }
+    let convert = |path: &Path| {
+        CString::new(path.as_os_str().as_bytes()).map_err(|_| {
+            Error::from(ErrorKind::PathContainsNul).with_subject(Subject::Path(path.to_owned()))
+        })
+    };
+    path.map(convert).transpose()
 }
 
 /// Precedes all look-ups, so that the mistake of the caller is the error.

@@ -15,39 +15,29 @@ use crate::{identity, root};
 /// Async-signal-safe.
 pub(super) fn reset_signals(plan: &Plan<'_>) -> Result<(), Failure> {
     if plan.options.reset_signals {
-        sys::reset_dispositions().map_err(|errno| ErrorKind::ResetSignals(errno).into())
-    } else {
-        Ok(())
+        sys::reset_dispositions().map_err(ErrorKind::ResetSignals)?;
     }
+    Ok(())
 }
 
 /// Takes the steps that the daemon inherits. Async-signal-safe.
 pub(super) fn prepare_inherited_state(plan: &mut Plan<'_>) -> Result<Option<OpenPidFile>, Failure> {
-    close_fds_umask_chdir(plan)?;
-    match &plan.pid_file {
-        Some(pid_file) => {
-            plan.progress.reach(Step::LockPidFile);
-            pid_file.acquire().map(Some)
-        }
-        None => Ok(None),
-    }
-}
-
-fn close_fds_umask_chdir(plan: &mut Plan<'_>) -> Result<(), Failure> {
     if let Some(kept) = &mut plan.kept_descriptors {
         plan.progress.reach(Step::CloseDescriptors);
-        kept.close_others()?;
+        kept.close_others().map_err(ErrorKind::CloseInheritedFds)?;
     }
     if let Some(mask) = plan.options.umask() {
         sys::umask(mask);
     }
     plan.progress.reach(Step::ChangeDirectory);
-    match &plan.working_directory {
-        Some(directory) => {
-            sys::chdir(directory).map_err(|errno| ErrorKind::ChangeDirectory(errno).into())
-        }
-        None => Ok(()),
+    if let Some(directory) = &plan.working_directory {
+        sys::chdir(directory).map_err(ErrorKind::ChangeDirectory)?;
     }
+    let Some(pid_file) = &plan.pid_file else {
+        return Ok(None);
+    };
+    plan.progress.reach(Step::LockPidFile);
+    pid_file.acquire().map(Some)
 }
 
 /// Runs the closures, with the steps between them, and reports that the daemon is ready. A

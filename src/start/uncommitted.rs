@@ -57,7 +57,10 @@ impl UncommittedStart {
             ready_sink,
             intermediate,
             pid_file,
-            pid_file_path: plan.take_pid_file_path(),
+            pid_file_path: plan
+                .pid_file
+                .as_mut()
+                .and_then(PidFilePlan::take_absolute_path),
             daemon: ForkIdentity::current(),
             failure_mode,
         };
@@ -120,16 +123,13 @@ impl UncommittedStart {
 
     /// Makes the panic hook report each panic to the launcher, as this failure.
     pub(super) fn expect_panic(&mut self, failure: Failure) {
-        let launcher = match self.take_ready_sink() {
+        let launcher;
+        (self.ready_sink, launcher) = match self.take_ready_sink() {
             ReadySink::Launcher(launcher) => {
-                let (launcher, shared) = launcher.share();
-                self.ready_sink = ReadySink::Launcher(launcher);
-                Some(shared)
+                let (own, shared) = launcher.share();
+                (ReadySink::Launcher(own), Some(shared))
             }
-            manager @ ReadySink::ServiceManager(_) => {
-                self.ready_sink = manager;
-                None
-            }
+            manager @ ReadySink::ServiceManager(_) => (manager, None),
         };
         panics::expect(launcher, failure);
     }
