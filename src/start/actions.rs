@@ -1,15 +1,16 @@
-//! The caller's closures: their order, and their failures.
+//! The caller's closures: their order, their failures, and starts in them.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::panic::{self, AssertUnwindSafe};
 
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
-use crate::start::nesting::WithinClosure;
+use crate::outcome::FailureMode;
 use crate::start::readiness::Readiness;
-use crate::start::text;
 use crate::start::uncommitted::UncommittedStart;
+use crate::start::{panics, text};
 use crate::sys::{self, ForkIdentity};
 
 /// The closures of a start. The call runs those that precede the drop of privileges.
@@ -127,6 +128,47 @@ pub(super) fn drop_quietly<T>(value: T) {
     }
 }
 
+thread_local! {
+    /// The number of closures of starts that this thread runs, one within the other.
+    static CLOSURES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Exists while this thread, or a thread that it was forked from, runs a closure of a start.
+struct WithinClosure(());
+
+impl WithinClosure {
+    fn enter() -> Self {
+        CLOSURES.set(CLOSURES.get() + 1);
+        Self(())
+    }
+}
+
+impl Drop for WithinClosure {
+    fn drop(&mut self) {
+        CLOSURES.set(CLOSURES.get() - 1);
+    }
+}
+
+/// Refuses a start within the start of another daemon.
+///
+/// A closure that starts a daemon returns in a second process. Since each start has one daemon,
+/// the library ends that process, although its own start was acknowledged. And a daemon that
+/// has not reported yet that it is ready must not be the launcher of a start after which the
+/// launcher exits: the start of that daemon would fail.
+pub(super) fn refuse_nested_start(
+    foreground: bool,
+    failure_mode: FailureMode,
+) -> Result<(), Error> {
+    let refuse = |reason| Err(Error::from(ErrorKind::StartWithinStart).with_reason(reason));
+    if CLOSURES.get() > 0 {
+        refuse("a closure of that start is running")
+    } else if !foreground && failure_mode == FailureMode::Exit && panics::are_expected() {
+        refuse("this process has not reported yet that it is ready itself; `execute` can")
+    } else {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,5 +186,16 @@ mod tests {
         }
 
         drop_quietly(Insisting);
+    }
+
+    #[test]
+    fn a_start_is_refused_while_a_closure_runs() {
+        let kind = || refuse_nested_start(true, FailureMode::Return).map_err(|error| error.kind());
+        assert_eq!(kind(), Ok(()));
+        let outer = WithinClosure::enter();
+        drop(WithinClosure::enter());
+        assert_eq!(kind(), Err(ErrorKind::StartWithinStart));
+        drop(outer);
+        assert_eq!(kind(), Ok(()));
     }
 }

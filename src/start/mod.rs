@@ -31,7 +31,7 @@
 //! | `launcher.rs`, `intermediate.rs`, `daemon.rs` | the three processes |
 //! | `foreground.rs` | the start without forks |
 //! | `steps.rs` | the steps of the daemon, in either case |
-//! | `actions.rs`, `text.rs`, `panics.rs`, `nesting.rs` | the caller's closures, their errors, their panics, and starts in them |
+//! | `actions.rs`, `text.rs`, `panics.rs` | the caller's closures, their errors, and their panics |
 //! | `uncommitted.rs`, `readiness.rs` | the report that the daemon is ready |
 //! | `protocol.rs`, `channel.rs` | the messages, and the sockets |
 //! | `inherited.rs` | the descriptors that the daemon does not inherit |
@@ -46,7 +46,6 @@ mod fork_safety;
 mod inherited;
 mod intermediate;
 mod launcher;
-mod nesting;
 mod panics;
 mod plan;
 mod progress;
@@ -120,7 +119,7 @@ fn launch<T>(
 ) -> Side<T> {
     ForkIdentity::count_forks();
     let streams = mem::take(&mut options.streams);
-    let plan = nesting::check(options.foreground, failure_mode)
+    let plan = actions::refuse_nested_start(options.foreground, failure_mode)
         .and_then(|()| Plan::new(&options, streams));
     if options.foreground {
         return Side::Daemon(plan.and_then(|plan| foreground::run(plan, actions)));
