@@ -107,15 +107,6 @@ mod tests {
         }
     }
 
-    struct Panicking;
-
-    impl Display for Panicking {
-        fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("so far")?;
-            panic!("no further");
-        }
-    }
-
     #[derive(Debug)]
     struct Failed(&'static str, Option<Box<dyn StdError>>);
 
@@ -175,14 +166,6 @@ mod tests {
     fn an_endless_text_is_cut_once_it_fills_a_message() {
         let length = of_error(&Endless).len();
         assert!((MAX_REASON..2 * MAX_REASON).contains(&length), "{length}");
-    }
-
-    #[test]
-    fn a_display_that_panics_ends_the_text() {
-        assert_eq!(
-            of_error(&Panicking),
-            "so far (the text of this error panicked)"
-        );
     }
 
     #[test]
