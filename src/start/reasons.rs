@@ -1,5 +1,5 @@
-//! The reasons of errors, for a person: what the library has found, which rights the process lacks, and
-//! how to fix it.
+//! The reasons of errors, for a person: what the library has found, which rights the process
+//! lacks, and how to fix it.
 
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};
@@ -13,8 +13,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Subject};
 use crate::failure::Failure;
 use crate::options::Options;
-use crate::pid_file;
-use crate::pid_file::describe_holder;
+use crate::pid_file::{self, describe_holder};
 use crate::start::progress::Step;
 use crate::streams::Stdio;
 use crate::sys::{self, Uid, errno};
@@ -89,7 +88,7 @@ fn with_pid_file(failure: Failure, path: &Path) -> Failure {
     let Some(directory) = path.parent() else {
         return failure;
     };
-    let found = fs::metadata(directory);
+    let found = fs::metadata(directory).map(|found| owner_and_mode(&found));
     let shown = directory.display();
     let reason = io::Error::from_raw_os_error(errno);
     let text = match (&*failure.reason, errno, found) {
@@ -97,25 +96,21 @@ fn with_pid_file(failure: Failure, path: &Path) -> Failure {
             format!("{reason}: its directory {shown} does not exist")
         }
         ("", errno::EACCES, Ok(found)) => format!(
-            "{reason}: this process runs as uid {}; its directory {shown} belongs to {}",
-            sys::geteuid().0,
-            owner_and_mode(&found)
+            "{reason}: this process runs as uid {}; its directory {shown} belongs to {found}",
+            sys::geteuid().0
         ),
-        (pid_file::DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
-            "{}: {shown} belongs to {}; to root, it may be that of root, of `user` or of \
-             `chown_pid_file_user`",
-            pid_file::DIRECTORY_OF_ANOTHER,
-            owner_and_mode(&found)
+        (refusal @ pid_file::DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
+            "{refusal}: {shown} belongs to {found}; to root, it may be that of root, of `user` \
+             or of `chown_pid_file_user`"
         ),
-        (pid_file::DIRECTORY_WRITABLE, _, Ok(found)) => format!(
-            "{}: {shown} belongs to {}; take that permission away, or set the sticky bit",
-            pid_file::DIRECTORY_WRITABLE,
-            owner_and_mode(&found)
+        (refusal @ pid_file::DIRECTORY_WRITABLE, _, Ok(found)) => format!(
+            "{refusal}: {shown} belongs to {found}; take that permission away, or set the \
+             sticky bit"
         ),
-        (pid_file::FILE_OF_ANOTHER, _, _) => match fs::symlink_metadata(path) {
+        (refusal @ pid_file::FILE_OF_ANOTHER, _, _) => match fs::symlink_metadata(path) {
             Ok(found) => format!(
-                "{}, uid {}; it may be that of root, of the caller or of `chown_pid_file_user`",
-                pid_file::FILE_OF_ANOTHER,
+                "{refusal}, uid {}; it may be that of root, of the caller or of \
+                 `chown_pid_file_user`",
                 found.uid()
             ),
             Err(_) => return failure,
