@@ -19,40 +19,34 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// In order, with the text that follows "the startup timeout ran out".
-    const ALL: [(Self, &str); 10] = [
-        (Self::LeaveSession, "before the first step"),
-        (
-            Self::CloseDescriptors,
-            "while inherited descriptors were closed",
-        ),
-        (
-            Self::ChangeDirectory,
-            "while the working directory was entered",
-        ),
-        (
-            Self::LockPidFile,
-            "while the pid file was opened and locked",
-        ),
-        (Self::Fork, "while the daemon was forked"),
-        (
-            Self::RedirectStreams,
-            "while the standard streams were redirected",
-        ),
-        (Self::PrivilegedAction, "during the privileged action"),
-        (
-            Self::DropPrivileges,
-            "while root directory and identity were changed",
-        ),
-        (Self::Initialize, "during the initialization"),
-        (
-            Self::AwaitReadiness,
-            "before the daemon used its `Readiness`",
-        ),
+    /// In order.
+    const ALL: [Self; 10] = [
+        Self::LeaveSession,
+        Self::CloseDescriptors,
+        Self::ChangeDirectory,
+        Self::LockPidFile,
+        Self::Fork,
+        Self::RedirectStreams,
+        Self::PrivilegedAction,
+        Self::DropPrivileges,
+        Self::Initialize,
+        Self::AwaitReadiness,
     ];
 
+    /// The text that follows "the startup timeout ran out".
     pub(crate) fn message(self) -> &'static str {
-        Self::ALL[self as usize].1
+        match self {
+            Self::LeaveSession => "before the first step",
+            Self::CloseDescriptors => "while inherited descriptors were closed",
+            Self::ChangeDirectory => "while the working directory was entered",
+            Self::LockPidFile => "while the pid file was opened and locked",
+            Self::Fork => "while the daemon was forked",
+            Self::RedirectStreams => "while the standard streams were redirected",
+            Self::PrivilegedAction => "during the privileged action",
+            Self::DropPrivileges => "while root directory and identity were changed",
+            Self::Initialize => "during the initialization",
+            Self::AwaitReadiness => "before the daemon used its `Readiness`",
+        }
     }
 
     /// Whether no daemon exists yet at this step.
@@ -63,8 +57,8 @@ impl Step {
 
 /// The present step of the intermediate or the daemon, which the launcher can read.
 ///
-/// The default, for the foreground, stores none. It is shared memory, since a message would wake the launcher at each step, and few starts
-/// need the step.
+/// It is shared memory, since a message would wake the launcher at each step, and few starts
+/// need the step. The default, for the foreground, stores none.
 #[derive(Default)]
 pub(crate) struct Progress(Option<SharedByte>);
 
@@ -85,7 +79,7 @@ impl Progress {
     /// by now, has written another number.
     pub(crate) fn step(&self) -> Option<Step> {
         let number = usize::from(self.0.as_ref()?.get());
-        Step::ALL.get(number).map(|(step, _)| *step)
+        Step::ALL.get(number).copied()
     }
 }
 
@@ -97,10 +91,9 @@ mod tests {
     fn the_step_is_the_last_one_reached() {
         let progress = Progress::new();
         assert_eq!(progress.step(), Some(Step::LeaveSession));
-        for (step, message) in Step::ALL {
+        for step in Step::ALL {
             progress.reach(step);
             assert_eq!(progress.step(), Some(step));
-            assert_eq!(step.message(), message);
         }
         if let Some(byte) = &progress.0 {
             byte.set(u8::MAX);
@@ -111,7 +104,7 @@ mod tests {
 
     #[test]
     fn no_daemon_exists_before_the_fork() {
-        let before = Step::ALL.iter().filter(|(step, _)| step.is_before_daemon());
+        let before = Step::ALL.iter().filter(|step| step.is_before_daemon());
         assert_eq!(before.count(), 4);
         assert!(Step::LockPidFile.is_before_daemon());
     }
