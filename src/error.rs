@@ -39,7 +39,7 @@ macro_rules! error_kinds {
 
             pub(crate) fn errno(self) -> Option<Errno> {
                 match self {
-                    $( error_kinds!(@pattern errno $variant $(($errno))?)
+                    $( error_kinds!(@variant errno $variant $(($errno))?)
                         => error_kinds!(@errno errno $($errno)?), )*
                 }
             }
@@ -53,7 +53,7 @@ macro_rules! error_kinds {
 
             pub(crate) fn from_number(number: u16, errno: Errno) -> Option<Self> {
                 match number {
-                    $( $number => Some(error_kinds!(@make errno $variant $(($errno))?)), )*
+                    $( $number => Some(error_kinds!(@variant errno $variant $(($errno))?)), )*
                     _ => None,
                 }
             }
@@ -61,12 +61,10 @@ macro_rules! error_kinds {
     };
     (@subject $subject:ident) => { SubjectKind::$subject };
     (@subject) => { SubjectKind::None };
-    (@pattern $name:ident $variant:ident ($errno:ident)) => { Self::$variant($name) };
-    (@pattern $name:ident $variant:ident) => { Self::$variant };
     (@errno $name:ident $errno:ident) => { Some($name) };
     (@errno $name:ident) => { None };
-    (@make $name:ident $variant:ident ($errno:ident)) => { Self::$variant($name) };
-    (@make $name:ident $variant:ident) => { Self::$variant };
+    (@variant $name:ident $variant:ident ($errno:ident)) => { Self::$variant($name) };
+    (@variant $name:ident $variant:ident) => { Self::$variant };
 }
 
 // The tests include the table, too.

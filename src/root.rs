@@ -32,13 +32,13 @@ pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
             .with_subject(SubjectKind::Chroot)
             .with_reason("the root directory is not the one that was set"));
     }
-    if let Some(before) = before {
-        if let Some(inside) = path_inside(&before.path, &new_root.path) {
-            let is_back =
-                sys::chdir(&inside).is_ok() && sys::working_directory_id() == Ok(before.id);
-            if !is_back {
-                sys::chdir(c"/").map_err(failed)?;
-            }
+    let inside = before.and_then(|before| {
+        let path = path_inside(&before.path, &new_root.path)?;
+        Some((path, before.id))
+    });
+    if let Some((path, id)) = inside {
+        if sys::chdir(&path).is_err() || sys::working_directory_id() != Ok(id) {
+            sys::chdir(c"/").map_err(failed)?;
         }
     }
     Ok(())

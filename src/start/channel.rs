@@ -270,15 +270,11 @@ enum DaemonSocket {
 }
 
 impl DaemonEnd {
-    fn socket(&self) -> &OwnedFd {
-        match &self.socket {
-            DaemonSocket::Own(socket) => socket,
-            DaemonSocket::Shared(socket) => socket,
-        }
-    }
-
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.socket().as_fd()
+        match &self.socket {
+            DaemonSocket::Own(socket) => socket.as_fd(),
+            DaemonSocket::Shared(socket) => socket.as_fd(),
+        }
     }
 
     /// The same end, twice.
@@ -295,7 +291,7 @@ impl DaemonEnd {
     }
 
     pub(super) fn is_still_open(&self) -> bool {
-        !sys::is_replaced(self.socket().as_raw_fd(), self.file)
+        !sys::is_replaced(self.descriptor().as_raw_fd(), self.file)
     }
 
     /// Sends a message. Async-signal-safe.

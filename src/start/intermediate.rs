@@ -197,9 +197,14 @@ impl Supervisor {
     }
 
     /// Terminates the daemon and reports it by `message`; where the daemon could not be
-    /// terminated, reports `kind` instead. The daemon then keeps its pid file.
+    /// terminated, reports `kind` instead. The daemon then keeps its pid file, and ends when it reports.
     fn terminate_and_exit(&self, kind: ErrorKind, message: impl FnOnce(Ended) -> Message) -> ! {
-        match self.terminate_daemon() {
+        self.signal_daemon(Signal::TERMINATE);
+        let ended = self.await_daemon_end(SIGTERM_GRACE).or_else(|| {
+            self.signal_daemon(Signal::KILL);
+            self.await_daemon_end(SIGKILL_WAIT)
+        });
+        match ended {
             Some(status) => self.clear_and_exit(message(status)),
             None => report_failure_and_exit(
                 &self.launcher,
@@ -214,15 +219,6 @@ impl Supervisor {
             pid_file.clear(None);
         }
         report_and_exit(&self.launcher, &message)
-    }
-
-    /// Is `None` where the daemon cannot be terminated. The daemon then ends when it reports.
-    fn terminate_daemon(&self) -> Option<Ended> {
-        self.signal_daemon(Signal::TERMINATE);
-        self.await_daemon_end(SIGTERM_GRACE).or_else(|| {
-            self.signal_daemon(Signal::KILL);
-            self.await_daemon_end(SIGKILL_WAIT)
-        })
     }
 
     /// A process with the right to change its ids may lack the right to signal others
