@@ -20,15 +20,17 @@ impl Failure {
         Self { subject, ..self }
     }
 
-    /// Sets the reason, cut to the length that a message carries.
+    /// Sets the reason, cut to the length that a message carries, in whole characters.
     pub(crate) fn with_reason(self, reason: impl Into<Cow<'static, str>>) -> Self {
-        let reason = match reason.into() {
-            Cow::Borrowed(reason) => Cow::Borrowed(cut_reason(reason)),
-            Cow::Owned(mut reason) => {
-                reason.truncate(cut_reason(&reason).len());
-                Cow::Owned(reason)
-            }
-        };
+        let mut reason = reason.into();
+        let mut end = reason.len().min(MAX_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        match &mut reason {
+            Cow::Borrowed(reason) => *reason = &reason[..end],
+            Cow::Owned(reason) => reason.truncate(end),
+        }
         Self { reason, ..self }
     }
 }
@@ -45,12 +47,3 @@ impl From<ErrorKind> for Failure {
 
 /// The length of the longest reason that a message carries, in bytes.
 pub(crate) const MAX_REASON: usize = 2048;
-
-/// The beginning of a reason that fits into a message, in whole characters.
-fn cut_reason(text: &str) -> &str {
-    let mut end = text.len().min(MAX_REASON);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
-}

@@ -194,13 +194,13 @@ extern "C" fn remove_pid_files() {
     };
     let process = ForkIdentity::current();
     for own in own_fds.iter().filter(|own| own.process == process) {
-        if let (Purpose::PidFile { path, removal }, Some(file)) = (own.purpose, own.file) {
-            if let (Removal::AtExit, Some(path)) = (removal, path) {
-                let is_at_path = sys::fstatat(sys::WORKING_DIRECTORY, path)
-                    .is_ok_and(|status| status.id == file);
-                if is_at_path && sys::is_same_file(own.number, file) {
-                    let _ = sys::unlinkat(sys::WORKING_DIRECTORY, path);
-                }
+        let (Purpose::PidFile { path, removal }, Some(file)) = (own.purpose, own.file) else {
+            continue;
+        };
+        if let (Removal::AtExit, Some(path)) = (removal, path) {
+            let status = sys::fstatat(sys::WORKING_DIRECTORY, path);
+            if status.is_ok_and(|status| status.id == file) && sys::is_same_file(own.number, file) {
+                let _ = sys::unlinkat(sys::WORKING_DIRECTORY, path);
             }
         }
     }

@@ -203,13 +203,10 @@ impl<'a> Launcher<'a> {
     /// The number of descriptors tells which they are.
     fn record_handles(&mut self) {
         let (process, pid_file) = match self.ends.take_descriptors() {
-            [Some(process), None, None] => (Some(process), None),
-            [Some(lock), Some(writable), None] => (None, OpenPidFile::received(lock, writable)),
-            [process, Some(lock), Some(writable)] => {
-                (process, OpenPidFile::received(lock, writable))
-            }
-            _ => (None, None),
+            [Some(lock), Some(writable), None] => (None, Some((lock, writable))),
+            [process, lock, writable] => (process, lock.zip(writable)),
         };
+        let pid_file = pid_file.and_then(|(lock, writable)| OpenPidFile::received(lock, writable));
         self.handles = Some(DaemonHandles { process, pid_file });
     }
 
@@ -314,11 +311,11 @@ impl<'a> Launcher<'a> {
             fate => fate,
         };
         let options = self.plan.options;
-        let disconnected =
-            || Error::from(ErrorKind::DaemonExited).with_reason(reasons::daemon_disconnected(fate));
+        let was_disconnected = may_be_left || event == StartEvent::Exit(Message::DaemonTerminated);
         match (event, reaped) {
-            _ if may_be_left => disconnected(),
-            (StartEvent::Exit(Message::DaemonTerminated), _) => disconnected(),
+            _ if was_disconnected => {
+                Error::from(ErrorKind::DaemonExited).with_reason(reasons::daemon_disconnected(fate))
+            }
             (
                 StartEvent::Report(Message::Failed(failure))
                 | StartEvent::Exit(Message::Failed(failure)),
@@ -343,12 +340,8 @@ impl<'a> Launcher<'a> {
                     && !matches!(event, StartEvent::Exit(Message::Failed(_)));
                 let intermediate = is_left.then(|| self.intermediate.number());
                 let timeout = options.startup_timeout;
-                Error::from(ErrorKind::StartupTimeout).with_reason(reasons::time_ran_out(
-                    timeout,
-                    late,
-                    fate,
-                    intermediate,
-                ))
+                let reason = reasons::time_ran_out(timeout, late, fate, intermediate);
+                Error::from(ErrorKind::StartupTimeout).with_reason(reason)
             }
         }
     }
