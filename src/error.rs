@@ -273,24 +273,22 @@ impl Display for Error {
             formatter.write_str(&on_one_line(&subject, &[]))?;
         }
         if let Some(pid) = details.running_pid {
-            write!(formatter, ": held by running daemon {pid}")
-        } else if let (ErrorKind::DaemonExited, Some(status), Some(reason)) =
-            (details.kind, details.daemon_exit_status, &details.reason)
-        {
+            return write!(formatter, ": held by running daemon {pid}");
+        }
+        let shows_status = details.kind == ErrorKind::DaemonExited || details.reason.is_none();
+        let status = details.daemon_exit_status.filter(|_| shows_status);
+        if let Some(status) = status {
             write!(formatter, " ({status})")?;
-            if reason.contains('\n') {
-                write_reason(formatter, reason)
-            } else {
+        }
+        match (&details.reason, status, details.kind.errno()) {
+            (Some(reason), Some(_), _) if !reason.contains('\n') => {
                 write!(formatter, "; {}", on_one_line(reason, &[]))
             }
-        } else if let Some(reason) = &details.reason {
-            write_reason(formatter, reason)
-        } else if let Some(status) = details.daemon_exit_status {
-            write!(formatter, " ({status})")
-        } else if let Some(errno) = details.kind.errno() {
-            write!(formatter, ": {}", io::Error::from_raw_os_error(errno))
-        } else {
-            Ok(())
+            (Some(reason), ..) => write_reason(formatter, reason),
+            (None, None, Some(errno)) => {
+                write!(formatter, ": {}", io::Error::from_raw_os_error(errno))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -87,10 +87,10 @@ fn in_parentheses(names: &[Option<String>]) -> String {
     const MAX_NAMES: usize = 8;
 
     let known: Vec<&str> = names.iter().flatten().map(String::as_str).collect();
-    match known.get(..MAX_NAMES) {
-        _ if known.is_empty() => String::new(),
-        Some(first) if known.len() > MAX_NAMES => format!(" ({}, ...)", first.join(", ")),
-        _ => format!(" ({})", known.join(", ")),
+    match known.len() {
+        0 => String::new(),
+        1..=MAX_NAMES => format!(" ({})", known.join(", ")),
+        _ => format!(" ({}, ...)", known[..MAX_NAMES].join(", ")),
     }
 }
 

@@ -49,14 +49,9 @@ fn source<E: 'static>(error: &E) -> Option<&(dyn StdError + 'static)> {
 
 /// The text of a panic. Empty where the payload is no text.
 pub(crate) fn of_panic(payload: &(dyn Any + Send)) -> String {
-    match (
-        payload.downcast_ref::<String>(),
-        payload.downcast_ref::<&str>(),
-    ) {
-        (Some(text), _) => text.clone(),
-        (_, Some(text)) => (*text).to_owned(),
-        _ => String::new(),
-    }
+    let string = payload.downcast_ref::<String>().map(String::as_str);
+    let text = string.or_else(|| payload.downcast_ref::<&str>().copied());
+    text.unwrap_or_default().to_owned()
 }
 
 /// Says of a text that a panic is its origin.
