@@ -8,166 +8,35 @@ use std::sync::OnceLock;
 use std::thread;
 
 use crate::config::{
-    Blocked, ChildrenNamespace, Disposition, ExecPid, Ids, InitialState, OpenDescriptor, Session,
-    UserNamespace,
+    Blocked, Bytes, ChildrenNamespace, Disposition, EventQueue, ExecPid, Ids, InitialState,
+    OpenDescriptor, PanicHook, Session, SystemCall, UserNamespace, for_each_initial_field,
 };
 use crate::control::{self, Message};
 use crate::sys::{self, Resource};
 use crate::wire;
 
-/// Applies `state`.
-///
-/// What needs privileges is set before the ids. What would disturb the set-up (closed streams,
-/// limits, interruptions) is set as late as possible.
-///
-/// # Errors
-///
-/// The first step that fails, with its name.
-pub fn apply(state: &InitialState) -> Result<(), String> {
-    let InitialState {
-        working_directory,
-        session,
-        subreaper,
-        unflushed_rust,
-        unflushed_c,
-        panic_hook,
-        at_exit_handler,
-        extra_threads,
-        guard_takers,
-        joined_threads,
-        descriptors,
-        event_queue,
-        closed,
-        exec_pid,
-        limit_descriptors,
-        limit_processes,
-        limit_file_size,
-        processor,
-        umask,
-        user_database,
-        null_device,
-        secure_bits,
-        ids,
-        capabilities,
-        ambient_capabilities,
-        user_namespace,
-        dispositions,
-        interval_timer,
-        blocked,
-        children_namespace,
-        parent_death_signal_at_fork,
-        refused_calls,
-        free_descriptors: _,
-    } = state;
-
-    if let Some(path) = working_directory {
-        step(
-            "working directory",
-            std::env::set_current_dir(path.to_path()),
-        )?;
-    }
-    step("session", set_session(*session))?;
-    if *subreaper {
-        step("subreaper", sys::become_subreaper())?;
-    }
-    if let Some(text) = unflushed_rust {
-        step("std's output", io::stdout().write_all(text.as_bytes()))?;
-    }
-    if let Some(text) = unflushed_c {
-        step("C's output", sys::print_with_c(text))?;
-    }
-    if let Some(hook) = panic_hook {
-        hook.set();
-    }
-    if *at_exit_handler {
-        AT_EXIT.get_or_init(|| wire::encode(&Message::AtExit));
-        step("atexit handler", sys::at_exit(send_at_exit))?;
-    }
-    for _ in 0..*extra_threads {
-        step("thread", park_a_thread(|| Ok(())))?;
-    }
-    for _ in 0..*guard_takers {
-        thread::spawn(|| while daemonize2::PidFileGuard::take().is_none() {});
-    }
-    for _ in 0..*joined_threads {
-        step("joined thread", join_a_thread())?;
-    }
-    for descriptor in descriptors {
-        step("descriptor", open(descriptor))?;
-    }
-    if let Some(queue) = *event_queue {
-        let opened = sys::open_event_queue(queue).map(IntoRawFd::into_raw_fd);
-        step("event queue", opened.map(drop))?;
-    }
-    for (number, _) in (0..).zip(closed).filter(|&(_, &closed)| closed) {
-        sys::close(number);
-    }
-    if let Some(exec_pid) = exec_pid {
-        let pid = match exec_pid {
-            ExecPid::Own => std::process::id(),
-            ExecPid::Parents => std::os::unix::process::parent_id(),
-        };
-        sys::set_environment("SYSTEMD_EXEC_PID", &pid.to_string());
-    }
-    if let Some(limit) = *limit_descriptors {
-        step("RLIMIT_NOFILE", sys::limit(Resource::Descriptors, limit))?;
-    }
-    if let Some(limit) = *limit_processes {
-        step("RLIMIT_NPROC", sys::limit(Resource::Processes, limit))?;
-    }
-    if let Some(limit) = *limit_file_size {
-        step("RLIMIT_FSIZE", sys::limit(Resource::FileSize, limit))?;
-    }
-    if let Some(processor) = *processor {
-        step("processor", sys::run_on(processor))?;
-    }
-    if let Some(mask) = *umask {
-        step("umask", sys::set_umask(mask).map(drop))?;
-    }
-    if let Some(directory) = user_database {
-        step("user database", cover_user_database(&directory.to_path()))?;
-    }
-    if let Some(file) = null_device {
-        step("null device", cover_null_device(&file.to_path()))?;
-    }
-    if let Some(bits) = *secure_bits {
-        step("secure bits", sys::set_secure_bits(bits))?;
-    }
-    set_identity(ids.as_ref(), *capabilities)?;
-    if let Some(mask) = *ambient_capabilities {
-        step("ambient", sys::set_ambient_capabilities(mask))?;
-    }
-    if let Some(namespace) = user_namespace {
-        step("user namespace", enter_user_namespace(namespace))?;
-    }
-    for &(signal, disposition) in dispositions {
-        prepare_message(signal);
-        step("disposition", sys::set_disposition(signal, disposition))?;
-    }
-    if let Some(micros) = *interval_timer {
-        step(
-            "handler",
-            sys::set_disposition(libc::SIGALRM, Disposition::Handle),
-        )?;
-        step("interval timer", sys::start_interval_timer(micros))?;
-    }
-    match blocked {
-        Blocked::Inherited => {}
-        Blocked::All => step("signal mask", sys::block_signals(None))?,
-        Blocked::These(signals) => step("signal mask", sys::block_signals(Some(signals)))?,
-    }
-    if let Some(namespace) = *children_namespace {
-        step("pid namespace", leave_pid_namespace(namespace))?;
-    }
-    if let Some(signal) = *parent_death_signal_at_fork {
-        let registered = sys::ask_for_parent_death_signal_at_fork(signal);
-        step("parent-death signal", registered)?;
-    }
-    if !refused_calls.is_empty() {
-        step("sandbox", sys::refuse_calls(refused_calls))?;
-    }
-    Ok(())
+macro_rules! apply_each_field {
+    (
+        steps { $($(#[$doc:meta])* $field:ident: $type:ty => ($values:expr, $apply:expr),)* }
+        last { $(#[$last_doc:meta])* $last:ident: $last_type:ty, }
+    ) => {
+        /// Applies `state`, except for [`leave_descriptors_free`].
+        ///
+        /// What needs privileges is set before the ids. What would disturb the set-up (closed
+        /// streams, limits, interruptions) is set as late as possible.
+        ///
+        /// # Errors
+        ///
+        /// That of the first field that cannot be applied, with the name of the field.
+        pub fn apply(state: &InitialState) -> Result<(), String> {
+            let InitialState { $($field,)* $last: _ } = state;
+            $(apply_each(stringify!($field), $values, $apply)?;)*
+            Ok(())
+        }
+    };
 }
+
+for_each_initial_field!(apply_each_field);
 
 /// Takes the numbers of all descriptors below the limit, except for this number of them.
 ///
@@ -187,8 +56,28 @@ pub fn leave_descriptors_free(free: u32) -> io::Result<()> {
     Ok(())
 }
 
-fn step(name: &str, result: io::Result<()>) -> Result<(), String> {
-    result.map_err(|error| format!("{name}: {error}"))
+fn apply_each<T>(
+    field: &str,
+    values: impl IntoIterator<Item = T>,
+    apply: impl FnMut(T) -> io::Result<()>,
+) -> Result<(), String> {
+    let applied = values.into_iter().try_for_each(apply);
+    applied.map_err(|error| format!("{field}: {error}"))
+}
+
+fn set_working_directory(path: &Bytes) -> io::Result<()> {
+    std::env::set_current_dir(path.to_path())
+}
+
+fn print_with_std(text: &String) -> io::Result<()> {
+    io::stdout().write_all(text.as_bytes())
+}
+
+fn refuse_calls(calls: &Vec<(SystemCall, i32)>) -> io::Result<()> {
+    match calls.as_slice() {
+        [] => Ok(()),
+        calls => sys::refuse_calls(calls),
+    }
 }
 
 fn set_session(session: Session) -> io::Result<()> {
@@ -202,9 +91,35 @@ fn set_session(session: Session) -> io::Result<()> {
     Ok(())
 }
 
+fn set_panic_hook(hook: PanicHook) -> io::Result<()> {
+    hook.set();
+    Ok(())
+}
+
+fn close((number, is_closed): (i32, bool)) -> io::Result<()> {
+    if is_closed {
+        sys::close(number);
+    }
+    Ok(())
+}
+
+fn set_exec_pid(exec_pid: ExecPid) -> io::Result<()> {
+    let pid = match exec_pid {
+        ExecPid::Own => std::process::id(),
+        ExecPid::Parents => std::os::unix::process::parent_id(),
+    };
+    sys::set_environment("SYSTEMD_EXEC_PID", &pid.to_string());
+    Ok(())
+}
+
 /// The message is made beforehand. When the handlers run, the locals of the thread, which an
 /// encoding needs, may be gone.
 static AT_EXIT: OnceLock<Vec<u8>> = OnceLock::new();
+
+fn register_at_exit((): ()) -> io::Result<()> {
+    AT_EXIT.get_or_init(|| wire::encode(&Message::AtExit));
+    sys::at_exit(send_at_exit)
+}
 
 extern "C" fn send_at_exit() {
     if let Some(message) = AT_EXIT.get() {
@@ -219,7 +134,7 @@ fn signalled(signal: i32) -> Option<&'static OnceLock<Vec<u8>>> {
     SIGNALLED.get(usize::try_from(signal).ok()?)
 }
 
-fn prepare_message(signal: i32) {
+fn set_disposition(&(signal, disposition): &(i32, Disposition)) -> io::Result<()> {
     if let Some(message) = signalled(signal) {
         message.get_or_init(|| wire::encode(&Message::Signalled(signal)));
     }
@@ -228,16 +143,25 @@ fn prepare_message(signal: i32) {
             control::send_from_handler(message);
         }
     });
+    sys::set_disposition(signal, disposition)
 }
 
-fn cover_user_database(directory: &Path) -> io::Result<()> {
-    sys::leave_mount_namespace()?;
-    sys::cover(directory, Path::new("/etc"))
+fn start_interval_timer(micros: u32) -> io::Result<()> {
+    sys::set_disposition(libc::SIGALRM, Disposition::Handle)?;
+    sys::start_interval_timer(micros)
 }
 
-fn cover_null_device(file: &Path) -> io::Result<()> {
+fn block(blocked: &Blocked) -> io::Result<()> {
+    match blocked {
+        Blocked::Inherited => Ok(()),
+        Blocked::All => sys::block_signals(None),
+        Blocked::These(signals) => sys::block_signals(Some(signals)),
+    }
+}
+
+fn cover(place: &str, by: &Bytes) -> io::Result<()> {
     sys::leave_mount_namespace()?;
-    sys::cover(file, Path::new("/dev/null"))
+    sys::cover(&by.to_path(), Path::new(place))
 }
 
 fn leave_pid_namespace(namespace: ChildrenNamespace) -> io::Result<()> {
@@ -325,6 +249,18 @@ fn join_a_thread() -> io::Result<()> {
     Ok(())
 }
 
+fn take_guards() -> io::Result<()> {
+    thread::Builder::new()
+        .spawn(|| while daemonize2::PidFileGuard::take().is_none() {})
+        .map(drop)
+}
+
+fn open_event_queue(queue: EventQueue) -> io::Result<()> {
+    let opened = sys::open_event_queue(queue)?;
+    let _ = opened.into_raw_fd();
+    Ok(())
+}
+
 fn open(descriptor: &OpenDescriptor) -> io::Result<()> {
     let file = File::open(descriptor.path.to_path())?;
     if file.as_raw_fd() != descriptor.number && sys::inherited(descriptor.number).is_some() {
@@ -336,22 +272,17 @@ fn open(descriptor: &OpenDescriptor) -> io::Result<()> {
     sys::keep_at(file.into(), descriptor.number, descriptor.close_on_exec)
 }
 
-fn set_identity(ids: Option<&Ids>, capabilities: Option<u64>) -> Result<(), String> {
-    if let Some(ids) = ids {
-        if capabilities.is_some() {
-            step("PR_SET_KEEPCAPS", sys::keep_capabilities(true))?;
-        }
-        if let Some(groups) = &ids.groups {
-            step("groups", sys::set_supplementary_groups(groups))?;
-        }
-        step("group ids", sys::set_group_ids(ids.gid))?;
-        step("user ids", sys::set_user_ids(ids.uid))?;
-        if capabilities.is_some() {
-            step("PR_SET_KEEPCAPS", sys::keep_capabilities(false))?;
-        }
+fn set_ids(ids: &Ids, keeps_capabilities: bool) -> io::Result<()> {
+    if keeps_capabilities {
+        sys::keep_capabilities(true)?;
     }
-    if let Some(mask) = capabilities {
-        step("capabilities", sys::set_capabilities(mask))?;
+    if let Some(groups) = &ids.groups {
+        sys::set_supplementary_groups(groups)?;
+    }
+    sys::set_group_ids(ids.gid)?;
+    sys::set_user_ids(ids.uid)?;
+    if keeps_capabilities {
+        sys::keep_capabilities(false)?;
     }
     Ok(())
 }

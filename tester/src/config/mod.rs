@@ -15,6 +15,7 @@ mod initial_state;
 mod options;
 
 pub use closures::*;
+pub(crate) use initial_state::for_each_initial_field;
 pub use initial_state::*;
 pub(crate) use options::for_each_option;
 pub use options::*;
