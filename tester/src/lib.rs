@@ -14,8 +14,8 @@
 //! * [`axes`]: every option and initial state, as named values, and what each does to a start.
 //! * [`covering`]: the combinations of values that are tried.
 //! * [`model`] and [`predict`]: the outcome of a start as it is predicted, compared with the real one.
-//! * [`trace`] and [`traced_start`]: follow a start from call to call, let calls fail and send
-//!   signals.
+//! * [`trace`]: lets a call of a start fail, or sends a signal to a process at a call of its own.
+//! * [`traced_start`]: a traced start, compared with its prediction.
 //! * [`contest`]: many launchers that contend for one pid file, and processes that meddle with it.
 //! * [`attack`]: the deeds of the meddlers, which work against any library.
 //! * [`initial`] and [`subject`]: the behaviour of the tester.

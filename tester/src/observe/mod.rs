@@ -50,16 +50,12 @@ use crate::report::Report;
 /// A process, briefly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Process id.
     pub pid: u32,
-    /// The parent's process id.
     pub ppid: u32,
-    /// Process group id.
     pub pgid: u32,
     /// The state's letter, as ps(1) shows it: `Z` is a zombie, and `X` is a zombie that
     /// is being reaped.
     pub state: char,
-    /// The program's name.
     pub name: String,
 }
 
