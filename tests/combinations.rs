@@ -3,7 +3,6 @@
 use std::env;
 use std::iter;
 use std::num::NonZero;
-use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock};
@@ -17,10 +16,12 @@ use tester::axes::{AXES, Choice, Combination};
 use tester::config::Config;
 use tester::control::Message;
 use tester::covering::{Random, Space, Strength};
-use tester::harness::PidFile;
+use tester::fixtures::content;
+use tester::harness::{PidFile, catch, in_parallel};
 use tester::predict::{self, Databases, InitialFiles};
 use tester::suite::{Case, Need};
 use tester::trace::Role;
+use tester::traced_start::TracedStart;
 use tester::{case, suite};
 
 fn main() -> ExitCode {
@@ -134,12 +135,8 @@ fn verify(combination: &Combination) -> Result<bool, String> {
 
 /// Waits for a permit, and starts. A panic becomes an error.
 fn attempt<T>(start: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    let started = panic::catch_unwind(AssertUnwindSafe(|| with_permit(start)));
-    started.unwrap_or_else(|payload| {
-        let text = (payload.downcast_ref::<String>().map(String::as_str))
-            .or_else(|| payload.downcast_ref::<&str>().copied());
-        Err(format!("  a panic: {}\n", text.unwrap_or_default()))
-    })
+    let started = catch(|| with_permit(start));
+    started.unwrap_or_else(|text| Err(format!("  a panic: {text}\n")))
 }
 
 /// Limits the number of starts at a time, so that their descriptors stay below the number of the
@@ -208,7 +205,11 @@ fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survive
     let scenario = staged.scenario.clone().crash(victim, call);
     let path = scenario.pid_file_path();
     let before = path.and_then(|path| Some(PidFile::look(&path).ok()??.bytes));
-    let outcome = scenario.outcome();
+    let TracedStart {
+        outcome,
+        signal_hit: killed,
+        ..
+    } = TracedStart::observe(&scenario, false);
     let messages = || outcome.frames.iter().map(|frame| &frame.message);
     let has = |is: fn(&Message) -> bool| messages().any(is);
     let is_returned_to = has(|message| matches!(message, Message::Daemon(_)));
@@ -216,48 +217,33 @@ fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survive
     let is_committed = is_returned_to
         && (scenario.config.deferred_readiness.is_none()
             || has(|message| *message == Message::Acknowledged));
-    let killed = messages().find_map(|message| match message {
-        Message::SignalHit(killed) => Some(*killed),
-        _ => None,
-    });
-    let mut found = Vec::new();
-    if let Some(trouble) = &outcome.trouble {
-        found.push(trouble.clone());
-    }
-    let Some(killed) = killed else {
-        return Err(format!(
-            "  no kill: {found:?}, {} {:?}\n",
-            outcome.status, outcome.stderr
-        ));
-    };
+    let (was_killed, has_succeeded) = (killed.is_some(), outcome.status.success());
+    let mut found: Vec<_> = outcome.trouble.iter().cloned().collect();
     let end = outcome.pid_file_at_end.clone().flatten();
     if end.as_ref().is_some_and(|file| file.locked) {
         found.push("the pid file is locked by nobody".to_owned());
     }
-    if killed.is_some() && victim != Role::Daemon && outcome.status.success() && !is_committed {
+    if was_killed && victim != Role::Daemon && has_succeeded && !is_committed {
         found.push("a success without a daemon".to_owned());
     }
-    if killed.is_some() && victim == Role::Intermediate && !outcome.status.success() && is_committed
-    {
+    if was_killed && victim == Role::Intermediate && !has_succeeded && is_committed {
         found.push("a daemon without a success".to_owned());
     }
     let bytes = end.map(|file| file.bytes).unwrap_or_default();
     // A daemon that is killed after the commitment may leave its pid.
-    let of_killed = killed.map(|killed| format!("{}\n", killed.process).into_bytes());
+    let of_killed = killed.map(|killed| content(killed.process));
     let is_harmless = victim == Role::Daemon && Some(&bytes) == of_killed.as_ref();
     if !is_committed && !bytes.is_empty() && Some(&bytes) != before.as_ref() && !is_harmless {
-        found.push(format!(
-            "the pid file says {:?}",
-            String::from_utf8_lossy(&bytes)
-        ));
+        let text = String::from_utf8_lossy(&bytes);
+        found.push(format!("the pid file says {text:?}"));
     }
-    if killed.is_none() && !outcome.status.success() {
+    if !was_killed && !has_succeeded {
         found.push("a failure, though nobody was killed".to_owned());
     }
     if found.is_empty() {
         return Ok(Survived {
-            has_succeeded: outcome.status.success(),
-            was_killed: killed.is_some(),
+            has_succeeded,
+            was_killed,
         });
     }
     let config = without_defaults(&scenario.config);
@@ -293,7 +279,7 @@ fn random_kill(random: &mut Random) -> (Combination, Kill) {
 fn a_kill_of_any_process_leaves_a_complete_daemon_or_nothing() {
     let killed = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
-    in_parallel(workers(), (0..60).collect(), |seed| {
+    in_parallel(workers(), 0..60, |seed| {
         let (combination, kill) = random_kill(&mut Random::new(seed));
         match survive(&combination, kill) {
             Ok(survived) => {
@@ -365,21 +351,6 @@ fn workers() -> usize {
 /// The number of workers for combinations that mostly wait.
 const WAITING_WORKERS: usize = 16;
 
-/// Performs all jobs, as many at a time as there are workers.
-fn in_parallel<T: Send>(workers: usize, jobs: Vec<T>, perform: impl Fn(T) + Sync) {
-    let queue = Mutex::new(jobs);
-    thread::scope(|scope| {
-        for _ in 0..workers {
-            scope.spawn(|| {
-                let next = || queue.lock().unwrap().pop();
-                while let Some(job) = next() {
-                    perform(job);
-                }
-            });
-        }
-    });
-}
-
 /// Tries all rows. Returns the numbers of successes and failures.
 fn verify_all(name: &str, rows: &[Vec<usize>]) -> (usize, usize) {
     let tally = Tally::default();
@@ -388,8 +359,8 @@ fn verify_all(name: &str, rows: &[Vec<usize>]) -> (usize, usize) {
     let began = Instant::now();
     thread::scope(|scope| {
         let verify = |combination| tally.count(verify(&combination));
-        scope.spawn(move || in_parallel(WAITING_WORKERS, waiting, verify));
-        in_parallel(workers(), busy, verify);
+        scope.spawn(move || in_parallel(WAITING_WORKERS, waiting.into_iter(), verify));
+        in_parallel(workers(), busy.into_iter(), verify);
     });
     let counts = [&tally.succeeded, &tally.failed].map(|count| count.load(Ordering::Relaxed));
     let (summary, mut mismatches) = tally.sum_up(began.elapsed());

@@ -27,25 +27,27 @@ impl TracedStart {
     ///
     /// # Panics
     ///
-    /// When the tester does not get to the start.
+    /// When the tester does not get to the start, or the tracer not to its end.
     pub fn observe(scenario: &Scenario, is_predictable: bool) -> Self {
         static DATABASES: LazyLock<Databases> = LazyLock::new(Databases::read);
         let world = is_predictable.then(|| InitialFiles::of(scenario, &DATABASES));
         let mut outcome = scenario.outcome();
-        let (mut calls, mut signal_hit) = (Vec::new(), None);
+        let (mut calls, mut signal_hit, mut has_trace) = (Vec::new(), None, false);
         outcome.frames.retain(|frame| match &frame.message {
             Message::Traced(made) => {
                 calls.clone_from(made);
+                has_trace = true;
                 false
             }
             Message::SignalHit(hit) => {
                 signal_hit = *hit;
+                has_trace = true;
                 false
             }
             _ => true,
         });
-        let Some(before) = outcome.initial().cloned() else {
-            panic!("no start: {outcome:?}");
+        let Some(before) = outcome.initial().filter(|_| has_trace).cloned() else {
+            panic!("no start, or no trace: {outcome:?}");
         };
         // The harness takes the tracer for the launcher.
         outcome.launcher = before.pid;

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tester::config::{Disposition, Step};
-use tester::harness::slowness;
+use tester::harness::{catch, in_parallel, slowness};
 use tester::sys;
 use tester::trace::Role;
 use tester::trace::{Fault, How, SyscallRecord};
@@ -360,30 +358,16 @@ fn attempt_all(attempts: &[Attempt]) -> usize {
     const AT_A_TIME: usize = 4;
     const TRIES: usize = 4;
     let wrong = Mutex::new(Vec::new());
-    let left = Mutex::new(attempts.iter());
     let hits = AtomicUsize::new(0);
-    let work = || {
-        loop {
-            let Some(attempt) = left.lock().expect("unpoisoned").next() else {
-                break;
-            };
-            let until_hit = || (0..TRIES).any(|_| attempt.run());
-            match panic::catch_unwind(AssertUnwindSafe(until_hit)) {
-                Ok(has_hit) => {
-                    hits.fetch_add(usize::from(has_hit), Ordering::Relaxed);
-                }
-                Err(payload) => {
-                    let text = payload.downcast_ref::<String>();
-                    let text = text.map_or("a panic", |text| text.as_str());
-                    let text = format!("{attempt}: {text}");
-                    wrong.lock().expect("unpoisoned").push(text);
-                }
+    in_parallel(AT_A_TIME, attempts.iter(), |attempt| {
+        match catch(|| (0..TRIES).any(|_| attempt.run())) {
+            Ok(has_hit) => {
+                hits.fetch_add(usize::from(has_hit), Ordering::Relaxed);
             }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..AT_A_TIME {
-            scope.spawn(work);
+            Err(text) => {
+                let text = format!("{attempt}: {text}");
+                wrong.lock().expect("unpoisoned").push(text);
+            }
         }
     });
     let wrong = wrong.into_inner().expect("unpoisoned");

@@ -1,8 +1,9 @@
 //! Threads and mounts of a test.
 
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -16,6 +17,34 @@ impl Drop for Until<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// Performs all jobs, as many at a time as there are workers.
+pub fn in_parallel<T>(
+    workers: usize,
+    jobs: impl Iterator<Item = T> + Send,
+    perform: impl Fn(T) + Sync,
+) {
+    let queue = Mutex::new(jobs);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                let next = || queue.lock().expect("no job is taken by a panic").next();
+                while let Some(job) = next() {
+                    perform(job);
+                }
+            });
+        }
+    });
+}
+
+/// The text of a panic of `body` becomes an error.
+pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
+    panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        text.unwrap_or("a panic").to_owned()
+    })
 }
 
 /// Runs `body` in a mount namespace of its own, with which its mounts end.
