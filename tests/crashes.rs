@@ -11,8 +11,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tester::config::{Deferral, Disposition, Entry, ReadinessUse, Step};
+use tester::config::{Disposition, Entry, ReadinessUse, Step};
 use tester::control::Message;
+use tester::fixtures::{GID, UID, content};
 use tester::harness::{FakeServiceManager, PidFile, slowness};
 use tester::report::StartError;
 use tester::trace::{Role, SignalHit};
@@ -76,8 +77,7 @@ fn assert_next_start_succeeds(scenario: &Scenario) {
 
 #[track_caller]
 fn assert_names_daemon(run: &Run, daemon: u32) {
-    let content = format!("{daemon}\n");
-    assert_eq!(run.pid_file().unwrap().bytes, content.as_bytes());
+    assert_eq!(run.pid_file().unwrap().bytes, content(daemon));
 }
 
 /// Fails unless something takes far less than the second that a daemon has to end by
@@ -144,9 +144,7 @@ fn a_daemon_gets_sigterm_first() {
     let run = scenario.launch();
     let daemon = run.held().pid;
     run.kill_launcher();
-    let signalled = run.message("the handler", |frame| {
-        (frame.message == Message::Signalled(libc::SIGTERM)).then_some(frame.sender)
-    });
+    let signalled = run.await_message(&Message::Signalled(libc::SIGTERM));
     assert_eq!(signalled, daemon);
     assert_nothing_remains(&scenario, &run);
 }
@@ -203,10 +201,7 @@ fn a_killed_intermediate_ends_a_daemon_that_ignores_sigterm() {
 
 // --- A daemon that its launcher may not signal ---
 
-/// A user without an entry, and without processes.
-const USER: u32 = 4_000_000_001;
 const ORDINARY: u32 = 65534;
-/// CAP_SETGID and CAP_SETUID of <linux/capability.h>
 const MAY_CHANGE_IDS: u64 = sys::CAP_SETGID | sys::CAP_SETUID;
 
 /// The initialization waits, when the daemon has another user. The launcher lacks
@@ -216,8 +211,8 @@ fn held_as_another(entry: Entry) -> Scenario {
     scenario
         .as_user(ORDINARY, ORDINARY)
         .from_state(|state| state.capabilities = Some(MAY_CHANGE_IDS))
-        .user(USER)
-        .group(USER)
+        .user(UID)
+        .group(GID)
         .initialize([Step::Hold])
 }
 
@@ -282,23 +277,15 @@ fn held_with_worker() -> Scenario {
     held(Entry::Start).privileged_action([Step::ForkWorker, Step::Hold])
 }
 
-#[track_caller]
-fn worker(run: &Run) -> u32 {
-    run.message("the worker", |frame| match frame.message {
-        Message::Worker(pid) => Some(pid),
-        _ => None,
-    })
-}
-
 fn a_killed_daemon_is_reported_at_once_if_a_worker_has_its_descriptors() {
     let scenario = held_with_worker();
     assert_prompt(|| {
         let run = scenario.launch();
         let (error, took) = error_after(&run, Run::kill_held);
         assert_eq!(error.daemon_exit_status, Some(libc::SIGKILL));
-        run.assert_nothing_left_but(&[worker(&run)]);
+        run.assert_nothing_left_but(&[run.worker()]);
         assert_next_start_succeeds(&scenario);
-        assert_eq!(run.living(), [worker(&run)]);
+        assert_eq!(run.living(), [run.worker()]);
         took
     });
 }
@@ -312,7 +299,7 @@ fn a_killed_launcher_is_noticed_if_a_worker_has_its_descriptors() {
     // The intermediate ends last.
     let deadline = Instant::now() + tester::harness::DEADLINE;
     assert!(intermediate.wait(deadline).unwrap());
-    assert_eq!(run.living(), [worker(&run)]);
+    assert_eq!(run.living(), [run.worker()]);
     assert_next_start_succeeds(&scenario);
 }
 
@@ -418,10 +405,10 @@ impl Shape {
                 let scenario = scenario.initialize([]).env("NOTIFY_SOCKET", socket);
                 return (scenario, Some(manager));
             }
-            Self::Deferred => scenario.deferred_readiness(Deferral::new([], ReadinessUse::Ready)),
+            Self::Deferred => scenario.deferring([], ReadinessUse::Ready),
             Self::Jailed => {
                 scenario.create_directory("jail");
-                scenario.chroot("jail").user(USER).group(USER)
+                scenario.chroot("jail").user(UID).group(GID)
             }
             Self::Failing => scenario.chroot("missing"),
         };
@@ -600,9 +587,8 @@ fn a_daemon_killed_at_any_call_was_started_or_leaves_nothing() {
         if was_started {
             assert!(hit.sent > 0, "the daemon had not reported that it is ready");
             assert_eq!(outcome.trouble, None, "{outcome:?}");
-            let content = format!("{}\n", hit.process);
             let pid_file = outcome.pid_file_at_end.as_ref().unwrap().as_ref().unwrap();
-            assert_eq!(pid_file.bytes, content.as_bytes(), "{outcome:?}");
+            assert_eq!(pid_file.bytes, content(hit.process), "{outcome:?}");
             assert!(!pid_file.locked);
         } else {
             let error = killed.launcher_error();

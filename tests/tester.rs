@@ -201,11 +201,7 @@ fn without_a_harness_the_tester_does_not_start_anything() {
 fn the_initial_state_is_set_up() {
     let scenario = scenario!().from_state(|state| {
         state.closed = [true, false, false];
-        state.descriptors = vec![OpenDescriptor {
-            number: 77,
-            path: "/".into(),
-            close_on_exec: false,
-        }];
+        state.descriptors = vec![OpenDescriptor::of_root(77, false)];
         state.umask = Some(0o123);
         state.dispositions = vec![
             (libc::SIGCHLD, Disposition::Ignore),
@@ -252,13 +248,7 @@ fn descriptors_that_the_test_inherits_are_not_open() {
 }
 
 fn the_initial_ids_and_groups_are_set_up() {
-    let scenario = scenario!().from_state(|state| {
-        state.ids = Some(Ids {
-            uid: [1, 2, 3],
-            gid: [4, 5, 6],
-            groups: Some(vec![9, 8]),
-        });
-    });
+    let scenario = scenario!().with_ids([1, 2, 3], [4, 5, 6], &[9, 8]);
     let initial = scenario.launch().initial();
     let triple = |real, effective, saved| {
         Some(IdTriple {
@@ -273,7 +263,6 @@ fn the_initial_ids_and_groups_are_set_up() {
 }
 
 fn the_initial_capabilities_are_set_up() {
-    /// CAP_SETGID and CAP_SETUID of <linux/capability.h>
     const MASK: u64 = sys::CAP_SETGID | sys::CAP_SETUID;
     let scenario = scenario!().as_user(65534, 65534).from_state(|state| {
         state.capabilities = Some(MASK);
@@ -286,17 +275,13 @@ fn the_initial_capabilities_are_set_up() {
 
 fn the_initial_user_database_is_set_up() {
     let scenario = scenario!();
-    let folder = scenario.create_directory("etc");
-    std::fs::write(folder.join("passwd"), "only:x:4711:4712::/:/bin/sh\n").unwrap();
+    let directory = scenario.create_directory("etc");
+    std::fs::write(directory.join("passwd"), "only:x:4711:4712::/:/bin/sh\n").unwrap();
     let before = std::fs::read("/etc/passwd").unwrap();
-    let scenario = scenario.from_state(|state| state.user_database = Some(folder.into()));
+    let scenario = scenario.from_state(|state| state.user_database = Some(directory.into()));
     let program = vec!["cat".into(), "/etc/passwd".into()];
     let run = scenario.privileged_action([Step::Run(program)]).start();
-    let printed = run.message("the content", |frame| match &frame.message {
-        Message::Result(parts) => Some(parts.clone()),
-        _ => None,
-    });
-    assert_eq!(printed, ["only:x:4711:4712::/:/bin/sh"]);
+    assert_eq!(run.result(), ["only:x:4711:4712::/:/bin/sh"]);
     // Other processes see the former database.
     assert_eq!(std::fs::read("/etc/passwd").unwrap(), before);
 }
@@ -335,11 +320,10 @@ fn a_program_is_started_as_an_ordinary_user() {
 }
 
 fn an_impossible_initial_state_is_reported() {
-    let scenario = scenario!().from_state(|state| {
-        state.working_directory = Some("missing".into());
-    });
-    let launcher = scenario.launch().launcher();
-    launcher
+    let scenario = scenario!().from_state(|state| state.working_directory = Some("missing".into()));
+    scenario
+        .launch()
+        .launcher()
         .assert()
         .code(i32::from(tester::subject::EXIT_BAD_STATE));
 }
@@ -388,24 +372,16 @@ fn a_held_start_waits_to_proceed() {
         .privileged_action([Step::Hold, Step::Observe])
         .launch();
     let held = run.held();
-    assert!(
-        run.messages()
-            .iter()
-            .all(|frame| !matches!(frame.message, Message::Observed(_)))
-    );
-    run.proceed();
+    assert!(!run.has_sent(|message| matches!(message, Message::Observed(_))));
+    run.proceed_to_success();
     assert_eq!(run.observed().pid, held.pid);
-    run.launcher().assert().success();
     assert_eq!(run.report().pid, held.pid);
 }
 
 /// Proves that the harness finds a process that is left behind.
 fn a_process_left_behind_is_found() {
     let run = scenario!().privileged_action([Step::ForkWorker]).start();
-    let worker = run.message("the worker", |frame| match frame.message {
-        Message::Worker(pid) => Some(pid),
-        _ => None,
-    });
+    let worker = run.worker();
     run.kill_daemon();
     let pids = run.living();
     assert_eq!(pids, [worker]);

@@ -14,7 +14,7 @@ use crate::config::{
 };
 use crate::control::{Command, Frame, Message};
 use crate::report::{Report, StartError};
-use crate::{Run, Scenario, harness, sys};
+use crate::{Run, Scenario, harness, select, sys};
 
 /// A user id that is in no database.
 pub const UID: u32 = 4_000_000_001;
@@ -378,10 +378,7 @@ impl Run {
     /// [`Step::ForkWorker`].
     #[track_caller]
     pub fn worker(&self) -> u32 {
-        self.message("the worker", |frame| match frame.message {
-            Message::Worker(pid) => Some(pid),
-            _ => None,
-        })
+        self.first("the worker", select!(Worker))
     }
 
     /// Lets the process at [`Step::Hold`] go on, and waits until the launcher has
@@ -395,10 +392,7 @@ impl Run {
     /// What the closures returned.
     #[track_caller]
     pub fn result(&self) -> Vec<String> {
-        self.message("the daemon's result", |frame| match &frame.message {
-            Message::Result(parts) => Some(parts.clone()),
-            _ => None,
-        })
+        self.first("the daemon's result", select!(Result))
     }
 
     /// The error of a `Readiness`, and the process that got the error.
@@ -417,10 +411,7 @@ impl Run {
     /// does not see.
     #[track_caller]
     pub fn error_of_launcher(&self) -> StartError {
-        self.message("the launcher's error", |frame| match &frame.message {
-            Message::LauncherFailed(error) => Some(error.clone()),
-            _ => None,
-        })
+        self.first("the launcher's error", select!(LauncherFailed))
     }
 
     /// The daemon as it sees itself, and as another process sees the daemon.

@@ -22,4 +22,4 @@ pub use crate::fixtures::*;
 pub use crate::harness::{DEADLINE, Until, mount, with_own_mounts};
 pub use crate::report::{Place, Report, StartError};
 pub use crate::suite::{self, Case};
-pub use crate::{Run, Scenario, case, daemon, scenario, sys};
+pub use crate::{Run, Scenario, case, daemon, scenario, select, sys};

@@ -6,8 +6,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use tester::config::{
-    Bytes, Deferral, Disposition, Entry, ErrorText, Foreground, Life, OpenDescriptor, ReadinessUse,
-    Step, Stream, SupplementaryGroups,
+    Bytes, Disposition, Entry, ErrorText, Foreground, Life, OpenDescriptor, ReadinessUse, Step,
+    Stream, SupplementaryGroups,
 };
 use tester::harness::FakeServiceManager;
 use tester::suite::{Need, TEST_USER};
@@ -275,16 +275,15 @@ impl Start {
             }
             Scene::Executed => scenario = scenario.entry(Entry::ExecuteChecked),
             Scene::Deferred => {
-                let ready = Deferral::new([], ReadinessUse::Ready);
-                scenario = scenario.deferred_readiness(ready);
+                scenario = scenario.deferring([], ReadinessUse::Ready);
             }
             Scene::Refusing => {
                 let refusal = ReadinessUse::Fail(ErrorText::from("no luck"));
-                scenario = scenario.deferred_readiness(Deferral::new([], refusal));
+                scenario = scenario.deferring([], refusal);
             }
             Scene::Forgetful => {
                 scenario = scenario
-                    .deferred_readiness(Deferral::new([], ReadinessUse::Drop))
+                    .deferring([], ReadinessUse::Drop)
                     .life(Life::Exit(0));
             }
             Scene::Guarded => {

@@ -9,10 +9,7 @@ pub(crate) fn guarded(mut scenario: Scenario) -> Scenario {
 
 #[track_caller]
 pub(crate) fn await_guard(run: &Run) -> bool {
-    run.message("the guard", |frame| match frame.message {
-        Message::Guarded(guarded) => Some(guarded),
-        _ => None,
-    })
+    run.first("the guard", select!(Guarded))
 }
 
 /// A start with the pid file `daemon.pid`, and its path.

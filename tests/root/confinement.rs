@@ -152,10 +152,7 @@ fn a_program_that_a_jailed_daemon_runs_finds_nothing_outside() {
                 .collect();
             names.sort_unstable();
             let names = names.join(" ");
-            let found = run.message("what was found", |frame| match &frame.message {
-                Message::Result(parts) => Some(parts.concat()),
-                _ => None,
-            });
+            let found = run.result().concat();
             let found: Vec<_> = found.lines().collect();
             assert_eq!(found.len(), WAYS, "{found:?}");
             assert!(found.iter().all(|there| *there == names), "{found:?}");

@@ -8,10 +8,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn start_refused(run: &Run) -> StartError {
-    run.message("the refusal", |frame| match &frame.message {
-        Message::StartRefused(error) => Some(error.clone()),
-        _ => None,
-    })
+    run.first("the refusal", select!(StartRefused))
 }
 
 /// The inner daemon would be acknowledged, and then end, as the copy of a closure that

@@ -40,10 +40,7 @@ pub(crate) fn launcher_that_starts_twice() -> Scenario {
 #[track_caller]
 pub(crate) fn assert_reaped_at_the_next_start(run: &Run, pid: u32) {
     run.proceed();
-    let afterwards = run.message("the launcher's report", |frame| match &frame.message {
-        Message::Afterwards(report) => Some(report.clone()),
-        _ => None,
-    });
+    let afterwards = run.first("the launcher's report", select!(Afterwards));
     run.launcher();
     assert_eq!(run.senders_of(&Message::Unreaped(pid)), [0; 0]);
     let numbers = run.initial().descriptor_numbers();

@@ -3,10 +3,11 @@
 
 use std::os::fd::AsFd;
 
-use super::run::{Run, select};
+use super::run::Run;
 use crate::config::Bytes;
 use crate::control::{self, Command, FormerIds, Message};
 use crate::report::{Place, Regained, Report};
+use crate::select;
 
 impl Run {
     /// Sends a command.

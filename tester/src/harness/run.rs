@@ -20,18 +20,6 @@ pub struct Run {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// Selects the content of a message of this kind.
-macro_rules! select {
-    ($message:ident) => {
-        |message: &Message| match message {
-            Message::$message(said) => Some(said.clone()),
-            _ => None,
-        }
-    };
-}
-
-pub(super) use select;
-
 impl Run {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let (case, child, listener) = Case::start(scenario, Handover::Moved);

@@ -6,12 +6,23 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::journal::{Events, Launcher};
-use super::run::{Run, select};
+use super::run::Run;
 use crate::control::{Frame, Message};
 use crate::observe;
 use crate::report::{LauncherResult, Report, SignalHit, StartError};
 use crate::subject::EXIT_START_FAILED;
 use crate::sys::ProcessHandle;
+
+/// Selects the content of a message of this kind.
+#[macro_export]
+macro_rules! select {
+    ($message:ident) => {
+        |message: &$crate::control::Message| match message {
+            $crate::control::Message::$message(content) => Some(content.clone()),
+            _ => None,
+        }
+    };
+}
 
 impl Run {
     /// Waits until `find` finds something in the events.
@@ -29,8 +40,9 @@ impl Run {
         self.wait(what, |events| events.frames.iter().find_map(&mut select))
     }
 
+    /// The same for the content of a message: see [`select!`].
     #[track_caller]
-    fn first<T>(&self, what: &str, mut select: impl FnMut(&Message) -> Option<T>) -> T {
+    pub fn first<T>(&self, what: &str, mut select: impl FnMut(&Message) -> Option<T>) -> T {
         self.message(what, |frame| select(&frame.message))
     }
 
@@ -196,18 +208,8 @@ impl Run {
     /// it.
     #[track_caller]
     pub fn report_if_any(&self) -> Option<Report> {
-        self.message_if_any("the daemon's report", select!(Daemon))
-    }
-
-    /// The first message that `select` accepts; `None` if the case is over
-    /// without it.
-    #[track_caller]
-    pub fn message_if_any<T>(
-        &self,
-        what: &str,
-        mut select: impl FnMut(&Message) -> Option<T>,
-    ) -> Option<T> {
-        let found = self.wait(&format!("{what} or the end"), |events| {
+        let select = select!(Daemon);
+        let found = self.wait("the daemon's report or the end", |events| {
             let mut frames = events.frames.iter();
             let found = frames.find_map(|frame| select(&frame.message));
             (found.is_some() || events.is_over()).then_some(found)
