@@ -8,17 +8,12 @@
 use std::os::unix::process::ExitStatusExt;
 use std::panic;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
 
-use tester::config::{Disposition, Entry, ReadinessUse, Step};
-use tester::control::Message;
-use tester::fixtures::{GID, UID, content};
 use tester::harness::{FakeServiceManager, PidFile, slowness};
-use tester::report::StartError;
+use tester::prelude::*;
+use tester::suite;
 use tester::trace::{Role, SignalHit};
 use tester::traced_start::TracedStart;
-use tester::{Run, Scenario, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
     suite(&[
@@ -297,7 +292,7 @@ fn a_killed_launcher_is_noticed_if_a_worker_has_its_descriptors() {
     let intermediate = run.handle(held.ppid);
     run.kill_launcher();
     // The intermediate ends last.
-    let deadline = Instant::now() + tester::harness::DEADLINE;
+    let deadline = Instant::now() + DEADLINE;
     assert!(intermediate.wait(deadline).unwrap());
     assert_eq!(run.living(), [run.worker()]);
     assert_next_start_succeeds(&scenario);
@@ -526,7 +521,7 @@ fn sweep(shape: Shape, role: Role, judge: Judge) {
             there_is_a_daemon = judge(&killed);
             assert_next_start_succeeds(&scenario);
             // The next daemon gets a new pid file.
-            std::fs::remove_file(scenario.pid_file_path().unwrap()).unwrap();
+            fs::remove_file(scenario.pid_file_path().unwrap()).unwrap();
             Duration::from_millis(hit.launcher_ended_after)
         });
         if !is_made {

@@ -5,19 +5,13 @@
 //! a defect becomes a case of its own.
 
 use std::env;
-use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
-use std::time::Duration;
 
-use daemonize2::PidFile;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof};
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
-use tester::config::{Entry, ErrorText, Step};
-use tester::report::Place;
-use tester::{Run, Scenario, case, scenario, suite, sys};
+use tester::prelude::*;
+use tester::suite;
 
 fn main() -> ExitCode {
     if let Ok(named) = env::var(NAMED) {
@@ -297,7 +291,7 @@ impl Machine {
 
     /// Starts while a prober takes the lock again and again, and once for longer.
     fn start_while_probed(&mut self) {
-        if let Ok(file) = std::fs::File::open(&self.path) {
+        if let Ok(file) = File::open(&self.path) {
             sys::flock(file.as_fd(), libc::LOCK_SH).unwrap();
             let run = self.scenario.launch();
             run.assert_launcher_waits();

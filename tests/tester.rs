@@ -1,22 +1,16 @@
 //! The tester is reliable: it accepts valid bytes only, and its views agree with known facts.
 
-use std::fs::File;
-use std::os::fd::AsFd as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::process::ExitCode;
 
 use assert_cmd::assert::OutputAssertExt;
-use tester::config::{
-    Access, Bytes, Config, Deferral, Disposition, Entry, ErrorText, ExecPid, Fallible, Foreground,
-    Identity, Ids, Life, OpenDescriptor, ReadinessUse, Session, Step, Stream, UserNamespace,
-};
-use tester::control::Message;
+use tester::config::{Config, ExecPid};
+use tester::harness::catch;
 use tester::observe::differences;
-use tester::report::{IdTriple, Place, Terminal};
-use tester::subject::EXIT_BAD_CONFIG;
+use tester::prelude::*;
+use tester::report::{IdTriple, Terminal};
+use tester::subject::{self, EXIT_BAD_CONFIG};
+use tester::suite;
 use tester::wire::{self, WireError};
-use tester::{Run, case, scenario, suite, sys};
 
 fn main() -> ExitCode {
     suite(&[
@@ -92,12 +86,12 @@ fn config() -> Config {
 #[track_caller]
 fn assert_refused(bytes: &[u8], reason: &str) {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), bytes).unwrap();
-    assert_file_refused(file.as_file(), file.path(), reason);
+    fs::write(file.path(), bytes).unwrap();
+    assert_file_refused(file.path(), reason);
 }
 
 #[track_caller]
-fn assert_file_refused(_keep: &File, path: &std::path::Path, reason: &str) {
+fn assert_file_refused(path: &Path, reason: &str) {
     let output = Command::new(tester::tester!())
         .stdin(File::open(path).unwrap())
         .output()
@@ -176,8 +170,7 @@ fn a_damaged_configuration_never_panics_the_decoder() {
 fn a_hundred_megabytes_are_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(100_000_000).unwrap();
-    let reason = WireError::TooLong.to_string();
-    assert_file_refused(file.as_file(), file.path(), &reason);
+    assert_file_refused(file.path(), &WireError::TooLong.to_string());
 }
 
 fn an_unknown_argument_is_refused() {
@@ -190,12 +183,12 @@ fn an_unknown_argument_is_refused() {
 
 fn without_a_harness_the_tester_does_not_start_anything() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), wire::encode(&Config::default())).unwrap();
+    fs::write(file.path(), wire::encode(&Config::default())).unwrap();
     Command::new(tester::tester!())
         .stdin(File::open(file.path()).unwrap())
-        .env_remove(tester::control::TOKEN)
+        .env_remove(control::TOKEN)
         .assert()
-        .code(i32::from(tester::subject::EXIT_NO_HARNESS));
+        .code(i32::from(subject::EXIT_NO_HARNESS));
 }
 
 fn the_initial_state_is_set_up() {
@@ -207,7 +200,7 @@ fn the_initial_state_is_set_up() {
             (libc::SIGCHLD, Disposition::Ignore),
             (libc::SIGUSR1, Disposition::Handle),
         ];
-        state.blocked = tester::config::Blocked::These(vec![libc::SIGUSR2]);
+        state.blocked = Blocked::These(vec![libc::SIGUSR2]);
         state.extra_threads = 2;
     });
     let run = scenario.launch();
@@ -276,14 +269,14 @@ fn the_initial_capabilities_are_set_up() {
 fn the_initial_user_database_is_set_up() {
     let scenario = scenario!();
     let directory = scenario.create_directory("etc");
-    std::fs::write(directory.join("passwd"), "only:x:4711:4712::/:/bin/sh\n").unwrap();
-    let before = std::fs::read("/etc/passwd").unwrap();
+    fs::write(directory.join("passwd"), "only:x:4711:4712::/:/bin/sh\n").unwrap();
+    let before = fs::read("/etc/passwd").unwrap();
     let scenario = scenario.from_state(|state| state.user_database = Some(directory.into()));
     let program = vec!["cat".into(), "/etc/passwd".into()];
     let run = scenario.privileged_action([Step::Run(program)]).start();
     assert_eq!(run.result(), ["only:x:4711:4712::/:/bin/sh"]);
     // Other processes see the former database.
-    assert_eq!(std::fs::read("/etc/passwd").unwrap(), before);
+    assert_eq!(fs::read("/etc/passwd").unwrap(), before);
 }
 
 fn the_initial_secure_bits_are_set_up() {
@@ -325,7 +318,7 @@ fn an_impossible_initial_state_is_reported() {
         .launch()
         .launcher()
         .assert()
-        .code(i32::from(tester::subject::EXIT_BAD_STATE));
+        .code(i32::from(subject::EXIT_BAD_STATE));
 }
 
 fn a_terminal_is_acquired() {
@@ -383,10 +376,8 @@ fn a_process_left_behind_is_found() {
     let run = scenario!().privileged_action([Step::ForkWorker]).start();
     let worker = run.worker();
     run.kill_daemon();
-    let pids = run.living();
-    assert_eq!(pids, [worker]);
-    let assertion = AssertUnwindSafe(|| run.assert_nothing_left());
-    catch_unwind(assertion).unwrap_err();
+    assert_eq!(run.living(), [worker]);
+    catch(|| run.assert_nothing_left()).unwrap_err();
 }
 
 fn a_held_lock_is_seen() {
@@ -401,9 +392,7 @@ fn a_passed_deadline_is_reported_with_diagnostics() {
     let scenario = scenario!().privileged_action([Step::Hold]);
     let run = scenario.deadline(Duration::from_secs(2)).launch();
     let held = run.held();
-    let waiting = AssertUnwindSafe(|| run.launcher());
-    let panic = catch_unwind(waiting).unwrap_err();
-    let text = panic.downcast_ref::<String>().unwrap();
+    let text = catch(|| run.launcher()).unwrap_err();
     assert!(text.contains("the launcher's end: the deadline has passed"));
     assert!(text.contains(&format!("from {}: Holding", held.pid)));
 }

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use tester::config::{Disposition, Step};
 use tester::harness::{catch, in_parallel, slowness};
 use tester::sys;
-use tester::trace::Role;
-use tester::trace::{Fault, How, SyscallRecord};
+use tester::trace::{Fault, How, Role, SyscallRecord};
 
 use crate::judge::Observation;
 use crate::kinds::has_errno;

@@ -1,19 +1,11 @@
 //! The starts of which calls fail.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::LazyLock;
-use std::time::Duration;
 
-use tester::config::{
-    Bytes, Disposition, Entry, ErrorText, Foreground, Life, OpenDescriptor, ReadinessUse, Step,
-    Stream, SupplementaryGroups,
-};
 use tester::harness::FakeServiceManager;
+use tester::prelude::*;
 use tester::suite::{Need, TEST_USER};
-use tester::trace::Role;
-use tester::trace::{Fault, How};
-use tester::{Run, Scenario, scenario};
+use tester::trace::{Fault, How, Role};
 
 /// Makes [`Scene`] and, for each scene, the case that tries its rows.
 macro_rules! scenes {
@@ -233,8 +225,7 @@ impl Start {
             Scene::Untidy => {
                 let path = scenario.pid_file_path().expect("it has one");
                 fs::write(&path, "").expect("leave a pid file");
-                fs::set_permissions(&path, Permissions::from_mode(0o666))
-                    .expect("open it to others");
+                set_mode(&path, 0o666);
                 scenario = scenario.from_state(|state| state.closed = [true, true, false]);
             }
             Scene::Locked => self.holder = Some(scenario.start()),

@@ -24,7 +24,7 @@ fn systemd_is_notified_on_a_path() {
 }
 
 fn systemd_is_notified_on_an_abstract_address() {
-    let (manager, address) = FakeServiceManager::at_abstract_address();
+    let (manager, address) = NotificationReceiver::at_abstract_address();
     let (run, daemon) = in_foreground().env(ADDRESS, &address).serve();
     assert_eq!(manager.receive(), ("READY=1\n".to_owned(), daemon.pid));
     drop(run);

@@ -25,9 +25,9 @@ pub(crate) fn in_foreground() -> Scenario {
 }
 
 /// A service manager that reads its messages, and sees their senders.
-pub(crate) struct FakeServiceManager(UnixDatagram);
+pub(crate) struct NotificationReceiver(UnixDatagram);
 
-impl FakeServiceManager {
+impl NotificationReceiver {
     fn with(socket: UnixDatagram) -> Self {
         #[cfg(target_os = "linux")]
         sys::ask_for_senders(socket.as_fd()).unwrap();
@@ -70,7 +70,7 @@ fn bind_abstract(name: &str) -> UnixDatagram {
 }
 
 /// A process that another case forks may have a copy of the socket until execve(2).
-impl Drop for FakeServiceManager {
+impl Drop for NotificationReceiver {
     fn drop(&mut self) {
         sys::shut_down(self.0.as_fd());
     }
@@ -78,8 +78,8 @@ impl Drop for FakeServiceManager {
 
 pub(crate) const ADDRESS: &str = "NOTIFY_SOCKET";
 
-pub(crate) fn notifying(scenario: Scenario) -> (Scenario, FakeServiceManager) {
+pub(crate) fn notifying(scenario: Scenario) -> (Scenario, NotificationReceiver) {
     let path = scenario.path("notify");
-    let manager = FakeServiceManager::with(UnixDatagram::bind(&path).unwrap());
+    let manager = NotificationReceiver::with(UnixDatagram::bind(&path).unwrap());
     (scenario.env(ADDRESS, &path), manager)
 }
