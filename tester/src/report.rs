@@ -10,7 +10,7 @@ use crate::config::Bytes;
 ///
 /// `None` means that this platform, or this point of view, cannot tell; it never means 'no'.
 /// [`crate::observe`] lists what each platform supplies.
-#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct Report {
     pub pid: u32,
     pub ppid: u32,
@@ -195,35 +195,25 @@ pub struct Descriptor {
 
 impl PartialEq for Descriptor {
     fn eq(&self, other: &Self) -> bool {
-        let Self {
-            number,
-            device,
-            inode,
-            file_type,
-            special_device,
-            access,
-            close_on_exec,
-            nonblocking,
-            append,
-            locked,
-            target: _,
-        } = self;
-        (number, device, inode, file_type, special_device)
-            == (
-                &other.number,
-                &other.device,
-                &other.inode,
-                &other.file_type,
-                &other.special_device,
-            )
-            && (access, close_on_exec, nonblocking, append)
-                == (
-                    &other.access,
-                    &other.close_on_exec,
-                    &other.nonblocking,
-                    &other.append,
-                )
-            && locked == &other.locked
+        fn compared(descriptor: &Descriptor) -> impl PartialEq {
+            let Descriptor {
+                number,
+                device,
+                inode,
+                file_type,
+                special_device,
+                access,
+                close_on_exec,
+                nonblocking,
+                append,
+                locked,
+                target: _,
+            } = descriptor;
+            let file = (device, inode, file_type, special_device);
+            let flags = (access, close_on_exec, nonblocking, append);
+            (number, file, flags, locked)
+        }
+        compared(self) == compared(other)
     }
 }
 

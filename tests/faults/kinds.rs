@@ -52,7 +52,7 @@ fn provoked_without_fault(kind: Kind) -> Option<Option<fn() -> Scenario>> {
         }
         // The documentation says that no start returns these kinds.
         Kind::GetPidfileFlags | Kind::SetPidfileFlags => None,
-        // A closure or a daemon gets this kind: tests/failures.rs.
+        // A closure or a daemon gets this kind: tests/errors.
         Kind::StartWithinStart => None,
         // tests/surroundings.rs provokes these kinds.
         Kind::SharedEventQueue | Kind::FirstProcess => None,

@@ -311,7 +311,7 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         witness_capture: _,
         report_afterwards: _,
         life: _,
-        // tests/failures.rs
+        // tests/timeout, tests/errors
         start_again: _,
         failed_daemon_prints: _,
         end_failed_daemon: _,
@@ -338,23 +338,24 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         dispositions: _,
         interval_timer: _,
         blocked: _,
-        // tests/failures.rs. The file limit would bind the files of the harness, too.
+        // tests/errors
         panic_hook: _,
+        // tests/limits: the limit would bind the files of the harness, too.
         limit_file_size: _,
-        // tests/held_up.rs: these threads take all the time there is.
+        // tests/start: these threads take all the time there is.
         guard_takers: _,
-        // tests/surroundings.rs
+        // tests/start, tests/streams, tests/errors
         event_queue: _,
         null_device: _,
         children_namespace: _,
         parent_death_signal_at_fork: _,
         refused_calls: _,
-        // tests/races.rs: the processor changes no outcome, but how often races happen.
+        // tests/start: the processor changes no outcome, but how often races happen.
         processor: _,
-        // tests/privileges.rs: mounts and namespaces take long, and are not allowed everywhere.
+        // tests/privileges, tests/pid_file: mounts and namespaces take long, and are not allowed everywhere.
         user_database: _,
         user_namespace: _,
-        // tests/descriptors.rs: the launcher could not report any more.
+        // tests/limits: the launcher could not report any more.
         free_descriptors: _,
     } = initial;
 }

@@ -8,7 +8,7 @@ use crate::model::failure::Failure;
 use crate::model::start::Start;
 
 // A closure that leaves a process, a thread, a file or a socket behind, or that waits for the
-// harness, is tested in tests/readiness.rs and tests/failures.rs.
+// harness, is tested in tests/readiness and tests/errors.
 axis! {
     /// The privileged action, with which the second value of a pair may fail.
     Action |stage| (stage.config.privileged_action, stage.config.try_privileged_action) => {

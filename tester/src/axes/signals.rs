@@ -12,7 +12,7 @@ axis! {
 }
 
 axis! {
-    /// The dispositions of signals. tests/signals.rs has the handlers for signals that a case
+    /// The dispositions of signals. tests/signals has the handlers for signals that a case
     /// sends.
     Dispositions |stage| stage.config.initial.dispositions => {
         Usual => Vec::new();

@@ -25,8 +25,8 @@ impl<S: Into<Vec<Step>>> From<S> for Fallible {
 impl From<ErrorText> for Fallible {
     fn from(error: ErrorText) -> Self {
         Self {
-            steps: Vec::new(),
             error: Some(error),
+            ..Self::default()
         }
     }
 }

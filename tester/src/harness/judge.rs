@@ -2,6 +2,7 @@
 //! fails, or if the assertion does not hold.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::PidFile;
 use super::case::read_text;
@@ -28,22 +29,18 @@ impl Run {
         observe::processes_of(&self.case.token).expect("list processes")
     }
 
+    fn pid_file_path(&self) -> PathBuf {
+        let path = self.case.scenario.pid_file_path();
+        path.expect("the case's pid file")
+    }
+
     pub fn pid_file(&self) -> Option<PidFile> {
-        let path = self
-            .case
-            .scenario
-            .pid_file_path()
-            .expect("the case's pid file");
-        PidFile::look(&path).expect("read the pid file")
+        PidFile::look(&self.pid_file_path()).expect("read the pid file")
     }
 
     /// The processes of the case that hold a lock on the pid file (Linux).
     pub fn lock_holders(&self) -> Vec<u32> {
-        let path = self
-            .case
-            .scenario
-            .pid_file_path()
-            .expect("the case's pid file");
+        let path = self.pid_file_path();
         let views = self.processes().into_iter().map(|process| {
             let view = observe::outside(process.pid).expect("observe the process");
             (process.pid, view.descriptors.expect("see its descriptors"))

@@ -19,7 +19,8 @@ use super::{Files, PidFile, Scenario};
 use crate::config::{Life, ReadinessUse, Step};
 use crate::control::{self, Command, Frame, Message};
 use crate::observe;
-use crate::report::{Place, Report, StartError};
+use crate::report::{Place, Report};
+use crate::select;
 use crate::suite::Need;
 use crate::sys::{self, ProcessHandle};
 
@@ -74,17 +75,6 @@ impl Outcome {
             _ => None,
         })
     }
-
-    /// The errors in the selected messages, with their senders.
-    pub fn failures_of(
-        &self,
-        select: impl Fn(&Message) -> Option<&StartError>,
-    ) -> Vec<(u32, &StartError)> {
-        let frames = self.frames.iter();
-        frames
-            .filter_map(|frame| Some((frame.sender, select(&frame.message)?)))
-            .collect()
-    }
 }
 
 impl Scenario {
@@ -122,6 +112,7 @@ impl Case {
         if daemon.is_some() && lives_on {
             // By now another process is the parent of the daemon.
             self.send(&Command::Observe);
+            let now = |frame: &Frame| select!(Now)(&frame.message);
             if let Ok(inside) = self.wait(|events| events.frames.iter().find_map(now)) {
                 // While a process group has a member, no other process gets the id of its leader.
                 intermediate_left = (!is_foreground).then(|| exists(inside.pgid));
@@ -250,13 +241,6 @@ impl Case {
 /// Whether the message is the result of a report of readiness.
 fn is_answered(message: &Message) -> bool {
     matches!(message, Message::Acknowledged | Message::NotAcknowledged(_))
-}
-
-fn now(frame: &Frame) -> Option<Report> {
-    match &frame.message {
-        Message::Now(report) => Some(report.clone()),
-        _ => None,
-    }
 }
 
 /// Whether the harness may observe a daemon. An ordinary user may observe its own; a container may

@@ -79,15 +79,13 @@ pub fn inside() -> io::Result<Report> {
         uid: Some(uid),
         gid: Some(gid),
         groups: Some(groups),
-        capabilities: None,
         working_directory: Some(Place::of(".".as_ref())?),
         root: Some(Place::of("/".as_ref())?),
         descriptors: Some(descriptors()?),
         blocked_signals: Some(sys::blocked_signals()),
         ignored_signals: Some(with(Disposition::Ignore)),
         caught_signals: Some(with(Disposition::Handle)),
-        no_new_privileges: None,
-        threads: None,
+        ..Report::default()
     })
 }
 
@@ -184,8 +182,6 @@ pub fn outside(pid: u32) -> io::Result<Report> {
         ppid,
         pgid,
         sid: sys::session(pid).ok(),
-        terminal: None,
-        umask: None,
         uid: Some(IdTriple {
             real,
             effective,
@@ -197,16 +193,7 @@ pub fn outside(pid: u32) -> io::Result<Report> {
             effective: real_group,
             saved: Some(saved_group),
         }),
-        groups: None,
-        capabilities: None,
-        working_directory: None,
-        root: None,
-        descriptors: None,
-        blocked_signals: None,
-        ignored_signals: None,
-        caught_signals: None,
-        no_new_privileges: None,
-        threads: None,
+        ..Report::default()
     })
 }
 

@@ -175,6 +175,7 @@ pub(crate) fn judge_messages(
     prediction: &Prediction,
     outcome: &Outcome,
 ) {
+    use Message::{DaemonFailed, LauncherFailed};
     let (failure, side) = match &prediction.failure {
         Some((failure, side)) => (Some(failure), Some(*side)),
         None => (None, None),
@@ -200,16 +201,13 @@ pub(crate) fn judge_messages(
     let ends = matches!(usage, Some(ReadinessUse::Fail(_)));
     let daemon = outcome.daemon();
 
-    for (_, error) in outcome.failures_of(|message| match message {
-        Message::LauncherFailed(error) | Message::DaemonFailed(error) => Some(error),
-        _ => None,
-    }) {
-        if let Some(failure) = failure {
-            judge_error(judge, failure, error);
-        }
-    }
     let mut messages = Vec::new();
     for frame in &outcome.frames {
+        if let (Some(failure), LauncherFailed(error) | DaemonFailed(error)) =
+            (failure, &frame.message)
+        {
+            judge_error(judge, failure, error);
+        }
         let who = match frame.sender {
             sender if sender == outcome.launcher && !is_foreground => "launcher",
             sender if daemon.is_none_or(|daemon| sender == daemon) => "daemon",
@@ -219,8 +217,8 @@ pub(crate) fn judge_messages(
             Message::Initial(_) => continue,
             Message::Observed(_) | Message::Daemon(_) | Message::Now(_) => continue,
             Message::Afterwards(_) | Message::Unreaped(_) => continue,
-            Message::LauncherFailed(error) => format!("{who} failed: {}", error.kind_name()),
-            Message::DaemonFailed(error) => format!("{who} fails: {}", error.kind_name()),
+            LauncherFailed(error) => format!("{who} failed: {}", error.kind_name()),
+            DaemonFailed(error) => format!("{who} fails: {}", error.kind_name()),
             Message::LauncherReturned(result) => {
                 let status = result.first_child_exit_status;
                 let pid = (Some(result.daemon_pid) != daemon).then_some(result.daemon_pid);
