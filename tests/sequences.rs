@@ -8,7 +8,8 @@ use std::env;
 use std::process::ExitCode;
 
 use proptest::collection::vec;
-use proptest::prelude::{Just, ProptestConfig, Strategy, prop_oneof};
+use proptest::prelude::{Just, ProptestConfig, Strategy};
+use proptest::strategy::Union;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use tester::prelude::*;
 use tester::suite;
@@ -59,25 +60,30 @@ enum Operation {
 }
 
 impl Operation {
-    const ALL: [Self; 11] = [
-        Self::Start,
-        Self::StartAgain,
-        Self::Fail,
-        Self::Crash,
-        Self::Abandon,
-        Self::StopAtOnce,
-        Self::Restart,
-        Self::Kill,
-        Self::Stop,
-        Self::Exit,
-        Self::StartWhileProbed,
+    /// The operations, each with its weight in a random sequence.
+    const WEIGHTED: [(u32, Self); 11] = [
+        (4, Self::Start),
+        (2, Self::StartAgain),
+        (1, Self::Fail),
+        (1, Self::Crash),
+        (1, Self::Abandon),
+        (1, Self::StopAtOnce),
+        (1, Self::Restart),
+        (2, Self::Kill),
+        (2, Self::Stop),
+        (2, Self::Exit),
+        (1, Self::StartWhileProbed),
     ];
 
+    fn all() -> [Self; 11] {
+        Self::WEIGHTED.map(|(_, operation)| operation)
+    }
+
     fn named(name: &str) -> Self {
-        let found = Self::ALL
-            .iter()
+        let found = Self::all()
+            .into_iter()
             .find(|operation| format!("{operation:?}") == name);
-        *found.unwrap_or_else(|| panic!("{name} is none of {:?}", Self::ALL))
+        found.unwrap_or_else(|| panic!("{name} is none of {:?}", Self::all()))
     }
 }
 
@@ -96,19 +102,8 @@ enum State {
 }
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
-    let operation = prop_oneof![
-        4 => Just(Operation::Start),
-        2 => Just(Operation::StartAgain),
-        1 => Just(Operation::Fail),
-        1 => Just(Operation::Crash),
-        1 => Just(Operation::Abandon),
-        1 => Just(Operation::StopAtOnce),
-        1 => Just(Operation::Restart),
-        2 => Just(Operation::Kill),
-        2 => Just(Operation::Stop),
-        2 => Just(Operation::Exit),
-        1 => Just(Operation::StartWhileProbed),
-    ];
+    let weighted = Operation::WEIGHTED.map(|(weight, operation)| (weight, Just(operation)));
+    let operation = Union::new_weighted(weighted.to_vec());
     vec(operation, 1..12)
 }
 
@@ -140,9 +135,10 @@ fn a_pid_file_tells_the_truth_after_any_sequence() {
 }
 
 fn every_operation_may_follow_every_other() {
-    for (index, first) in Operation::ALL.into_iter().enumerate() {
+    let all = Operation::all();
+    for (index, first) in all.into_iter().enumerate() {
         // All pairs are performed on one pid file: first, second, first, third, ...
-        let others = Operation::ALL[index..].iter();
+        let others = all[index..].iter();
         let sequence: Vec<_> = others.flat_map(|&other| [first, other]).collect();
         perform(&sequence);
     }
@@ -242,21 +238,6 @@ impl Machine {
                     false => State::Empty,
                 };
             }
-            (
-                Operation::Start
-                | Operation::StartAgain
-                | Operation::Fail
-                | Operation::Crash
-                | Operation::Abandon
-                | Operation::StopAtOnce
-                | Operation::StartWhileProbed,
-                Some(pid),
-            ) => {
-                // The start is refused before it could fail by itself.
-                let error = held.launch().launcher_error();
-                assert_eq!(error.kind_name(), "LockPidfile");
-                assert_eq!(error.running_pid, Some(pid));
-            }
             (Operation::Stop, _) => self.stop(),
             (Operation::Restart, _) => {
                 self.stop();
@@ -271,15 +252,19 @@ impl Machine {
             (Operation::Exit, Some(_)) => {
                 if let State::Running { run, cleans_up } = &self.state {
                     run.exit(0);
-                    let into = if *cleans_up {
-                        |_| State::Absent
-                    } else {
-                        State::Stale
-                    };
-                    self.end(into);
+                    self.end(match cleans_up {
+                        true => |_| State::Absent,
+                        false => State::Stale,
+                    });
                 }
             }
             (Operation::Kill | Operation::Exit, None) => {}
+            // Each other operation is a start, which is refused before it could fail by itself.
+            (_, Some(pid)) => {
+                let error = held.launch().launcher_error();
+                assert_eq!(error.kind_name(), "LockPidfile");
+                assert_eq!(error.running_pid, Some(pid));
+            }
         }
     }
 

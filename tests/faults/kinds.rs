@@ -52,10 +52,8 @@ fn provoked_without_fault(kind: Kind) -> Option<Option<fn() -> Scenario>> {
         }
         // The documentation says that no start returns these kinds.
         Kind::GetPidfileFlags | Kind::SetPidfileFlags => None,
-        // A closure or a daemon gets this kind: tests/errors.
-        Kind::StartWithinStart => None,
-        // tests/surroundings.rs provokes these kinds.
-        Kind::SharedEventQueue | Kind::FirstProcess => None,
+        // tests/start provokes these kinds.
+        Kind::StartWithinStart | Kind::SharedEventQueue | Kind::FirstProcess => None,
         // Only platforms that lack an option return this kind.
         Kind::Unsupported => None,
         _ => return None,

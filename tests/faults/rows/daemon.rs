@@ -97,7 +97,7 @@ pub(crate) fn rows() -> Vec<Row> {
             [EPERM, EAGAIN] => Error("SetUser"), FakeSuccess => Error("PrivilegesRetained"),
         };
         // The change of the user has emptied the capability sets, so that the library
-        // makes no other call: tests/surroundings.rs.
+        // makes no other call: tests/privileges.
         Daemon "capget" { [EPERM, EINVAL] => Error("PrivilegesRetained") };
         // Each attempt to regain an id must fail, whatever the errno.
         Daemon "setresuid(-1, 0, -1)"|"setuid(0)"|"setresgid(-1, 0, -1)"|"setgid(0)" {
