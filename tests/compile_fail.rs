@@ -21,8 +21,8 @@ fn main() -> ExitCode {
 /// The compiler's messages for a function with this body. Only the function is compiled:
 /// the library beside this test is the one that cargo has just built.
 fn diagnose(body: &str) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("compile_fail.rs");
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("compile_fail.rs");
     let text = format!(
         "#![allow(unused_imports)]\nuse daemonize2::*;\npub fn function() {{\n{body}\n}}\n"
     );
@@ -31,7 +31,7 @@ fn diagnose(body: &str) -> String {
     let output = Command::new(suite::compiler().unwrap())
         .args(["--edition=2024", "--crate-type=lib", "--emit=metadata"])
         .arg("--out-dir")
-        .arg(folder.path())
+        .arg(directory.path())
         .arg("-L")
         .arg(&dependencies)
         .arg("--extern")

@@ -286,18 +286,10 @@ impl Machine {
             run.exit(0);
             run.wait_until_all_ended();
         }
-        thread::scope(|scope| {
-            let pid_file = self.pid_file();
-            let (sender, is_over) = std::sync::mpsc::channel::<()>();
-            scope.spawn(move || {
-                while is_over.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
-                    // The timing decides which daemon the prober finds.
-                    let _ = pid_file.running();
-                }
-            });
-            self.start(true);
-            drop(sender);
-        });
+        let pid_file = self.pid_file();
+        // The timing decides which daemon the prober finds.
+        let probe = || drop(pid_file.running());
+        while_repeating(probe, || self.start(true));
     }
 
     /// Changes the state after the running daemon, if any, has ended.

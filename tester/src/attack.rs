@@ -2,10 +2,13 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
+
+use crate::sys;
 
 /// Lets the other processes run. The pause waits for nothing: the rate of the attempts
 /// is part of the attack.
@@ -20,12 +23,9 @@ pub(crate) fn live(number: u64) {
 }
 
 /// Removes a pid file if it can be locked exclusively, as a daemon does when it ends.
-pub(crate) fn remove_unlocked(
-    path: &Path,
-    lock: impl FnOnce(&File) -> io::Result<()>,
-) -> io::Result<()> {
+pub(crate) fn remove_unlocked(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
-    lock(&file)?;
+    sys::flock(file.as_fd(), libc::LOCK_EX)?;
     let there = fs::symlink_metadata(path)?;
     let here = file.metadata()?;
     if (there.dev(), there.ino()) == (here.dev(), here.ino()) {
@@ -74,7 +74,7 @@ fn put(path: &Path, number: usize) -> io::Result<()> {
 }
 
 /// Changes the permissions of the directory, by turns.
-pub(crate) fn change_folder(path: &Path, number: usize) -> io::Result<()> {
+pub(crate) fn change_permissions(path: &Path, number: usize) -> io::Result<()> {
     const MODES: [u32; 5] = [0o755, 0o777, 0o1777, 0o700, 0o555];
     let mode = Permissions::from_mode(MODES[number % MODES.len()]);
     fs::set_permissions(path.parent().unwrap_or(Path::new(".")), mode)

@@ -9,7 +9,6 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,7 +46,7 @@ pub enum Meddling {
     Replaces,
     ChangesType,
     Plants,
-    ChangesFolder,
+    ChangesPermissions,
 }
 
 impl Leaving {
@@ -60,7 +59,7 @@ impl Meddling {
         Self::Replaces,
         Self::ChangesType,
         Self::Plants,
-        Self::ChangesFolder,
+        Self::ChangesPermissions,
     ];
 }
 
@@ -184,13 +183,11 @@ pub fn meddle() -> ExitCode {
     let (mut number, mut has_meddled) = (0, false);
     while Instant::now() < end {
         let result = match meddling {
-            Meddling::RemovesUnlocked => {
-                attack::remove_unlocked(&path, |file| sys::flock(file.as_fd(), libc::LOCK_EX))
-            }
+            Meddling::RemovesUnlocked => attack::remove_unlocked(&path),
             Meddling::Replaces => attack::replace(&path, number),
             Meddling::ChangesType => attack::change_type(&path, number),
             Meddling::Plants => attack::plant(&path, number),
-            Meddling::ChangesFolder => attack::change_folder(&path, number),
+            Meddling::ChangesPermissions => attack::change_permissions(&path, number),
         };
         has_meddled |= result.is_ok();
         attack::pause();

@@ -336,15 +336,11 @@ fn a_directory_that_disappears_repeatedly_is_no_error() {
     let scenario = scenario!().pid_file("run/daemon.pid");
     let (directory, away) = (scenario.create_directory("run"), scenario.path("away"));
     let run = scenario.start();
-    let over = AtomicBool::new(false);
-    let (there, gone, errors) = thread::scope(|scope| {
-        let _until = Until(&over);
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                fs::rename(&directory, &away).unwrap();
-                fs::rename(&away, &directory).unwrap();
-            }
-        });
+    let move_away_and_back = || {
+        fs::rename(&directory, &away).unwrap();
+        fs::rename(&away, &directory).unwrap();
+    };
+    let (there, gone, errors) = while_repeating(move_away_and_back, || {
         let pid_file = scenario.control();
         let deadline = Instant::now() + DEADLINE;
         let (mut there, mut gone, mut errors) = (0, 0, Vec::new());

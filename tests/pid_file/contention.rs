@@ -202,7 +202,7 @@ fn changing_the_file_type_repeatedly_makes_no_second_lock_holder() {
 #[track_caller]
 fn compete_in_changing_directory(meddling: Option<Meddling>, two_may_live: bool) {
     let (scenario, path) = with_directory();
-    let mut contest = contest(&path).meddler(Meddling::ChangesFolder, None);
+    let mut contest = contest(&path).meddler(Meddling::ChangesPermissions, None);
     if let Some(meddling) = meddling {
         contest = contest.meddler(meddling, None);
     }

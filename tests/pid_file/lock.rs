@@ -191,21 +191,17 @@ fn a_worker_is_not_reported_as_the_daemon() {
 fn a_prober_never_fails_a_start() {
     let (scenario, path) = with_pid_file();
     fs::write(&path, "").unwrap();
-    let over = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let _until = Until(&over);
-        scope.spawn(|| {
-            let file = File::open(&path).unwrap();
-            while !over.load(Ordering::Relaxed) {
-                // The lock is held most of the time.
-                let _ = sys::flock(file.as_fd(), libc::LOCK_SH);
-                for _ in 0..20 {
-                    let _ = tester::harness::PidFile::look(&path);
-                }
-                sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
-                thread::yield_now();
-            }
-        });
+    let file = File::open(&path).unwrap();
+    let probe = || {
+        // The lock is held most of the time.
+        let _ = sys::flock(file.as_fd(), libc::LOCK_SH);
+        for _ in 0..20 {
+            let _ = tester::harness::PidFile::look(&path);
+        }
+        sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
+        thread::yield_now();
+    };
+    while_repeating(probe, || {
         for _ in 0..20 {
             let run = scenario.start();
             assert_eq!(pid_file_at(&path).bytes, content(run.report().pid));
@@ -267,22 +263,18 @@ fn of_thirty_two_simultaneous_starts_one_succeeds() {
 /// file before locks a file without a name.
 fn a_lock_on_a_removed_file_does_not_count() {
     let (scenario, path) = with_pid_file();
-    let over = AtomicBool::new(false);
-    let runs: Vec<_> = thread::scope(|scope| {
-        let _until = Until(&over);
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                let mut options = OpenOptions::new();
-                let file = options.append(true).create(true).open(&path).unwrap();
-                let inode = file.metadata().unwrap().ino();
-                let is_at_path = || fs::metadata(&path).is_ok_and(|there| there.ino() == inode);
-                if sys::flock(file.as_fd(), libc::LOCK_EX).is_ok() && is_at_path() {
-                    fs::remove_file(&path).unwrap();
-                }
-                // A child of another thread may share the lock for a while.
-                sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
-            }
-        });
+    let lock_and_remove = || {
+        let mut options = OpenOptions::new();
+        let file = options.append(true).create(true).open(&path).unwrap();
+        let inode = file.metadata().unwrap().ino();
+        let is_at_path = || fs::metadata(&path).is_ok_and(|there| there.ino() == inode);
+        if sys::flock(file.as_fd(), libc::LOCK_EX).is_ok() && is_at_path() {
+            fs::remove_file(&path).unwrap();
+        }
+        // A child of another thread may share the lock for a while.
+        sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
+    };
+    let runs: Vec<_> = while_repeating(lock_and_remove, || {
         let runs: Vec<_> = (0..32).map(|_| scenario.launch()).collect();
         runs.iter().for_each(|run| drop(run.launcher()));
         runs

@@ -209,19 +209,12 @@ fn jails_that_are_swapped_repeatedly_confine_the_daemon() {
     scenario.create_directory("other/inside");
     let jails = [Place::of(&jail).unwrap(), Place::of(&other).unwrap()];
     let third = scenario.path("third");
-    let over = AtomicBool::new(false);
-    let swap = || -> io::Result<()> {
-        fs::rename(&jail, &third)?;
-        fs::rename(&other, &jail)?;
-        fs::rename(&third, &other)
+    let swap = || {
+        for (from, to) in [(&jail, &third), (&other, &jail), (&third, &other)] {
+            fs::rename(from, to).unwrap();
+        }
     };
-    thread::scope(|scope| {
-        let _until = Until(&over);
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                swap().unwrap();
-            }
-        });
+    while_repeating(swap, || {
         let scenario = scenario.clone().working_directory("jail/inside");
         let scenario = scenario.chroot(&jail);
         let mut started = 0;

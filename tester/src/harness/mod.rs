@@ -43,7 +43,7 @@ pub use outcome::Outcome;
 pub use pid_file::PidFile;
 pub use run::Run;
 pub use scenario::{BINARY, Scenario, binary};
-pub use threads::{Until, catch, in_parallel, mount, with_own_mounts};
+pub use threads::{catch, in_parallel, mount, while_repeating, with_own_mounts};
 
 /// The deadline of a case that sets none.
 pub const DEADLINE: Duration = Duration::from_secs(20);

@@ -10,13 +10,26 @@ use std::thread;
 use crate::sys;
 
 /// Sets the flag that ends the loop of another thread, also when the owner panics.
-#[derive(Debug)]
-pub struct Until<'flag>(pub &'flag AtomicBool);
+struct Until<'flag>(&'flag AtomicBool);
 
 impl Drop for Until<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// Calls `repeated` again and again in another thread, as long as `body` runs.
+pub fn while_repeating<T>(mut repeated: impl FnMut() + Send, body: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _until = Until(&over);
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                repeated();
+            }
+        });
+        body()
+    })
 }
 
 /// Performs all jobs, as many at a time as there are workers.
