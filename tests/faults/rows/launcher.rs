@@ -108,7 +108,7 @@ pub(crate) fn rows() -> Vec<Row> {
 
         // The daemon may have reported the panic before.
         [Panicking]
-        Launcher "recv(pair 2)" [2..] .by_timing_from(2) .retried() {
+        Launcher "recv(pair 2)" [2..] .by_timing() .retried() {
             RECEIVING => ErrorOr("Channel"), [ECONNRESET] => ErrorOr("DaemonExited"),
             Short => Harmless(REST_FOLLOWS),
         };
