@@ -316,30 +316,24 @@ impl From<Error> for io::Error {
     }
 }
 
-const INDENTATION: &str = "    ";
-const TAB: &[char] = &['\t'];
-
 /// Writes a text of unknown origin as the reason of an error. The lines of a longer text stay
 /// aligned.
 fn write_reason(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
-    let text = text.trim_end();
+    const TAB: &[char] = &['\t'];
+
     let is_blank = |line: &&str| line.trim().is_empty();
-    let mut lines = text.lines().skip_while(is_blank);
-    let Some(first) = lines.next() else {
-        return Ok(());
-    };
-    if lines.clone().next().is_none() {
-        return write!(out, ": {}", on_one_line(first.trim_start(), TAB));
-    }
-    out.write_char(':')?;
-    for line in std::iter::once(first).chain(lines) {
-        if is_blank(&line) {
-            out.write_char('\n')?;
-        } else {
-            write!(out, "\n{INDENTATION}{}", on_one_line(line, TAB))?;
+    let lines: Vec<&str> = text.trim_end().lines().skip_while(is_blank).collect();
+    match lines[..] {
+        [] => Ok(()),
+        [line] => write!(out, ": {}", on_one_line(line.trim_start(), TAB)),
+        _ => {
+            out.write_char(':')?;
+            lines.iter().try_for_each(|line| match is_blank(line) {
+                true => out.write_char('\n'),
+                false => write!(out, "\n    {}", on_one_line(line, TAB)),
+            })
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]
