@@ -124,23 +124,21 @@ fn launch<T>(
     if options.foreground {
         return Side::Daemon(plan.and_then(|plan| foreground::run(plan, actions)));
     }
-    let verified = plan.and_then(|plan| Ok((plan, fork_safety.verify(failure_mode)?)));
-    let (mut plan, single_threaded) = match verified {
-        Ok(verified) => verified,
+    let prepared = plan.and_then(|plan| {
+        let single_threaded = fork_safety.verify(failure_mode)?;
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        unreaped::reap_ended();
+        let timeout = options.startup_timeout;
+        let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
+        fork_safety::flush_streams(deadline)?;
+        let ends = channel::channels().map_err(ErrorKind::Channel)?;
+        Ok((plan, single_threaded, turn, deadline, ends))
+    });
+    let (mut plan, single_threaded, turn, deadline, ends) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => return Side::Launcher(Err(error), actions),
     };
-
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    unreaped::reap_ended();
-    let deadline = options
-        .startup_timeout
-        .map_or(Deadline::NEVER, Deadline::after);
-    let channels = fork_safety::flush_streams(deadline)
-        .and_then(|()| channel::channels().map_err(|errno| ErrorKind::Channel(errno).into()));
-    let (launcher, intermediate, daemon) = match channels {
-        Ok(ends) => ends,
-        Err(error) => return Side::Launcher(Err(error), actions),
-    };
+    let (launcher, intermediate, daemon) = ends;
     if let Some(kept) = &mut plan.kept_descriptors {
         kept.add([intermediate.descriptor(), daemon.descriptor()]);
     }
