@@ -123,7 +123,6 @@ impl NotifySocket {
         self.socket.as_fd()
     }
 
-    /// Reports that this process is ready.
     pub(crate) fn notify_ready(&self) {
         self.notify(b"READY=1\n");
     }

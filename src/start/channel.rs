@@ -14,7 +14,6 @@ use crate::error::ErrorKind;
 use crate::start::protocol::{ACKNOWLEDGEMENT, MAX_FRAME, Message, Order};
 use crate::sys::{self, Errno, FileId, MAX_PASSED_FDS, Wait, errno};
 
-/// Makes both channels.
 pub(super) fn channels() -> Result<(LauncherEnds, IntermediateEnd, DaemonEnd), Errno> {
     let (launcher_to_intermediate, intermediate) = sys::socketpair()?;
     let (launcher_to_daemon, daemon) = sys::socketpair()?;
@@ -142,7 +141,6 @@ impl Inbox {
     }
 }
 
-/// The ends of the launcher.
 pub(super) struct LauncherEnds {
     pub(super) daemon: Inbox,
     pub(super) intermediate: Inbox,
@@ -217,7 +215,6 @@ impl LauncherEnds {
     }
 }
 
-/// The end of the intermediate.
 pub(super) struct IntermediateEnd(OwnedFd);
 
 impl IntermediateEnd {

@@ -17,7 +17,6 @@ use crate::start::protocol::{Message, Order, SIGKILL_WAIT, SIGTERM_GRACE};
 use crate::start::steps::{prepare_inherited_state, reset_signals};
 use crate::sys::{self, ChildState, ChildWatch, Fork, Pid, Signal, SingleThreaded, Uid};
 
-/// What the daemon gets from the intermediate.
 pub(super) struct Inheritance {
     pub(super) launcher: DaemonEnd,
     pub(super) intermediate: Pid,

@@ -38,7 +38,6 @@ struct DaemonHandles {
     pid_file: Option<OpenPidFile>,
 }
 
-/// The last panic that the daemon has reported.
 struct LastPanic {
     failure: Failure,
     is_survived: bool,

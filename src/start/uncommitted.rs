@@ -74,10 +74,8 @@ impl UncommittedStart {
 
     /// Makes the kernel name this process as the holder of the pid file.
     pub(super) fn become_pid_file_holder(&mut self) -> Result<(), Failure> {
-        match &mut self.pid_file {
-            Some(pid_file) => pid_file.become_holder(),
-            None => Ok(()),
-        }
+        let pid_file = self.pid_file.as_mut();
+        pid_file.map_or(Ok(()), OpenPidFile::become_holder)
     }
 
     pub(super) fn change_pid_file_owner(&self, plan: Option<&PidFilePlan>) -> Result<(), Failure> {

@@ -45,7 +45,6 @@ impl Handle {
     }
 }
 
-/// Adds a child.
 pub(super) fn add_child(child: Pid) {
     match sys::open_process(child) {
         Some(process) => add_process(process),
