@@ -1,4 +1,7 @@
-//! Run your code as a SysV daemon on Unix, with a launcher that tells the truth.
+//! Run your code as a SysV daemon on Unix.
+//!
+//! The *launcher* is the process that starts the daemon. It reports success only when the daemon
+//! is ready. Otherwise it returns the cause.
 //!
 //! ```no_run
 //! use std::net::TcpListener;
@@ -13,51 +16,59 @@
 //!             eprintln!("clockd: {error}");
 //!             std::process::exit(1);
 //!         });
-//!     // From here on this is the daemon, as nobody. The launcher has exited.
+//!     // Only the daemon gets here, as user nobody. The launcher has exited.
 //!     for client in listener.incoming() {
 //!         drop(client);
 //!     }
 //! }
 //! ```
 //!
-//! # Which entry point do I want?
+//! # Which method starts the daemon?
+//!
+//! The first four methods are the *entry points*.
 //!
 //! - [`start_checked`]: the launcher exits when the daemon is ready. Use this in a command that
 //!   starts a service.
-//! - [`execute_checked`]: the launcher goes on, and gets the pid of the daemon. Use this in a
-//!   program that reports the pid, or that starts a daemon beside its other work.
-//! - [`start`], [`execute`]: the same without the check that the process has a single thread,
-//!   and therefore unsafe. Use these where the number of threads cannot be determined.
-//! - [`initialize`]: a step that may fail late fails the start.
-//! - [`deferred_readiness`]: the daemon itself reports that it is ready, or why it is not
+//! - [`execute_checked`]: the launcher continues, and gets the pid of the daemon. Use this in a
+//!   program that reports the pid, or that has other work to do.
+//! - [`start`], [`execute`]: these do not check that the process has a single thread, and are
+//!   therefore unsafe. Use these where the number of threads cannot be determined.
+//!
+//! These options change the start:
+//!
+//! - [`initialize`] runs a closure after the change of identity. If the closure fails, the start
+//!   fails.
+//! - [`deferred_readiness`] lets the daemon itself report that it is ready, or why it is not
 //!   ([`Readiness::serve`]).
-//! - [`foreground`]`(`[`supervised()`](supervised)`)`: the same program also runs under a
+//! - [`foreground`]`(`[`supervised()`](supervised)`)` lets the same program also run under a
 //!   service manager.
 //!
 //! # Errors
 //!
-//! [`Error`] says what failed, on what, why, and what helps: `cannot lock pid file
-//! /run/clockd.pid: held by running daemon 4242`. Print it and exit. To decide by the step,
-//! match on [`Error::kind`]. If a closure fails or panics in the daemon, the launcher returns
-//! its text with all causes.
+//! The text of an [`Error`] says what failed, on which file or user, why, and what to do: `cannot
+//! lock pid file /run/clockd.pid: held by running daemon 4242`. Print it and exit. To distinguish
+//! the failed steps, match on [`Error::kind`]. If a closure fails or panics in the daemon, the
+//! launcher returns the text of the error or panic.
 //!
 //! # Status and stop
 //!
-//! [`PidFile`] reports, signals and stops the running daemon. The lock on the pid file decides,
-//! never the number in it. A [`PidFileGuard`] removes the file when the daemon exits.
+//! [`PidFile`] reports, signals and stops the running daemon. The daemon runs if the pid file
+//! is locked; a number in a file proves nothing. A [`PidFileGuard`] removes the file when the
+//! daemon exits.
 //!
 //! # systemd and containers
 //!
 //! With [`foreground`]`(`[`supervised()`](supervised)`)` the program forks when a shell starts
-//! it, and stays in the foreground as a service of `Type=notify`. systemd learns when the daemon
-//! is ready, in both cases. With `Type=forking` the pid file is complete when the launcher exits.
-//! In a container, whose main process is pid 1, stay in the foreground.
+//! it, and stays in the foreground as a service of `Type=notify`. The library notifies systemd
+//! when the daemon is ready. With `Type=forking` the pid file is complete when the launcher exits.
+//! In a container the main process is pid 1, and its exit ends all other processes: stay in the
+//! foreground there.
 //!
 //! # Threads and async runtimes
 //!
-//! fork(2) copies one thread. The other threads of a runtime do not exist in the daemon. So a
-//! program has to build its runtime in the daemon, never before: in [`initialize`], where a
-//! failure reaches the launcher, or after the start.
+//! fork(2) copies only the thread that calls it. The other threads of a runtime do not exist in
+//! the daemon. Therefore build the runtime in the daemon: in [`initialize`], if a failure is to
+//! fail the start, or after the start.
 //!
 //! ```no_run
 //! use std::io;
@@ -81,29 +92,27 @@
 //! ```
 //!
 //! The checked entry points refuse a process that has more than one thread.
-//! [`execute_checked`], after which both processes go on, also refuses a process with an event
-//! queue that fork(2) shares: the epoll instance of a runtime with a single thread, or an
-//! io_uring. The launcher and the daemon would take each other's events, which are mostly
-//! addresses in the memory of one of them. After [`start_checked`] the daemon has the queue for
-//! itself. In the [`foreground`] nothing forks, and the library refuses neither.
+//! After [`execute_checked`] both processes continue. Therefore it also refuses a process that has
+//! an event queue which both would share after fork(2): the epoll instance of a runtime with a
+//! single thread, or an io_uring. Each process would receive events of the other, and most
+//! events contain a memory address of the other process. After [`start_checked`] only the daemon uses the queue.
+//! In the [`foreground`] there is no fork, so that other threads and event queues are allowed.
 //!
-//! The result of the check stays true during the start: a process with a single thread gets
-//! another only from its own code, or from unsafe code that runs unasked, such as a signal
-//! handler. macOS's libdispatch is the known limit: frameworks that use it create threads at
-//! any time.
+//! The result of the check stays valid during the start: only the single thread, or a signal
+//! handler that runs in it, could create another thread. The known exception is libdispatch on
+//! macOS: frameworks that use it create threads at any time.
 //!
 //! # Three promises
 //!
-//! 1. **A start is acknowledged, or it did not happen.** The launcher returns success once the
-//!    daemon has reported that it is ready and the launcher has acknowledged the report.
-//!    Otherwise the launcher returns the one true cause, and nothing is left: no process, no
-//!    lock, no content in the pid file. This holds whichever process dies, and whenever it
-//!    dies.
-//! 2. **Dropped means dropped.** After a change of identity no id, group, capability or
-//!    directory of the former identity is within reach. The library tries it, and assumes
-//!    nothing.
-//! 3. **What is promised is seen from outside.** Another process tests each promise on the real
-//!    daemon.
+//! 1. **A start is acknowledged, or it did not happen.** The daemon reports that it is
+//!    ready, and the launcher acknowledges the report. Only then does the launcher report
+//!    success. Otherwise it returns the cause, and leaves no process, no lock and no content of
+//!    the pid file behind. This holds whichever process dies, and whenever it dies. If a process
+//!    cannot be terminated, the error says so.
+//! 2. **Dropped means dropped.** After a change of user, group or root directory, the daemon cannot
+//!    regain the former ids, groups and capabilities, or reach the former root directory. The
+//!    library tries to regain the ids, and ends the daemon if it succeeds.
+//! 3. **Another process checks each promise.** The tests look at the daemon from outside.
 //!
 //! # The start, step by step
 //!
@@ -134,50 +143,52 @@
 //! | launcher | notify systemd, if it has asked | | | |
 //! | | return, or `_exit(0)` | | 15 | yes |
 //!
-//! The daemon inherits the effect of the intermediate's steps after setsid. The intermediate
-//! exists until the start is committed or has failed: it notices the death of the launcher and
-//! that of the daemon. If several steps would fail, the earliest is reported, with one
-//! exception: a failed second fork or an expired timeout is reported before a failure between
-//! setsid and that fork.
+//! The *intermediate* is the child of the launcher and the parent of the daemon. The daemon
+//! inherits the effect of its steps. The intermediate exists until the start is committed or has
+//! failed, and notices the death of the launcher and of the daemon.
+//!
+//! If several steps would fail, the earliest is reported, with one exception: a failed second
+//! fork or an expired timeout is reported before a failure between setsid and that fork.
 //!
 //! In the [`foreground`] one process takes the same steps, without the forks and the session.
-//! It writes the pid before it changes its identity: from then on `running` names a process
-//! that may still be initializing.
+//! It writes the pid before it changes its identity. From then on [`PidFile::running`] returns
+//! this pid, even if the process is not ready yet.
 //!
 //! # Signals during the start
 //!
-//! All signals are blocked from before the first fork until just before the privileged action,
-//! and in the intermediate for its whole life. So no handler of the launcher runs in the
-//! intermediate, or in the daemon before the caller's own code. Then the daemon has the
-//! handlers of the launcher, unless they were reset, until it sets its own. The launcher
-//! restores its mask before it waits.
+//! The launcher blocks all signals for the first fork, and restores its mask before it waits. The
+//! intermediate keeps them blocked, except for SIGCHLD while it waits. In the daemon they stay
+//! blocked until just before the privileged action. Therefore no signal handler of the launcher runs in the
+//! intermediate, or in the daemon before the first closure. From then on the daemon has these
+//! handlers, unless [`reset_signals`] is set.
 //!
-//! A signal that the daemon receives before takes effect then, by the inherited action, or by
-//! the default action after [`reset_signals`]. If the signal kills the daemon, the start fails:
+//! A signal that arrives in the daemon while it is blocked takes effect when the daemon
+//! restores the mask. If the signal kills the daemon, the start fails:
 //! the launcher returns [`ErrorKind::DaemonExited`] with the signal. Ctrl-C in the terminal of
 //! the launcher reaches neither the intermediate nor the daemon, which are in another session.
-//! It ends the launcher, and with it the start.
+//! It kills the launcher, and the start then fails.
 //!
 //! # What it does not do
 //!
-//! - It closes descriptors that the caller has open, and changes signal actions, only with
-//!   [`close_inherited_fds`] and [`reset_signals`]. It never changes resource limits, the
+//! - Without [`close_inherited_fds`] it closes no descriptors of the caller. Without
+//!   [`reset_signals`] it changes no signal actions. It never changes resource limits, the
 //!   environment or the locale.
-//! - It does not restart a daemon, rotate logs, or supervise a daemon that is ready. Leave that
-//!   to a service manager where there is one.
-//! - It does not remove the pid file, except by a [`PidFileGuard`]: the lock, not the file,
-//!   says whether the daemon runs. The next start takes over the file of a dead daemon.
-//! - It starts no daemon from pid 1, the main process of a container, whose exit would end the
-//!   daemon. It starts none in another pid namespace than that of the launcher. Use the
-//!   [`foreground`] there.
-//! - It does not make an unsafe process safe: the caller is responsible for everything that its
+//! - It does not restart a daemon, rotate logs, or supervise a daemon that is ready. A service
+//!   manager can do that.
+//! - It does not remove the pid file when the daemon exits, unless you use a [`PidFileGuard`].
+//!   The next start takes over the file of a dead daemon.
+//! - [`start_checked`] and [`start`] refuse to run as pid 1, because the exit of pid 1 would end
+//!   the daemon. No entry point starts a daemon in another pid namespace than that of the
+//!   launcher. Use the [`foreground`] in both cases.
+//! - It does not clean up after closures: the caller is responsible for everything that its
 //!   closures leave open or running.
 //!
 //! # Platforms
 //!
-//! Linux, FreeBSD and macOS are supported: PLATFORMS.md lists what ran where. NetBSD, OpenBSD,
-//! DragonFly and illumos are best effort: there the checked entry points refuse every start,
-//! since they cannot count threads. On targets other than Unix the crate is empty.
+//! Linux, FreeBSD and macOS are supported. PLATFORMS.md lists what was checked where. NetBSD,
+//! OpenBSD, DragonFly and illumos are best effort: there [`start_checked`] and
+//! [`execute_checked`] refuse every start, because the library cannot count threads. On
+//! targets other than Unix the crate is empty.
 //!
 //! [`user`]: Daemonize::user
 //! [`group`]: Daemonize::group
