@@ -16,16 +16,16 @@ use crate::start::{self, ForkSafety, Readiness};
 use crate::streams::Stdio;
 use crate::sys::SingleThreaded;
 
-/// A daemon to be started: options, then one of four entry points.
+/// The options of a daemon, and the entry points that start it.
 ///
-/// By default, the daemon has the umask `0o027`, all three standard streams on `/dev/null`, no
+/// By default, the daemon has the umask `0o027`, `/dev/null` as all three standard streams, no
 /// pid file, and the working directory, root directory, user and groups of the launcher. In the
 /// [foreground](Self::foreground), umask and streams stay as they are.
 ///
-/// | | the launcher ends, the daemon returns | both return |
+/// | | only the daemon returns, the launcher exits | both return |
 /// |---|---|---|
-/// | refuses where fork(2) is not safe | [`start_checked`](Self::start_checked) | [`execute_checked`](Self::execute_checked) |
-/// | takes your word | [`start`](Self::start) | [`execute`](Self::execute) |
+/// | refuses to start if fork(2) is not safe | [`start_checked`](Self::start_checked) | [`execute_checked`](Self::execute_checked) |
+/// | unsafe: checks nothing | [`start`](Self::start) | [`execute`](Self::execute) |
 ///
 /// ```no_run
 /// use daemonize2::Daemonize;
@@ -36,8 +36,7 @@ use crate::sys::SingleThreaded;
 ///         .working_directory("/")
 ///         .user("nobody")
 ///         .start_checked()?;
-///     // This is the daemon; the launcher has exited with 0, or returned the
-///     // reason why there is none.
+///     // Only the daemon gets here. The launcher has exited with status 0.
 ///     Ok(())
 /// }
 /// ```
@@ -76,66 +75,72 @@ impl Daemonize<()> {
 
 /// Options, in any order.
 impl<T, Stage> Daemonize<T, Stage> {
-    /// Writes the pid of the daemon to this file, and holds a lock on it for as long as the
-    /// daemon lives. Default: none.
+    /// Writes the pid of the daemon to this file, and keeps the file locked while the daemon
+    /// runs. Default: none.
     ///
     /// A relative path starts at the daemon's [working directory](Self::working_directory). The
-    /// start creates the file if it is missing, but not its directory: /run is empty after a
-    /// boot. The file is locked and empty while the daemon starts. It is complete when the
-    /// launcher returns. A second start fails with
+    /// start creates the file if it is missing, but not its directory. Note that /run is empty
+    /// after a boot. The file is locked and empty while the daemon starts. It is complete when
+    /// the launcher returns or exits. The mode is `0o644` without the bits of the
+    /// [umask](Self::umask); the owner can always read the file.
+    ///
+    /// While the daemon runs, another start fails with
     /// [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile) and does not change the file.
-    /// A start takes over the file of a killed daemon. A start that fails later leaves the file
-    /// empty and unlocked, and does not remove it. The mode is `0o644` less the
-    /// [umask](Self::umask); the owner may always read the file.
+    /// If the daemon has been killed, the next start uses the same file. If a start fails after
+    /// it has locked the file, the file stays, empty and unlocked.
     ///
     /// The lock is that of [flock(2)](https://man7.org/linux/man-pages/man2/flock.2.html): it
-    /// lives as long as the daemon and the processes that the daemon forks. The descriptor is
-    /// close-on-exec. On Linux the daemon also has a record lock of fcntl(2), by which
+    /// lasts until the daemon and all processes that have inherited it have ended. The descriptor
+    /// is close-on-exec. On Linux the daemon also has a record lock of fcntl(2), by which
     /// [`PidFile`](crate::PidFile) identifies the daemon.
     ///
-    /// Code of the daemon that closes the descriptor, such as a library that closes "everything
-    /// above 2", loses the lock: a second daemon can then start. Code that opens the file and
-    /// closes it again loses the record lock: [`PidFile::running`](crate::PidFile::running)
-    /// then fails with [`InvalidData`](std::io::ErrorKind::InvalidData). To ask for the
-    /// daemon's own pid, use [`std::process::id`].
+    /// If code in the daemon closes this descriptor, the daemon loses the lock, and a second
+    /// daemon can start. If code in the daemon opens and closes the file, the daemon loses the
+    /// record lock, and [`PidFile::running`](crate::PidFile::running) fails with
+    /// [`InvalidData`](std::io::ErrorKind::InvalidData). The daemon gets its own pid by
+    /// [`std::process::id`].
     ///
     /// # Errors
     ///
-    /// On NFS the start fails with `LockPidfile(EBADF)`: there a file that is open for reading
-    /// cannot be locked. Keep the file in a local directory such as /run. If the pid cannot be
+    /// On NFS the start fails with `LockPidfile(EBADF)`: NFS cannot lock a file that is open only
+    /// for reading. Use a local file system, for example /run. If the pid cannot be
     /// written (`WritePid`), the library terminates the daemon.
     ///
     /// # Security
     ///
-    /// The start refuses a symbolic link and anything but a regular file with a single link,
-    /// with [`ErrorKind::OpenPidfile`](crate::ErrorKind::OpenPidfile). The start replaces a
-    /// file if group or others can write to it, or if it belongs to neither root, nor the
-    /// caller, nor [`chown_pid_file_user`](Self::chown_pid_file_user). If it cannot remove the
-    /// file, it takes the permission to write from group and others (a process that has opened
-    /// the file before can still write to it). The start refuses a file of another user there.
-    /// It also refuses such a file in a directory that others can write to, even with the
-    /// sticky bit. When run as root, the start also refuses a directory that belongs to anyone
-    /// but root, `chown_pid_file_user` or [`user`](Self::user), and one that others can write
-    /// to unless it has the sticky bit.
+    /// The start fails with [`ErrorKind::OpenPidfile`](crate::ErrorKind::OpenPidfile) unless the
+    /// file is a regular file with a single link. It does not follow a symbolic link.
     ///
-    /// The daemon keeps the file open for reading alone. After a change of identity it cannot
+    /// - If group or others can write to the file, the start replaces it. If the start cannot
+    ///   remove the file, it removes their write permission. A process that opened the file
+    ///   earlier can then still write to it.
+    /// - If the file belongs to neither root, nor the user of the launcher, nor
+    ///   [`chown_pid_file_user`](Self::chown_pid_file_user), the start replaces it. The start
+    ///   refuses the file if it cannot remove it, or if group or others can write to the
+    ///   directory, even with the sticky bit.
+    /// - When run as root, the start also refuses a directory that belongs to anyone but root,
+    ///   `chown_pid_file_user` or [`user`](Self::user). It refuses a directory that others can
+    ///   write to, unless the directory has the sticky bit.
+    ///
+    /// The daemon has the file open only for reading. After a change of identity it cannot
     /// change the content.
     pub fn pid_file<F: Into<PathBuf>>(mut self, path: F) -> Self {
         self.options.pid_file = Some(path.into());
         self
     }
 
-    /// Makes this user the owner of the pid file. Default: the caller.
+    /// Makes this user the owner of the pid file. Default: the user of the launcher, for a new
+    /// file.
     ///
-    /// The group stays as it is.
+    /// The group does not change.
     pub fn chown_pid_file_user<U: Into<User>>(mut self, user: U) -> Self {
         self.options.chown_pid_file_user = Some(user.into());
         self
     }
 
-    /// Makes this group the group of the pid file. Default: the caller's.
+    /// Makes this group the group of the pid file. Default: as for any other new file.
     ///
-    /// The user stays as it is.
+    /// The owner does not change.
     pub fn chown_pid_file_group<G: Into<Group>>(mut self, group: G) -> Self {
         self.options.chown_pid_file_group = Some(group.into());
         self
@@ -143,8 +148,8 @@ impl<T, Stage> Daemonize<T, Stage> {
 
     /// Changes to this directory. Default: the working directory of the launcher.
     ///
-    /// A file system cannot be unmounted while the working directory of a daemon is in it;
-    /// daemon(7) recommends `/`. The path is resolved before [`chroot`](Self::chroot).
+    /// daemon(7) recommends `/`: a file system cannot be unmounted while it contains the working
+    /// directory of a process. The path is resolved before [`chroot`](Self::chroot).
     pub fn working_directory<F: Into<PathBuf>>(mut self, path: F) -> Self {
         self.options.working_directory = Some(path.into());
         self
@@ -154,18 +159,17 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// The daemon gets the uid of the user, the primary group unless [`group`](Self::group) is
     /// set, and the supplementary groups that
-    /// [getgrouplist(3)](https://man7.org/linux/man-pages/man3/getgrouplist.3.html) lists. A
-    /// user that is given by number and has no entry in the database needs `group`.
+    /// [getgrouplist(3)](https://man7.org/linux/man-pages/man3/getgrouplist.3.html) lists. If
+    /// the user is given by number and has no entry in the user database, set `group` too.
     ///
     /// # Security
     ///
-    /// The library sets the real, effective and saved ids, and reads them back. If an id
-    /// changes and the daemon is not root afterwards, the library clears all capabilities on
-    /// Linux, and tries to regain the former ids and those of root. If it succeeds, the daemon
-    /// ends, and the start fails with
-    /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained). The same
-    /// applies if [`group`](Self::group) or
-    /// [`supplementary_groups`](Self::supplementary_groups) alone change anything.
+    /// The library sets the real, effective and saved ids, and reads them back. If an id or
+    /// a supplementary group changes and the daemon is not root afterwards, the library tries to
+    /// regain the former ids and those of root. On Linux it also clears all capability sets but
+    /// the bounding set. If an id can be regained, or a value that was read back is wrong, the
+    /// daemon ends, and the start fails with
+    /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained).
     pub fn user<U: Into<User>>(mut self, user: U) -> Self {
         self.options.user = Some(user.into());
         self
@@ -182,8 +186,8 @@ impl<T, Stage> Daemonize<T, Stage> {
 
     /// Sets the supplementary groups. Default: [`SupplementaryGroups::FromDatabase`].
     ///
-    /// Unless the daemon stays root, a change of the supplementary groups alone clears its
-    /// capabilities: see [`user`](Self::user).
+    /// If only the supplementary groups change, and the daemon is not root, it loses its
+    /// capabilities too: see [`user`](Self::user).
     ///
     /// ```no_run
     /// # fn main() -> Result<(), daemonize2::Error> {
@@ -199,35 +203,36 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// # Errors
     ///
     /// The start fails with
-    /// [`ErrorKind::SetSupplementaryGroups`](crate::ErrorKind::SetSupplementaryGroups) where
-    /// there are more than the system lets a process have: 65536 on Linux, 1023 beside the
-    /// group id on FreeBSD, 16 with it on macOS. The library never drops a group silently.
+    /// [`ErrorKind::SetSupplementaryGroups`](crate::ErrorKind::SetSupplementaryGroups) if
+    /// there are more groups than the system allows: 65536 on Linux, 1023 in addition to the
+    /// group id on FreeBSD, 16 including the group id on macOS. The library never omits a group.
     ///
     /// # Platform notes
     ///
-    /// On macOS root and many users who log in are in more than 16 groups, so that a change to
-    /// such a user needs [`SupplementaryGroups::Only`]. Users that exist for a service are in
-    /// few groups. On macOS getgrouplist(3) returns the same for a failed look-up as for a user
-    /// without groups.
+    /// On macOS root and many login users are in more than 16 groups. For such a user, set
+    /// [`SupplementaryGroups::Only`]. On macOS getgrouplist(3) does not distinguish a failed
+    /// look-up from a user without groups.
     pub fn supplementary_groups(mut self, groups: SupplementaryGroups) -> Self {
         self.options.supplementary_groups = groups;
         self
     }
 
-    /// Keeps execve(2) from granting privileges, for good and for all descendants: set-user-id
-    /// and set-group-id bits and file capabilities then have no effect. Default: unchanged.
+    /// Prevents execve(2) from granting privileges: set-user-id bits, set-group-id bits and file
+    /// capabilities have no effect. This cannot be undone, and all descendants inherit it.
+    /// Default: unchanged.
     ///
     /// Uses [prctl(2)](https://man7.org/linux/man-pages/man2/PR_SET_NO_NEW_PRIVS.2const.html)
     /// on Linux, and [procctl(2)](https://man.freebsd.org/cgi/man.cgi?query=procctl&sektion=2)
-    /// on FreeBSD 14. This follows the change of identity, if there is one.
+    /// on FreeBSD 14, after the change of identity.
     ///
     /// # Errors
     ///
     /// On other platforms the start fails with
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), before any fork.
-    /// [`ErrorKind::SetNoNewPrivileges`](crate::ErrorKind::SetNoNewPrivileges) with `EINVAL` on
-    /// FreeBSD before 14; with `EPERM` on Linux if other threads exist by then, which would not
-    /// get the setting.
+    /// On FreeBSD before 14 it fails with
+    /// [`ErrorKind::SetNoNewPrivileges`](crate::ErrorKind::SetNoNewPrivileges) and `EINVAL`. On
+    /// Linux it fails with that kind and `EPERM` if other threads exist by then, because they
+    /// would not get the setting.
     pub fn no_new_privileges(mut self) -> Self {
         self.options.no_new_privileges = true;
         self
@@ -236,22 +241,23 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// Closes the descriptors that the daemon would inherit from the launcher, except those in
     /// `keep`. Default: closes none.
     ///
-    /// `keep` need not contain the standard streams and their sources. It may be in any order,
-    /// and contain descriptors that are not open. In the daemon,
-    /// [`OwnedFd::from_raw_fd`](std::os::fd::FromRawFd) makes a value of a kept descriptor. The
-    /// descriptors that the closures open stay open.
+    /// The standard streams and the files of [`stdin`](Self::stdin), [`stdout`](Self::stdout) and
+    /// [`stderr`](Self::stderr) need not be in `keep`. `keep` may have any order, and contain
+    /// descriptors that are not open. In the daemon, use a kept descriptor by
+    /// [`OwnedFd::from_raw_fd`](std::os::fd::FromRawFd). The descriptors that the closures open
+    /// stay open.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), daemonize2::Error> {
     /// use std::net::TcpListener;
     /// use std::os::fd::FromRawFd as _;
     ///
-    /// // Whoever started this passes a listening socket as descriptor 5.
+    /// // The parent process passes a listening socket as descriptor 5.
     /// let daemonize = daemonize2::Daemonize::new().user("nobody");
     /// // SAFETY: nothing in this program owns a descriptor yet.
     /// let daemonize = unsafe { daemonize.close_inherited_fds(&[5]) };
     /// daemonize.reset_signals().start_checked()?;
-    /// // SAFETY: it was kept, and nothing else owns it.
+    /// // SAFETY: descriptor 5 was kept, and nothing else owns it.
     /// let listener = unsafe { TcpListener::from_raw_fd(5) };
     /// # drop(listener);
     /// # Ok(())
@@ -259,32 +265,32 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// ```
     ///
     /// The intermediate closes the descriptors right after the first fork. In the
-    /// [foreground](Self::foreground) this process closes them, and they stay closed after an
-    /// `Err`.
+    /// [foreground](Self::foreground) the process itself closes them, and they stay closed even
+    /// if the start fails.
     ///
-    /// The cost depends on the number of open descriptors, never on `RLIMIT_NOFILE`.
-    /// Descriptors above a limit that was lowered since are closed too. The library uses
-    /// close_range(2) on Linux and FreeBSD, closefrom(2) on NetBSD, OpenBSD, DragonFly and
-    /// illumos, and a list of the open descriptors on macOS and, from /proc, on Linux before
-    /// 5.9. With closefrom, it closes the descriptors below the highest kept one by one.
+    /// The cost depends on the number of open descriptors, not on `RLIMIT_NOFILE`. Descriptors
+    /// above a lowered limit are closed too. The library uses close_range(2) on Linux and
+    /// FreeBSD, the list in /proc on Linux before 5.9, the list of proc_pidinfo on macOS, and
+    /// closefrom(2) on NetBSD, OpenBSD, DragonFly and illumos. With closefrom(2), it calls
+    /// close(2) for each descriptor below the highest descriptor in `keep`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::CloseInheritedFds`](crate::ErrorKind::CloseInheritedFds): on Linux before
-    /// 5.9, or in a sandbox that forbids close_range, with `ENOENT` if /proc is missing too,
-    /// and with `EMFILE` if `keep` reaches the limit of open descriptors; with `ENOSYS` on a
-    /// Unix that is not named above.
+    /// The start fails with
+    /// [`ErrorKind::CloseInheritedFds`](crate::ErrorKind::CloseInheritedFds) in these cases. On
+    /// Linux, if close_range(2) is missing (before 5.9) or a sandbox forbids it: with `ENOENT` if
+    /// /proc is missing too, with `EMFILE` if `keep` reaches the limit of open descriptors. On a
+    /// Unix that is not named above: with `ENOSYS`.
     ///
     /// # Safety
     ///
-    /// No value that the daemon uses or drops may own a descriptor that is closed, neither a
-    /// value of Rust nor one of a C library: not a capture of a closure, not a variable of the
-    /// launcher further up the stack, not a static. The value would use, and in the end close,
-    /// any file that gets the number later: see [I/O safety](std::io#io-safety). Put such
-    /// descriptors into `keep`. The values of this library, a
-    /// [`PidFileGuard`](crate::PidFileGuard) or [`Readiness`] of an earlier start, are safe.
-    /// Beware of the descriptors that libraries open behind the scenes, such as a connection to
-    /// a log or name service.
+    /// No value that the daemon uses or drops may own a closed descriptor. This applies to the
+    /// captures of closures, to the variables of all functions on the stack, to statics, and to
+    /// the values of C libraries. Such a value would use, and finally close, any file that gets
+    /// the same number later: see [I/O safety](std::io#io-safety). Put such descriptors into
+    /// `keep`. Libraries may also open descriptors on their own, such as a connection to
+    /// syslogd or nscd. A [`PidFileGuard`](crate::PidFileGuard) or [`Readiness`] of an earlier
+    /// start is safe.
     #[expect(unsafe_code, reason = "the caller's promise is passed on, once")]
     pub unsafe fn close_inherited_fds(mut self, keep: &[RawFd]) -> Self {
         self.options.close_inherited_fds = Some(keep.to_vec());
@@ -295,12 +301,13 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// SIGPIPE stays as it is (Rust's runtime ignores it). Default: the daemon inherits actions
     /// and mask.
     ///
-    /// Without it, the daemon and the programs that it runs ignore the signals that the
-    /// launcher ignores. A program under nohup(1), for example, ignores SIGHUP. The signals
-    /// that the C library reserves for itself stay as they are. The handler by which Rust's
-    /// runtime reports a stack overflow is reset: the signal then kills the process without a
-    /// message. In the [foreground](Self::foreground), a pending signal that was blocked takes
-    /// effect then, and may end the process.
+    /// Without this option, the daemon and the programs that it executes ignore the signals that
+    /// the launcher ignores. A program under nohup(1), for example, ignores SIGHUP.
+    ///
+    /// The signals that the C library reserves for itself do not change. The handler by which
+    /// Rust's runtime reports a stack overflow is reset: a stack overflow then kills the process
+    /// without a message. In the [foreground](Self::foreground), a pending blocked signal takes
+    /// effect when the mask is emptied, and may kill the process.
     pub fn reset_signals(mut self) -> Self {
         self.options.reset_signals = true;
         self
@@ -320,9 +327,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// # Security
     ///
-    /// Afterwards the working directory is inside the new root: it stays if it was inside
-    /// before, and else becomes the new root. The caller has to close its own descriptors of
-    /// directories outside.
+    /// If the working directory is not inside the new root directory, it becomes the new root
+    /// directory. The caller must close its own descriptors of directories outside the new root
+    /// directory.
     pub fn chroot<F: Into<PathBuf>>(mut self, path: F) -> Self {
         self.options.chroot = Some(path.into());
         self
@@ -336,8 +343,8 @@ impl<T, Stage> Daemonize<T, Stage> {
 
     /// Redirects standard output. Default: [`Stdio::devnull`].
     ///
-    /// The launcher opens a file, with its own umask and rights. To use one file for two
-    /// streams, call [`try_clone`](std::fs::File::try_clone).
+    /// The caller opens the file before the start, with the umask and the permissions of the
+    /// launcher. To use one file for two streams, call [`try_clone`](std::fs::File::try_clone).
     pub fn stdout<S: Into<Stdio>>(mut self, stdio: S) -> Self {
         self.options.streams[1] = Some(stdio.into());
         self
@@ -349,76 +356,86 @@ impl<T, Stage> Daemonize<T, Stage> {
         self
     }
 
-    /// Fails the start if the daemon is not ready in time. Default: no limit.
+    /// Fails the start if the daemon is not ready within this time. Default: no limit.
     ///
-    /// The time starts right before the first fork, with the flush of standard output. It
+    /// When the timeout expires, the daemon gets SIGTERM, and SIGKILL a second later. The start
+    /// fails with [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout). The text of
+    /// the error names the step at which the timeout expired, and any process that is left. The
+    /// option has no effect in the [foreground](Self::foreground).
+    ///
+    /// The timeout starts with the flush of standard output, right before the first fork. It
     /// includes neither the look-up of users and groups nor the wait for a start in another
-    /// thread. If standard output is a full pipe that no process reads, the start fails when
-    /// the time runs out, even if the buffer is empty. The flush of C's other streams has no
-    /// limit. When the time runs out, the daemon gets SIGTERM, and SIGKILL a second later. The
-    /// start fails with [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout), whose
-    /// text says at which step the time ran out, and what is left. A file server that does not
-    /// answer, or a SIGSTOP, may delay the launcher for some seconds more: fifteen at most on
-    /// Linux. A daemon that SIGKILL does not end in that time, or that may not be signalled,
-    /// ends as soon as it can, or when it reports. The option has no effect in the
-    /// [foreground](Self::foreground), where no other process watches the time.
+    /// thread. If standard output is a full pipe that no process reads, the start fails when the
+    /// timeout expires, even if no output is buffered. The timeout does not limit the flush of
+    /// C's other streams.
     ///
-    /// An intermediate process that SIGKILL does not end in that time, such as a frozen
-    /// process, stays a child of the launcher. When it ends, it is a zombie until the
-    /// launcher's next start, or the caller, reaps it. The same applies to a daemon whose
-    /// launcher is a subreaper or pid 1, on Linux from 5.4 on. Elsewhere the caller has to reap
-    /// such a daemon.
+    /// If a process is stopped, or waits for a network file system that does not answer, the
+    /// launcher may return some seconds later: at most fifteen on Linux. If the daemon cannot be
+    /// signalled, or does not end after SIGKILL, it ends as soon as it can, or when it reports.
+    ///
+    /// If the intermediate does not end after SIGKILL, for example because it is frozen, it
+    /// stays a child of the launcher. When it ends, it is a zombie until the next start of the
+    /// launcher, or the caller, reaps it. If the launcher is a subreaper or pid 1, the same
+    /// applies to the daemon: on Linux from 5.4 the next start reaps it, elsewhere the caller
+    /// has to.
     pub fn startup_timeout(mut self, timeout: Duration) -> Self {
         self.options.startup_timeout = Some(timeout);
         self
     }
 
-    /// Starts without a fork and a session: this process becomes the daemon. The standard
-    /// streams and the umask stay as they are unless they are set. All other options apply.
-    /// Default: false.
+    /// Starts without a fork and without a new session: the calling process becomes the daemon.
+    /// The standard streams and the umask do not change unless they are set. All other options
+    /// except [`startup_timeout`](Self::startup_timeout) apply. Default: false.
     ///
-    /// Other threads and event queues are allowed, since nothing forks. On Linux some
-    /// privileges belong to a thread: if other threads exist,
+    /// Other threads and event queues are allowed. But on Linux some privileges belong to a
+    /// thread: if other threads exist,
     /// [`no_new_privileges`](Self::no_new_privileges) fails the start, and so does a change of
     /// [`user`](Self::user) that leaves another thread a capability.
     ///
-    /// This is for a service manager that starts its services in the foreground, for a
-    /// debugger, and for a container: see [`supervised`](crate::supervised). There is no
+    /// Use this under a service manager that starts its services in the foreground (see
+    /// [`supervised`](crate::supervised)), under a debugger, and in a container. There is no
     /// launcher: [`start`](Self::start) returns the daemon's value, and
     /// [`execute`](Self::execute) returns `Outcome::Child`. When the process is ready, the
-    /// library notifies systemd, if systemd has asked for it. If the notification fails, the
-    /// library writes a line to standard error.
+    /// library notifies systemd, if [`supervised`](crate::supervised) is true. If the
+    /// notification fails, the library writes a line to standard error.
     ///
-    /// A failure leaves the process half changed: the library restores neither the umask nor
-    /// the root directory, for example. It does clear the pid file.
+    /// If the start fails, the library clears the pid file, but does not undo other changes,
+    /// such as those of the umask and the root directory.
     pub fn foreground(mut self, foreground: bool) -> Self {
         self.options.foreground = foreground;
         self
     }
 }
 
-/// The closures of the start. All closures run in the daemon, and each gets the value that the
-/// closure before it has returned. If a closure panics, the start fails with
-/// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the text of the panic, even if a
-/// panic hook of the program ends the process. So until the start is committed,
-/// [`std::panic::take_hook`] returns the library's hook, which calls the program's hook. If the
-/// program takes the library's hook and does not call it, the launcher does not get the text.
+/// The closures of the start. All closures run in the daemon. Each gets the value that the
+/// previous closure has returned.
+///
+/// If a closure panics, the start fails with
+/// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the message of the panic, even if a
+/// panic hook of the program ends the process. For this the library sets a panic hook of its own,
+/// which calls the program's hook. Until the start is committed, [`std::panic::take_hook`]
+/// returns the library's hook. If the program takes this hook and does not call it, the launcher
+/// does not get the message.
 ///
 /// If a closure closes the daemon's connection to the launcher, for example by executing
 /// another program, the library terminates the daemon, and the start fails with
-/// [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited). A start in a closure fails with
+/// [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited). If a closure starts another
+/// daemon, that start fails with
 /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart).
 impl<T, Stage> Daemonize<T, Stage> {
-    /// Runs a closure just before the daemon changes root directory and identity: to bind a
-    /// privileged port, to read a key. A later privileged action replaces an earlier one.
+    /// Runs a closure just before the daemon changes root directory and identity, for example to
+    /// bind a privileged port or to read a key. A later privileged action replaces an earlier
+    /// one.
     ///
-    /// [`start`](Self::start) returns its value in the daemon; [`execute`](Self::execute)
-    /// returns it in [`Child`](crate::Child).
+    /// If no [`initialize`](Self::initialize) follows, [`start`](Self::start) returns the value
+    /// of the closure in the daemon, and [`execute`](Self::execute) returns it in
+    /// [`Child`](crate::Child).
     ///
-    /// The closure should create no threads. On Linux, no thread can clear the capabilities of
-    /// another. The kernel itself clears them only if root becomes another user. In any other
-    /// change of ids, a thread with capabilities fails the start with
-    /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained).
+    /// The closure should not create threads. On Linux a thread cannot clear the capabilities of
+    /// another thread. The kernel clears them if root becomes another user. After any other
+    /// change of ids, the start fails with
+    /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained) if another thread
+    /// has capabilities.
     pub fn privileged_action<N, F: FnOnce() -> N + 'static>(self, action: F) -> Daemonize<N>
     where
         Stage: stage::BeforeInitialization,
@@ -426,9 +443,9 @@ impl<T, Stage> Daemonize<T, Stage> {
         self.with_actions(|_replaced| actions::privileged(action))
     }
 
-    /// Runs a [privileged action](Self::privileged_action) that may fail. An `Err` fails the
-    /// start with [`ErrorKind::PrivilegedAction`](crate::ErrorKind::PrivilegedAction), and the
-    /// launcher gets its text and causes, as of [`initialize`](Self::initialize).
+    /// Runs a [privileged action](Self::privileged_action) that may fail. If it returns an `Err`,
+    /// the start fails with [`ErrorKind::PrivilegedAction`](crate::ErrorKind::PrivilegedAction).
+    /// The launcher gets the text of the error as described at [`initialize`](Self::initialize).
     pub fn try_privileged_action<N, E, F>(self, action: F) -> Daemonize<N>
     where
         E: Display + 'static,
@@ -449,16 +466,16 @@ impl<T, Stage> Daemonize<T, Stage> {
 
 /// The closures after the change of identity.
 impl<T: 'static, Stage> Daemonize<T, Stage> {
-    /// Runs a closure after the daemon has dropped its privileges, before it reports that it is
-    /// ready: to build an async runtime, to open a database. The closure gets the value of the
-    /// closure before it. May be given more than once.
+    /// Runs a closure after the daemon has dropped its privileges and before it reports that it
+    /// is ready, for example to build an async runtime or to open a database. The closure gets
+    /// the value of the previous closure. A start may have several of these closures.
     ///
-    /// An `Err` fails the start with [`ErrorKind::Initialize`](crate::ErrorKind::Initialize),
-    /// and the launcher gets its text, in the form `{:#}`, in which errors of anyhow and eyre
-    /// show their causes. The library adds the causes of a `Box<dyn Error>` and of an
-    /// [`io::Error`](std::io::Error). It cannot find the [source](std::error::Error::source) of
-    /// any other type that implements `Display`, so that a closure should return `Box<dyn
-    /// Error>`:
+    /// If the closure returns an `Err`, the start fails with
+    /// [`ErrorKind::Initialize`](crate::ErrorKind::Initialize). The launcher gets the text of the
+    /// error in the form `{:#}`, in which errors of anyhow and eyre show their causes. The
+    /// library adds the causes of a `Box<dyn Error>` and of an [`io::Error`](std::io::Error). It
+    /// cannot find the [source](std::error::Error::source) of any other type. Therefore return
+    /// `Box<dyn Error>`:
     ///
     /// ```no_run
     /// # fn main() -> Result<(), daemonize2::Error> {
@@ -482,18 +499,18 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
         self.with_actions(|actions| actions::then_initialize(actions, initialize))
     }
 
-    /// Makes the caller report that the daemon is ready: the start returns a [`Readiness`]
-    /// together with the value. This is for a server that knows only later that it serves. The
-    /// launcher waits for [`Readiness::ready`].
+    /// Lets the caller report that the daemon is ready. In the daemon, the start returns the
+    /// value of the last closure and a [`Readiness`]. The launcher waits until the daemon calls
+    /// [`Readiness::ready`]. Use this for a server that becomes ready only after the start has
+    /// returned.
     ///
-    /// Run code that may fail by [`Readiness::serve`], which has an example: there `?` keeps
-    /// the cause. Otherwise, a `?` between the start and `ready` drops the readiness unused:
+    /// Run code that may fail by [`Readiness::serve`]: the launcher then gets the cause of a
+    /// failure. Without `serve`, a `?` between the start and `ready` drops the readiness unused:
     /// the start fails, but the launcher does not get the cause.
     ///
-    /// Before it reports, the daemon cannot call [`start`](Self::start), which would end the
-    /// daemon: the start fails with
-    /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart). It can call
-    /// [`execute`](Self::execute).
+    /// Until it has reported, the daemon may call [`execute`](Self::execute), but not
+    /// [`start`](Self::start), which would end the daemon. Such a `start` fails with
+    /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart).
     pub fn deferred_readiness(self) -> Daemonize<(T, Readiness), stage::DeferredReadiness>
     where
         Stage: stage::BeforeReadiness,
@@ -504,28 +521,29 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
 
 /// The entry points.
 impl<T, Stage> Daemonize<T, Stage> {
-    /// Starts the daemon. Returns in the daemon alone: when the daemon is ready, the launcher
-    /// exits with 0. It exits by `_exit(2)`, like daemon(3), so that atexit handlers run in the
-    /// daemon alone.
+    /// Starts the daemon. After a success this returns only in the daemon. The launcher calls
+    /// `_exit(0)` when the daemon is ready, so that atexit handlers run only in the daemon.
     ///
-    /// The library first flushes std's standard output and C's streams, unless other threads
-    /// exist, which may have locked them. Starts in several threads take turns.
+    /// The library first flushes std's standard output and C's streams. It does not flush them if
+    /// other threads exist, because these may have locked the streams. If several threads start
+    /// daemons, one start waits for the other.
     ///
     /// # Errors
     ///
-    /// An error is returned in the launcher alone, after the end of the daemon: see
-    /// [`ErrorKind`](crate::ErrorKind).
-    /// [`ErrorKind::FirstProcess`](crate::ErrorKind::FirstProcess) where the launcher is the
-    /// first process of a pid namespace, as the main process of a container is: its exit would
-    /// end the daemon. Use [`foreground`](Self::foreground) there.
-    /// [`ErrorKind::PidNamespace`](crate::ErrorKind::PidNamespace) where unshare(2) or setns(2)
-    /// has put the children of the launcher into another one.
+    /// After a failure this returns only in the launcher, when the daemon has ended:
+    ///
+    /// - [`ErrorKind::FirstProcess`](crate::ErrorKind::FirstProcess) if the launcher is the first
+    ///   process of a pid namespace, such as the main process of a container. Its exit would end
+    ///   the daemon. Use [`foreground`](Self::foreground) there.
+    /// - [`ErrorKind::PidNamespace`](crate::ErrorKind::PidNamespace) if unshare(2) or setns(2) has
+    ///   put the children of the launcher into another pid namespace.
+    /// - Any other [`ErrorKind`](crate::ErrorKind) of a failed step.
     ///
     /// # Safety
     ///
     /// The process must have a single thread. Otherwise the caller is responsible for the
-    /// daemon, in which the other threads are gone, and their locks stay locked, that of the
-    /// allocator included. See
+    /// daemon: it does not have the other threads, but their locks stay locked, including the
+    /// lock of the allocator. See
     /// [fork(2)](https://pubs.opengroup.org/onlinepubs/9799919799/functions/fork.html).
     /// [`start_checked`](Self::start_checked) checks the number of threads.
     #[expect(unsafe_code, reason = "the caller's promise is passed on, once")]
@@ -537,36 +555,38 @@ impl<T, Stage> Daemonize<T, Stage> {
 
     /// Starts the daemon like [`start`](Self::start), if the process has a single thread.
     ///
-    /// A runtime that creates threads, such as tokio's, has to be built in the daemon, after
-    /// this.
+    /// If a runtime creates threads, as tokio's does, build it in the daemon: in
+    /// [`initialize`](Self::initialize), or after this has returned.
     ///
     /// # Errors
     ///
-    /// Those of `start`; [`ErrorKind::MultiThreaded`](crate::ErrorKind::MultiThreaded) if the
-    /// process has other threads, or shares its memory, for 100 ms, since the kernel still
-    /// counts a joined thread for a moment; and
-    /// [`ErrorKind::ThreadCountUnknown`](crate::ErrorKind::ThreadCountUnknown) on platforms
-    /// other than Linux, FreeBSD and macOS, or if /proc is needed and missing.
+    /// - Those of [`start`](Self::start).
+    /// - [`ErrorKind::MultiThreaded`](crate::ErrorKind::MultiThreaded) if the process has other
+    ///   threads, or shares its memory with another process. The library repeats the check for
+    ///   100 ms, because the kernel still counts a joined thread for a moment.
+    /// - [`ErrorKind::ThreadCountUnknown`](crate::ErrorKind::ThreadCountUnknown) on platforms
+    ///   other than Linux, FreeBSD and macOS, or if /proc is needed and missing.
     ///
     /// # Platform notes
     ///
-    /// On Linux unshare(2) fails both for other threads and for other processes that share the
-    /// memory. If a sandbox forbids it, the library counts threads alone, as on FreeBSD and
-    /// macOS. In gVisor and qemu-user, unshare(2) does not count; the library creates a process
-    /// to find that out, and counts threads.
+    /// On Linux the library calls unshare(2), which fails if other threads exist, or other
+    /// processes that share the memory. If a sandbox forbids unshare(2), the library counts only
+    /// threads, as on FreeBSD and macOS. In gVisor and qemu-user, unshare(2) does not fail. The
+    /// library detects this by a test process, and counts threads.
     pub fn start_checked(self) -> Result<T, Error> {
         start::start(self.options, self.actions, ForkSafety::Checked)
     }
 
-    /// Starts the daemon, and returns in both processes: the launcher can go on.
+    /// Starts the daemon, and returns in both processes, so that the launcher can continue. In
+    /// the launcher the library drops all closures and their captures.
     ///
-    /// The launcher drops all closures and their captures. A failure in the daemon is returned
-    /// in both processes. The process of the daemon then has no lock, no pid file and no
-    /// connection to the launcher left, but keeps other changes, such as its standard streams.
-    /// The caller has to end it: [`Outcome::end_failed_daemon`] does so, and the launcher
-    /// reports the failure. The library itself terminates the daemon only after
-    /// [`PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained), after the time has run
-    /// out, after the death of the launcher, and a second after its [`Readiness`] was dropped.
+    /// If a step fails in the daemon, both processes return the failure. The failed daemon has no
+    /// lock, no pid file and no connection to the launcher, but other changes remain, such as its
+    /// standard streams. The caller must end it, for example by [`Outcome::end_failed_daemon`].
+    /// The library itself terminates the daemon only after
+    /// [`PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained), when the timeout expires,
+    /// after the death of the launcher, if the daemon closes its connection to the launcher, and
+    /// a second after its [`Readiness`] was dropped.
     ///
     /// # Safety
     ///
@@ -584,16 +604,16 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// # Errors
     ///
-    /// Those of [`start_checked`](Self::start_checked), except `FirstProcess`;
-    /// [`ErrorKind::SharedEventQueue`](crate::ErrorKind::SharedEventQueue) if the process has
-    /// epoll or io_uring open, as an async runtime with a single thread has: build the runtime
-    /// after the start, or use `start_checked`; and
-    /// [`ErrorKind::EventQueuesUnknown`](crate::ErrorKind::EventQueuesUnknown) on Linux if
-    /// /proc is missing, since nothing else lists event queues.
+    /// - Those of [`start_checked`](Self::start_checked), except `FirstProcess`.
+    /// - [`ErrorKind::SharedEventQueue`](crate::ErrorKind::SharedEventQueue) if the process has an
+    ///   epoll instance or an io_uring open, as an async runtime with a single thread has. Build
+    ///   the runtime after the start, or use `start_checked`.
+    /// - [`ErrorKind::EventQueuesUnknown`](crate::ErrorKind::EventQueuesUnknown) on Linux if
+    ///   /proc is missing, because only /proc lists event queues.
     ///
     /// # Platform notes
     ///
-    /// The kqueue of FreeBSD, macOS and the other BSDs is not inherited by a child.
+    /// On FreeBSD, macOS and the other BSDs a child does not inherit a kqueue.
     pub fn execute_checked(self) -> Outcome<T> {
         start::execute(self.options, self.actions, ForkSafety::Checked)
     }
