@@ -95,8 +95,9 @@
 //! After [`execute_checked`] both processes continue. Therefore it also refuses a process that has
 //! an event queue which both would share after fork(2): the epoll instance of a runtime with a
 //! single thread, or an io_uring. Each process would receive events of the other, and most
-//! events contain a memory address of the other process. After [`start_checked`] only the daemon uses the queue.
-//! In the [`foreground`] there is no fork, so that other threads and event queues are allowed.
+//! events contain a memory address of the other process. After [`start_checked`] only the daemon
+//! uses the queue. In the [`foreground`] there is no fork, so that other threads and event queues
+//! are allowed.
 //!
 //! The result of the check stays valid during the start: only the single thread, or a signal
 //! handler that runs in it, could create another thread. The known exception is libdispatch on
@@ -158,9 +159,9 @@
 //!
 //! The launcher blocks all signals for the first fork, and restores its mask before it waits. The
 //! intermediate keeps them blocked, except for SIGCHLD while it waits. In the daemon they stay
-//! blocked until just before the privileged action. Therefore no signal handler of the launcher runs in the
-//! intermediate, or in the daemon before the first closure. From then on the daemon has these
-//! handlers, unless [`reset_signals`] is set.
+//! blocked until just before the privileged action. Therefore no signal handler of the launcher
+//! runs in the intermediate, or in the daemon before the first closure. From then on the daemon
+//! has these handlers, unless [`reset_signals`] is set.
 //!
 //! A signal that arrives in the daemon while it is blocked takes effect when the daemon
 //! restores the mask. If the signal kills the daemon, the start fails:
