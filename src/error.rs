@@ -84,15 +84,15 @@ impl std::error::Error for ErrorKind {}
 
 /// Why a start has failed.
 ///
-/// The text says what has failed, on what, and why: `cannot lock pid file /run/d.pid: held by
-/// running daemon 4242`. The text is complete: no [`source`](std::error::Error::source) adds to
-/// it, so that a loop over causes, and `{:#}` of an error type with such a loop, show
-/// everything once. `Debug`, which is what `fn main() -> Result<(), Error>` prints, shows the
-/// same text and the [`kind`](Self::kind), on which a program matches.
+/// The text says what has failed, on which file or user, and why: `cannot lock pid file
+/// /run/d.pid: held by running daemon 4242`. The text is complete: the error has no
+/// [`source`](std::error::Error::source), so that a loop over causes prints everything once.
+/// `Debug` shows the same text and the [`kind`](Self::kind). `fn main() -> Result<(), Error>`
+/// prints this form.
 ///
-/// The text of a closure's error or of a panic may have several lines, such as the caret of a
-/// parser below the source. They follow on lines of their own, indented by four spaces, so that
-/// none looks like the message of another program:
+/// The text of a closure's error or of a panic may have several lines, such as the report of a
+/// parser. These lines follow the first line, indented by four spaces, so that no line looks like
+/// the message of another program:
 ///
 /// ```text
 /// the initialization failed:
@@ -102,9 +102,9 @@ impl std::error::Error for ErrorKind {}
 ///       |        ^
 /// ```
 ///
-/// Paths and names stay on one line. All control characters but the line feeds and tabs of such
-/// a text are escaped, and so are characters that change the direction of writing: a text
-/// cannot control the terminal.
+/// A text cannot control the terminal: the library escapes all control characters, and the
+/// characters that change the direction of text. It leaves only the line feeds and tabs of a
+/// closure's error or of a panic. Paths and names stay on one line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Error(Box<Details>);
 
@@ -173,7 +173,7 @@ impl Error {
         self.0.kind
     }
 
-    /// The path that the error is about, as the builder got it.
+    /// The path that the error is about, as the caller gave it to the builder.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match &self.0.subject {
@@ -184,14 +184,15 @@ impl Error {
 
     /// The pid of the daemon that holds the lock of the pid file.
     ///
-    /// `None` unless the error is [`ErrorKind::LockPidfile`] and the process of that pid has
-    /// this very file open: a number in a file proves nothing.
+    /// `None` unless the error is [`ErrorKind::LockPidfile`] and
+    /// [`PidFile::running`](crate::PidFile::running) can name the daemon.
     #[must_use]
     pub fn running_pid(&self) -> Option<u32> {
         self.0.running_pid
     }
 
-    /// The status of a daemon that ended before it was ready, where the status is known.
+    /// The exit status of a daemon that ended before it was ready. `None` if the status is
+    /// unknown.
     #[must_use]
     pub fn daemon_exit_status(&self) -> Option<ExitStatus> {
         self.0.daemon_exit_status
@@ -306,7 +307,7 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {}
 
 impl From<Error> for io::Error {
-    /// Wraps the whole error. The kind is that of the errno, if the error has an errno.
+    /// Wraps the whole error. The kind follows from the errno, if the error has one.
     fn from(error: Error) -> Self {
         let kind = match error.raw_os_error() {
             Some(errno) => io::Error::from_raw_os_error(errno).kind(),

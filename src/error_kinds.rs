@@ -28,9 +28,9 @@ error_kinds! {
     /// The pid file could not be opened, or the start refused its type, its owner or its
     /// directory.
     12 OpenPidfile(Errno) "cannot open pid file", PidFile;
-    /// Not returned any more: the pid file is close-on-exec from birth.
+    /// Not returned any more: the library opens the pid file with `O_CLOEXEC`.
     13 GetPidfileFlags(Errno) "cannot get flags of pid file", PidFile;
-    /// Not returned any more: the pid file is close-on-exec from birth.
+    /// Not returned any more: the library opens the pid file with `O_CLOEXEC`.
     14 SetPidfileFlags(Errno) "cannot set flags of pid file", PidFile;
     /// The pid file is locked by another process: see [`Error::running_pid`].
     15 LockPidfile(Errno) "cannot lock pid file", PidFile;
@@ -51,7 +51,7 @@ error_kinds! {
     /// The root directory could not be changed.
     23 Chroot(Errno) "cannot change root directory to", Chroot;
     /// The process has more than one thread, or shares its memory with another process. The
-    /// text says which, and gives the number of threads, and on Linux their names.
+    /// text says which. It has the number of threads, and on Linux their names.
     24 MultiThreaded "cannot fork safely";
     /// The number of threads of the process cannot be determined.
     25 ThreadCountUnknown "cannot fork safely: the number of threads is unknown";
@@ -59,25 +59,26 @@ error_kinds! {
     26 LookUpUser(Errno) "cannot look up user";
     /// The group database could not be read.
     27 LookUpGroup(Errno) "cannot look up group";
-    /// A user that is given by number has no entry in the database, which would name the
-    /// primary group, and no group is set.
+    /// The user is given by number and has no entry in the user database, so that the primary
+    /// group is unknown, and no group is set.
     28 PrimaryGroupUnknown "no group set, and no entry in the database for user";
     /// The supplementary groups could not be set.
     29 SetSupplementaryGroups(Errno) "cannot set supplementary groups", Identity;
-    /// After the change of identity or root directory, the process kept something of the former
-    /// one, or could regain it.
+    /// After a change of identity or root directory, the process still had an id, a group, a
+    /// capability or a working directory of the former one, or could regain an id.
     30 PrivilegesRetained "privileges were retained";
     /// A closure panicked.
     31 Panicked "panic";
     /// The daemon ended before it was ready: see [`Error::daemon_exit_status`]. Or the daemon
-    /// closed its connection to the launcher, and the library terminated it. The text says so.
+    /// closed its connection to the launcher, and the library terminated the daemon. The text
+    /// says which.
     32 DaemonExited "the daemon ended before it was ready";
-    /// The launcher was gone when the daemon was ready.
+    /// The launcher had ended when the daemon reported that it was ready.
     33 LauncherGone "the launcher is gone";
     /// The intermediate process was killed before the daemon was ready. The text names the
-    /// signal, where it is known, and the fate of the daemon.
+    /// signal, if it is known, and says whether the daemon has ended.
     34 IntermediateExited "the intermediate process ended before the daemon was ready";
-    /// The sockets between the processes could not be made or used.
+    /// The sockets between the processes could not be created or used.
     35 Channel(Errno) "cannot connect launcher and daemon";
     /// The [privileged action](crate::Daemonize::try_privileged_action) returned an error.
     36 PrivilegedAction "the privileged action failed";
@@ -87,19 +88,19 @@ error_kinds! {
     /// [`Readiness`](crate::Readiness) unused.
     38 NotReady "the daemon is not ready";
     /// The daemon was not ready within the [startup
-    /// timeout](crate::Daemonize::startup_timeout), and the library terminated it. If it could
-    /// not, the text says so.
+    /// timeout](crate::Daemonize::startup_timeout), and the library terminated it. If a
+    /// process could not be terminated, the text says so.
     39 StartupTimeout "the daemon was not ready in time";
     /// Inherited descriptors could not be closed.
     40 CloseInheritedFds(Errno) "cannot close inherited descriptors";
     /// The default action for a signal could not be set.
     41 ResetSignals(Errno) "cannot reset signals";
-    /// The process could not keep execve(2) from granting privileges.
+    /// The call that prevents execve(2) from granting privileges failed.
     42 SetNoNewPrivileges(Errno) "cannot set no_new_privs";
     /// The platform lacks the option.
     43 Unsupported "not supported on this platform:";
-    /// The launcher and the daemon would share an event queue of epoll or io_uring, and take
-    /// each other's events: see [`execute_checked`](crate::Daemonize::execute_checked).
+    /// The launcher and the daemon would share an event queue of epoll or io_uring: see
+    /// [`execute_checked`](crate::Daemonize::execute_checked).
     50 SharedEventQueue "cannot fork safely: the daemon would share an event queue with the launcher";
     /// The event queues of the process cannot be listed, since /proc is missing.
     51 EventQueuesUnknown(Errno) "cannot fork safely: the event queues of the process are unknown";
@@ -110,7 +111,6 @@ error_kinds! {
     /// unshare(2) and setns(2).
     53 PidNamespace "cannot start a daemon in another pid namespace";
     /// A closure of a start has called an entry point. Or a daemon has called
-    /// [`start`](crate::Daemonize::start), which ends the caller, before it has reported that
-    /// it is ready.
+    /// [`start`](crate::Daemonize::start) before it has reported that it is ready.
     56 StartWithinStart "cannot start a daemon within the start of another";
 }
