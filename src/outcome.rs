@@ -10,10 +10,10 @@ use crate::sys;
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Parent {
-    /// How the first child, the intermediate process, has ended.
+    /// The exit status of the intermediate process.
     ///
-    /// The status is unknown where other code has reaped the process, or the launcher ignores
-    /// SIGCHLD. The field then is the success that the report of the daemon implies.
+    /// The status is unknown if other code has reaped the process, or if the launcher ignores
+    /// SIGCHLD. The field then has the status 0.
     pub first_child_exit_status: ExitStatus,
     /// The pid of the daemon.
     pub daemon_pid: u32,
@@ -23,24 +23,23 @@ pub struct Parent {
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub struct Child<T> {
-    /// The value of the last closure: of the last [`initialize`](crate::Daemonize::initialize)
-    /// where there is one, else of the [privileged
-    /// action](crate::Daemonize::privileged_action), else `()`. With
-    /// [`deferred_readiness`](crate::Daemonize::deferred_readiness), a pair of that value and
-    /// the [`Readiness`](crate::Readiness).
+    /// The value of the last closure: the last [`initialize`](crate::Daemonize::initialize), or
+    /// the [privileged action](crate::Daemonize::privileged_action). Without closures it is `()`.
+    /// With [`deferred_readiness`](crate::Daemonize::deferred_readiness), it is a pair of that
+    /// value and the [`Readiness`](crate::Readiness).
     ///
-    /// The name is that of 0.7.0, which had no other closure.
+    /// The field has this name since 0.7.0, which had no other closure.
     pub privileged_action_result: T,
 }
 
-/// What [`Daemonize::execute`](crate::Daemonize::execute) returns: twice, once in the launcher
-/// and once in the daemon.
+/// What [`Daemonize::execute`](crate::Daemonize::execute) returns, once in the launcher and once
+/// in the daemon.
 #[must_use = "each of the two processes has to learn which one it is, and whether the start failed"]
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome<T> {
     /// This process is the launcher.
     Parent(Result<Parent, Error>),
-    /// This process is the daemon, or would have become it.
+    /// This process is the daemon, also if its start has failed.
     Child(Result<Child<T>, Error>),
 }
 
@@ -51,19 +50,18 @@ impl<T> Outcome<T> {
         matches!(self, Self::Parent(_))
     }
 
-    /// Whether this process is the daemon, or would have become it.
+    /// Whether this process is the daemon, also if its start has failed.
     #[must_use]
     pub fn is_child(&self) -> bool {
         matches!(self, Self::Child(_))
     }
 
-    /// Ends the process of the daemon by `_exit(2)`, with status 1, if its start has failed:
-    /// the launcher returns the same failure, and reports it. In the
-    /// [foreground](crate::Daemonize::foreground), where there is no launcher, this returns the
-    /// failure.
+    /// Ends the daemon by `_exit(1)` if its start has failed and the launcher returns the same
+    /// failure. In the [foreground](crate::Daemonize::foreground) there is no launcher, and this
+    /// returns the failure.
     ///
-    /// So every failure is printed once, also where the daemon [keeps](crate::Stdio::keep) the
-    /// standard error of the launcher:
+    /// The program thus prints every failure once, even if the daemon
+    /// [keeps](crate::Stdio::keep) the standard error of the launcher:
     ///
     /// ```no_run
     /// use daemonize2::{Daemonize, Outcome};
