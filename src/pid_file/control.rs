@@ -18,10 +18,9 @@ use crate::sys::{self, Errno, Open, Pid, Signal, Uid, errno};
 /// The pid file of a daemon that may be running, as
 /// [`Daemonize::pid_file`](crate::Daemonize::pid_file) makes it.
 ///
-/// A daemon is running if the file is locked. The file alone proves nothing: a daemon that
-/// was killed leaves a file without a lock. A number in the file proves nothing either, nor
-/// does an open descriptor. A process is the daemon only if the kernel names it as the
-/// holder of the lock.
+/// A daemon is running if the file is locked. A daemon that was killed leaves a file without a
+/// lock. On Linux a process is the daemon only if the kernel names it as the holder of the lock:
+/// a number in the file, or an open descriptor of the file, does not prove it.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -42,25 +41,27 @@ use crate::sys::{self, Errno, Open, Pid, Signal, Uid, errno};
 ///
 /// # Permissions
 ///
-/// Any process that may open the file for reading can find the daemon. On Linux the process
-/// needs nothing else: neither permission to trace the daemon nor /proc. The kernel names
-/// neither a daemon that another library has started, nor a worker that has inherited the
-/// lock of a daemon that has ended. In these cases an error says so.
+/// On Linux any process that may open the file for reading can find the daemon. It needs neither
+/// permission to trace the daemon nor /proc. The kernel names no process if another library has
+/// started the daemon, or if the daemon has ended and a worker has inherited its lock. The
+/// methods then return an error.
 ///
 /// # Platform notes
 ///
-/// On Linux the daemon holds a lock of
+/// On Linux the daemon holds a record lock of
 /// [fcntl(2)](https://man7.org/linux/man-pages/man2/F_SETLK.2const.html) in addition to
-/// that of flock(2). The kernel names the holder of that lock, with its pid in the pid
-/// namespace of the process that asks. A signal is sent through a pidfd that is opened
-/// between two such questions, so that it reaches no other process.
+/// the lock of flock(2). The kernel names the holder of the record lock, by its pid in the pid
+/// namespace of the calling process. The library asks the kernel before and after it opens a
+/// pidfd, and sends signals through this pidfd. Therefore a signal reaches no other process.
+/// Before Linux 5.3 there is no pidfd, and the pid could become that of another process.
 ///
-/// On FreeBSD and macOS the two kinds of locks exclude each other. There the process whose
-/// pid the file contains is the daemon if it has this file open; on FreeBSD, with a lock.
-/// The pid may become that of another process in the instants between. A daemon that is
-/// starting cannot be named. FreeBSD can forbid ordinary users to look at processes,
-/// including their own (`security.bsd.unprivileged_proc_debug`). On the other platforms
-/// no call can name a process: methods that need it fail with
+/// On FreeBSD and macOS a process cannot hold both locks. There the daemon is the process whose
+/// pid is in the file, if it has this file open; on FreeBSD, with a lock. Between this check and
+/// a signal, the pid could become that of another process. A daemon that is starting cannot be
+/// named. FreeBSD can forbid ordinary users to look at processes, including their own
+/// (`security.bsd.unprivileged_proc_debug`).
+///
+/// On the other platforms no call can name the process. Methods that need it fail with
 /// [`Unsupported`](io::ErrorKind::Unsupported).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PidFile {
@@ -75,15 +76,15 @@ const SIGKILL_WAIT: Duration = Duration::from_secs(5);
 const UNLOCK_WAIT: Duration = Duration::from_secs(1);
 
 impl PidFile {
-    /// The pid file at this path. Nothing is opened yet.
+    /// The pid file at this path. This opens no file.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
     /// The pid of the running daemon. `None` if the file does not exist or is not locked.
     ///
-    /// This takes a shared lock for an instant; a start waits until it is released. The
-    /// daemon itself may ask, too.
+    /// This takes a shared lock for an instant, and a start waits until it is released. The
+    /// daemon may call this too.
     ///
     /// # Errors
     ///
@@ -92,7 +93,7 @@ impl PidFile {
     /// - [`WouldBlock`](io::ErrorKind::WouldBlock) while a daemon is starting: from
     ///   the moment it locks the file until it is ready.
     /// - [`InvalidData`](io::ErrorKind::InvalidData) if the file is locked, but its content
-    ///   is not a pid, or the kernel names no process, or another process.
+    ///   is not a pid, or the kernel names no process or a process with another pid.
     /// - [`PermissionDenied`](io::ErrorKind::PermissionDenied) on FreeBSD and macOS
     ///   if this process may not look at the daemon.
     /// - The errors of open(2).
@@ -106,22 +107,24 @@ impl PidFile {
         }
     }
 
-    /// Sends a signal to the running daemon. False if no daemon is running.
+    /// Sends a signal to the running daemon. Returns false if no daemon is running.
     ///
     /// # Errors
     ///
-    /// As for [`running`](Self::running), and the errors of kill(2);
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) if the calling process is the daemon,
-    /// which is never signalled.
+    /// - Those of [`running`](Self::running) and of kill(2).
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the calling process is the daemon.
     ///
     /// # Security
     ///
-    /// When called by root, this refuses with
-    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied): a file that other users can
-    /// write to; a directory that other users can write to, unless it has the sticky bit;
-    /// and a file with other hard links. If the file or the directory belongs to another
-    /// user, this also refuses a process that does not run with that user's ids only: a user
-    /// who can create a pid file can make any of its own processes the holder.
+    /// When run as root, this fails with
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) in these cases:
+    ///
+    /// - Other users can write to the file.
+    /// - Other users can write to the directory, and it does not have the sticky bit.
+    /// - The file has other hard links.
+    /// - The file or the directory belongs to another user, and not all user ids of the process
+    ///   are the id of that user. A user who can create the pid file can make any process of
+    ///   this user the holder of the lock.
     pub fn signal(&self, signal: i32) -> io::Result<bool> {
         match self.find()? {
             None => Ok(false),
@@ -133,19 +136,20 @@ impl PidFile {
         }
     }
 
-    /// Terminates the running daemon: by SIGTERM, and by SIGKILL if it has not ended when
-    /// the time is up. Returns when the process is gone and the lock is free;
+    /// Terminates the running daemon by SIGTERM. If the daemon has not ended after `patience`,
+    /// this sends SIGKILL. Returns true when the daemon has ended and the lock is released, and
     /// false if no daemon was running.
     ///
-    /// If a daemon is starting, this waits until it is ready. If it is still starting when
-    /// the time is up, it is terminated if the kernel names it; SIGKILL then follows
-    /// SIGTERM after one second.
+    /// If a daemon is starting, this waits until it is ready. If the daemon is still starting
+    /// after `patience`, and the kernel names it, this sends SIGTERM, and SIGKILL one second
+    /// later.
     ///
     /// # Errors
     ///
-    /// As for [`signal`](Self::signal); [`TimedOut`](io::ErrorKind::TimedOut) if the
-    /// process has ended, but another process that has inherited the lock still holds it
-    /// when the time is up, or if not even SIGKILL ends the process.
+    /// - Those of [`signal`](Self::signal).
+    /// - [`TimedOut`](io::ErrorKind::TimedOut) if the daemon has ended, but another process has
+    ///   inherited the lock and still holds it after `patience`.
+    /// - [`TimedOut`](io::ErrorKind::TimedOut) if SIGKILL does not end the daemon.
     pub fn stop(&self, patience: Duration) -> io::Result<bool> {
         let mut deadline = Deadline::after(patience);
         let holder = loop {
