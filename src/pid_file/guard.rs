@@ -5,17 +5,17 @@ use std::os::fd::RawFd;
 use crate::own_fds;
 use crate::sys::ForkIdentity;
 
-/// Removes the pid file of this process at a clean exit.
+/// Removes the pid file of this process when the process exits.
 ///
-/// This is not necessary, since the next start takes over a file that is left. The file
-/// is removed when the process exits after the guard was dropped: by a return from
-/// `main`, or by [`exit`](std::process::exit). Until then the file stays, and stays
-/// locked, so that no second daemon starts while this process lives. A process that is
-/// killed, or ends by `_exit` or `abort`, leaves the file, which is harmless.
+/// Drop the guard before the exit. The file is removed when the process returns from `main` or
+/// calls [`exit`](std::process::exit), and not when the guard is dropped. Until then the file
+/// stays locked, so that no second daemon starts while this process runs. A process that is
+/// killed, or ends by `_exit` or `abort`, leaves the file. This is harmless: the next start uses
+/// the same file.
 ///
-/// The file is removed if its path still leads to it and this process has the permission.
-/// After a change of identity the process often has not, and after a change of root
-/// directory the path leads elsewhere.
+/// The file is removed only if its path still leads to it and this process has the permission.
+/// After a change of identity the process often lacks the permission. After a change of root
+/// directory the path often leads to another file or to none.
 ///
 /// ```no_run
 /// # fn serve() {}
@@ -37,11 +37,11 @@ pub struct PidFileGuard {
 }
 
 impl PidFileGuard {
-    /// Takes charge of the pid file that the last start has locked for this
-    /// process. `None` if there is none, or it already has a guard.
+    /// A guard for the pid file that the last start has locked for this process. `None` if there
+    /// is no such file, or if it already has a guard.
     ///
-    /// With [deferred readiness](crate::Daemonize::deferred_readiness), there
-    /// is one after [`Readiness::ready`](crate::Readiness::ready).
+    /// With [deferred readiness](crate::Daemonize::deferred_readiness), call this after
+    /// [`Readiness::ready`](crate::Readiness::ready).
     #[must_use = "without the guard, the pid file is left when the process exits"]
     pub fn take() -> Option<Self> {
         own_fds::guard_pid_file().map(|number| Self {
