@@ -11,20 +11,22 @@ use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::start::{panics, text};
 use crate::sys::{self, ForkIdentity};
 
-/// The right, and the duty, to report that the daemon is ready.
+/// Reports that the daemon is ready, or why it is not.
 ///
-/// Made by [`Daemonize::deferred_readiness`](crate::Daemonize::deferred_readiness). The
-/// launcher waits until it is used. It may be sent to another thread.
+/// A start with [`Daemonize::deferred_readiness`](crate::Daemonize::deferred_readiness) returns
+/// this in the daemon. The launcher waits until the daemon uses it or ends. It may be sent to
+/// another thread.
 ///
-/// Dropped unused, it fails the start with [`ErrorKind::NotReady`], and with the text of the
-/// panic if a panic is the reason. The library terminates a daemon that has not ended by itself
-/// a second later. An error that `?` returns past the readiness does *not* reach the launcher:
-/// run code that may fail by [`serve`](Self::serve), and the launcher reports the cause. In the
-/// [foreground](crate::Daemonize::foreground), where nothing terminates the process, the reason
-/// goes to standard error, and the process goes on without its pid file.
+/// If it is dropped unused, the start fails with [`ErrorKind::NotReady`]. If a panic dropped it,
+/// the launcher gets the message of the panic. If a `?` dropped it, the launcher does *not* get
+/// the error: use [`serve`](Self::serve) to report such errors. If the daemon has not ended a
+/// second after the drop, the library terminates it.
 ///
-/// Only the process that received it can use it. In a copy of the process, made by fork(2), it
-/// does nothing.
+/// In the [foreground](crate::Daemonize::foreground) the library does not terminate the process.
+/// It writes the reason to standard error and clears the pid file, and the process continues.
+///
+/// Only the process that the start returned to can use it. In a child of that process, the drop
+/// has no effect, and `ready` returns an error.
 #[must_use = "dropped unused, it fails the start"]
 pub struct Readiness {
     /// Is `None` once the readiness was used.
@@ -54,27 +56,28 @@ impl Readiness {
         }
     }
 
-    /// Reports that the daemon is ready, and returns once the launcher has acknowledged: the
-    /// start is committed.
+    /// Reports that the daemon is ready. Returns when the launcher has acknowledged the report:
+    /// the start is then committed.
     ///
-    /// In the [foreground](crate::Daemonize::foreground) this notifies systemd, if systemd has
-    /// asked for it.
+    /// In the [foreground](crate::Daemonize::foreground) this notifies systemd, if
+    /// [`supervised`](crate::supervised) is true.
     ///
     /// # Platform notes
     ///
-    /// The parent of the daemon ends when the start is committed. The daemon may have asked for
-    /// a signal at the death of its parent, by `PR_SET_PDEATHSIG` or `PROC_PDEATHSIG_CTL`; the
-    /// library disarms that signal before. On Linux each thread has a setting of its own: the
-    /// library disarms those of the thread that it returned to and of the thread that calls
-    /// this. Do not ask for the signal in any other thread before this returns.
+    /// The parent of the daemon ends when the start is committed. If the daemon has requested a
+    /// parent-death signal (`PR_SET_PDEATHSIG`, `PROC_PDEATHSIG_CTL`), the library cancels the
+    /// request first. On Linux each thread has its own setting. The library cancels that of the
+    /// thread in which the start returned, and that of the thread that calls this. Do not request
+    /// the signal in any other thread before this returns.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::LauncherGone`] where the launcher is gone, so that the start did not
-    /// happen. The intermediate process mostly terminates the daemon before. After
-    /// [`start`](crate::Daemonize::start) the process ends in any case, so that only a daemon
-    /// of [`execute`](crate::Daemonize::execute) gets this error. [`ErrorKind::NotReady`] in a
-    /// copy of the process.
+    /// - [`ErrorKind::LauncherGone`] if the launcher has ended, so that the start has failed. Only
+    ///   a daemon of [`execute`](crate::Daemonize::execute) gets this error: a daemon of
+    ///   [`start`](crate::Daemonize::start) ends. In most cases the intermediate process has
+    ///   terminated the daemon already.
+    /// - [`ErrorKind::NotReady`] in a child of the daemon, or if [`serve`](Self::serve) has
+    ///   already reported a failure.
     pub fn ready(mut self) -> Result<(), Error> {
         let mut start = self.take()?;
         start.commit().map_err(|failure| {
@@ -86,8 +89,8 @@ impl Readiness {
         })
     }
 
-    /// Runs a server, which calls [`ready`](Self::ready) itself. If the server returns an error
-    /// or panics before, the launcher gets the cause: so `?` loses nothing.
+    /// Runs a server, which must call [`ready`](Self::ready). If the server returns an error or
+    /// panics before that call, the launcher gets the cause.
     ///
     /// ```no_run
     /// use std::error::Error;
@@ -110,12 +113,12 @@ impl Readiness {
     /// }
     /// ```
     ///
-    /// Returns what the server returns. After a failure the process has to end: see
-    /// [`fail_and_return`](Self::fail_and_return). A panic goes on after the report to the
-    /// launcher. If the server drops the readiness unused in the thread that called this, the start
-    /// fails when the server returns.
+    /// Returns the result of the server. After a failure the process must end: see
+    /// [`fail_and_return`](Self::fail_and_return). If the server panics, this reports the panic to
+    /// the launcher and resumes it. If the server drops the readiness unused in the thread that
+    /// called this, the start fails when the server returns.
     ///
-    /// For an async server, let the closure block on it: `readiness.serve(|readiness|
+    /// Run an async server by `readiness.serve(|readiness|
     /// runtime.block_on(server(readiness)))`.
     pub fn serve<T, E, F>(mut self, server: F) -> Result<T, E>
     where
@@ -151,12 +154,11 @@ impl Readiness {
         }
     }
 
-    /// Fails the start with this reason, and ends the process with status 1, by `_exit(2)`: no
-    /// destructor runs. A process that has to clean up uses
-    /// [`fail_and_return`](Self::fail_and_return).
+    /// Fails the start with this reason, and calls `_exit(1)`, so that no destructor runs. To run
+    /// destructors, use [`fail_and_return`](Self::fail_and_return).
     ///
-    /// In the [foreground](crate::Daemonize::foreground), where there is no launcher, the
-    /// reason goes to standard error.
+    /// In the [foreground](crate::Daemonize::foreground) this writes the reason to standard
+    /// error.
     pub fn fail(mut self, reason: impl Display) -> ! {
         if let Ok(start) = self.take() {
             start.fail_unready_and_print(text::of_error(&reason));
@@ -165,14 +167,14 @@ impl Readiness {
     }
 
     /// Fails the start with this reason, and returns an error of the kind
-    /// [`NotReady`](ErrorKind::NotReady) with it. This is for a process that ends by a return
-    /// from `main`, so that destructors and atexit handlers run.
+    /// [`NotReady`](ErrorKind::NotReady). The caller can then return from `main`, so that
+    /// destructors and atexit handlers run.
     ///
-    /// When this returns, the pid file is empty and unlocked. The process has one second to end
-    /// before it gets SIGTERM, and another before SIGKILL. After its end the launcher returns
-    /// the same error, and prints it. In the [foreground](crate::Daemonize::foreground), where
-    /// there is no launcher, the caller prints the error, and the process goes on without its
-    /// pid file.
+    /// When this returns, the pid file is empty and unlocked. If the process has not ended after
+    /// one second, it gets SIGTERM, and SIGKILL after another second. When the process has ended,
+    /// the launcher returns the same error. In the [foreground](crate::Daemonize::foreground)
+    /// there is no launcher: the caller prints the error, and the library does not terminate the
+    /// process.
     ///
     /// ```no_run
     /// use std::net::TcpListener;
