@@ -29,8 +29,8 @@ impl Stdio {
         Self(Source::Devnull)
     }
 
-    /// The stream of the launcher. If that is closed, `/dev/null`: the next file that is
-    /// opened would otherwise get its number.
+    /// The stream of the launcher. If it is closed, the stream is `/dev/null`: otherwise the next
+    /// opened file would get its number.
     #[must_use]
     pub fn keep() -> Self {
         Self(Source::Keep)
