@@ -47,9 +47,9 @@ macro_rules! names {
 }
 
 names! {
-    /// A user by name or by id. A name is looked up when the start begins.
+    /// A user by name or by uid. The launcher looks a name up before the first fork.
     User uid
-    /// A group by name or by id. A name is looked up when the start begins.
+    /// A group by name or by gid. The launcher looks a name up before the first fork.
     Group gid
 }
 
@@ -68,19 +68,19 @@ pub enum SupplementaryGroups {
     /// With a [user](crate::Daemonize::user), the groups that
     /// [getgrouplist(3)](https://man7.org/linux/man-pages/man3/getgrouplist.3.html)
     /// lists for that user. With only a [group](crate::Daemonize::group), that group.
-    /// With neither, the groups stay as they are.
+    /// With neither, the groups do not change.
     #[default]
     FromDatabase,
-    /// The groups stay as they are, whatever user the daemon becomes.
+    /// The groups do not change, even if the daemon changes its user.
     ///
     /// # Security
     ///
-    /// The daemon can access what root's groups can access. Use this if the process has
-    /// set its groups itself, or may not set them: in a user namespace that denies
-    /// setgroups(2).
+    /// After a change from root, the daemon can still access all that the groups of root can
+    /// access. Use this if the process has set its groups itself, or if setgroups(2) is denied, as
+    /// in some user namespaces.
     Keep,
-    /// These groups, and no others. `Only(Vec::new())` drops all groups. On FreeBSD,
-    /// DragonFly and macOS the list always contains the group id.
+    /// The daemon gets only these groups. `Only(Vec::new())` drops all supplementary groups. On
+    /// FreeBSD, DragonFly and macOS the list always contains the group id.
     Only(Vec<Group>),
 }
 
