@@ -8,7 +8,7 @@ use crate::error::{Subject, SubjectKind};
 use crate::identity::{Group, SupplementaryGroups, User};
 use crate::streams::Streams;
 
-/// The permission bits that files made by the daemon are *not* to have.
+/// The permission bits that new files of the daemon do *not* get.
 ///
 /// See [umask(2)](https://pubs.opengroup.org/onlinepubs/9799919799/functions/umask.html).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
