@@ -1,15 +1,15 @@
-//! The stages of a [`Daemonize`](crate::Daemonize): the closures are given in the order in
-//! which they run, and the compiler checks the order.
+//! The stages of a [`Daemonize`](crate::Daemonize). The calls that set closures must be in the
+//! order in which the closures run, and the compiler checks this order.
 //!
 //! ```compile_fail,E0277
-//! // An initialization precedes no privileged action.
+//! // Wrong: a privileged action runs before each initialization.
 //! let daemonize = daemonize2::Daemonize::new()
 //!     .initialize(|()| Ok::<_, std::io::Error>(()))
 //!     .privileged_action(|| ());
 //! ```
 //!
 //! ```compile_fail,E0277
-//! // After `deferred_readiness` the caller runs the rest.
+//! // Wrong: `deferred_readiness` follows the last closure.
 //! let daemonize = daemonize2::Daemonize::new()
 //!     .deferred_readiness()
 //!     .initialize(|_| Ok::<_, std::io::Error>(()));
@@ -25,15 +25,15 @@
 //!     .working_directory("/");
 //! ```
 
-/// A privileged action may follow, or an initialization.
+/// A privileged action, an initialization or a deferred readiness may follow.
 #[derive(Debug)]
 pub enum Actions {}
 
-/// Another initialization may follow.
+/// Another initialization or a deferred readiness may follow.
 #[derive(Debug)]
 pub enum Initialization {}
 
-/// The caller reports that the daemon is ready.
+/// No other closure may follow.
 #[derive(Debug)]
 pub enum DeferredReadiness {}
 
