@@ -20,19 +20,18 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Whether a service manager has started this process and waits until it reports that it is
 /// ready, as systemd does for `Type=notify`.
 ///
-/// This is true if `NOTIFY_SOCKET` is set, and `SYSTEMD_EXEC_PID` is absent or the pid of
-/// this process. systemd sets `SYSTEMD_EXEC_PID`, too, since version 248; it keeps a child of
-/// a service from using the socket that is meant for its parent. It is false in a program
-/// that runs with raised privileges (set-user-id and the like), whose environment is under
-/// the control of its caller. The pid of the parent plays no part.
+/// This is true if `NOTIFY_SOCKET` is set, and `SYSTEMD_EXEC_PID` is unset or the pid of this
+/// process. systemd sets `SYSTEMD_EXEC_PID` since version 248, so that a child of a service does
+/// not use the socket of its parent. This is false in a program with
+/// set-user-id or set-group-id bits or file capabilities, because its caller controls its
+/// environment. The parent pid is not used.
 ///
 /// # The type of the service is not known
 ///
 /// systemd also sets `NOTIFY_SOCKET` for other types of services if the unit has
 /// `NotifyAccess=` or `WatchdogSec=`, and the environment does not contain the type. With
 /// `Type=forking` and one of these, this returns true, the program stays in the foreground,
-/// and systemd waits until its own timeout. In that case, let the command line of the unit
-/// decide:
+/// and systemd waits until its own timeout. For such a unit, use an option on the command line:
 ///
 /// ```no_run
 /// # fn main() -> Result<(), daemonize2::Error> {
@@ -54,12 +53,12 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Notifications
 ///
-/// A start notifies systemd under the same condition. A launcher inside of another service,
-/// for which `SYSTEMD_EXEC_PID` names another process, does not report readiness or a main
-/// process to the manager of that service. If a shell script is the `ExecStart=` of its own
-/// service, and does not `exec` the launcher, it passes the socket on by
-/// `env -u SYSTEMD_EXEC_PID`. The unit then needs `NotifyAccess=all`, and the program an
-/// option such as `--background`.
+/// A start notifies systemd under the same condition. If `SYSTEMD_EXEC_PID` is the pid of another
+/// process, the launcher runs inside the service of that process, and sends no notification.
+///
+/// If the `ExecStart=` of a service is a shell script that does not `exec` the launcher, the
+/// script must run the launcher by `env -u SYSTEMD_EXEC_PID`. The unit then needs
+/// `NotifyAccess=all`, and the program an option such as `--background`.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), daemonize2::Error> {
