@@ -101,7 +101,7 @@
 //!
 //! The result of the check stays valid during the start: only the single thread, or a signal
 //! handler that runs in it, could create another thread. The known exception is libdispatch on
-//! macOS: frameworks that use it create threads at any time.
+//! macOS: frameworks that use it may create threads at any time.
 //!
 //! # Three promises
 //!
@@ -109,10 +109,12 @@
 //!    ready, and the launcher acknowledges the report. Only then does the launcher report
 //!    success. Otherwise it returns the cause, and leaves no process, no lock and no content of
 //!    the pid file behind. This holds whichever process dies, and whenever it dies. If a process
-//!    cannot be terminated, the error says so.
-//! 2. **Dropped means dropped.** After a change of user, group or root directory, the daemon cannot
-//!    regain the former ids, groups and capabilities, or reach the former root directory. The
-//!    library tries to regain the ids, and ends the daemon if it succeeds.
+//!    cannot be terminated, the error says so. In one case a pid stays in the unlocked file: the
+//!    launcher is killed just before the acknowledgement, and the daemon cannot write to the file
+//!    any more.
+//! 2. **Dropped means dropped.** After a change of user, group or root directory, a daemon that
+//!    is not root cannot regain the former ids, groups and capabilities, or reach the former root
+//!    directory. The library tries to regain the ids, and ends the daemon if it succeeds.
 //! 3. **Another process checks each promise.** The tests look at the daemon from outside.
 //!
 //! # The start, step by step
@@ -164,10 +166,11 @@
 //! has these handlers, unless [`reset_signals`] is set.
 //!
 //! A signal that arrives in the daemon while it is blocked takes effect when the daemon
-//! restores the mask. If the signal kills the daemon, the start fails:
-//! the launcher returns [`ErrorKind::DaemonExited`] with the signal. Ctrl-C in the terminal of
-//! the launcher reaches neither the intermediate nor the daemon, which are in another session.
-//! It kills the launcher, and the start then fails.
+//! restores the mask. If the signal kills the daemon, the start fails: the launcher returns
+//! [`ErrorKind::DaemonExited`] with the signal.
+//!
+//! Ctrl-C in the terminal of the launcher does not reach the intermediate and the daemon, because
+//! they are in another session. It kills the launcher, and the start then fails.
 //!
 //! # What it does not do
 //!
