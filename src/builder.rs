@@ -242,7 +242,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// `keep`. Default: closes none.
     ///
     /// The standard streams and the files of [`stdin`](Self::stdin), [`stdout`](Self::stdout) and
-    /// [`stderr`](Self::stderr) need not be in `keep`. `keep` may have any order, and contain
+    /// [`stderr`](Self::stderr) need not be in `keep`. `keep` may be in any order, and may contain
     /// descriptors that are not open. In the daemon, use a kept descriptor by
     /// [`OwnedFd::from_raw_fd`](std::os::fd::FromRawFd). The descriptors that the closures open
     /// stay open.
@@ -264,7 +264,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// # }
     /// ```
     ///
-    /// The intermediate closes the descriptors right after the first fork. In the
+    /// The intermediate closes the descriptors after it has called setsid(2). In the
     /// [foreground](Self::foreground) the process itself closes them, and they stay closed even
     /// if the start fails.
     ///
@@ -298,7 +298,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     }
 
     /// Sets the default action for every signal, and empties the signal mask. The action for
-    /// SIGPIPE stays as it is (Rust's runtime ignores it). Default: the daemon inherits actions
+    /// SIGPIPE does not change (Rust's runtime ignores SIGPIPE). Default: the daemon inherits actions
     /// and mask.
     ///
     /// Without this option, the daemon and the programs that it executes ignore the signals that
@@ -323,12 +323,12 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// Changes the root directory after the [privileged action](Self::privileged_action).
     /// Default: none.
     ///
-    /// A relative path starts at the working directory. Needs root.
+    /// A relative path starts at the working directory. The start needs root, or CAP_SYS_CHROOT.
     ///
     /// # Security
     ///
-    /// If the working directory is not inside the new root directory, it becomes the new root
-    /// directory. The caller must close its own descriptors of directories outside the new root
+    /// If the working directory is outside the new root directory, the library changes the
+    /// working directory to the new root directory. The caller must close its own descriptors of directories outside the new root
     /// directory.
     pub fn chroot<F: Into<PathBuf>>(mut self, path: F) -> Self {
         self.options.chroot = Some(path.into());
