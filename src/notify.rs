@@ -22,9 +22,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// This is true if `NOTIFY_SOCKET` is set, and `SYSTEMD_EXEC_PID` is unset or the pid of this
 /// process. systemd sets `SYSTEMD_EXEC_PID` since version 248, so that a child of a service does
-/// not use the socket of its parent. This is false in a program with
-/// set-user-id or set-group-id bits or file capabilities, because its caller controls its
-/// environment. The parent pid is not used.
+/// not use the socket of its parent. This is false in a program with set-user-id bit, set-group-id
+/// bit or file capabilities, because its caller controls its environment. The parent pid is not
+/// used.
 ///
 /// # The type of the service is not known
 ///
