@@ -298,8 +298,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     }
 
     /// Sets the default action for every signal, and empties the signal mask. The action for
-    /// SIGPIPE does not change (Rust's runtime ignores SIGPIPE). Default: the daemon inherits actions
-    /// and mask.
+    /// SIGPIPE does not change (Rust's runtime ignores SIGPIPE). Default: the daemon inherits
+    /// actions and mask.
     ///
     /// Without this option, the daemon and the programs that it executes ignore the signals that
     /// the launcher ignores. A program under nohup(1), for example, ignores SIGHUP.
@@ -323,13 +323,14 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// Changes the root directory after the [privileged action](Self::privileged_action).
     /// Default: none.
     ///
-    /// A relative path starts at the working directory. The start needs root, or CAP_SYS_CHROOT.
+    /// A relative path starts at the working directory. The start needs root, or
+    /// CAP_SYS_CHROOT on Linux.
     ///
     /// # Security
     ///
     /// If the working directory is outside the new root directory, the library changes the
-    /// working directory to the new root directory. The caller must close its own descriptors of directories outside the new root
-    /// directory.
+    /// working directory to the new root directory. The caller must close its own descriptors of
+    /// directories outside the new root directory.
     pub fn chroot<F: Into<PathBuf>>(mut self, path: F) -> Self {
         self.options.chroot = Some(path.into());
         self
