@@ -31,7 +31,7 @@ else
     targets=$*
 fi
 
-# Of its own: another compiler works here than in the usual folder, and a
+# Of its own: another compiler works here than in the usual directory, and a
 # running test or editor does not hold it locked.
 CARGO_TARGET_DIR=$cache/target-cross
 export CARGO_TARGET_DIR

@@ -6,7 +6,7 @@
 #
 #   --with-engine   on a Debian machine without Docker, as root: installs an
 #                   engine, starts it for the time of the run only, with its
-#                   data in a folder of ours, and makes the base image with
+#                   data in a directory of ours, and makes the base image with
 #                   debootstrap from the machine's own mirror, so that no
 #                   registry of images is needed
 #   --prepare       with --with-engine: makes the base image, and does no more.

@@ -10,7 +10,7 @@
 # ci/mutants/config.toml.
 #
 # Environment:
-#   MUTANTS_OUT     folder of the results; target/mutants unless set
+#   MUTANTS_OUT     directory of the results; target/mutants unless set
 #   MUTANTS_JOBS    how many at a time, 3 unless set
 #   MUTANTS_SUITES  these tests alone: a first run with fast ones may be followed
 #                   by others on what they have missed

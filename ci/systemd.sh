@@ -29,7 +29,7 @@ say() { printf '%s\n' "systemd.sh: $*" >&2; }
 
 # --- In a mount namespace of its own: the container --------------------------
 
-# $1: the work folder, $2: the folder in which to mount, then the words for
+# $1: the work directory, $2: the directory in which to mount, then the words for
 # systemd-nspawn. Becomes systemd-nspawn.
 if [ "${1-}" = --container ]; then
     work=$2
@@ -77,7 +77,7 @@ while [ $# -gt 0 ]; do
         --required) required=true ;;
         --keep)
             [ $# -gt 1 ] || {
-                say "--keep wants a folder"
+                say "--keep wants a directory"
                 exit 2
             }
             keep=$2
@@ -200,7 +200,7 @@ failed=0
 skipped=0
 mode=skip
 
-# $1: the case, whose folder the container wrote; then what is asserted of it.
+# $1: the case, whose directory the container wrote; then what is asserted of it.
 check() {
     name=$1
     shift
@@ -368,7 +368,7 @@ stopped_cleanly() {
     stopped
     expect "the end" "$(cat "$seen/end")" "success exited 0"
     # What is left in the runtime directory.
-    cat "$seen/folder"
+    cat "$seen/directory"
 }
 
 verified() {

@@ -11,7 +11,7 @@
 #   --build          build all that a run builds, and run nothing
 #
 # Environment:
-#   CARGO_TARGET_DIR      must be a folder that the test user can reach
+#   CARGO_TARGET_DIR      must be a directory that the test user can reach
 #   CARGO_BUILD_TARGET    as for cargo
 #   DAEMONIZE2_PLATFORM   the first part of the lists' names: linux, freebsd,
 #                         macos; docker and musl fall back on linux where they
@@ -108,7 +108,7 @@ bounded() {
     fi
 }
 
-# Runs a test binary as cargo does: in the folder of its package.
+# Runs a test binary as cargo does: in the directory of its package.
 binary() (
     cd "$1"
     CARGO_MANIFEST_DIR=$1
@@ -134,12 +134,12 @@ run_pass() {
         export TESTER_ALL_FAULTS TESTER_TRIPLES
     fi
     # On descriptor 3, closed again for the suites.
-    while IFS='	' read -r name folder path <&3; do
-        suite "$name" binary "$folder" "$path" 3<&-
+    while IFS='	' read -r name directory path <&3; do
+        suite "$name" binary "$directory" "$path" 3<&-
         if [ "$name" = "test descriptors" ] && [ -n "${TESTER_LISTING-}" ]; then
             TESTER_BINARY=$TESTER_LISTING
             export TESTER_BINARY
-            suite "$name, without close_range(2)" binary "$folder" "$path" 3<&-
+            suite "$name, without close_range(2)" binary "$directory" "$path" 3<&-
             unset TESTER_BINARY
         fi
     done 3<"$work/binaries"
@@ -200,7 +200,7 @@ as_user() {
     fi
 }
 
-# /tmp by name: macOS gives root a folder of its own that no one else can enter.
+# /tmp by name: macOS gives root a directory of its own that no one else can enter.
 work=$(mktemp -d /tmp/daemonize2-ci.XXXXXX)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
@@ -256,13 +256,13 @@ sed -n 's/^{"reason":"compiler-artifact",.*"manifest_path":"\([^"]*\)\/Cargo\.to
 
 target=$(sed -n 's/.*	\(.*\)\/deps\/[^/]*$/\1/p' "$work/binaries" | head -n 1)
 if [ "$(id -u)" = 0 ]; then
-    while IFS='	' read -r name folder path; do
+    while IFS='	' read -r name directory path; do
         as_user test -x "$path" ||
-            die "$user cannot execute $path: set CARGO_TARGET_DIR to a folder that it can reach"
+            die "$user cannot execute $path: set CARGO_TARGET_DIR to a directory that it can reach"
     done <"$work/binaries"
 fi
 
-# For the cases about panics that abort. Below the target folder, so that what
+# For the cases about panics that abort. Below the target directory, so that what
 # it leaves behind is found too.
 printf '=== build, with panics that abort\n'
 cargo build --package tester --bin tester --locked --quiet \
@@ -286,7 +286,7 @@ fi
 
 # --- The passes --------------------------------------------------------------
 
-# Prints the processes that run a program of the target folder, or belong to
+# Prints the processes that run a program of the target directory, or belong to
 # the test user. $1: that user's id.
 left_behind() {
     if [ "$os" = Linux ]; then

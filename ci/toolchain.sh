@@ -4,7 +4,7 @@
 # machine has to offer. Needs $root, the root of the checkout.
 #
 #   msrv                the version, from Cargo.toml
-#   cache               a folder that is kept between runs
+#   cache               a directory that is kept between runs
 #   try_rustup ...      runs rustup, if it is there, for two minutes at most: where
 #                       its server is out of reach it may just hang
 #   find_msrv           finds such a toolchain or fails, then

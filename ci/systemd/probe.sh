@@ -1,6 +1,6 @@
 #!/bin/bash
 # Runs in the container that ci/systemd.sh boots. Starts and stops the units
-# and writes down what there is to see, a folder for each case; ci/systemd.sh
+# and writes down what there is to see, a directory for each case; ci/systemd.sh
 # judges it.
 set -u
 
@@ -206,7 +206,7 @@ lifecycle script service-script.service
 failures script service-script.service "/bin/sh -c '/usr/local/bin/tokio $missing || exit 1'"
 restarts script service-script.service 20
 
-# That the folder stays shows who removed the file. systemctl forgets how an
+# That the directory stays shows who removed the file. systemctl forgets how an
 # inactive unit ended.
 mkdir "$out/tokio-stop"
 variant tokio.service <<'END'
@@ -219,6 +219,6 @@ systemctl_for tokio-start start tokio.service
 look tokio-start tokio.service "$tokio/tokio.pid"
 systemctl_for tokio-stop stop tokio.service
 look tokio-stop tokio.service "$tokio/tokio.pid"
-ls -A "$tokio" >"$out/tokio-stop/folder"
+ls -A "$tokio" >"$out/tokio-stop/directory"
 
 touch "$out/complete"
