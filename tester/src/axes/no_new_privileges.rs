@@ -27,8 +27,7 @@ impl Axis for NoNewPrivileges {
     }
 }
 
-/// By prctl(2), and procctl(2) of FreeBSD 14.
-/// The platform has it: prctl(2) of Linux, procctl(2) of FreeBSD 14.
+/// prctl(2) of Linux, procctl(2) of FreeBSD 14.
 const HAS_NO_NEW_PRIVILEGES: bool = cfg!(any(target_os = "linux", target_os = "freebsd"));
 
 impl Start<'_> {
@@ -43,9 +42,7 @@ impl Start<'_> {
         self.process.no_new_privileges = self.process.no_new_privileges.map(|_| true);
         Ok(())
     }
-}
 
-impl Start<'_> {
     pub(crate) fn refuse_unsupported(&self) -> Result<(), Failure> {
         if self.options.no_new_privileges && !HAS_NO_NEW_PRIVILEGES {
             let failure = Failure::new("Unsupported", None);
