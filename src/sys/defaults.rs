@@ -1,4 +1,4 @@
-//! Stubs and usual values for the platforms other than Linux. Only Linux has privileges
+//! Usual values, and stubs for the platforms other than Linux. Only Linux has privileges
 //! that belong to threads, descriptors that name processes, and record locks beside those
 //! of flock(2).
 //!
@@ -128,7 +128,12 @@ pub(crate) fn has_access_list(_: BorrowedFd<'_>) -> bool {
 }
 
 /// issetugid(2).
-#[cfg(not(any(target_os = "illumos", target_os = "solaris")))]
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "illumos",
+    target_os = "solaris"
+)))]
 pub(crate) fn has_raised_privileges() -> bool {
     // SAFETY: issetugid takes nothing and cannot fail.
     unsafe { libc::issetugid() != 0 }

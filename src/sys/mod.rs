@@ -59,7 +59,6 @@ use std::io;
 use std::os::fd::RawFd;
 
 mod child;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod defaults;
 mod fd;
 mod file;
