@@ -105,7 +105,6 @@ impl<'a> Launcher<'a> {
                     return Err(self.abort_start(errno));
                 }
             }
-            StartEvent::Exit(Message::Failed(_)) => self.ends.terminate_daemon(),
             _ => {}
         }
         let exit = self.await_exit();

@@ -423,7 +423,30 @@ pub(crate) fn the_timeout_ends_a_daemon_without_a_handle() {
         how: How::Errno(libc::ETOOMANYREFS),
         always: false,
     };
-    start.observe(&[fault]).assert_fails(Some("StartupTimeout"));
+    let observation = start.observe(&[fault]);
+    observation.assert_fails(Some("StartupTimeout"));
+    let error = observation.traced.launcher_error().expect("an error");
+    assert!(
+        error.text.ends_with("; the daemon was terminated"),
+        "{}",
+        error.text
+    );
+}
+
+/// The launcher has never heard of the daemon: the intermediate is killed before it can
+/// send its first message.
+pub(crate) fn an_orphan_without_a_handle_is_reported_to_have_existed() {
+    let observation = Start::new(Scene::Ordinary).observe(&[Fault {
+        process: Role::Intermediate,
+        call: "sendmsg(pair 1)".to_owned(),
+        occurrence: 0,
+        how: How::Signal(libc::SIGKILL),
+        always: false,
+    }]);
+    observation.assert_fails(Some("IntermediateExited"));
+    let error = observation.traced.launcher_error().expect("an error");
+    let text = "it was killed by signal 9 (SIGKILL); the daemon has ended";
+    assert!(error.text.ends_with(text), "{}", error.text);
 }
 
 // --- Look-ups ----------------------------------------------------------------
