@@ -18,7 +18,7 @@ impl Deadline {
         self.0.is_some()
     }
 
-    /// Is `None` without a limit, and zero once the deadline has passed.
+    /// Returns `None` without a limit, and zero once the deadline has passed.
     pub(crate) fn remaining(self) -> Option<Duration> {
         self.0
             .map(|instant| instant.saturating_duration_since(Instant::now()))

@@ -42,7 +42,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Is `None` where the umask stays as it is. By default, the daemon grants no access to
+    /// Returns `None` if the umask stays as it is. By default, the daemon grants no access to
     /// others and no write access to its group.
     pub(crate) fn umask(&self) -> Option<u32> {
         const DEFAULT: u32 = 0o027;

@@ -85,7 +85,7 @@ pub(super) struct Inbox {
     // Not on the heap: the intermediate drops its copy, and must not free memory.
     bytes: [u8; MAX_FRAME],
     filled: usize,
-    /// Is `None` where the launcher accepts no descriptors: other code may control the daemon
+    /// `None` if the launcher accepts no descriptors: other code may control the daemon
     /// by now.
     descriptors: Option<Carried>,
     is_open: bool,
@@ -192,7 +192,7 @@ impl LauncherEnds {
         sys::shutdown(self.daemon.socket.as_fd());
     }
 
-    /// Waits for the end of file of the daemon. Is false where the deadline has passed before.
+    /// Waits for the end of file of the daemon. Returns false if the deadline passes first.
     pub(super) fn await_daemon_end(&mut self, deadline: Deadline) -> bool {
         loop {
             // The daemon is read once more after the deadline.
@@ -304,7 +304,7 @@ impl DaemonEnd {
             .map_err(|errno| kind_of(errno, ErrorKind::LauncherGone))
     }
 
-    /// Waits for the acknowledgement. Is false where the launcher is gone instead.
+    /// Waits for the acknowledgement. Returns false if the launcher is gone instead.
     pub(super) fn await_acknowledgement(&self) -> bool {
         const PAUSE: Duration = Duration::from_millis(2);
 

@@ -195,8 +195,8 @@ impl Supervisor {
         sys::_exit(0)
     }
 
-    /// Terminates the daemon and reports it by `message`; where the daemon could not be
-    /// terminated, reports `kind` instead. The daemon then keeps its pid file, and ends when it reports.
+    /// Terminates the daemon, and reports `message`. If the daemon cannot be terminated, reports
+    /// `kind` instead; the daemon then keeps its pid file, and ends when it reports.
     fn terminate_and_exit(&self, kind: ErrorKind, message: impl FnOnce(Ended) -> Message) -> ! {
         self.signal_daemon(Signal::TERMINATE);
         let ended = self.await_daemon_end(SIGTERM_GRACE).or_else(|| {

@@ -23,7 +23,7 @@ pub(super) struct Launcher<'a> {
     plan: &'a Plan<'a>,
     deadline: Deadline,
     failure_mode: FailureMode,
-    /// Is `None` until the intermediate has forked.
+    /// `None` until the intermediate has forked.
     handles: Option<DaemonHandles>,
     last_panic: Option<LastPanic>,
     /// Whether the daemon cannot report any more: it has died, or it has become another program.
@@ -224,7 +224,7 @@ impl<'a> Launcher<'a> {
         })
     }
 
-    /// Is `Running` where the intermediate could not be killed. A later start reaps it.
+    /// Returns `Running` if the intermediate could not be killed. A later start reaps it.
     fn reap_intermediate(&mut self, exit: &StartEvent) -> Result<ChildState, Errno> {
         if *exit == StartEvent::NoExitMessage {
             self.ends.shutdown_intermediate_channel();
@@ -415,8 +415,8 @@ fn terminate_orphan(
     fate
 }
 
-/// Terminates a process, and reaps it where it has become a child of this process. Is false
-/// where the process may not be signalled, or does not end.
+/// Terminates a process, and reaps it if it has become a child of this process. Returns
+/// false if the process may not be signalled, or does not end.
 fn terminate_process(process: BorrowedFd<'_>) -> bool {
     for (signal, wait) in [
         (Signal::TERMINATE, SIGTERM_GRACE),

@@ -42,7 +42,7 @@ struct State {
 /// A process that reports its panics to the launcher.
 struct Expected {
     process: ForkIdentity,
-    /// Is `None` in the foreground.
+    /// `None` in the foreground.
     launcher: Option<DaemonEnd>,
     /// The failure that a panic is.
     failure: Failure,

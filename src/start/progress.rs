@@ -75,7 +75,7 @@ impl Progress {
         }
     }
 
-    /// Is `None` where the step is unknown, or where the daemon, which other code may control
+    /// Returns `None` if the step is unknown, or if the daemon, which other code may control
     /// by now, has written another number.
     pub(crate) fn step(&self) -> Option<Step> {
         let number = usize::from(self.0.as_ref()?.get());

@@ -155,7 +155,7 @@ impl Message {
         }
     }
 
-    /// Decodes the message at the beginning of `bytes`, and returns its length too. Is `None`
+    /// Decodes the message at the beginning of `bytes`, and returns its length too. Returns `None`
     /// until the message is complete. Fails for bytes that no process of a start sends.
     pub(super) fn decode(bytes: &[u8]) -> Result<Option<(Self, usize)>, Errno> {
         let Some(header) = bytes.get(..HEADER) else {

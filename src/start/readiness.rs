@@ -29,7 +29,7 @@ use crate::sys::{self, ForkIdentity};
 /// has no effect, and `ready` returns an error.
 #[must_use = "dropped unused, it fails the start"]
 pub struct Readiness {
-    /// Is `None` once the readiness was used.
+    /// `None` once the readiness was used.
     start: Arc<Mutex<Option<UncommittedStart>>>,
     /// The thread whose [`serve`](Self::serve) reports in place of the drop.
     served_by: Option<ThreadId>,

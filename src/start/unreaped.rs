@@ -29,7 +29,7 @@ enum Handle {
 }
 
 impl Handle {
-    /// Reaps the process if it has ended and is a child. Is false where it has not ended.
+    /// Reaps the process if it has ended and is a child. Returns false if it has not ended.
     fn try_reap(&self) -> bool {
         match self {
             Self::Descriptor(process) => {

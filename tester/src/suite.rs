@@ -239,7 +239,7 @@ macro_rules! modules {
 
 /// Runs the cases that the command line selects, as any Rust test does.
 pub fn suite(cases: &[Case]) -> ExitCode {
-    // A case finds only the descriptors open that it asks for, whoever runs it.
+    // A case finds only the descriptors open that it asks for, whatever the caller has open.
     sys::pass_on_standard_streams_alone();
     // The number is taken before another thread can open a file.
     let placeholder = File::open("/dev/null").expect("open /dev/null").into();

@@ -112,7 +112,7 @@ impl Observation {
             let error = self.traced.daemon_error().map(|error| error.kind.as_str());
             assert_eq!(error, kind, "{}", diagnostics());
         } else if scene == Scene::Foreground && kind == Some("PrivilegesRetained") {
-            // The process ends, lest its caller goes on with privileges.
+            // The process ends, since its caller must not continue with privileges.
             assert_eq!(status.code(), Some(1), "{}", diagnostics());
             let text = "privileges were retained";
             assert!(outcome.stderr.starts_with(text), "{}", diagnostics());

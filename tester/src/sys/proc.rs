@@ -63,7 +63,7 @@ pub fn open_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
             )
         })
     })?;
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the call has just made the descriptor, so that nothing else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -172,7 +172,7 @@ impl ProcessHandle {
             };
         }
         let fd = RawFd::try_from(fd).expect("a descriptor is an int");
-        // SAFETY: the descriptor is new and nobody else's.
+        // SAFETY: the call has just made the descriptor, so that nothing else owns it.
         let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Some(Self { pid, pidfd }))
     }
@@ -235,7 +235,7 @@ impl ProcessHandle {
     pub fn wait(&self, deadline: Instant) -> io::Result<bool> {
         // SAFETY: no requirement.
         let queue = check(unsafe { libc::kqueue() })?;
-        // SAFETY: the descriptor is new and nobody else's.
+        // SAFETY: the call has just made the descriptor, so that nothing else owns it.
         let queue = unsafe { OwnedFd::from_raw_fd(queue) };
         // SAFETY: all zeroes are a valid kevent.
         let mut change: libc::kevent = unsafe { std::mem::zeroed() };
@@ -423,9 +423,9 @@ pub fn acquire_terminal() -> io::Result<OwnedFd> {
             std::ptr::null_mut(),
         )
     })?;
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the call has just made the descriptor, so that nothing else owns it.
     let master = unsafe { OwnedFd::from_raw_fd(master) };
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the call has just made the descriptor, so that nothing else owns it.
     let slave = unsafe { OwnedFd::from_raw_fd(slave) };
     #[allow(
         clippy::useless_conversion,

@@ -79,7 +79,7 @@ linux_only! {
             }
         };
         let descriptor = check(returned)?;
-        // SAFETY: the call just made it, so that nobody else owns it.
+        // SAFETY: the call has just made it, so that nothing else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
     }
 }

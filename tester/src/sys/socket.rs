@@ -23,7 +23,7 @@ pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut pair = [-1; 2];
     // SAFETY: the array has room for both.
     check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) })?;
-    // SAFETY: the descriptors are new and nobody else's.
+    // SAFETY: the call has just made the descriptors, so that nothing else owns them.
     let pair = pair.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
     #[cfg(target_os = "macos")]
     for fd in &pair {
@@ -65,7 +65,7 @@ linux_only! {
         message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as usize;
         // SAFETY: CMSG_FIRSTHDR is arithmetic on a message with a buffer.
         let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-        // SAFETY: there is room for a header, aligned, and nobody else's.
+        // SAFETY: there is room for an aligned header, which nothing else uses.
         let header = unsafe { &mut *header };
         header.cmsg_level = libc::SOL_SOCKET;
         header.cmsg_type = libc::SCM_RIGHTS;
@@ -186,8 +186,7 @@ pub fn receive_with_sender(
 
 /// Ends both directions for every process with either end.
 pub fn shut_down(socket: BorrowedFd<'_>) {
-    // SAFETY: no pointers are passed. That there may be nobody left to tell
-    // is no error.
+    // SAFETY: shutdown takes plain numbers. A peer that is gone is no error.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
