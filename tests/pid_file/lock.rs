@@ -195,11 +195,13 @@ fn a_prober_never_fails_a_start() {
     let probe = || {
         // The lock is held most of the time.
         let _ = sys::flock(file.as_fd(), libc::LOCK_SH);
-        for _ in 0..20 {
+        for _ in 0..150 {
             let _ = tester::harness::PidFile::look(&path);
         }
         sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
-        thread::yield_now();
+        // The pause is part of the attack. A shorter one leaves the lock free so seldom that
+        // all attempts of a start may miss it within its second.
+        thread::sleep(Duration::from_micros(200));
     };
     while_repeating(probe, || {
         for _ in 0..20 {
