@@ -152,8 +152,7 @@ impl NotifySocket {
         carried: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
     ) -> Result<usize, Errno> {
         let deadline = Deadline::after(TIMEOUT);
-        let goes_on = || !deadline.has_passed();
-        sys::sendmsg_while(goes_on, self.socket.as_fd(), message, carried)
+        sys::sendmsg(self.socket.as_fd(), message, carried, deadline)
     }
 
     /// Like sd_notify_barrier(3), returns when all messages have been read. systemd looks up

@@ -43,7 +43,7 @@ fn send(
     let frame = message.encode();
     let mut rest = frame.as_bytes();
     while !rest.is_empty() {
-        let sent = sys::sendmsg(socket, rest, descriptors)?;
+        let sent = sys::sendmsg(socket, rest, descriptors, Deadline::NEVER)?;
         rest = &rest[sent..];
         descriptors = [None; MAX_PASSED_FDS];
     }
@@ -126,7 +126,7 @@ impl Inbox {
         let free = &mut self.bytes[self.filled..];
         let socket = self.socket.as_fd();
         match &mut self.descriptors {
-            Some(descriptors) => sys::recvmsg(socket, free, descriptors, Wait::No),
+            Some(descriptors) => sys::recvmsg(socket, free, descriptors),
             None => sys::recv(socket, free, Wait::No),
         }
     }
@@ -137,7 +137,8 @@ impl Inbox {
     }
 
     fn send_byte(&self, byte: u8) -> Result<(), Errno> {
-        sys::sendmsg(self.socket.as_fd(), &[byte], [None; MAX_PASSED_FDS]).map(drop)
+        let (socket, descriptors) = (self.socket.as_fd(), [None; MAX_PASSED_FDS]);
+        sys::sendmsg(socket, &[byte], descriptors, Deadline::NEVER).map(drop)
     }
 }
 

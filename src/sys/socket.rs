@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use super::fd::{fcntl_setfd, move_above_streams};
 use super::platform::abi::{MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SO_NOSIGPIPE, SOCK_CLOEXEC};
 use super::{Errno, cvt, retry_on_eintr};
+use crate::deadline::Deadline;
 
 /// socketpair(2): two connected ends of a byte stream that no other process can
 /// find, and whose writers get no SIGPIPE.
@@ -80,23 +81,14 @@ fn message(part: &mut libc::iovec, control: &mut Control, size: u32) -> libc::ms
     message
 }
 
-/// sendmsg(2): how many bytes are sent, the descriptors with the first byte.
-/// Async-signal-safe.
+/// sendmsg(2): how many bytes are sent, the descriptors with the first byte. Fails with
+/// `EINTR` if a signal interrupts the call after the deadline: each call waits for the whole
+/// of the socket's time limit. Async-signal-safe.
 pub(crate) fn sendmsg(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
     descriptors: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
-) -> Result<usize, Errno> {
-    sendmsg_while(|| true, socket, bytes, descriptors)
-}
-
-/// As [`sendmsg`], but fails with `EINTR` if a signal interrupts the call and
-/// `goes_on` is false then: each call waits for the whole of the socket's time limit.
-pub(crate) fn sendmsg_while(
-    mut goes_on: impl FnMut() -> bool,
-    socket: BorrowedFd<'_>,
-    bytes: &[u8],
-    descriptors: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
+    deadline: Deadline,
 ) -> Result<usize, Errno> {
     let mut part = libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -127,7 +119,7 @@ pub(crate) fn sendmsg_while(
         // SAFETY: the message points to `part`, `bytes` and `control`, which
         // outlive the call.
         match cvt(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, MSG_NOSIGNAL) }) {
-            Err(libc::EINTR) if goes_on() => {}
+            Err(libc::EINTR) if !deadline.has_passed() => {}
             sent => return sent.map(|sent| sent as usize),
         }
     }
@@ -158,13 +150,12 @@ pub(crate) fn recv(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: Wait) -> Res
     .map(|received| received as usize)
 }
 
-/// recvmsg(2): as [`recv`], but puts the descriptors that come along into
+/// recvmsg(2): as [`recv`] without a wait, but puts the descriptors that come along into
 /// `descriptors`, all or none of them. Async-signal-safe.
 pub(crate) fn recvmsg(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     descriptors: &mut [Option<OwnedFd>; MAX_PASSED_FDS],
-    wait: Wait,
 ) -> Result<usize, Errno> {
     let mut part = libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
@@ -172,7 +163,7 @@ pub(crate) fn recvmsg(
     };
     let mut control = Control::new();
     let mut message = message(&mut part, &mut control, MAX_RIGHTS_SIZE);
-    let flags = MSG_CMSG_CLOEXEC | wait as libc::c_int;
+    let flags = MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
     let received = retry_on_eintr(|| {
         // SAFETY: the message points to `part`, `buffer` and `control`, which
         // outlive the call.
