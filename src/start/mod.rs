@@ -1,28 +1,8 @@
-//! The start of a daemon, top to bottom.
+//! The start of a daemon. docs/architecture.md shows what each of the three processes does, and
+//! which of them acts if one dies.
 //!
-//! ```text
-//! launcher          look up - count threads - flush - channels - block signals - fork
-//!    |  \
-//!    |   intermediate   setsid - inherited signals and descriptors - umask
-//!    |      |           working directory - pid file - fork
-//!    |      |  \
-//!    |      |   daemon      streams - owner of the pid file - signal mask
-//!    |      |     |         privileged action - root directory - identity
-//!    |      |     |         no new privileges - initialize
-//!    | <----+---- |         ready
-//!    | ---> |     |         commit: the intermediate writes the pid, ends, and is reaped
-//!    | ---------> |         acknowledged: the start is committed
-//!    |            |
-//!  ends        returns
-//! ```
-//!
-//! Each of the three processes may die at any instant before the acknowledgement. The other two
-//! then end what was begun. An end of file tells the intermediate and the daemon that the
-//! launcher is dead. The intermediate, which is the parent, tells the launcher that the daemon
-//! is dead. The last message of the intermediate is missing if the intermediate was killed.
-//!
-//! If several steps would fail, the earliest is reported. So the daemon reports a failure of
-//! the intermediate's steps, once the second fork has succeeded.
+//! The daemon reports a failure of the intermediate's steps, once the second fork has succeeded:
+//! if several steps would fail, the earliest is reported.
 //!
 //! | file | contents |
 //! |---|---|
