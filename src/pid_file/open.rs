@@ -16,20 +16,22 @@ use crate::failure::Failure;
 use crate::sys::{self, Errno, FileId, FileKind, FileStatus, Gid, Lock, Open, Uid, errno};
 
 /// The resolved path and owners of a pid file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct PidFilePlan {
     path: CString,
-    /// For the removal, when the working directory may have changed.
-    absolute_path: Option<CString>,
     directory: CString,
     /// The name in the directory.
     name: CString,
-    pub(super) new_owner: Option<Uid>,
-    pub(super) new_group: Option<Gid>,
+    /// For the removal, when the working directory may have changed.
+    pub(crate) absolute_path: Option<CString>,
+    pub(crate) new_owner: Option<Uid>,
+    pub(crate) new_group: Option<Gid>,
     /// The user that the daemon becomes, who may own the directory.
-    daemon_user: Option<Uid>,
-    /// The pid files that this process has locked, if it becomes the daemon itself.
-    own: Vec<FileId>,
+    pub(crate) daemon_user: Option<Uid>,
+    /// The pid files that this process has locked, if it becomes the daemon itself. They are
+    /// refused: otherwise the process would lose the lock when it closes the descriptor that
+    /// it opens in vain.
+    pub(crate) own: Vec<FileId>,
 }
 
 /// A prober releases its lock in an instant; a daemon does not.
@@ -40,40 +42,19 @@ const MODE: u32 = 0o644;
 const READABLE_BY_OWNER: u32 = 0o400;
 
 impl PidFilePlan {
-    pub(crate) fn new(
-        path: CString,
-        absolute_path: Option<CString>,
-        new_owner: Option<Uid>,
-        new_group: Option<Gid>,
-        daemon_user: Option<Uid>,
-    ) -> Self {
+    pub(crate) fn new(path: CString) -> Self {
         let (directory, name) = directory_and_name(&path);
         Self {
             path,
-            absolute_path,
             directory,
             name,
-            new_owner,
-            new_group,
-            daemon_user,
-            own: Vec::new(),
+            ..Self::default()
         }
-    }
-
-    /// Refuses the files that this process has already locked. Otherwise it would lose the
-    /// lock when it closes the descriptor that it opens in vain.
-    pub(crate) fn refuse(&mut self, own: Vec<FileId>) {
-        self.own = own;
     }
 
     pub(super) fn is_owned(&self, status: &FileStatus) -> bool {
         self.new_owner.is_none_or(|owner| status.owner == owner)
             && self.new_group.is_none_or(|group| status.group == group)
-    }
-
-    /// Moves the path out, since nothing may be allocated after the fork.
-    pub(crate) fn take_absolute_path(&mut self) -> Option<CString> {
-        self.absolute_path.take()
     }
 
     /// Opens, locks and truncates the file. A file that is locked and empty means that a
@@ -312,8 +293,13 @@ mod tests {
     fn it_is_owned_only_as_a_whole() {
         let root = OwnedFd::from(std::fs::File::open("/").expect("open the root"));
         let status = sys::fstat(root.as_fd()).expect("look at the root");
-        let is_owned = |owner, group| {
-            PidFilePlan::new(c"d.pid".to_owned(), None, owner, group, None).is_owned(&status)
+        let is_owned = |new_owner, new_group| {
+            let plan = PidFilePlan {
+                new_owner,
+                new_group,
+                ..PidFilePlan::default()
+            };
+            plan.is_owned(&status)
         };
         let (owner, group) = (Some(status.owner), Some(status.group));
         let others = (Some(Uid(u32::MAX - 7)), Some(Gid(u32::MAX - 7)));

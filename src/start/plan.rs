@@ -74,17 +74,17 @@ fn plan_pid_file(
     path: CString,
     identity: Option<&Identity>,
 ) -> Result<PidFilePlan, Error> {
-    let absolute_path = c_path(options.absolute_pid_file().as_deref())?;
-    let user = (options.chown_pid_file_user.as_ref())
+    let mut plan = PidFilePlan::new(path);
+    plan.absolute_path = c_path(options.absolute_pid_file().as_deref())?;
+    plan.new_owner = (options.chown_pid_file_user.as_ref())
         .map(User::resolve_uid)
         .transpose()?;
-    let group = (options.chown_pid_file_group.as_ref())
+    plan.new_group = (options.chown_pid_file_group.as_ref())
         .map(|group| group.resolve(ErrorKind::ChownPidfile))
         .transpose()?;
-    let daemon_user = identity.and_then(Identity::user);
-    let mut plan = PidFilePlan::new(path, absolute_path, user, group, daemon_user);
+    plan.daemon_user = identity.and_then(Identity::user);
     if options.foreground {
-        plan.refuse(own_fds::pid_files());
+        plan.own = own_fds::pid_files();
     }
     Ok(plan)
 }

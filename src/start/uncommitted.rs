@@ -57,10 +57,8 @@ impl UncommittedStart {
             ready_sink,
             intermediate,
             pid_file,
-            pid_file_path: plan
-                .pid_file
-                .as_mut()
-                .and_then(PidFilePlan::take_absolute_path),
+            // Moved, since nothing may be allocated after the fork.
+            pid_file_path: (plan.pid_file.as_mut()).and_then(|plan| plan.absolute_path.take()),
             daemon: ForkIdentity::current(),
             failure_mode,
         };
