@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
+use crate::byte_enum::byte_enum;
 use crate::escape::on_one_line;
 use crate::sys::Errno;
 
@@ -126,43 +127,22 @@ pub(crate) enum Subject {
     Name(String),
 }
 
-/// Where the launcher finds the [`Subject`] of a failure. The subject itself need not travel,
-/// since the launcher knows the options.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum SubjectKind {
-    None,
-    WorkingDirectory,
-    PidFile,
-    Chroot,
-    User,
-    Group,
-    /// The user, or the group where no user is set.
-    Identity,
-    NullDevice,
-    StandardInput,
-    StandardOutput,
-    StandardError,
-}
-
-impl SubjectKind {
-    /// In the order of their numbers.
-    const ALL: [Self; 11] = [
-        Self::None,
-        Self::WorkingDirectory,
-        Self::PidFile,
-        Self::Chroot,
-        Self::User,
-        Self::Group,
-        Self::Identity,
-        Self::NullDevice,
-        Self::StandardInput,
-        Self::StandardOutput,
-        Self::StandardError,
-    ];
-
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
-        Self::ALL.get(usize::from(number)).copied()
+byte_enum! {
+    /// Where the launcher finds the [`Subject`] of a failure. The subject itself need not
+    /// travel, since the launcher knows the options.
+    pub(crate) enum SubjectKind {
+        None,
+        WorkingDirectory,
+        PidFile,
+        Chroot,
+        User,
+        Group,
+        /// The user, or the group where no user is set.
+        Identity,
+        NullDevice,
+        StandardInput,
+        StandardOutput,
+        StandardError,
     }
 }
 

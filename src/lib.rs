@@ -221,6 +221,7 @@
 #![cfg(unix)]
 
 mod builder;
+mod byte_enum;
 mod deadline;
 mod error;
 mod escape;

@@ -1,38 +1,25 @@
 //! The step that a start has reached, for the error of a start that takes too long.
 
+use crate::byte_enum::byte_enum;
 use crate::sys::SharedByte;
 
-/// A step of the intermediate or the daemon, in the order of the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Step {
-    LeaveSession,
-    CloseDescriptors,
-    ChangeDirectory,
-    LockPidFile,
-    Fork,
-    RedirectStreams,
-    PrivilegedAction,
-    DropPrivileges,
-    Initialize,
-    AwaitReadiness,
+byte_enum! {
+    /// A step of the intermediate or the daemon, in the order of the start.
+    pub(crate) enum Step {
+        LeaveSession,
+        CloseDescriptors,
+        ChangeDirectory,
+        LockPidFile,
+        Fork,
+        RedirectStreams,
+        PrivilegedAction,
+        DropPrivileges,
+        Initialize,
+        AwaitReadiness,
+    }
 }
 
 impl Step {
-    /// In order.
-    const ALL: [Self; 10] = [
-        Self::LeaveSession,
-        Self::CloseDescriptors,
-        Self::ChangeDirectory,
-        Self::LockPidFile,
-        Self::Fork,
-        Self::RedirectStreams,
-        Self::PrivilegedAction,
-        Self::DropPrivileges,
-        Self::Initialize,
-        Self::AwaitReadiness,
-    ];
-
     /// The text that follows "the startup timeout ran out".
     pub(crate) fn message(self) -> &'static str {
         match self {
@@ -78,8 +65,7 @@ impl Progress {
     /// Returns `None` if the step is unknown, or if the daemon, which other code may control
     /// by now, has written another number.
     pub(crate) fn step(&self) -> Option<Step> {
-        let number = usize::from(self.0.as_ref()?.get());
-        Step::ALL.get(number).copied()
+        Step::from_byte(self.0.as_ref()?.get())
     }
 }
 
@@ -91,7 +77,7 @@ mod tests {
     fn the_step_is_the_last_one_reached() {
         let progress = Progress::new();
         assert_eq!(progress.step(), Some(Step::LeaveSession));
-        for step in Step::ALL {
+        for step in (0..).map_while(Step::from_byte) {
             progress.reach(step);
             assert_eq!(progress.step(), Some(step));
         }
@@ -104,8 +90,8 @@ mod tests {
 
     #[test]
     fn no_daemon_exists_before_the_fork() {
-        let before = Step::ALL.iter().filter(|step| step.is_before_daemon());
-        assert_eq!(before.count(), 4);
+        let steps = (0..).map_while(Step::from_byte);
+        assert_eq!(steps.filter(|step| step.is_before_daemon()).count(), 4);
         assert!(Step::LockPidFile.is_before_daemon());
     }
 }

@@ -17,6 +17,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::byte_enum::byte_enum;
 use crate::error::{ErrorKind, SubjectKind};
 use crate::failure::{Failure, MAX_REASON};
 use crate::sys::{Errno, Pid, errno};
@@ -61,22 +62,15 @@ pub(crate) enum Message {
     Released(Pid),
 }
 
-/// An order of the launcher to the intermediate: one byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Order {
-    /// To write the pid, leave the daemon alone, and end.
-    Commit = b'c',
-    /// To leave the daemon alone, and end.
-    Release = b'r',
-    /// To terminate a daemon that does not end by itself in time.
-    TerminateDaemon = b't',
-}
-
-impl Order {
-    pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        let orders = [Self::Commit, Self::Release, Self::TerminateDaemon];
-        orders.into_iter().find(|order| *order as u8 == byte)
+byte_enum! {
+    /// An order of the launcher to the intermediate: one byte.
+    pub(super) enum Order {
+        /// To write the pid, leave the daemon alone, and end.
+        Commit = b'c',
+        /// To leave the daemon alone, and end.
+        Release = b'r',
+        /// To terminate a daemon that does not end by itself in time.
+        TerminateDaemon = b't',
     }
 }
 
@@ -174,7 +168,7 @@ impl Message {
         let failure = || {
             Some(Failure {
                 kind: ErrorKind::from_number(two(2), code)?,
-                subject: SubjectKind::from_number(header[1])?,
+                subject: SubjectKind::from_byte(header[1])?,
                 reason: Cow::Owned(String::from_utf8_lossy(reason).into_owned()),
             })
         };
@@ -233,11 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn every_subject_has_its_number() {
-        for number in 0..=u8::MAX {
-            if let Some(subject) = SubjectKind::from_number(number) {
-                assert_eq!(subject as u8, number);
-            }
+    fn every_subject_is_decoded_as_it_was_encoded() {
+        for subject in (0..).map_while(SubjectKind::from_byte) {
+            let failure = Failure::from(ErrorKind::NotReady).with_subject(subject);
+            let message = Message::Failed(failure);
+            let decoded = Message::decode(message.encode().as_bytes());
+            assert_eq!(decoded, Ok(Some((message, HEADER))));
         }
     }
 
