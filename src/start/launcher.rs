@@ -1,7 +1,6 @@
 //! The launcher: waits for the report of the daemon, decides, and cleans up after a failure.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
@@ -247,7 +246,7 @@ impl<'a> Launcher<'a> {
             systemd.notify_ready_for(daemon);
         }
         Parent {
-            first_child_exit_status: status_of(intermediate).unwrap_or_default(),
+            first_child_exit_status: intermediate.status().unwrap_or_default(),
             daemon_pid: daemon.number(),
         }
     }
@@ -330,7 +329,7 @@ impl<'a> Launcher<'a> {
                 ErrorKind::Wait(errno).into()
             }
             (StartEvent::NoExitMessage, Ok(state)) => Error::from(ErrorKind::IntermediateExited)
-                .with_reason(reasons::intermediate_ended(status_of(state), fate)),
+                .with_reason(reasons::intermediate_ended(state.status(), fate)),
             // The time ran out. A failure of this kind says that a process could not be
             // terminated.
             (event, reaped) => {
@@ -345,13 +344,6 @@ impl<'a> Launcher<'a> {
     }
 }
 
-fn status_of(state: ChildState) -> Option<ExitStatus> {
-    match state {
-        ChildState::Ended(status) => status,
-        ChildState::Running => None,
-    }
-}
-
 /// Reaps an intermediate that is about to end, or to terminate the daemon and then end.
 fn reap(intermediate: Pid, deadline: Deadline) -> Result<ChildState, Errno> {
     if deadline.is_set() {
@@ -361,7 +353,7 @@ fn reap(intermediate: Pid, deadline: Deadline) -> Result<ChildState, Errno> {
             }
         }
     }
-    sys::waitpid(intermediate).map(ChildState::Ended)
+    sys::waitpid(intermediate)
 }
 
 fn kill_intermediate(intermediate: Pid) -> Result<ChildState, Errno> {

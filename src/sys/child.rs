@@ -40,13 +40,18 @@ pub(crate) enum ChildState {
     Ended(Option<ExitStatus>),
 }
 
-/// waitpid(2): waits for the end of a child and reaps it. `None` if other code has
-/// reaped it.
-pub(crate) fn waitpid(child: Pid) -> Result<Option<ExitStatus>, Errno> {
-    match waitpid_with(child, 0)? {
-        ChildState::Ended(status) => Ok(status),
-        ChildState::Running => Ok(None),
+impl ChildState {
+    pub(crate) fn status(self) -> Option<ExitStatus> {
+        match self {
+            Self::Ended(status) => status,
+            Self::Running => None,
+        }
     }
+}
+
+/// waitpid(2): waits for the end of a child and reaps it.
+pub(crate) fn waitpid(child: Pid) -> Result<ChildState, Errno> {
+    waitpid_with(child, 0)
 }
 
 /// waitpid(2) without a wait: reaps a child that has ended. Async-signal-safe.
