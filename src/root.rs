@@ -18,16 +18,14 @@ use crate::sys::{self, Errno};
 /// [`ErrorKind::Chroot`]. The working directory may then have changed. After
 /// [`ErrorKind::PrivilegesRetained`] the process must end.
 pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
-    let failed = |errno| Failure::from(ErrorKind::Chroot(errno));
-
     // Without a path, or the permission to look at it, it is not entered again.
     let before = working_directory().ok();
-    sys::chdir(root).map_err(failed)?;
-    let new_root = working_directory().map_err(failed)?;
-    sys::chroot_to_working_directory().map_err(failed)?;
+    sys::chdir(root).map_err(ErrorKind::Chroot)?;
+    let new_root = working_directory().map_err(ErrorKind::Chroot)?;
+    sys::chroot_to_working_directory().map_err(ErrorKind::Chroot)?;
 
-    sys::chdir(c"/").map_err(failed)?;
-    if sys::working_directory_id().map_err(failed)? != new_root.id {
+    sys::chdir(c"/").map_err(ErrorKind::Chroot)?;
+    if sys::working_directory_id().map_err(ErrorKind::Chroot)? != new_root.id {
         return Err(Failure::from(ErrorKind::PrivilegesRetained)
             .with_subject(SubjectKind::Chroot)
             .with_reason("the root directory is not the one that was set"));
@@ -38,7 +36,7 @@ pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
     });
     if let Some((path, id)) = inside {
         if sys::chdir(&path).is_err() || sys::working_directory_id() != Ok(id) {
-            sys::chdir(c"/").map_err(failed)?;
+            sys::chdir(c"/").map_err(ErrorKind::Chroot)?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::resolve::{Identity, sorted_dedup};
 use crate::error::{ErrorKind, SubjectKind};
 use crate::failure::Failure;
-use crate::sys::{self, Errno, Gid, Ids, OtherThreads, Uid, errno};
+use crate::sys::{self, Gid, Ids, OtherThreads, Uid, errno};
 
 impl Identity {
     /// Assumes this identity: groups, then gid, then uid, since each step takes away the
@@ -19,10 +19,10 @@ impl Identity {
             self.set_groups(&before.groups, groups)?;
         }
         if let Some(group) = self.group {
-            sys::set_group_ids(group).map_err(|errno| Failure::from(ErrorKind::SetGroup(errno)))?;
+            sys::set_group_ids(group).map_err(ErrorKind::SetGroup)?;
         }
         if let Some(user) = self.user {
-            sys::set_user_ids(user).map_err(|errno| Failure::from(ErrorKind::SetUser(errno)))?;
+            sys::set_user_ids(user).map_err(ErrorKind::SetUser)?;
         }
 
         let after = Credentials::current()?;
@@ -75,13 +75,9 @@ impl Identity {
             // An ordinary user may ask for its own identity, whether or not its primary
             // group is also in the list.
             Err(errno::EPERM) if grants_same_access(present, wanted, primary) => Ok(()),
-            other => other.map_err(groups_failed),
+            other => Ok(other.map_err(ErrorKind::SetSupplementaryGroups)?),
         }
     }
-}
-
-fn groups_failed(errno: Errno) -> Failure {
-    ErrorKind::SetSupplementaryGroups(errno).into()
 }
 
 fn retained(text: &'static str) -> Failure {
@@ -96,7 +92,7 @@ pub(crate) fn set_no_new_privileges(others: &OtherThreads) -> Result<(), Failure
         let failure = Failure::from(ErrorKind::SetNoNewPrivileges(errno::EPERM));
         return Err(failure.with_reason("other threads exist, and would not get no_new_privs"));
     }
-    sys::set_no_new_privileges().map_err(|errno| ErrorKind::SetNoNewPrivileges(errno).into())
+    Ok(sys::set_no_new_privileges().map_err(ErrorKind::SetNoNewPrivileges)?)
 }
 
 /// The ids and groups of a process.
@@ -112,7 +108,7 @@ impl Credentials {
         Ok(Self {
             user_ids: sys::user_ids(),
             group_ids: sys::group_ids(),
-            groups: sys::getgroups().map_err(groups_failed)?,
+            groups: sys::getgroups().map_err(ErrorKind::SetSupplementaryGroups)?,
         })
     }
 

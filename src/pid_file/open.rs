@@ -132,8 +132,7 @@ impl PidFilePlan {
                 return Err(open_failed(errno::EPERM).with_reason(FILE_OF_ANOTHER));
             }
         }
-        sys::ftruncate(writable.as_fd())
-            .map_err(|errno| Failure::from(ErrorKind::TruncatePidfile(errno)))?;
+        sys::ftruncate(writable.as_fd()).map_err(ErrorKind::TruncatePidfile)?;
         Ok(Some(OpenPidFile::new(lock, writable, id)))
     }
 
