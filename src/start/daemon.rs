@@ -23,10 +23,9 @@ pub(super) fn run<T>(
     signal_mask: SignalMask,
     failure_mode: FailureMode,
 ) -> Result<T, Error> {
-    let (mut start, prepared) = UncommittedStart::new(
+    let mut start = UncommittedStart::new(
         &mut plan,
         ReadySink::Launcher(inheritance.launcher),
-        inheritance.prepared,
         Some(inheritance.intermediate),
         failure_mode,
     );
@@ -36,7 +35,10 @@ pub(super) fn run<T>(
     //
     // The streams are redirected after a failure too: the launcher prints the failure on its
     // terminal, and the daemon must not print it there again.
-    let prepared = prepared.and_then(|()| start.become_pid_file_holder());
+    let prepared = inheritance.prepared.and_then(|pid_file| {
+        start.pid_file = pid_file;
+        start.become_pid_file_holder()
+    });
     let redirected = streams::redirect(mem::take(&mut plan.streams), Stdio::devnull);
     let prepared = prepared
         .and(redirected)

@@ -16,9 +16,9 @@ use crate::sys::{self, SignalMask};
 pub(super) fn run<T>(mut plan: Plan<'_>, actions: Actions<T>) -> Result<T, Error> {
     let prepared = reset_signals(&plan).and_then(|()| prepare_inherited_state(&mut plan));
     let sink = ReadySink::ServiceManager(None);
-    let (mut start, prepared) =
-        UncommittedStart::new(&mut plan, sink, prepared, None, FailureMode::Return);
-    let prepared = prepared.and_then(|()| {
+    let mut start = UncommittedStart::new(&mut plan, sink, None, FailureMode::Return);
+    let prepared = prepared.and_then(|pid_file| {
+        start.pid_file = pid_file;
         streams::redirect(mem::take(&mut plan.streams), Stdio::keep)?;
         start.ready_sink = ReadySink::ServiceManager(NotifySocket::open());
         start.change_pid_file_owner(plan.pid_file.as_ref())?;

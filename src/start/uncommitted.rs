@@ -33,7 +33,7 @@ pub(crate) struct UncommittedStart {
     pub(super) ready_sink: ReadySink,
     /// The parent of a daemon that was forked.
     intermediate: Option<Pid>,
-    pid_file: Option<OpenPidFile>,
+    pub(super) pid_file: Option<OpenPidFile>,
     /// The absolute path of the pid file, to remove the file.
     pid_file_path: Option<CString>,
     pub(super) daemon: ForkIdentity,
@@ -41,28 +41,21 @@ pub(crate) struct UncommittedStart {
 }
 
 impl UncommittedStart {
-    /// Returns the failure of the preparation apart, since a failed start reports it.
     pub(super) fn new(
         plan: &mut Plan<'_>,
         ready_sink: ReadySink,
-        prepared: Result<Option<OpenPidFile>, Failure>,
         intermediate: Option<Pid>,
         failure_mode: FailureMode,
-    ) -> (Self, Result<(), Failure>) {
-        let (pid_file, prepared) = match prepared {
-            Ok(pid_file) => (pid_file, Ok(())),
-            Err(failure) => (None, Err(failure)),
-        };
-        let start = Self {
+    ) -> Self {
+        Self {
             ready_sink,
             intermediate,
-            pid_file,
+            pid_file: None,
             // Moved, since nothing may be allocated after the fork.
             pid_file_path: (plan.pid_file.as_mut()).and_then(|plan| plan.absolute_path.take()),
             daemon: ForkIdentity::current(),
             failure_mode,
-        };
-        (start, prepared)
+        }
     }
 
     pub(super) fn pid_file_path(&self) -> Option<&Path> {
