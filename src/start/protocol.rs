@@ -187,10 +187,8 @@ impl Message {
             RELEASED => Pid::from_number(u32::from_ne_bytes(four(8))).map(Self::Released),
             _ => None,
         };
-        match message {
-            Some(message) => Ok(Some((message, length))),
-            None => Err(errno::EPROTO),
-        }
+        let message = message.ok_or(errno::EPROTO)?;
+        Ok(Some((message, length)))
     }
 }
 
