@@ -143,7 +143,7 @@ impl Group {
 #[derive(Debug)]
 pub(crate) struct Identity {
     /// `None` leaves the user ids as they are.
-    pub(super) user: Option<Uid>,
+    pub(crate) user: Option<Uid>,
     /// `None` leaves the group ids as they are.
     pub(super) group: Option<Gid>,
     /// The whole set of supplementary groups; `None` leaves them as they are.
@@ -194,10 +194,6 @@ impl Identity {
             group,
             groups,
         }))
-    }
-
-    pub(crate) fn user(&self) -> Option<Uid> {
-        self.user
     }
 }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::deadline::Deadline;
 use crate::error::ErrorKind;
 use crate::failure::Failure;
-use crate::identity::Identity;
 use crate::pid_file::OpenPidFile;
 use crate::start::channel::{DaemonEnd, IntermediateEnd, Received};
 use crate::start::plan::Plan;
@@ -71,7 +70,7 @@ pub(super) fn run(
                 pid_file: prepared.ok().flatten(),
                 deadline,
                 child_watch,
-                daemon_user: plan.identity.as_ref().and_then(Identity::user),
+                daemon_user: plan.identity.as_ref().and_then(|identity| identity.user),
             };
             supervisor.run()
         }

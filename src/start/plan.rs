@@ -82,7 +82,7 @@ fn plan_pid_file(
     plan.new_group = (options.chown_pid_file_group.as_ref())
         .map(|group| group.resolve(ErrorKind::ChownPidfile))
         .transpose()?;
-    plan.daemon_user = identity.and_then(Identity::user);
+    plan.daemon_user = identity.and_then(|identity| identity.user);
     if options.foreground {
         plan.own = own_fds::pid_files();
     }

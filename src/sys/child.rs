@@ -28,7 +28,7 @@ pub(crate) fn fork(_: &SingleThreaded) -> Result<Fork, Errno> {
     // caller of the library keeps to async-signal-safe calls in the child.
     match cvt(unsafe { libc::fork() })? {
         0 => Ok(Fork::Child),
-        child => Ok(Fork::Parent(Pid::from_raw(child))),
+        child => Ok(Fork::Parent(Pid(child))),
     }
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn try_waitpid(child: Pid) -> Result<ChildState, Errno> {
 fn waitpid_with(child: Pid, options: libc::c_int) -> Result<ChildState, Errno> {
     let mut status = 0;
     // SAFETY: `status` is valid for writes during the call.
-    match retry_on_eintr(|| unsafe { libc::waitpid(child.raw(), &raw mut status, options) }) {
+    match retry_on_eintr(|| unsafe { libc::waitpid(child.0, &raw mut status, options) }) {
         Ok(0) => Ok(ChildState::Running),
         Ok(_) => Ok(ChildState::Ended(Some(ExitStatus::from_raw(status)))),
         Err(libc::ECHILD) => Ok(ChildState::Ended(None)),

@@ -14,7 +14,7 @@ use crate::deadline::Deadline;
 /// The id of a process that exists or has existed. It is never 0 or negative, which
 /// kill(2) takes for groups of processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pid(libc::pid_t);
+pub(crate) struct Pid(pub(super) libc::pid_t);
 
 impl Pid {
     /// The calling process. Async-signal-safe.
@@ -30,10 +30,6 @@ impl Pid {
             .map(Self)
     }
 
-    pub(super) fn from_raw(pid: libc::pid_t) -> Self {
-        Self(pid)
-    }
-
     pub(crate) fn number(self) -> u32 {
         self.0 as u32
     }
@@ -42,10 +38,6 @@ impl Pid {
     /// process ends, the kernel ends all others of the namespace.
     pub(crate) fn is_first(self) -> bool {
         self.0 == 1
-    }
-
-    pub(super) fn raw(self) -> libc::pid_t {
-        self.0
     }
 }
 
@@ -64,7 +56,7 @@ pub(crate) fn is_parent_in_other_pid_namespace() -> bool {
 /// Waits until `parent` is not the parent of this process any more. False if the
 /// deadline passes first. Async-signal-safe.
 pub(crate) fn await_reparenting(parent: Pid, deadline: Deadline) -> bool {
-    while getppid() == parent.raw() {
+    while getppid() == parent.0 {
         if deadline.has_passed() {
             return false;
         }
@@ -122,7 +114,7 @@ impl Signal {
 pub(crate) fn kill(pid: Pid, signal: Signal) -> Result<(), Errno> {
     // SAFETY: kill takes plain numbers; a Pid is positive, so that it names
     // one process and not a group.
-    cvt(unsafe { libc::kill(pid.raw(), signal.0) }).map(drop)
+    cvt(unsafe { libc::kill(pid.0, signal.0) }).map(drop)
 }
 
 /// atexit(3): calls the function when the process exits, but not when it is killed or

@@ -130,7 +130,7 @@ fn kernel_process(
     buffer: *mut libc::c_void,
     mut size: usize,
 ) -> Result<usize, Errno> {
-    let name = [libc::CTL_KERN, libc::KERN_PROC, what, pid.raw()];
+    let name = [libc::CTL_KERN, libc::KERN_PROC, what, pid.0];
     // SAFETY: the name has the length that is passed; the callers pass a buffer of
     // `size` bytes, or null to ask for the size.
     cvt(unsafe {

@@ -153,7 +153,7 @@ fn file_behind(link: &Path) -> io::Result<FileId> {
 /// Async-signal-safe.
 pub(crate) fn open_process(pid: Pid) -> Option<OwnedFd> {
     // SAFETY: pidfd_open takes plain numbers.
-    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.raw(), 0) };
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.0, 0) };
     let descriptor = cvt(descriptor as i32).ok()?;
     // SAFETY: pidfd_open has just made the descriptor, so that nothing else owns it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };

@@ -13,7 +13,7 @@ fn proc_pidinfo<T>(pid: Pid, flavor: libc::c_int, buffer: &mut [T]) -> Result<us
     let start = buffer.as_mut_ptr().cast();
     // SAFETY: `buffer` is valid for writes of the size that is passed, and the callers
     // pass plain data.
-    let filled = unsafe { libc::proc_pidinfo(pid.raw(), flavor, 0, start, size) };
+    let filled = unsafe { libc::proc_pidinfo(pid.0, flavor, 0, start, size) };
     if filled > 0 {
         Ok(filled as usize)
     } else {
@@ -60,8 +60,7 @@ pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
 /// inode of each.
 pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     // SAFETY: a null buffer asks for the size.
-    let needed =
-        unsafe { libc::proc_pidinfo(pid.raw(), libc::PROC_PIDLISTFDS, 0, ptr::null_mut(), 0) };
+    let needed = unsafe { libc::proc_pidinfo(pid.0, libc::PROC_PIDLISTFDS, 0, ptr::null_mut(), 0) };
     let unused = libc::proc_fdinfo {
         proc_fd: -1,
         proc_fdtype: 0,
@@ -99,7 +98,7 @@ fn file_behind(pid: Pid, descriptor: RawFd) -> Option<FileId> {
     let start = (&raw mut open).cast();
     // SAFETY: `open` is valid for writes of its size.
     let filled =
-        unsafe { libc::proc_pidfdinfo(pid.raw(), descriptor, PROC_PIDFDVNODEINFO, start, size) };
+        unsafe { libc::proc_pidfdinfo(pid.0, descriptor, PROC_PIDFDVNODEINFO, start, size) };
     let stat = &open.vnode.vi_stat;
     (filled == size).then_some(FileId {
         // stat(2) returns the device as a signed number.

@@ -29,7 +29,7 @@ pub(crate) fn disarm_parent_death_signal() {
     unsafe {
         libc::procctl(
             libc::P_PID,
-            super::Pid::current().raw() as libc::id_t,
+            super::Pid::current().0 as libc::id_t,
             libc::PROC_PDEATHSIG_CTL,
             (&raw mut none).cast(),
         )
