@@ -239,8 +239,10 @@ pub fn start_as(command: &mut Command, uid: u32, gid: u32, groups: &[u32]) {
 /// The declarations of <linux/capability.h> that libc lacks.
 #[cfg(target_os = "linux")]
 mod capability {
-    use std::ffi::{c_int, c_long, c_ulong};
+    use std::ffi::{c_int, c_ulong};
     use std::io;
+
+    use super::check;
 
     /// `struct __user_cap_header_struct`
     #[repr(C)]
@@ -269,14 +271,6 @@ mod capability {
         }
     }
 
-    fn check(result: c_long) -> io::Result<()> {
-        if result == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
-    }
-
     pub(super) fn set(effective: u64, permitted: u64, inheritable: u64) -> io::Result<()> {
         let half = |shift: u32| {
             let bits =
@@ -291,7 +285,7 @@ mod capability {
         let mut header = header();
         // SAFETY: both structures are laid out as the kernel expects, and
         // valid for the call.
-        check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) })
+        check(unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) }).map(drop)
     }
 
     pub(super) fn effective_and_permitted() -> io::Result<(u64, u64)> {
@@ -313,6 +307,6 @@ mod capability {
         const ZERO: c_ulong = 0;
         let raise = c_ulong::try_from(libc::PR_CAP_AMBIENT_RAISE).expect("not negative");
         // SAFETY: the option takes integers.
-        check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, number, ZERO, ZERO) }.into())
+        check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, number, ZERO, ZERO) }).map(drop)
     }
 }

@@ -78,8 +78,8 @@ pub fn close_inherited_fds<T, Stage>(
 }
 
 /// Returns errno if the result is -1.
-fn check(result: c_int) -> io::Result<c_int> {
-    if result == -1 {
+fn check<N: PartialEq + From<i8>>(result: N) -> io::Result<N> {
+    if result == N::from(-1) {
         Err(io::Error::last_os_error())
     } else {
         Ok(result)

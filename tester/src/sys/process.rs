@@ -163,15 +163,10 @@ impl ProcessHandle {
     /// Opens the process `pid`; `None` if it does not exist.
     pub fn open(pid: u32) -> io::Result<Option<Self>> {
         // SAFETY: no pointers are passed.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, signed(pid), 0) };
-        if fd == -1 {
-            let error = io::Error::last_os_error();
-            return match error.raw_os_error() {
-                Some(libc::ESRCH) => Ok(None),
-                _ => Err(error),
-            };
-        }
-        let fd = RawFd::try_from(fd).expect("a descriptor is an int");
+        let fd = match check(unsafe { libc::syscall(libc::SYS_pidfd_open, signed(pid), 0) }) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Ok(None),
+            fd => RawFd::try_from(fd?).expect("a descriptor is an int"),
+        };
         // SAFETY: the call has just made the descriptor, so that nothing else owns it.
         let pidfd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Some(Self { pid, pidfd }))
@@ -184,7 +179,7 @@ impl ProcessHandle {
     /// Those of pidfd_send_signal(2), except ESRCH.
     pub fn kill(&self, signal: i32) -> io::Result<()> {
         // SAFETY: a null siginfo asks for the one of kill(2).
-        let result = unsafe {
+        let sent = check(unsafe {
             libc::syscall(
                 libc::SYS_pidfd_send_signal,
                 self.pidfd.as_raw_fd(),
@@ -192,14 +187,11 @@ impl ProcessHandle {
                 std::ptr::null::<libc::siginfo_t>(),
                 0,
             )
-        };
-        if result == -1 {
-            let error = io::Error::last_os_error();
-            if error.raw_os_error() != Some(libc::ESRCH) {
-                return Err(error);
-            }
+        });
+        match sent {
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Waits until the process has ended; `false` if the time is up first.

@@ -74,10 +74,7 @@ impl Tracee {
         let size = c_long::try_from(size_of_val(&info)).expect("small");
         let pointer = info.as_mut_ptr().cast::<c_void>();
         // SAFETY: the kernel writes at most `size` bytes, for which there is room.
-        let result = unsafe { libc::ptrace(GET_SYSCALL_INFO, signed(self.0), size, pointer) };
-        if result == -1 {
-            return Err(io::Error::last_os_error());
-        }
+        check(unsafe { libc::ptrace(GET_SYSCALL_INFO, signed(self.0), size, pointer) })?;
         Ok(match info[0].to_ne_bytes()[0] {
             ENTRY => CallStop::Before(Call {
                 number: c_long::try_from(info[3]).unwrap_or(-1),
@@ -135,10 +132,7 @@ impl Tracee {
         };
         // SAFETY: the kernel reads or writes at most as many bytes as `part` names, and
         // these are plain numbers.
-        match unsafe { libc::ptrace(way, signed(self.0), set, &raw mut part) } {
-            -1 => Err(io::Error::last_os_error()),
-            _ => Ok(()),
-        }
+        check(unsafe { libc::ptrace(way, signed(self.0), set, &raw mut part) }).map(drop)
     }
 
     /// A string in its memory, up to the NUL.
@@ -328,11 +322,7 @@ fn request(
     data: c_long,
 ) -> io::Result<c_long> {
     // SAFETY: these requests read and write no memory of this process.
-    let result = unsafe { libc::ptrace(request, pid, address, data) };
-    match result {
-        -1 => Err(io::Error::last_os_error()),
-        result => Ok(result),
-    }
+    check(unsafe { libc::ptrace(request, pid, address, data) })
 }
 
 /// The registers at a call, by their places in `struct user_regs_struct` of

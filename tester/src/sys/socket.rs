@@ -76,9 +76,10 @@ linux_only! {
         // SAFETY: there is room for a descriptor behind the header.
         unsafe { slot.write_unaligned(sent.as_raw_fd()) };
         // SAFETY: the message points to what outlives the call.
-        let result =
-            unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
-        check(i32::try_from(result).unwrap_or(-1)).map(drop)
+        check(unsafe {
+            libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL)
+        })
+        .map(drop)
     }
 }
 
