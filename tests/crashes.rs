@@ -51,10 +51,6 @@ fn held_with(sigterm: Disposition) -> Scenario {
     held(Entry::Start).from_state(|state| state.dispositions = vec![(libc::SIGTERM, sigterm)])
 }
 
-fn is_cleared(file: &PidFile) -> bool {
-    !file.locked && file.bytes.is_empty()
-}
-
 /// In the end no process, no lock and no content is left, and the next start gets the
 /// same pid file.
 #[track_caller]
@@ -216,7 +212,7 @@ fn assert_no_process_remains(run: &Run) {
     run.wait_until_all_ended();
     let file = run.pid_file();
     assert!(
-        file.as_ref().is_none_or(is_cleared),
+        file.as_ref().is_none_or(PidFile::is_released),
         "{file:?}\n{}",
         run.diagnostics()
     );
@@ -433,7 +429,10 @@ impl Killed<'_> {
         self.assert_nothing_left();
         assert!(outcome.nobody_left, "{outcome:?}");
         let file = outcome.pid_file.as_ref().expect("it can be seen");
-        assert!(file.as_ref().is_none_or(is_cleared), "{outcome:?}");
+        assert!(
+            file.as_ref().is_none_or(PidFile::is_released),
+            "{outcome:?}"
+        );
     }
 
     #[track_caller]
@@ -444,7 +443,7 @@ impl Killed<'_> {
         // Between the intermediate's exit message and the acknowledgement, no process
         // is left that could clear the pid file of a daemon in a jail.
         let may_stay = self.shape == Shape::Jailed && self.role != Role::Daemon;
-        let is_clear = |file: &PidFile| is_cleared(file) || !file.locked && may_stay;
+        let is_clear = |file: &PidFile| file.is_released() || !file.locked && may_stay;
         assert!(file.as_ref().is_none_or(is_clear), "{outcome:?}");
     }
 

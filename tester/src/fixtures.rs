@@ -442,9 +442,6 @@ impl Run {
     #[track_caller]
     pub fn assert_pid_file_released(&self) {
         let pid_file = self.pid_file().expect("a pid file");
-        assert!(
-            pid_file.bytes.is_empty() && !pid_file.locked,
-            "{pid_file:?}"
-        );
+        assert!(pid_file.is_released(), "{pid_file:?}");
     }
 }

@@ -82,10 +82,7 @@ fn the_intermediate_still_supervises_the_start() {
     run.held();
     run.kill_launcher();
     run.wait_until_all_ended();
-    assert!(
-        run.pid_file()
-            .is_some_and(|file| file.bytes.is_empty() && !file.locked)
-    );
+    run.assert_pid_file_released();
 }
 
 fn readiness_can_still_be_deferred() {

@@ -26,8 +26,7 @@ fn a_failure_is_returned_and_clears_the_pid_file() {
         let run = scenario.entry(Entry::Execute).launch();
         assert_eq!(run.daemon_error(), error);
         run.wait_until_all_ended();
-        let pid_file = run.launcher().pid_file.unwrap();
-        assert!(pid_file.bytes.is_empty() && !pid_file.locked);
+        assert!(run.launcher().pid_file.unwrap().is_released());
     }
     // The pid file is released while the process lives.
     let scenario = daemon!()

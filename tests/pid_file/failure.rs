@@ -32,7 +32,7 @@ fn assert_leaves_an_empty_file(scenario: &Scenario, kind: &str) {
         assert_eq!(error.kind_name(), kind, "{error}");
         // This holds when the launcher ends, even if the daemon goes on.
         let left = run.launcher().pid_file.unwrap();
-        assert!(left.bytes.is_empty() && !left.locked, "{left:?}");
+        assert!(left.is_released(), "{left:?}");
         if entry == Entry::Start {
             run.assert_nothing_left();
         }
@@ -81,7 +81,11 @@ fn a_failed_chroot_leaves_an_empty_file() {
 
 fn a_failed_change_of_identity_leaves_an_empty_file() {
     let (scenario, _, uid) = with_pid_file_as_ordinary();
-    let gid = if uid == UID { GID } else { sys::group_ids().1 };
+    let gid = if uid == UID {
+        GID
+    } else {
+        sys::group_ids().effective
+    };
     let scenario = scenario.user(UID + 1).group(gid);
     let error = scenario.fail();
     assert_eq!(error.errno, Some(libc::EPERM));
@@ -97,7 +101,7 @@ fn a_failed_daemon_that_goes_on_has_released_the_file() {
     run.daemon_error();
     let left = run.processes();
     assert_eq!(left.len(), 1, "{left:?}");
-    assert!(pid_file_at(&path).bytes.is_empty() && !pid_file_at(&path).locked);
+    assert!(pid_file_at(&path).is_released());
     let descriptors = run.observe().descriptors.unwrap();
     assert!(!descriptors.iter().any(|found| found.is_file(&path)));
     scenario.start().assert_pid_file_held();

@@ -25,7 +25,7 @@ pub(crate) fn no_groups() -> SupplementaryGroups {
 pub(crate) fn as_ordinary() -> (Scenario, u32, u32) {
     match sys::effective_user() {
         0 => (as_starter(), STARTER, STARTERS_GROUP),
-        user => (scenario!(), user, sys::group_ids().1),
+        user => (scenario!(), user, sys::group_ids().effective),
     }
 }
 
@@ -209,7 +209,7 @@ pub(crate) fn id(option: &str, name: &str) -> Vec<u32> {
 pub(crate) fn as_nobody() -> (Scenario, u32, u32) {
     let (uid, gid) = match sys::effective_user() {
         0 => (id("-u", NOBODY)[0], id("-g", NOBODY)[0]),
-        uid => return (scenario!(), uid, sys::group_ids().1),
+        uid => return (scenario!(), uid, sys::group_ids().effective),
     };
     (scenario!().as_user(uid, gid), uid, gid)
 }

@@ -96,7 +96,7 @@ impl<'a> Stage<'a> {
     pub(super) fn caller(&self) -> (u32, u32) {
         match &self.config.initial.ids {
             Some(ids) => (ids.uid[1], ids.gid[1]),
-            None => (sys::effective_user(), sys::group_ids().1),
+            None => (sys::effective_user(), sys::group_ids().effective),
         }
     }
 

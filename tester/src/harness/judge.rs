@@ -100,7 +100,7 @@ impl Run {
         assert!(left.is_empty(), "left: {left:?}\n{}", self.diagnostics());
         if let Some(pid_file) = &launcher.pid_file {
             assert!(
-                pid_file.bytes.is_empty() && !pid_file.locked,
+                pid_file.is_released(),
                 "left: {pid_file:?}\n{}",
                 self.diagnostics()
             );

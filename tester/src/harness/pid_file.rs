@@ -64,6 +64,11 @@ impl PidFile {
             locked: sys::is_flocked(file.as_fd())?,
         }))
     }
+
+    /// Whether the file is as a failed start leaves it: empty and not locked.
+    pub fn is_released(&self) -> bool {
+        self.bytes.is_empty() && !self.locked
+    }
 }
 
 /// Whether a regular file exists at `path`, as far as can be seen.

@@ -77,7 +77,9 @@ impl Databases {
 
     /// Whether the user that runs the tests has groups beside the primary one.
     pub fn own_groups_are_many(&self) -> bool {
-        self.own.iter().any(|&gid| gid != sys::group_ids().1)
+        self.own
+            .iter()
+            .any(|&gid| gid != sys::group_ids().effective)
     }
 
     pub(crate) fn user_by_id(&self, uid: u32) -> Option<&UserEntry> {

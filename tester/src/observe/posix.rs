@@ -42,18 +42,6 @@ pub fn enroll(_token: &str) -> io::Result<()> {
 /// Those of the system calls.
 pub fn inside() -> io::Result<Report> {
     let pid = std::process::id();
-    let (real, effective, saved) = sys::user_ids();
-    let uid = IdTriple {
-        real,
-        effective,
-        saved,
-    };
-    let (real, effective, saved) = sys::group_ids();
-    let gid = IdTriple {
-        real,
-        effective,
-        saved,
-    };
     let mut groups = sys::supplementary_groups()?;
     groups.sort_unstable();
     // Only a call that sets the mask returns it.
@@ -76,8 +64,8 @@ pub fn inside() -> io::Result<Report> {
             Err(_) => None,
         },
         umask: Some(umask),
-        uid: Some(uid),
-        gid: Some(gid),
+        uid: Some(sys::user_ids()),
+        gid: Some(sys::group_ids()),
         groups: Some(groups),
         working_directory: Some(Place::of(".".as_ref())?),
         root: Some(Place::of("/".as_ref())?),

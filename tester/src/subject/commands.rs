@@ -184,13 +184,13 @@ fn try_to_regain(former: FormerIds) -> Regained {
     note("setgroups([])".into(), sys::set_supplementary_groups(&[]));
     note("setgroups([0])".into(), sys::set_supplementary_groups(&[0]));
     // To set a current id is not to regain it.
-    let (current, ..) = sys::group_ids();
+    let current = sys::group_ids().real;
     for gid in [former.gid, 0].into_iter().filter(|&gid| gid != current) {
         note(format!("setgid({gid})"), sys::set_group(gid));
         note(format!("setegid({gid})"), sys::set_effective_group(gid));
         note(format!("setresgid({gid})"), sys::set_group_ids([gid; 3]));
     }
-    let (current, ..) = sys::user_ids();
+    let current = sys::user_ids().real;
     for uid in [former.uid, 0].into_iter().filter(|&uid| uid != current) {
         note(format!("setuid({uid})"), sys::set_user(uid));
         note(format!("seteuid({uid})"), sys::set_effective_user(uid));

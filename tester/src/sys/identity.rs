@@ -12,39 +12,43 @@ use std::process::Command;
 use super::check;
 #[cfg(target_os = "linux")]
 use crate::attack;
+use crate::report::IdTriple;
 
-/// Real, effective and, where the platform reports it, saved user id.
-pub fn user_ids() -> (u32, u32, Option<u32>) {
-    #[cfg(not(target_os = "macos"))]
-    {
-        let (mut real, mut effective, mut saved) = (0, 0, 0);
-        // SAFETY: the pointers are valid for the call.
-        unsafe { libc::getresuid(&mut real, &mut effective, &mut saved) };
-        (real, effective, Some(saved))
-    }
-    #[cfg(target_os = "macos")]
-    {
-        // SAFETY: no requirement.
-        let real = unsafe { libc::getuid() };
-        (real, effective_user(), None)
+/// Reads ids by getresuid(2) or getresgid(2).
+#[cfg(not(target_os = "macos"))]
+fn read_ids(call: unsafe extern "C" fn(*mut u32, *mut u32, *mut u32) -> libc::c_int) -> IdTriple {
+    let (mut real, mut effective, mut saved) = (0, 0, 0);
+    // SAFETY: the pointers are valid for the call.
+    unsafe { call(&mut real, &mut effective, &mut saved) };
+    IdTriple {
+        real,
+        effective,
+        saved: Some(saved),
     }
 }
 
-/// Real, effective and, where the platform reports it, saved group id.
-pub fn group_ids() -> (u32, u32, Option<u32>) {
+pub fn user_ids() -> IdTriple {
     #[cfg(not(target_os = "macos"))]
-    {
-        let (mut real, mut effective, mut saved) = (0, 0, 0);
-        // SAFETY: the pointers are valid for the call.
-        unsafe { libc::getresgid(&mut real, &mut effective, &mut saved) };
-        (real, effective, Some(saved))
-    }
+    return read_ids(libc::getresuid);
     #[cfg(target_os = "macos")]
-    {
+    IdTriple {
         // SAFETY: no requirement.
-        let real = unsafe { libc::getgid() };
+        real: unsafe { libc::getuid() },
+        effective: effective_user(),
+        saved: None,
+    }
+}
+
+pub fn group_ids() -> IdTriple {
+    #[cfg(not(target_os = "macos"))]
+    return read_ids(libc::getresgid);
+    #[cfg(target_os = "macos")]
+    IdTriple {
         // SAFETY: no requirement.
-        (real, unsafe { libc::getegid() }, None)
+        real: unsafe { libc::getgid() },
+        // SAFETY: no requirement.
+        effective: unsafe { libc::getegid() },
+        saved: None,
     }
 }
 
