@@ -179,20 +179,19 @@ impl Start<'_> {
         Ok(())
     }
 
+    /// Whether the daemon reports a failure by `Readiness::fail`, which ends it.
+    fn ends_by_fail(&self) -> bool {
+        let deferral = self.config.deferred_readiness.as_ref();
+        deferral.is_some_and(|deferral| matches!(deferral.usage, ReadinessUse::Fail(_)))
+    }
+
     /// Records what is written to standard error about a failure.
     pub(crate) fn record_error_message(&mut self, failure: &Failure, side: Side) {
         let text = failure.text();
-        let ends_by_fail = matches!(
-            self.config
-                .deferred_readiness
-                .as_ref()
-                .map(|deferral| &deferral.usage),
-            Some(ReadinessUse::Fail(_))
-        );
         if !self.is_foreground() {
             let launcher = self.launcher();
             self.write(&launcher, 2, Written::Text(format!("tester: {text}\n")));
-        } else if side == Side::Gone || side == Side::Returned && ends_by_fail {
+        } else if side == Side::Gone || side == Side::Returned && self.ends_by_fail() {
             let current = self.current();
             self.write(&current, 2, Written::Text(format!("{text}\n")));
         } else if side < Side::Gone && !self.config.entry.returns_in_both() {
@@ -288,17 +287,8 @@ impl Start<'_> {
         let is_guarded = config.guard_pid_file;
         match failed {
             None if is_guarded => self.messages.push("daemon Guarded(true)".to_owned()),
-            Some(Side::Returned) if is_guarded => {
-                let ends_by_fail = matches!(
-                    config
-                        .deferred_readiness
-                        .as_ref()
-                        .map(|deferral| &deferral.usage),
-                    Some(ReadinessUse::Fail(_))
-                );
-                if !ends_by_fail {
-                    self.messages.push("daemon Guarded(false)".to_owned());
-                }
+            Some(Side::Returned) if is_guarded && !self.ends_by_fail() => {
+                self.messages.push("daemon Guarded(false)".to_owned());
             }
             _ => {}
         }
