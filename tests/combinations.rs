@@ -19,7 +19,7 @@ use tester::covering::{Random, Space, Strength};
 use tester::fixtures::content;
 use tester::harness::{PidFile, catch, in_parallel};
 use tester::predict::{self, Databases, InitialFiles};
-use tester::suite::{Case, Need};
+use tester::suite::{Case, FIGURES, Need};
 use tester::trace::Role;
 use tester::traced_start::TracedStart;
 use tester::{case, suite};
@@ -84,9 +84,6 @@ const SEED: &str = "TESTER_SEED";
 
 /// The environment variable that selects all triples of values instead of all pairs.
 const TRIPLES: &str = "TESTER_TRIPLES";
-
-/// The environment variable that prints the number of starts, and their rate.
-const FIGURES: &str = "TESTER_FIGURES";
 
 fn strength() -> Strength {
     match env::var_os(TRIPLES) {

@@ -2,7 +2,7 @@
 //! pid file, or there is nothing.
 //!
 //! A plain start is killed at each of its calls, and other starts at each third call.
-//! If [`ALL`] is set in the environment, as `ci/test.sh` does, they are killed at each
+//! If [`ALL_FAULTS`] is set in the environment, as `ci/test.sh` does, they are killed at each
 //! call, too. If [`FIGURES`] is set, the sweeps print the numbers of calls.
 
 use std::os::unix::process::ExitStatusExt;
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use tester::harness::{FakeServiceManager, PidFile, slowness};
 use tester::prelude::*;
-use tester::suite;
+use tester::suite::{ALL_FAULTS, FIGURES, suite};
 use tester::trace::{Role, SignalHit};
 use tester::traced_start::TracedStart;
 
@@ -481,11 +481,6 @@ impl Killed<'_> {
     }
 }
 
-/// The environment variables that ask for every call in every shape, and for
-/// numbers.
-const ALL: &str = "TESTER_ALL_FAULTS";
-const FIGURES: &str = "TESTER_FIGURES";
-
 /// Returns whether there is a daemon.
 type Judge = fn(&Killed) -> bool;
 
@@ -493,7 +488,7 @@ type Judge = fn(&Killed) -> bool;
 /// no further call. Each time the launcher ends promptly, and the next start succeeds.
 #[track_caller]
 fn sweep(shape: Shape, role: Role, judge: Judge) {
-    let is_thorough = std::env::var_os(ALL).is_some();
+    let is_thorough = std::env::var_os(ALL_FAULTS).is_some();
     let (scenario, _manager) = shape.scenario();
     let (mut points, mut daemons) = (0, 0);
     let step = if is_thorough || shape == Shape::Plain {

@@ -42,6 +42,12 @@ pub const SKIPPED_LIST: &str = "TESTER_SKIPPED_LIST";
 /// other cases.
 pub const FAIL_FAST: &str = "TESTER_FAIL_FAST";
 
+/// The environment variable that asks for every fault, and for a kill at every call.
+pub const ALL_FAULTS: &str = "TESTER_ALL_FAULTS";
+
+/// The environment variable that asks for numbers, such as that of the starts.
+pub const FIGURES: &str = "TESTER_FIGURES";
+
 /// The user with several groups to which tests of root change; the scripts in `ci/` create it.
 pub const TEST_USER: &str = "daemonize2-test";
 

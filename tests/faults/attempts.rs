@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tester::config::{Disposition, Step};
 use tester::harness::{catch, in_parallel, slowness};
+use tester::suite::{ALL_FAULTS, FIGURES};
 use tester::sys;
 use tester::trace::{Fault, How, Role, SyscallRecord};
 
@@ -18,14 +19,8 @@ use crate::rows::rows;
 use crate::scenes::{Scene, Start, until_alone};
 use crate::table::{Condition, Effect, Row, Trial};
 
-/// The environment variable that asks for every errno at every call.
-pub(crate) const ALL: &str = "TESTER_ALL_FAULTS";
-
-/// The environment variable that asks for numbers.
-pub(crate) const FIGURES: &str = "TESTER_FIGURES";
-
 fn is_thorough() -> bool {
-    std::env::var_os(ALL).is_some()
+    std::env::var_os(ALL_FAULTS).is_some()
 }
 
 // --- Calls -------------------------------------------------------------------
@@ -303,7 +298,7 @@ impl Attempt {
 }
 
 /// The attempts in a scene: at a row in the first scene that has such a call, and
-/// where other code makes the call; or, if [`ALL`] is set, at each call in each scene.
+/// where other code makes the call; or, if [`ALL_FAULTS`] is set, at each call in each scene.
 fn attempts(scene: Scene) -> Vec<Attempt> {
     let mut attempts = Vec::new();
     let mut seen = Vec::new();

@@ -19,9 +19,9 @@
 //! Each row is tried in the first scene that has such a call: at the first call, with
 //! the first of the errnos that have the same effect, and in its other ways. It is
 //! tried once more where other code makes the call: under `execute`, in the foreground,
-//! by a readiness. If [`attempts::ALL`] is set in the environment, as `ci/test.sh`
+//! by a readiness. If [`ALL_FAULTS`](tester::suite::ALL_FAULTS) is set in the environment, as `ci/test.sh`
 //! does, every call is tried in every scene, and each errno in the row's own scene.
-//! If [`attempts::FIGURES`] is set, each case prints numbers. A fault must hit a call,
+//! If [`FIGURES`](tester::suite::FIGURES) is set, each case prints numbers. A fault must hit a call,
 //! except where timing decides whether the process makes the call.
 //!
 //! A fake success is a call that does nothing and returns 0. It is tried where real
