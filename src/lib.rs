@@ -1,7 +1,7 @@
 //! Run your code as a SysV daemon on Unix.
 //!
 //! The *launcher* is the process that starts the daemon. It reports success only when the daemon
-//! is ready. Otherwise it returns the cause.
+//! is ready. If the start fails, it returns the cause.
 //!
 //! ```no_run
 //! use std::net::TcpListener;
@@ -32,7 +32,7 @@
 //! - [`execute_checked`]: the launcher continues, and gets the pid of the daemon. Use this in a
 //!   program that reports the pid, or that has other work to do.
 //! - [`start`], [`execute`]: these do not check that the process has a single thread, and are
-//!   therefore unsafe. Use these where the number of threads cannot be determined.
+//!   therefore unsafe. Use these where the library cannot determine the number of threads.
 //!
 //! These options change the start:
 //!
@@ -107,11 +107,11 @@
 //!
 //! 1. **A start is acknowledged, or it did not happen.** The daemon reports that it is
 //!    ready, and the launcher acknowledges the report. Only then does the launcher report
-//!    success. Otherwise it returns the cause, and leaves no process, no lock and no content of
-//!    the pid file behind. This holds whichever process dies, and whenever it dies. If a process
-//!    cannot be terminated, the error says so. In one case a pid stays in the unlocked file: the
-//!    launcher is killed just before the acknowledgement, and the daemon cannot write to the file
-//!    any more.
+//!    success. If the start fails, it returns the cause, and leaves no process, no lock and no
+//!    content of the pid file behind. This holds whichever process dies, and whenever it dies.
+//!    If a process cannot be terminated, the error says so. In one case a pid stays in the
+//!    unlocked file: if the launcher is killed just before the acknowledgement, and the daemon
+//!    may no longer write to the file.
 //! 2. **Dropped means dropped.** After a change of user, group or root directory, a daemon that
 //!    is not root cannot regain the former ids, groups and capabilities, or reach the former root
 //!    directory. The library tries to regain the ids, and ends the daemon if it succeeds.
@@ -147,11 +147,12 @@
 //! | | return, or `_exit(0)` | | 15 | yes |
 //!
 //! The *intermediate* is the child of the launcher and the parent of the daemon. The daemon
-//! inherits the effect of its steps. The intermediate exists until the start is committed or has
+//! inherits the effect of the intermediate's steps. The intermediate exists until the start is committed or has
 //! failed, and notices the death of the launcher and of the daemon.
 //!
-//! If several steps would fail, the earliest is reported, with one exception: a failed second
-//! fork or an expired timeout is reported before a failure between setsid and that fork.
+//! If several steps would fail, the launcher returns the failure of the earliest. There is one
+//! exception: it returns a failed second fork, or an expired timeout, in place of a failure
+//! between setsid and that fork.
 //!
 //! In the [`foreground`] one process takes the same steps, without the forks and the session.
 //! It writes the pid before it changes its identity. From then on [`PidFile::running`] returns
