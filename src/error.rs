@@ -247,7 +247,8 @@ impl Display for Error {
         };
         if let Some(subject) = subject {
             formatter.write_str(match details.kind {
-                ErrorKind::SetSupplementaryGroups(_) | ErrorKind::PrivilegesRetained => " for ",
+                ErrorKind::SetSupplementaryGroups(_) => " for ",
+                ErrorKind::PrivilegesRetained => " after the change to ",
                 ErrorKind::ChownPidfile(_) if self.path().is_none() => " to ",
                 _ => " ",
             })?;
@@ -370,16 +371,22 @@ mod tests {
     #[test]
     fn a_cause_keeps_its_lines() {
         for (text, shown) in [
-            ("", "panic"),
-            (" \n\t\n", "panic"),
-            ("one line\n", "panic: one line"),
-            ("\n\n  one line", "panic: one line"),
-            ("two\nlines\n\n", "panic:\n    two\n    lines"),
-            ("a = = b\r\n    ^\r\n", "panic:\n    a = = b\n        ^"),
-            ("  indented\n\nfar", "panic:\n      indented\n\n    far"),
+            ("", "the daemon panicked"),
+            (" \n\t\n", "the daemon panicked"),
+            ("one line\n", "the daemon panicked: one line"),
+            ("\n\n  one line", "the daemon panicked: one line"),
+            ("two\nlines\n\n", "the daemon panicked:\n    two\n    lines"),
+            (
+                "a = = b\r\n    ^\r\n",
+                "the daemon panicked:\n    a = = b\n        ^",
+            ),
+            (
+                "  indented\n\nfar",
+                "the daemon panicked:\n      indented\n\n    far",
+            ),
             (
                 "over\rwritten\t\u{9b}1m",
-                "panic: over\\rwritten\t\\u{9b}1m",
+                "the daemon panicked: over\\rwritten\t\\u{9b}1m",
             ),
         ] {
             let error = Error::from(ErrorKind::Panicked).with_reason(text);

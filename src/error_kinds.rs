@@ -61,25 +61,25 @@ error_kinds! {
     27 LookUpGroup(Errno) "cannot look up group";
     /// The user is given by number and has no entry in the user database, so that the primary
     /// group is unknown, and no group is set.
-    28 PrimaryGroupUnknown "no group set, and no entry in the database for user";
+    28 PrimaryGroupUnknown "cannot find the primary group of user";
     /// The supplementary groups could not be set.
     29 SetSupplementaryGroups(Errno) "cannot set supplementary groups", Identity;
     /// After a change of identity or root directory, the process still had an id, a group, a
     /// capability or a working directory of the former one, or could regain an id.
-    30 PrivilegesRetained "privileges were retained";
-    /// A closure panicked.
-    31 Panicked "panic";
+    30 PrivilegesRetained "the process retained privileges";
+    /// A closure, or a thread that it has created, panicked.
+    31 Panicked "the daemon panicked";
     /// The daemon ended before it was ready: see [`Error::daemon_exit_status`]. Or the daemon
     /// closed its connection to the launcher, and the library terminated the daemon. The text
     /// says which.
     32 DaemonExited "the daemon ended before it was ready";
     /// The launcher had ended when the daemon reported that it was ready.
-    33 LauncherGone "the launcher is gone";
+    33 LauncherGone "the launcher has ended";
     /// The intermediate process was killed before the daemon was ready. The text names the
     /// signal, if it is known, and says whether the daemon has ended.
     34 IntermediateExited "the intermediate process ended before the daemon was ready";
     /// The sockets between the processes could not be created or used.
-    35 Channel(Errno) "cannot connect launcher and daemon";
+    35 Channel(Errno) "cannot communicate between launcher and daemon";
     /// The [privileged action](crate::Daemonize::try_privileged_action) returned an error.
     36 PrivilegedAction "the privileged action failed";
     /// The [initialization](crate::Daemonize::initialize) returned an error.

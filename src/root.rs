@@ -28,7 +28,7 @@ pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
     if sys::working_directory_id().map_err(ErrorKind::Chroot)? != new_root.id {
         return Err(Failure::from(ErrorKind::PrivilegesRetained)
             .with_subject(SubjectKind::Chroot)
-            .with_reason("the root directory is not the one that was set"));
+            .with_reason("its root directory is not the directory that was set"));
     }
     let inside = before.and_then(|before| {
         let path = path_inside(&before.path, &new_root.path)?;

@@ -39,9 +39,9 @@ pub enum DeferredReadiness {}
 
 /// The stage in which a privileged action may follow.
 #[diagnostic::on_unimplemented(
-    message = "a privileged action goes before `initialize` and `deferred_readiness`",
-    label = "an `initialize` or a `deferred_readiness` stands before this call",
-    note = "closures are given in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
+    message = "a privileged action must precede `initialize` and `deferred_readiness`",
+    label = "this call follows `initialize` or `deferred_readiness`",
+    note = "set closures in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
 )]
 pub trait BeforeInitialization: sealed::Sealed {}
 
@@ -49,9 +49,9 @@ impl BeforeInitialization for Actions {}
 
 /// The stages in which an initialization may follow.
 #[diagnostic::on_unimplemented(
-    message = "`initialize` goes before `deferred_readiness`, which is given once",
-    label = "a `deferred_readiness` stands before this call",
-    note = "closures are given in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
+    message = "`initialize` must precede `deferred_readiness`, which can be set once",
+    label = "this call follows `deferred_readiness`",
+    note = "set closures in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
 )]
 pub trait BeforeReadiness: sealed::Sealed {}
 

@@ -72,7 +72,7 @@ fn assert_says(body: &str, sentence: &str) {
 fn a_closure_in_the_wrong_order_gets_a_helpful_error() {
     const INITIALIZE: &str = "let _ = Daemonize::new().initialize(|()| Ok::<_, String>(()))";
     const DEFER: &str = "let _ = Daemonize::new().deferred_readiness()";
-    let action = "a privileged action goes before `initialize` and `deferred_readiness`";
+    let action = "a privileged action must precede `initialize` and `deferred_readiness`";
     for first in [INITIALIZE, DEFER] {
         assert_says(&format!("{first}.privileged_action(|| ());"), action);
         assert_says(
@@ -80,7 +80,7 @@ fn a_closure_in_the_wrong_order_gets_a_helpful_error() {
             action,
         );
     }
-    let initialize = "`initialize` goes before `deferred_readiness`";
+    let initialize = "`initialize` must precede `deferred_readiness`";
     assert_says(
         &format!("{DEFER}.initialize(|_| Ok::<_, String>(()));"),
         initialize,

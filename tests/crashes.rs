@@ -169,7 +169,7 @@ fn a_killed_intermediate_is_reported_and_its_daemon_ends() {
             let (error, took) = error_after(&run, Run::kill_intermediate);
             assert_eq!(error.kind, "IntermediateExited");
             let text = "the intermediate process ended before the daemon was ready: \
-                        it was killed by signal 9 (SIGKILL); the daemon was terminated";
+                        it was killed by signal 9 (SIGKILL); the library terminated the daemon";
             assert_eq!(error.text, text);
             run.assert_nothing_left();
             took
@@ -233,8 +233,8 @@ fn a_killed_intermediate_is_reported_if_the_daemon_may_not_be_signalled() {
         let (error, _) = error_after(&run, Run::kill_intermediate);
         assert_eq!(error.kind, "IntermediateExited");
         let text = "the intermediate process ended before the daemon was ready: \
-                    it was killed by signal 9 (SIGKILL); the daemon may be left: \
-                    it ends when it reports, if not before";
+                    it was killed by signal 9 (SIGKILL); the daemon may still run; \
+                    it ends at the latest when it reports to the launcher";
         assert_eq!(error.text, text);
         // The daemon ends at its next report.
         run.proceed();
@@ -326,7 +326,7 @@ fn without_launcher_and_intermediate_execute_returns_an_error() {
     let run = orphan(&scenario);
     let error = run.daemon_error();
     assert_eq!(error.kind, "LauncherGone");
-    assert_eq!(error.text, "the launcher is gone");
+    assert_eq!(error.text, "the launcher has ended");
     assert_nothing_remains(&scenario, &run);
 }
 

@@ -27,7 +27,7 @@ impl Identity {
 
         let after = Credentials::current()?;
         if !self.is_assumed(&before, &after) {
-            return Err(retained("the ids read back are not the ones set"));
+            return Err(retained("its ids are not the ids that were set"));
         }
         // If the saved ids are unknown, they may be what has changed.
         let is_unchanged = after == before && after.user_ids.saved.is_some();
@@ -37,8 +37,8 @@ impl Identity {
         }
         let reason = match sys::clear_capabilities(others) {
             Ok(true) => before.try_regain(&after),
-            Ok(false) => Some("capabilities are left, here or in another thread"),
-            Err(_) => Some("the capabilities cannot be cleared"),
+            Ok(false) => Some("this thread or another still has capabilities"),
+            Err(_) => Some("it cannot clear its capabilities"),
         };
         reason.map_or(Ok(()), |text| Err(retained(text)))
     }
@@ -136,11 +136,11 @@ impl Credentials {
     fn try_regain(&self, after: &Self) -> Option<&'static str> {
         let mut users = self.user_ids.each().chain([Uid::ROOT]);
         if users.any(|user| !after.user_ids.has(user) && sys::try_regain_uid(user)) {
-            return Some("the process could regain a former user id");
+            return Some("it could regain a former user id");
         }
         let mut groups = self.group_ids.each().chain([Gid::ROOT]);
         if groups.any(|group| !after.group_ids.has(group) && sys::try_regain_gid(group)) {
-            return Some("the process could regain a former group id");
+            return Some("it could regain a former group id");
         }
         None
     }

@@ -166,9 +166,10 @@ impl Identity {
         let group = match (group, &user) {
             (Some(group), _) => Some(group.resolve(ErrorKind::SetGroup)?),
             (None, Some((user, _))) => {
-                let primary = entry
-                    .map(|entry| entry.primary_group)
-                    .ok_or_else(|| user.0.error(ErrorKind::PrimaryGroupUnknown))?;
+                let primary = entry.map(|entry| entry.primary_group).ok_or_else(|| {
+                    (user.0.error(ErrorKind::PrimaryGroupUnknown))
+                        .with_reason("the user database has no such uid; set `group`")
+                })?;
                 user.0.reject_sentinel(primary.0, ErrorKind::SetGroup)?;
                 Some(primary)
             }
@@ -231,7 +232,7 @@ fn reject_too_many(groups: &[Gid], refusal: impl FnOnce(Errno) -> Error) -> Resu
         return Ok(());
     }
     Err(refusal(errno::EINVAL).with_reason(format!(
-        "{} groups, where this system allows {most}",
+        "{} groups are more than the {most} that this system allows",
         groups.len()
     )))
 }

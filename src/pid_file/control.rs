@@ -178,7 +178,10 @@ impl PidFile {
         if !holder.ends_by(deadline) {
             self.send(&holder, Signal::KILL)?;
             if !holder.ends_by(Deadline::after(SIGKILL_WAIT)) {
-                return Err(self.error(io::ErrorKind::TimedOut, "SIGKILL has not ended the daemon"));
+                return Err(self.error(
+                    io::ErrorKind::TimedOut,
+                    "the daemon has not ended after SIGKILL",
+                ));
             }
         }
         // The lock of a process that has ended may last for an instant more.
@@ -228,7 +231,10 @@ impl PidFile {
                 }
             };
             if users.iter().any(|user| *user != owner) {
-                return denied("another user can write to it, and the process is not that user's");
+                return denied(
+                    "it or its directory belongs to another user than root, and the daemon does \
+                     not run as that user",
+                );
             }
         }
         Ok(true)
@@ -244,7 +250,10 @@ impl PidFile {
             Ok(()) => Ok(true),
             Err(errno::ESRCH) => Ok(false),
             Err(errno) => {
-                let what = format!("cannot signal process {}, the daemon", holder.pid.number());
+                let what = format!(
+                    "cannot signal process {}, the daemon of",
+                    holder.pid.number()
+                );
                 Err(self.failed(&what, errno))
             }
         }
@@ -252,7 +261,7 @@ impl PidFile {
 
     pub(super) fn c_path(&self) -> io::Result<CString> {
         CString::new(self.path.as_os_str().as_bytes())
-            .map_err(|_| self.error(io::ErrorKind::InvalidInput, "NUL byte in path"))
+            .map_err(|_| self.error(io::ErrorKind::InvalidInput, "its path contains a NUL byte"))
     }
 
     fn starting(&self, holder: Option<Pid>) -> io::Error {
@@ -264,7 +273,7 @@ impl PidFile {
     }
 
     fn itself(&self) -> io::Error {
-        let text = "the daemon is this process, which does not signal itself";
+        let text = "this process is the daemon, and does not signal itself";
         self.error(io::ErrorKind::InvalidInput, text)
     }
 

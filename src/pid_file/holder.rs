@@ -72,7 +72,7 @@ impl PidFile {
         let status =
             sys::fstat(pid_file.as_fd()).map_err(|errno| self.failed("cannot stat", errno))?;
         if status.kind != FileKind::Regular {
-            return Err(self.error(io::ErrorKind::InvalidData, "not a regular file"));
+            return Err(self.error(io::ErrorKind::InvalidData, "it is not a regular file"));
         }
         if self.is_unlocked(&pid_file)? {
             return Ok(None);
@@ -83,7 +83,10 @@ impl PidFile {
         let content = &content[..length];
         let written = parse_pid(content);
         if written.is_none() && !content.is_empty() {
-            return Err(self.error(io::ErrorKind::InvalidData, "locked, but contains no pid"));
+            return Err(self.error(
+                io::ErrorKind::InvalidData,
+                "it is locked, but contains no pid",
+            ));
         }
         let Some(pid) = self.named(&pid_file, written)? else {
             // The daemon is not forked yet.
@@ -95,7 +98,10 @@ impl PidFile {
             // The kernel names holders.
             Err(_) if sys::record_lock_holder(pid_file.as_fd(), None) != Err(errno::ENOSYS) => None,
             Err(errno) => {
-                return Err(self.failed(&format!("cannot look at process {}", pid.number()), errno));
+                return Err(self.failed(
+                    &format!("cannot find out whether process {} holds", pid.number()),
+                    errno,
+                ));
             }
         };
         // The kernel is asked again, since the pid may have been that of another process
@@ -104,7 +110,7 @@ impl PidFile {
             if self.is_unlocked(&pid_file)? {
                 return Ok(None);
             }
-            let text = format!("locked, but not by process {}", pid.number());
+            let text = format!("it is locked, but not by process {}", pid.number());
             return Err(self.error(io::ErrorKind::InvalidData, text));
         }
         let holder = Holder {
@@ -124,24 +130,25 @@ impl PidFile {
     /// holder must have that pid. On a platform whose kernel does not name holders, the
     /// process of that pid counts as the holder.
     fn named(&self, pid_file: &OwnedFd, written: Option<Pid>) -> io::Result<Option<Pid>> {
-        let nobody = "locked, but the kernel names no process: it was locked by a program that \
-                      does not use this library, or by a worker of a daemon that has ended, \
-                      or the daemon has closed the file (fuser(1) lists the processes that \
-                      have it open)";
+        let nobody = "it is locked, but the kernel names no process: a program without this \
+                      library has locked it, a worker has inherited the lock of a daemon that \
+                      has ended, or the daemon has closed the file (fuser(1) lists the processes \
+                      that have it open)";
         match (sys::record_lock_holder(pid_file.as_fd(), written), written) {
             (Err(errno::ENOSYS), _) => Ok(written),
             (Err(errno::ESRCH), _) => {
-                let text = "locked by a process of another pid namespace, which has no number here";
+                let text =
+                    "it is locked by a process of a pid namespace that this process cannot see";
                 Err(self.error(io::ErrorKind::InvalidData, text))
             }
-            (Err(errno), _) => Err(self.failed("cannot ask for the holder of", errno)),
+            (Err(errno), _) => Err(self.failed("cannot find out which process holds", errno)),
             (Ok(None), None) => Ok(None),
             (Ok(None), Some(_)) => Err(self.error(io::ErrorKind::InvalidData, nobody)),
             (Ok(Some(named)), Some(written))
                 if named != written && !sys::is_also_numbered(named, written) =>
             {
                 let (named, written) = (named.number(), written.number());
-                let text = format!("locked by process {named}, but contains {written}");
+                let text = format!("it is locked by process {named}, but contains {written}");
                 Err(self.error(io::ErrorKind::InvalidData, text))
             }
             (Ok(Some(named)), _) => Ok(Some(named)),

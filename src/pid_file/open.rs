@@ -72,7 +72,7 @@ impl PidFilePlan {
             }
             if deadline.has_passed() {
                 return Err(
-                    open_failed(errno::EAGAIN).with_reason("it is replaced again and again")
+                    open_failed(errno::EAGAIN).with_reason("other processes keep replacing it")
                 );
             }
             sys::sleep(PAUSE);
@@ -200,7 +200,7 @@ fn check_regular(descriptor: BorrowedFd<'_>) -> Result<FileStatus, Failure> {
         FileKind::Regular => Ok(status),
         FileKind::Fifo => refused(errno::EINVAL, "it is a FIFO"),
         FileKind::Device => refused(errno::EINVAL, "it is a device"),
-        FileKind::Other => refused(errno::EINVAL, "it is no regular file"),
+        FileKind::Other => refused(errno::EINVAL, "it is not a regular file"),
     }
 }
 
@@ -264,8 +264,9 @@ fn make_unwritable_by_others(
             _ => Err(errno::EPERM),
         })
         .map_err(|errno| {
-            open_failed(errno)
-                .with_reason("other users can write to it, and that cannot be changed")
+            open_failed(errno).with_reason(
+                "other users can write to it, and the start cannot remove that permission",
+            )
         })
 }
 
@@ -278,7 +279,7 @@ fn lock_failed(errno: Errno) -> Failure {
     match errno {
         // NFS, which emulates flock(2) by a record lock.
         errno::EBADF | errno::ENOLCK => failure.with_reason(
-            "its file system cannot lock a file that is open for reading; use a local one",
+            "its file system cannot lock a file that is open for reading; use a local file system",
         ),
         _ => failure,
     }

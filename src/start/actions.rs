@@ -161,9 +161,9 @@ pub(super) fn refuse_nested_start(
 ) -> Result<(), Error> {
     let refuse = |reason| Err(Error::from(ErrorKind::StartWithinStart).with_reason(reason));
     if CLOSURES.get() > 0 {
-        refuse("a closure of that start is running")
+        refuse("a closure of the other start is running")
     } else if !foreground && failure_mode == FailureMode::Exit && panics::are_expected() {
-        refuse("this process has not reported yet that it is ready itself; `execute` can")
+        refuse("this process has not yet reported that it is ready; use `execute`")
     } else {
         Ok(())
     }

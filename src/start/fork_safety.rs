@@ -21,7 +21,7 @@ impl ForkSafety {
     pub(super) fn verify(self, failure_mode: FailureMode) -> Result<SingleThreaded, Error> {
         if failure_mode == FailureMode::Exit && Pid::current().is_first() {
             return Err(Error::from(ErrorKind::FirstProcess)
-                .with_reason("its exit would end the daemon; use foreground instead"));
+                .with_reason("the exit of pid 1 would end the daemon; use `foreground`"));
         }
         match self {
             Self::Assumed(promise) => Ok(promise),
@@ -52,8 +52,8 @@ fn refuse_shared_event_queues() -> Result<(), Error> {
         Ok(None) => Ok(()),
         Ok(Some(queue)) => Err(
             Error::from(ErrorKind::SharedEventQueue).with_reason(format!(
-                "{} (descriptor {}); start the daemon before the async runtime or event loop is \
-             made, or use start_checked",
+                "{} (descriptor {}); start the daemon before you create the async runtime or \
+                 event loop, or use `start_checked`",
                 queue.name, queue.descriptor
             )),
         ),
@@ -63,16 +63,16 @@ fn refuse_shared_event_queues() -> Result<(), Error> {
 
 /// Why fork(2) is not safe in a process with these threads.
 fn describe_threads(names: Option<&[Option<String>]>) -> String {
-    const REMEDY: &str = "start the daemon first, and make threads and async runtimes after it \
-                          (#[tokio::main] makes them before)";
+    const REMEDY: &str = "start the daemon first, and create threads and async runtimes \
+                          afterwards (#[tokio::main] creates them before)";
     match names {
         None => format!(
             "the process has more than one thread, or shares its memory with another process; \
              {REMEDY}"
         ),
         Some([] | [_]) => String::from(
-            "another process shares this one's memory, as one does that clone(2) with CLONE_VM \
-             or vfork(2) makes: start the daemon before there is such a process",
+            "another process shares the memory of this process, for example after vfork(2) or \
+             clone(2) with CLONE_VM; start the daemon before such a process exists",
         ),
         Some(names) => format!(
             "the process has more than one thread: {}{}; {REMEDY}",
@@ -106,8 +106,9 @@ pub(super) fn flush_streams(deadline: Deadline) -> Result<(), Error> {
         return Ok(());
     }
     if deadline.is_set() && !sys::await_writable(STANDARD_OUTPUT, deadline) {
-        return Err(Error::from(ErrorKind::StartupTimeout)
-            .with_reason("standard output cannot be flushed: nobody reads it"));
+        return Err(Error::from(ErrorKind::StartupTimeout).with_reason(
+            "the launcher cannot flush standard output, because no process reads it",
+        ));
     }
     sys::flush_streams();
     Ok(())

@@ -100,11 +100,11 @@ fn report_and_exit(launcher: &IntermediateEnd, message: &Message) -> ! {
 /// launcher cannot know the pid of the daemon.
 fn in_other_pid_namespace() -> Failure {
     let reason = if Pid::current().is_first() {
-        "the intermediate process is its first, and its exit would end the daemon; \
-         fork after unshare(2), as unshare --fork does, or use foreground"
+        "the intermediate process is pid 1 in that namespace, and its exit would end the daemon; \
+         call fork(2) after unshare(2), as `unshare --fork` does, or use `foreground`"
     } else {
-        "the launcher has no pid for a process there; fork after setns(2), as nsenter --fork \
-         does, or use foreground"
+        "the launcher cannot determine the pid of a process in that namespace; call fork(2) after \
+         setns(2), as `nsenter --fork` does, or use `foreground`"
     };
     Failure::from(ErrorKind::PidNamespace).with_reason(reason)
 }
@@ -206,7 +206,7 @@ impl Supervisor {
             Some(status) => self.clear_and_exit(message(status)),
             None => report_failure_and_exit(
                 &self.launcher,
-                Failure::from(kind).with_reason("it could not be ended"),
+                Failure::from(kind).with_reason("the daemon could not be terminated"),
             ),
         }
     }

@@ -94,7 +94,9 @@ fn replace_expected(expected: Option<Expected>) {
 pub(super) fn describe_current() -> String {
     match LAST.take().or_else(|| state().last_of_any_thread.take()) {
         Some(text) => text::with_panic_prefix(&text),
-        None => String::from("panic, whose text the panic hook of the daemon has kept"),
+        None => String::from(
+            "it panicked; the message is unknown, because the library's panic hook did not run",
+        ),
     }
 }
 

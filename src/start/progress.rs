@@ -20,17 +20,17 @@ byte_enum! {
 }
 
 impl Step {
-    /// The text that follows "the startup timeout ran out".
+    /// The text that follows "the startup timeout expired".
     pub(crate) fn message(self) -> &'static str {
         match self {
-            Self::LeaveSession => "before the first step",
-            Self::CloseDescriptors => "while inherited descriptors were closed",
-            Self::ChangeDirectory => "while the working directory was entered",
-            Self::LockPidFile => "while the pid file was opened and locked",
-            Self::Fork => "while the daemon was forked",
-            Self::RedirectStreams => "while the standard streams were redirected",
+            Self::LeaveSession => "while creating the intermediate process and its session",
+            Self::CloseDescriptors => "while closing inherited descriptors",
+            Self::ChangeDirectory => "while changing the working directory",
+            Self::LockPidFile => "while opening and locking the pid file",
+            Self::Fork => "while forking the daemon",
+            Self::RedirectStreams => "while redirecting the standard streams",
             Self::PrivilegedAction => "during the privileged action",
-            Self::DropPrivileges => "while root directory and identity were changed",
+            Self::DropPrivileges => "while changing the root directory and the identity",
             Self::Initialize => "during the initialization",
             Self::AwaitReadiness => "before the daemon used its `Readiness`",
         }

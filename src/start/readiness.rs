@@ -205,8 +205,8 @@ impl Readiness {
         let mut start = self.start.lock().unwrap_or_else(PoisonError::into_inner);
         let reason = match start.take() {
             Some(taken) if taken.daemon == ForkIdentity::current() => return Ok(taken),
-            Some(_copy) => "only the process that was started can report",
-            None => "its server has failed",
+            Some(_copy) => "a child of the daemon cannot report for the daemon",
+            None => "the server has already failed",
         };
         Err(Error::from(ErrorKind::NotReady).with_reason(reason))
     }
@@ -221,7 +221,7 @@ impl Drop for Readiness {
             start.fail_unready_and_print(if thread::panicking() {
                 panics::describe_current()
             } else {
-                String::from("its readiness was dropped unused")
+                String::from("it dropped its `Readiness` unused")
             });
         }
     }

@@ -61,19 +61,19 @@ fn becoming(options: &Options) -> String {
     let group = options.group.as_ref();
     let group = group.map(|group| ("group", group.subject()));
     match user.or(group) {
-        Some((what, Subject::Name(name))) => format!("becoming {what} {name}"),
-        _ => String::from("having other groups"),
+        Some((what, Subject::Name(name))) => format!("changing to {what} {name}"),
+        _ => String::from("changing the groups"),
     }
 }
 
 fn lacks_rights(uid: Uid, deed: &str, capabilities: &str) -> String {
     let found = match (uid, sys::HAS_CAPABILITIES) {
-        (Uid::ROOT, true) => format!(
-            "root, but without {capabilities}, or in a sandbox or user namespace that forbids it"
-        ),
-        (Uid::ROOT, false) => String::from("root, but in a sandbox that forbids it"),
-        (Uid(uid), true) => format!("uid {uid}; {deed} takes root, or {capabilities}"),
-        (Uid(uid), false) => format!("uid {uid}; {deed} takes root"),
+        (Uid::ROOT, true) => {
+            format!("root, but lacks {capabilities}, or a sandbox or user namespace forbids {deed}")
+        }
+        (Uid::ROOT, false) => format!("root, but a sandbox forbids {deed}"),
+        (Uid(uid), true) => format!("uid {uid}; {deed} requires root, or {capabilities}"),
+        (Uid(uid), false) => format!("uid {uid}; {deed} requires root"),
     };
     let reason = io::Error::from_raw_os_error(errno::EPERM);
     format!("{reason}: this process runs as {found}")
@@ -96,21 +96,21 @@ fn with_pid_file(failure: Failure, path: &Path) -> Failure {
             format!("{reason}: its directory {shown} does not exist")
         }
         ("", errno::EACCES, Ok(found)) => format!(
-            "{reason}: this process runs as uid {}; its directory {shown} belongs to {found}",
+            "{reason}: this process runs as uid {}; the directory {shown} belongs to {found}",
             sys::geteuid().0
         ),
         (refusal @ pid_file::DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
-            "{refusal}: {shown} belongs to {found}; to root, it may be that of root, of `user` \
-             or of `chown_pid_file_user`"
+            "{refusal}: {shown} belongs to {found}; a start as root accepts a directory of \
+             root, of `user` or of `chown_pid_file_user`"
         ),
         (refusal @ pid_file::DIRECTORY_WRITABLE, _, Ok(found)) => format!(
-            "{refusal}: {shown} belongs to {found}; take that permission away, or set the \
-             sticky bit"
+            "{refusal}: {shown} belongs to {found}; remove that permission, or set the sticky \
+             bit"
         ),
         (refusal @ pid_file::FILE_OF_ANOTHER, _, _) => match fs::symlink_metadata(path) {
             Ok(found) => format!(
-                "{refusal}, uid {}; it may be that of root, of the caller or of \
-                 `chown_pid_file_user`",
+                "{refusal}, uid {}; a start accepts a file of root, of the user of this \
+                 process or of `chown_pid_file_user`",
                 found.uid()
             ),
             Err(_) => return failure,
@@ -144,10 +144,12 @@ pub(super) enum DaemonFate {
 impl DaemonFate {
     fn message(self) -> &'static str {
         match self {
-            Self::NotForked => "there was no daemon yet",
-            Self::Terminated => "the daemon was terminated",
+            Self::NotForked => "the daemon had not been forked",
+            Self::Terminated => "the library terminated the daemon",
             Self::Ended => "the daemon has ended",
-            Self::MayBeLeft => "the daemon may be left: it ends when it reports, if not before",
+            Self::MayBeLeft => {
+                "the daemon may still run; it ends at the latest when it reports to the launcher"
+            }
         }
     }
 }
@@ -163,12 +165,12 @@ pub(super) fn daemon_ended(stderr: Option<&Stdio>) -> &'static str {
 
 /// For a daemon that has closed its channel before its end.
 pub(super) fn daemon_disconnected(fate: DaemonFate) -> String {
-    let text = "it closed its connection to the launcher, as a daemon does that executes another \
-                program or closes every descriptor";
+    let text = "it closed its connection to the launcher, for example because it executed another \
+                program or closed every descriptor";
     let fate = match fate {
-        DaemonFate::Terminated => "the library then terminated it",
-        DaemonFate::NotForked | DaemonFate::Ended => "it has ended since",
-        DaemonFate::MayBeLeft => "it could not be terminated, and may be left",
+        DaemonFate::Terminated => "the library then terminated the daemon",
+        DaemonFate::NotForked | DaemonFate::Ended => "the daemon has ended since",
+        DaemonFate::MayBeLeft => "the daemon could not be terminated and may still exist",
     };
     format!("{text}; {fate}")
 }
@@ -208,10 +210,12 @@ pub(super) fn time_ran_out(
     if let Some(timeout) = timeout {
         let _ = write!(text, "of {timeout:?} ");
     }
-    text.push_str("ran out");
+    text.push_str("expired");
     let when = match late {
         Late::At(step) => step.map(Step::message),
-        Late::Ready => Some("when the daemon was ready, before the intermediate process ended"),
+        Late::Ready => {
+            Some("after the daemon was ready, but before the intermediate process ended")
+        }
     };
     if let Some(when) = when {
         let _ = write!(text, " {when}");
@@ -220,7 +224,7 @@ pub(super) fn time_ran_out(
     if let Some(pid) = intermediate {
         let _ = write!(
             text,
-            "; the intermediate process {pid} could not be terminated, and is left"
+            "; the intermediate process {pid} could not be terminated and still exists"
         );
     }
     text
@@ -232,13 +236,13 @@ mod tests {
 
     #[test]
     fn a_lack_of_rights_names_the_capabilities_of_root_and_the_uid_of_others() {
-        let root = lacks_rights(Uid::ROOT, "becoming user x", "CAP_SETUID");
+        let root = lacks_rights(Uid::ROOT, "changing to user x", "CAP_SETUID");
         assert!(root.contains("runs as root, but"), "{root}");
-        let other = lacks_rights(Uid(1000), "becoming user x", "CAP_SETUID");
+        let other = lacks_rights(Uid(1000), "changing to user x", "CAP_SETUID");
         let end = if sys::HAS_CAPABILITIES {
-            "runs as uid 1000; becoming user x takes root, or CAP_SETUID"
+            "runs as uid 1000; changing to user x requires root, or CAP_SETUID"
         } else {
-            "runs as uid 1000; becoming user x takes root"
+            "runs as uid 1000; changing to user x requires root"
         };
         assert!(other.ends_with(end), "{other}");
     }
@@ -254,6 +258,6 @@ mod tests {
             "it exited with status 3; the daemon has ended"
         );
         let unknown = intermediate_ended(None, DaemonFate::MayBeLeft);
-        assert!(unknown.starts_with("the daemon may be left"), "{unknown}");
+        assert!(unknown.starts_with("the daemon may still run"), "{unknown}");
     }
 }

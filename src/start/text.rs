@@ -54,13 +54,13 @@ pub(crate) fn of_panic(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or_default().to_owned()
 }
 
-/// Says of a text that a panic is its origin.
+/// Says that a text is the message of a panic. "It" is the daemon, which the error names before.
 pub(crate) fn with_panic_prefix(text: &str) -> String {
     match text.trim_end() {
-        "" => String::from("panic"),
+        "" => String::from("it panicked"),
         // The lines stay aligned below each other.
-        text if text.contains('\n') => format!("panic:\n{text}"),
-        text => format!("panic: {text}"),
+        text if text.contains('\n') => format!("it panicked:\n{text}"),
+        text => format!("it panicked: {text}"),
     }
 }
 
@@ -81,7 +81,7 @@ fn written(write: impl FnOnce(&mut Bounded) -> fmt::Result) -> String {
     let mut text = Bounded(String::new());
     let written = panic::catch_unwind(AssertUnwindSafe(|| write(&mut text)));
     if written.is_err() {
-        text.0.push_str(" (the text of this error panicked)");
+        text.0.push_str(" (the `Display` of this error panicked)");
     }
     // Blank lines go, but the indentation of the first line stays.
     let blank = text.0.len() - text.0.trim_start_matches(['\n', '\r']).len();
@@ -173,8 +173,11 @@ mod tests {
 
     #[test]
     fn the_prefix_says_that_a_text_is_a_panics() {
-        assert_eq!(with_panic_prefix(""), "panic");
-        assert_eq!(with_panic_prefix("out of luck"), "panic: out of luck");
-        assert_eq!(with_panic_prefix("out of\nluck\n"), "panic:\nout of\nluck");
+        assert_eq!(with_panic_prefix(""), "it panicked");
+        assert_eq!(with_panic_prefix("out of luck"), "it panicked: out of luck");
+        assert_eq!(
+            with_panic_prefix("out of\nluck\n"),
+            "it panicked:\nout of\nluck"
+        );
     }
 }

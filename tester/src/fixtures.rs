@@ -138,7 +138,7 @@ impl StartError {
     }
 
     /// EPERM for the caller of `scenario`. The text says which user was refused,
-    /// and that `deed` takes root, or on Linux these capabilities.
+    /// and that `deed` requires root, or on Linux these capabilities.
     pub fn refused(
         scenario: &Scenario,
         kind: &str,
@@ -157,9 +157,9 @@ impl StartError {
     /// The end of the text of such an error.
     pub fn takes(deed: &str, capabilities: &str) -> String {
         if cfg!(target_os = "linux") {
-            format!("{deed} takes root, or {capabilities}")
+            format!("{deed} requires root, or {capabilities}")
         } else {
-            format!("{deed} takes root")
+            format!("{deed} requires root")
         }
     }
 }

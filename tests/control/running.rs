@@ -291,7 +291,7 @@ fn a_daemon_finds_itself_and_never_signals_itself() {
     let answers = run.answer(&control::Command::AskForDaemon(Bytes::from(path.as_path())));
     assert_eq!(answers[0], format!("Ok(Some({pid}))"));
     for answer in &answers[1..] {
-        assert!(answer.contains("the daemon is this process"), "{answer}");
+        assert!(answer.contains("this process is the daemon"), "{answer}");
     }
     // The daemon has not lost the lock by asking.
     assert_eq!(PidFile::at(&path).running().unwrap(), Some(pid));

@@ -122,8 +122,8 @@ fn a_death_is_reported_without_a_hint_if_standard_error_is_not_the_null_device()
 #[track_caller]
 fn assert_disconnected(steps: &[Step]) {
     let text = "the daemon ended before it was ready: it closed its connection to the launcher, \
-                as a daemon does that executes another program or closes every descriptor; \
-                the library then terminated it";
+                for example because it executed another program or closed every descriptor; \
+                the library then terminated the daemon";
     let expected = StartError::new("DaemonExited", None, text);
     let action = daemon!().privileged_action(steps);
     let initialization = daemon!().initialize(steps);

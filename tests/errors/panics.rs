@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn a_panic_is_reported_with_its_text() {
     let scenario = daemon!().privileged_action([Step::Panic("two\nlines \x1b[2J".to_owned())]);
-    let text = "panic:\n    two\n    lines \\u{1b}[2J";
+    let text = "the daemon panicked:\n    two\n    lines \\u{1b}[2J";
     let expected = StartError::new("Panicked", None, text);
     scenario.assert_fails(&expected);
 }
@@ -23,7 +23,9 @@ fn the_text_of_a_panic_reaches_the_launcher() {
         .try_privileged_action(panic)
         .initialize([Step::Observe]);
     for scenario in [action, initialize, try_action] {
-        scenario.fail().assert_is("Panicked", "panic: out of luck");
+        scenario
+            .fail()
+            .assert_is("Panicked", "the daemon panicked: out of luck");
     }
 }
 
@@ -63,7 +65,7 @@ fn assert_text_is_reported(new: impl Fn() -> Scenario) {
                     _ => vec![kind],
                 };
                 assert!(kinds.contains(&error.kind_name()), "{which}");
-                let text = "panic: the port table is empty";
+                let text = " panicked: the port table is empty";
                 assert!(error.text.ends_with(text), "{which}");
             }
         }
@@ -87,7 +89,7 @@ fn a_caught_panic_is_not_reported_as_the_cause_of_a_later_failure() {
     error.assert_is("NotReady", text);
     let steps = [survived.clone(), Step::Exit(3)];
     let error = daemon!().deferring(steps, ReadinessUse::Ready).fail();
-    let text = "the daemon ended before it was ready (exit status: 3); panic: out of luck";
+    let text = "the daemon ended before it was ready (exit status: 3); it panicked: out of luck";
     error.assert_is("DaemonExited", text);
     assert_eq!(error.daemon_exit_status, Some(3 << 8));
     daemon!().deferring([survived], ReadinessUse::Ready).start();
@@ -110,7 +112,7 @@ fn a_panic_that_aborts_is_reported_with_its_text() {
         for (scenario, kind) in cases {
             let error = scenario.entry(entry).fail();
             assert_eq!(error.kind, kind, "{error}");
-            let text = "panic:\n    out of\n    luck";
+            let text = " panicked:\n    out of\n    luck";
             assert!(error.text.ends_with(text), "{error}");
         }
     }

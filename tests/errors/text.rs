@@ -62,7 +62,7 @@ fn failing_at_length() -> impl Iterator<Item = (Scenario, &'static str, &'static
     let panicking = scenario!().initialize([Step::Panic(long_text())]);
     failing_with(&ErrorText::Text(long_text()))
         .into_iter()
-        .chain([(panicking, "Panicked", "panic")])
+        .chain([(panicking, "Panicked", "the daemon panicked")])
 }
 
 fn launcher_and_daemon_get_the_same_text() {
@@ -87,7 +87,10 @@ fn a_long_text_is_cut() {
 fn the_text_of_a_panic_is_cut_at_two_kibibytes() {
     for (character, kept) in [('x', 2048), ('€', 2048 / 3)] {
         let long = character.to_string().repeat(100_000);
-        let text = format!("panic: {}", character.to_string().repeat(kept));
+        let text = format!(
+            "the daemon panicked: {}",
+            character.to_string().repeat(kept)
+        );
         let scenario = daemon!().privileged_action([Step::Panic(long)]);
         let error = scenario.fail_in_launcher();
         assert_eq!(error, StartError::new("Panicked", None, &text));
@@ -116,7 +119,7 @@ fn a_text_of_several_lines_stays_readable() {
     }
     let panicking = scenario!().privileged_action([Step::Panic(PARSE_ERROR.to_owned())]);
     let error = panicking.fail();
-    error.assert_is("Panicked", &format!("panic:{below}"));
+    error.assert_is("Panicked", &format!("the daemon panicked:{below}"));
     // The first line is indented, and the line ends are those of another system.
     for (scenario, kind, start) in failing_with(&"\r\n  a = = b\r\n\r\n\t  ^\r\n".into()) {
         let text = format!("{start}:\n      a = = b\n\n    \t  ^");
@@ -133,14 +136,14 @@ fn control_characters_in_a_text_are_escaped() {
         scenario.fail().assert_is(kind, &text);
     }
     let panicking = scenario!().privileged_action([Step::Panic(text.to_owned())]);
-    let text = format!("panic: {escaped}");
+    let text = format!("the daemon panicked: {escaped}");
     panicking.fail().assert_is("Panicked", &text);
 }
 
 fn a_panic_in_the_text_of_an_error_is_survived() {
     let error = ErrorText::PanicsAfter("so far".to_owned());
     for (scenario, kind, start) in failing_with(&error) {
-        let text = format!("{start}: so far (the text of this error panicked)");
+        let text = format!("{start}: so far (the `Display` of this error panicked)");
         scenario.fail().assert_is(kind, &text);
     }
 }

@@ -422,7 +422,7 @@ pub(crate) fn the_timeout_ends_a_daemon_without_a_handle() {
     observation.assert_fails(Some("StartupTimeout"));
     let error = observation.traced.launcher_error().expect("an error");
     assert!(
-        error.text.ends_with("; the daemon was terminated"),
+        error.text.ends_with("; the library terminated the daemon"),
         "{}",
         error.text
     );

@@ -114,7 +114,7 @@ impl Observation {
         } else if scene == Scene::Foreground && kind == Some("PrivilegesRetained") {
             // The process ends, since its caller must not continue with privileges.
             assert_eq!(status.code(), Some(1), "{}", diagnostics());
-            let text = "privileges were retained";
+            let text = "the process retained privileges";
             assert!(outcome.stderr.starts_with(text), "{}", diagnostics());
         } else {
             let error = self

@@ -41,7 +41,7 @@ fn a_failure_is_returned_and_clears_the_pid_file() {
     // The hook prints a panic before the library returns it.
     let scenario = in_foreground().initialize([Step::Panic("out of luck".to_owned())]);
     let run = scenario.entry(Entry::Execute).launch();
-    assert_eq!(run.daemon_error().text, "panic: out of luck");
+    assert_eq!(run.daemon_error().text, "the daemon panicked: out of luck");
 }
 
 fn a_failure_before_the_first_step_is_returned() {
@@ -69,7 +69,7 @@ fn a_failure_to_get_ready_ends_the_process() {
     run.observe();
     run.assert_pid_file_released();
     run.exit(0);
-    let text = "the daemon is not ready: its readiness was dropped unused\n";
+    let text = "the daemon is not ready: it dropped its `Readiness` unused\n";
     run.launcher().assert().code(0).stderr(text);
 }
 

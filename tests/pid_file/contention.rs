@@ -144,7 +144,7 @@ fn of_32_launchers_at_most_one_daemon_runs_at_a_time() {
     scenario.start().assert_pid_file_complete();
 }
 
-const REPLACED: (i32, &str) = (libc::EAGAIN, ": it is replaced again and again");
+const REPLACED: (i32, &str) = (libc::EAGAIN, ": other processes keep replacing it");
 
 /// A daemon that removes its file when it ends does the same.
 fn removing_the_locked_file_makes_no_second_daemon() {

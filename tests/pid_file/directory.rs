@@ -36,7 +36,8 @@ fn a_directory_of_another_user_is_refused() {
         let directory = scenario.path("directory");
         let reason = format!(
             ": its directory belongs to another user: {} belongs to uid {UID} and gid 0, mode \
-             {mode:04o}; to root, it may be that of root, of `user` or of `chown_pid_file_user`",
+             {mode:04o}; a start as root accepts a directory of root, of `user` or of \
+             `chown_pid_file_user`",
             directory.display()
         );
         assert_directory_refused(&scenario, &reason);

@@ -80,10 +80,7 @@ fn a_guarded_file_that_a_worker_locks_names_no_starting_daemon() {
     assert!(daemon.wait(Instant::now() + DEADLINE).unwrap());
     let error = assert_io_error(scenario.control().running(), ErrorKind::InvalidData);
     let text = error.to_string();
-    assert!(
-        text.contains("a worker of a daemon that has ended"),
-        "{text}"
-    );
+    assert!(text.contains("a worker has inherited the lock"), "{text}");
     run.kill(worker);
     assert_not_running(&scenario.control());
 }

@@ -67,7 +67,7 @@ fn a_file_that_others_can_still_write_is_refused() {
     fs::write(&path, "precious").unwrap();
     set_mode(&path, 0o666);
     let before = file_state(&path);
-    let reason = ": other users can write to it, and that cannot be changed";
+    let reason = ": other users can write to it, and the start cannot remove that permission";
     assert_refused(&scenario, libc::EPERM, reason);
     assert_eq!(file_state(&path), before);
 }

@@ -49,7 +49,8 @@ fn a_user_in_too_many_groups_is_reported_with_number_and_limit() {
         let error = fail_before_any_fork(scenario.user(MEMBER));
         error.assert_kind("SetSupplementaryGroups", libc::EINVAL);
         let text = format!(
-            "cannot set supplementary groups for member: {} groups, where this system allows {most}",
+            "cannot set supplementary groups for member: \
+             {} groups are more than the {most} that this system allows",
             count + 1
         );
         assert_eq!(error.text, text);

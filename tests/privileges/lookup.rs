@@ -101,7 +101,8 @@ fn a_nul_in_the_name_of_a_supplementary_group_is_refused() {
 }
 
 fn a_user_id_without_an_entry_needs_a_group() {
-    let text = "no group set, and no entry in the database for user 2000000011";
+    let text = "cannot find the primary group of user 2000000011: \
+                the user database has no such uid; set `group`";
     let expected = StartError::new("PrimaryGroupUnknown", None, text);
     scenario!()
         .user(2_000_000_011_u32)

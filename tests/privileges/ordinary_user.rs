@@ -109,7 +109,7 @@ fn the_error_says_what_becoming_root_takes() {
     assert_eq!(error, scenario.fail_in_launcher_and_daemon());
     assert_eq!(error.errno, Some(libc::EPERM));
     assert!(FIRST_STEPS.contains(&error.kind_name()), "{error}");
-    let takes = StartError::takes("becoming user 0", TO_BECOME);
+    let takes = StartError::takes("changing to user 0", TO_BECOME);
     assert!(error.text.ends_with(&takes), "{error}");
 }
 
@@ -125,7 +125,7 @@ fn an_ordinary_user_cannot_become_another_user() {
 fn the_error_says_what_becoming_another_user_takes() {
     let scenario = scenario!().as_ordinary_user().user(7302_u32).group(GID);
     let text = "cannot change to user 7302";
-    let takes = ("becoming user 7302", TO_BECOME);
+    let takes = ("changing to user 7302", TO_BECOME);
     let expected = StartError::refused(&scenario, "SetUser", None, text, takes);
     scenario.pid_file("daemon.pid").assert_fails(&expected);
 }
@@ -133,7 +133,7 @@ fn the_error_says_what_becoming_another_user_takes() {
 fn the_error_says_what_changing_to_another_group_takes() {
     let scenario = daemon!().as_ordinary_user().group(7301_u32);
     let text = "cannot change to group 7301";
-    let takes = ("becoming group 7301", TO_BECOME);
+    let takes = ("changing to group 7301", TO_BECOME);
     let expected = StartError::refused(&scenario, "SetGroup", None, text, takes);
     scenario.assert_fails(&expected);
 }
@@ -143,7 +143,7 @@ fn the_error_names_the_user_whose_group_is_refused() {
     let scenario = daemon!().as_ordinary_user().user(0_u32);
     let scenario = scenario.supplementary_groups(SupplementaryGroups::Keep);
     let text = "cannot change to group of user 0";
-    let takes = ("becoming user 0", TO_BECOME);
+    let takes = ("changing to user 0", TO_BECOME);
     let expected = StartError::refused(&scenario, "SetGroup", None, text, takes);
     scenario.assert_fails(&expected);
 }

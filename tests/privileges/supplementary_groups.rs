@@ -158,8 +158,10 @@ fn one_group_too_many_is_reported_with_number_and_limit() {
     error.assert_kind("SetSupplementaryGroups", libc::EINVAL);
     // Some systems count the effective group, too.
     let asked = most + 1 + usize::from(sys::EFFECTIVE_GID_IS_LISTED);
-    let text =
-        format!("cannot set supplementary groups: {asked} groups, where this system allows {most}");
+    let text = format!(
+        "cannot set supplementary groups: \
+             {asked} groups are more than the {most} that this system allows"
+    );
     assert_eq!(error.text, text);
 }
 

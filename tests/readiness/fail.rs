@@ -79,7 +79,10 @@ fn a_panic_of_a_server_before_readiness_reaches_the_launcher() {
     for steps in [vec![panic.clone()], vec![hook, panic]] {
         let usage = ReadinessUse::Serve(Fallible::from(steps));
         let error = daemon!().deferring([], usage).fail();
-        error.assert_is("NotReady", "the daemon is not ready: panic: out of luck");
+        error.assert_is(
+            "NotReady",
+            "the daemon is not ready: it panicked: out of luck",
+        );
     }
 }
 
@@ -94,7 +97,7 @@ fn assert_fails_in_any_thread(usage: &ReadinessUse, text: &str) {
 }
 
 fn a_readiness_dropped_unused_fails_the_start() {
-    let text = "the daemon is not ready: its readiness was dropped unused";
+    let text = "the daemon is not ready: it dropped its `Readiness` unused";
     assert_fails_in_any_thread(&ReadinessUse::Drop, text);
 }
 
@@ -128,5 +131,5 @@ fn a_daemon_that_ends_after_the_drop_is_not_signalled() {
 
 fn a_readiness_dropped_by_a_panic_reports_the_panic() {
     let usage = ReadinessUse::DropByPanic("out of luck".into());
-    assert_fails_in_any_thread(&usage, "the daemon is not ready: panic: out of luck");
+    assert_fails_in_any_thread(&usage, "the daemon is not ready: it panicked: out of luck");
 }

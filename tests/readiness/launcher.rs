@@ -50,7 +50,7 @@ fn ready_without_a_launcher_returns_an_error_under_execute() {
         run.proceed();
         let (sender, error) = run.readiness_error();
         assert_eq!(sender, daemon);
-        error.assert_is("LauncherGone", "the launcher is gone");
+        error.assert_is("LauncherGone", "the launcher has ended");
         // The daemon goes on, and has released its pid file.
         assert_eq!(run.observe().pid, daemon);
         run.assert_pid_file_released();

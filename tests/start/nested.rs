@@ -15,7 +15,7 @@ fn start_refused(run: &Run) -> StartError {
 /// returns twice does.
 fn a_start_within_a_closure_is_refused() {
     let text = "cannot start a daemon within the start of another: \
-                a closure of that start is running";
+                a closure of the other start is running";
     let expected = StartError::new("StartWithinStart", None, text);
     for entry in ENTRIES {
         for foreground in [Foreground::No, Foreground::Yes] {
@@ -40,7 +40,7 @@ fn a_start_within_a_closure_is_refused() {
 /// exited, the outer start would fail although there is a daemon.
 fn a_start_before_readiness_is_refused_if_its_launcher_would_exit() {
     let text = "cannot start a daemon within the start of another: \
-                this process has not reported yet that it is ready itself; `execute` can";
+                this process has not yet reported that it is ready; use `execute`";
     let expected = StartError::new("StartWithinStart", None, text);
     for entry in [Entry::Start, Entry::StartChecked] {
         let steps = [Step::StartAnother(entry, Foreground::No)];

@@ -25,8 +25,8 @@ fn as_first_process(entry: &str) -> String {
 
 fn the_first_process_of_a_namespace_cannot_start_a_daemon() {
     let said = as_first_process("start");
-    let text = "FirstProcess: cannot start a daemon from pid 1: its exit would end the daemon; \
-                use foreground instead\n";
+    let text = "FirstProcess: cannot start a daemon from pid 1: the exit of pid 1 would end \
+                the daemon; use `foreground`\n";
     assert_eq!(said, text);
 }
 
@@ -46,9 +46,12 @@ fn a_daemon_in_another_pid_namespace_is_refused() {
     for (namespace, cause) in [
         (
             ChildrenNamespace::New,
-            "the intermediate process is its first",
+            "the intermediate process is pid 1 in that namespace",
         ),
-        (ChildrenNamespace::WithFirst, "the launcher has no pid"),
+        (
+            ChildrenNamespace::WithFirst,
+            "the launcher cannot determine the pid",
+        ),
     ] {
         for entry in CHECKED {
             let scenario = daemon!()

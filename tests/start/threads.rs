@@ -13,8 +13,8 @@ pub(crate) const CASES: &[Case] = &[
 fn multi_threaded(threads: &str) -> StartError {
     let text = format!(
         "cannot fork safely: the process has more than one thread: {threads}; \
-         start the daemon first, and make threads and async runtimes after it \
-         (#[tokio::main] makes them before)"
+         start the daemon first, and create threads and async runtimes afterwards \
+         (#[tokio::main] creates them before)"
     );
     StartError::new("MultiThreaded", None, &text)
 }

@@ -25,7 +25,7 @@ fn run_late_daemon(scenario: Scenario, disposition: Disposition, step: &str) -> 
     let run = scenario.launch();
     let error = run.launcher_error();
     let took = began.elapsed();
-    let text = timeout_text(&format!("{step}; the daemon was terminated"));
+    let text = timeout_text(&format!("{step}; the library terminated the daemon"));
     error.assert_is("StartupTimeout", &text);
     run.assert_nothing_left();
     (run, took)
@@ -108,7 +108,8 @@ fn the_timeout_covers_the_steps_before_the_daemon_exists() {
     let run = scenario.privileged_action([Step::Observe]).launch();
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
-    let text = timeout_text("while the pid file was opened and locked; there was no daemon yet");
+    let text =
+        timeout_text("while opening and locking the pid file; the daemon had not been forked");
     assert_eq!(error.text, text);
     assert!(began.elapsed() < TIMEOUT + LAUNCHER_WAIT);
     // No step of the daemon has run, and the file is unchanged.
@@ -132,8 +133,8 @@ fn a_daemon_that_cannot_be_terminated_is_reported_as_left() {
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
     let text = timeout_text(
-        "during the initialization; the daemon may be left: \
-         it ends when it reports, if not before",
+        "during the initialization; the daemon may still run; \
+         it ends at the latest when it reports to the launcher",
     );
     assert_eq!(error.text, text);
     drop(detained);
@@ -150,8 +151,8 @@ fn a_disconnected_daemon_that_cannot_be_terminated_is_reported_as_left() {
     // The daemon still holds its lock.
     assert!(run.pid_file().unwrap().locked);
     let text = "the daemon ended before it was ready: it closed its connection to the launcher, \
-                as a daemon does that executes another program or closes every descriptor; \
-                it could not be terminated, and may be left";
+                for example because it executed another program or closed every descriptor; \
+                the daemon could not be terminated and may still exist";
     assert_eq!(error.text, text);
     drop(detained);
     run.wait_until_ended(daemon);
@@ -166,7 +167,7 @@ fn a_daemon_that_outlasts_sigkill_is_reaped_at_the_next_start() {
     run.kill_intermediate();
     let error = run.error_of_launcher();
     assert_eq!(error.kind, "IntermediateExited");
-    assert!(error.text.contains("the daemon may be left"), "{error}");
+    assert!(error.text.contains("the daemon may still run"), "{error}");
     drop(detained);
     run.wait_until_ended(daemon);
     assert_reaped_at_the_next_start(&run, daemon);

@@ -79,8 +79,8 @@ fn an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout() {
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
     let text = timeout_text(&format!(
-        "during the privileged action; the daemon was terminated; \
-         the intermediate process {intermediate} could not be terminated, and is left"
+        "during the privileged action; the library terminated the daemon; \
+         the intermediate process {intermediate} could not be terminated and still exists"
     ));
     assert_eq!(error.text, text);
     assert!(began.elapsed() < TIMEOUT + LAUNCHER_WAIT);

@@ -10,7 +10,7 @@ pub(crate) const LAUNCHER_WAIT: Duration = Duration::from_secs(9);
 
 /// The text of a timeout error.
 pub(crate) fn timeout_text(rest: &str) -> String {
-    format!("the daemon was not ready in time: the startup timeout of {TIMEOUT:?} ran out {rest}")
+    format!("the daemon was not ready in time: the startup timeout of {TIMEOUT:?} expired {rest}")
 }
 
 /// The start fails after the timeout, but not much later, and leaves nothing.

@@ -72,7 +72,7 @@ fn a_full_standard_output_does_not_outlast_the_timeout() {
     }
     child.wait().expect("wait for it");
     let line = line.expect("it ends in time").expect("a line");
-    let text =
-        "the daemon was not ready in time: standard output cannot be flushed: nobody reads it";
+    let text = "the daemon was not ready in time: the launcher cannot flush standard output, \
+                because no process reads it";
     assert_eq!(line.expect("text"), text);
 }

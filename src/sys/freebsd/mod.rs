@@ -38,7 +38,7 @@ pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
     Some(vec![None; usize::try_from(process.ki_numthreads).ok()?])
 }
 
-pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "sysctl(3) does not tell: allow `kern.proc.pid`";
+pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "sysctl(3) cannot read `kern.proc.pid`; allow it";
 
 /// procctl(2) `PROC_PDEATHSIG_CTL`, of the process. Before FreeBSD 11.2 there is no such
 /// signal. Async-signal-safe.

@@ -9,7 +9,7 @@ use super::directory::{field, find_number, open_directory};
 use crate::sys::{_exit, Errno, cvt, retry_on_eintr};
 
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
-    "unshare(2) is forbidden, and /proc/self/status cannot be read: mount /proc";
+    "unshare(2) is forbidden, and /proc/self/status cannot be read; mount /proc";
 
 /// unshare(2) with `CLONE_VM` succeeds without effect if the caller is the only user of its
 /// memory, and otherwise fails with `EINVAL`: "specifying any one of these flags has no

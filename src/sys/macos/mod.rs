@@ -30,7 +30,7 @@ pub(super) const GROUP_LIST_ROOM: usize = 15;
 pub(super) const IS_GROUP_LIST_CUT_SILENTLY: bool = true;
 
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
-    "proc_pidinfo does not tell: make sure that there is one thread, and use `start` or `execute`";
+    "proc_pidinfo fails; make sure that the process has one thread, and use `start` or `execute`";
 
 /// "wheel" and "daemon", whose only member is root. /var/run belongs to "daemon", and has
 /// had mode 0775.

@@ -18,8 +18,8 @@ pub(crate) use ids::*;
 /// getgroups(2) of DragonFly.
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = cfg!(target_os = "dragonfly");
 
-pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "nothing on this platform can count them: make \
-    sure that there is one thread, and use `start` or `execute`";
+pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "this platform has no call that counts them; \
+    make sure that the process has one thread, and use `start` or `execute`";
 
 /// procctl(2) `PROC_PDEATHSIG_CTL`, of the process. Async-signal-safe.
 #[cfg(target_os = "dragonfly")]

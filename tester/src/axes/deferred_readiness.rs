@@ -83,7 +83,7 @@ impl Start<'_> {
             self.messages.push("daemon copied itself".to_owned());
             self.messages.push(
                 "copy not acknowledged: the daemon is not ready: \
-                 only the process that was started can report"
+                 a child of the daemon cannot report for the daemon"
                     .to_owned(),
             );
         }
@@ -101,10 +101,10 @@ impl Start<'_> {
             ReadinessUse::FailAndReturn(_) | ReadinessUse::Serve(_) => {
                 panic!("the oracle knows nothing of {:?}", deferral.usage)
             }
-            ReadinessUse::Drop => failed("its readiness was dropped unused"),
+            ReadinessUse::Drop => failed("it dropped its `Readiness` unused"),
             ReadinessUse::DropByPanic(text) => {
                 self.panic(text);
-                failed(&format!("panic: {text}"))
+                failed(&format!("it panicked: {text}"))
             }
             ReadinessUse::Keep => {
                 assert!(
@@ -114,8 +114,8 @@ impl Start<'_> {
                 self.ends_at_once = true;
                 let timeout = self.options.startup_timeout;
                 let text = format!(
-                    "the startup timeout of {:?} ran out before the daemon used its `Readiness`; \
-                     the daemon was terminated",
+                    "the startup timeout of {:?} expired before the daemon used its `Readiness`; \
+                     the library terminated the daemon",
                     timeout.unwrap_or_default()
                 );
                 Err(Failure::new("StartupTimeout", None).with_reason(text))

@@ -39,7 +39,8 @@ impl Start<'_> {
             };
             let text = format!(
                 "the process has more than one thread: {number}{names}; start the daemon first, \
-                 and make threads and async runtimes after it (#[tokio::main] makes them before)"
+                 and create threads and async runtimes afterwards (#[tokio::main] creates them \
+                 before)"
             );
             return Err(Failure::new("MultiThreaded", None).with_reason(text));
         }

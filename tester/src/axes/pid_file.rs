@@ -232,7 +232,7 @@ impl Start<'_> {
             (libc::EACCES, Ok(found)) => {
                 let (user, owner) = (self.credentials.uid.effective, owner_of(found));
                 let reason = format!(
-                    "{text}: this process runs as uid {user}; its directory {shown} belongs to \
+                    "{text}: this process runs as uid {user}; the directory {shown} belongs to \
                      {owner}"
                 );
                 self.refused(errno, &reason)
@@ -256,16 +256,16 @@ impl Start<'_> {
         let daemon = daemon.and_then(|user| self.uid(user, "").ok());
         if ![Some(0), self.new_owner, daemon].contains(&Some(directory.uid())) {
             let reason = format!(
-                "its directory belongs to another user: {shown} belongs to {owner}; to root, it \
-                 may be that of root, of `user` or of `chown_pid_file_user`"
+                "its directory belongs to another user: {shown} belongs to {owner}; a start \
+                 as root accepts a directory of root, of `user` or of `chown_pid_file_user`"
             );
             return Err(self.refused(libc::EPERM, &reason));
         }
         let others = if directory.gid() == 0 { 0o002 } else { 0o022 };
         if directory.mode() & others != 0 && directory.mode() & STICKY == 0 {
             let reason = format!(
-                "other users can write to its directory: {shown} belongs to {owner}; take that \
-                 permission away, or set the sticky bit"
+                "other users can write to its directory: {shown} belongs to {owner}; remove \
+                 that permission, or set the sticky bit"
             );
             return Err(self.refused(libc::EPERM, &reason));
         }
@@ -296,7 +296,7 @@ impl Start<'_> {
         let is_writable = file.mode() & 0o022 != 0;
         let may_change_mode = user == file.uid() || self.credentials.has(Right::FileOwner);
         if may_write && !is_foreign && is_writable && !may_change_mode {
-            let reason = "other users can write to it, and that cannot be changed";
+            let reason = "other users can write to it, and the start cannot remove that permission";
             return Err(self.refused(libc::EPERM, reason));
         }
         let is_private = (directory.found.as_ref()).is_ok_and(|found| found.mode() & 0o022 == 0);
@@ -308,8 +308,8 @@ impl Start<'_> {
         }
         if is_foreign && !is_replaced {
             let reason = format!(
-                "it belongs to another user, uid {}; it may be that of root, of the caller or of \
-                 `chown_pid_file_user`",
+                "it belongs to another user, uid {}; a start accepts a file of root, of the \
+                 user of this process or of `chown_pid_file_user`",
                 file.uid()
             );
             return Err(self.refused(libc::EPERM, &reason));

@@ -55,22 +55,24 @@ impl Failure {
         self
     }
 
-    /// Adds who lacks a right, and which capabilities the deed takes.
+    /// Adds who lacks a right, and which capabilities the deed requires.
     pub(crate) fn refused(self, me: &Credentials, deed: &str, capabilities: &str) -> Self {
         let reason = io::Error::from_raw_os_error(libc::EPERM);
         let has_capabilities = cfg!(target_os = "linux");
         self.with_reason(match (me.uid.effective, has_capabilities) {
             (0, true) => format!(
-                "{reason}: this process runs as root, but without {capabilities}, \
-                 or in a sandbox or user namespace that forbids it"
+                "{reason}: this process runs as root, but lacks {capabilities}, \
+                 or a sandbox or user namespace forbids {deed}"
             ),
             (0, false) => {
-                format!("{reason}: this process runs as root, but in a sandbox that forbids it")
+                format!("{reason}: this process runs as root, but a sandbox forbids {deed}")
             }
             (uid, true) => format!(
-                "{reason}: this process runs as uid {uid}; {deed} takes root, or {capabilities}"
+                "{reason}: this process runs as uid {uid}; {deed} requires root, or {capabilities}"
             ),
-            (uid, false) => format!("{reason}: this process runs as uid {uid}; {deed} takes root"),
+            (uid, false) => {
+                format!("{reason}: this process runs as uid {uid}; {deed} requires root")
+            }
         })
     }
 
@@ -97,11 +99,11 @@ impl Failure {
             "MultiThreaded" => "cannot fork safely",
             "NotReady" => "the daemon is not ready",
             "OpenPidfile" => "cannot open pid file",
-            "Panicked" => "panic",
+            "Panicked" => "the daemon panicked",
             "PathContainsNul" => "NUL byte in path",
-            "PrimaryGroupUnknown" => "no group set, and no entry in the database for user",
+            "PrimaryGroupUnknown" => "cannot find the primary group of user",
             "PrivilegedAction" => "the privileged action failed",
-            "PrivilegesRetained" => "privileges were retained for",
+            "PrivilegesRetained" => "the process retained privileges after the change to",
             "SetGroup" => "cannot change to group",
             "SetNoNewPrivileges" => "cannot set no_new_privs",
             "SetSupplementaryGroups" if self.name.is_some() => {

@@ -28,7 +28,9 @@ impl Start<'_> {
         });
         let group = gid.or(entry.map(|entry| entry.gid));
         if let (Some(user), None) = (user, group) {
-            return Err(Failure::new("PrimaryGroupUnknown", None).with_subject(user));
+            return Err(Failure::new("PrimaryGroupUnknown", None)
+                .with_subject(user)
+                .with_reason("the user database has no such uid; set `group`"));
         }
         let groups = match (&options.supplementary_groups, group) {
             (Some(SupplementaryGroups::Keep), _) => None,
@@ -99,16 +101,16 @@ impl Start<'_> {
             groups
         };
         let before = self.credentials.clone();
-        let becoming = match (user, group) {
-            (Some(Identity::Name(name)), _) => format!("becoming user {name}"),
-            (Some(Identity::Id(id)), _) => format!("becoming user {id}"),
-            (None, Some(Identity::Name(name))) => format!("becoming group {name}"),
-            (None, Some(Identity::Id(id))) => format!("becoming group {id}"),
-            (None, None) => "having other groups".to_owned(),
+        let deed = match (user, group) {
+            (Some(Identity::Name(name)), _) => format!("changing to user {name}"),
+            (Some(Identity::Id(id)), _) => format!("changing to user {id}"),
+            (None, Some(Identity::Name(name))) => format!("changing to group {name}"),
+            (None, Some(Identity::Id(id))) => format!("changing to group {id}"),
+            (None, None) => "changing the groups".to_owned(),
         };
         let refused = |kind| {
             let failure = Failure::new(kind, libc::EPERM);
-            failure.refused(&before, &becoming, "CAP_SETUID and CAP_SETGID")
+            failure.refused(&before, &deed, "CAP_SETUID and CAP_SETGID")
         };
         let me = &mut self.credentials;
         let primary = new.group.unwrap_or(me.gid.effective);
@@ -147,7 +149,7 @@ impl Start<'_> {
         let another_keeps = self.has_made_thread && me.capabilities.is_some_and(keeps);
         if me.uid.effective != 0 && is_changed && another_keeps {
             let failure = Failure::new("PrivilegesRetained", None)
-                .with_reason("capabilities are left, here or in another thread");
+                .with_reason("this thread or another still has capabilities");
             (self.side, self.ends_at_once) = (Side::Gone, true);
             return Err(failure.with_subject(user.or(group)));
         }
