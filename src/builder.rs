@@ -40,7 +40,7 @@ use crate::sys::SingleThreaded;
 ///     Ok(())
 /// }
 /// ```
-#[must_use = "nothing is started before one of the entry points is called"]
+#[must_use = "no daemon starts until an entry point is called"]
 pub struct Daemonize<T, Stage = stage::Actions> {
     options: Options,
     actions: Actions<T>,
@@ -115,12 +115,12 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///   remove the file, it removes their write permission. A process that opened the file
     ///   earlier can then still write to it.
     /// - If the file belongs to neither root, nor the user of the launcher, nor
-    ///   [`chown_pid_file_user`](Self::chown_pid_file_user), the start replaces it. The start
-    ///   refuses the file if it cannot remove it, or if group or others can write to the
-    ///   directory, even with the sticky bit.
+    ///   [`chown_pid_file_user`](Self::chown_pid_file_user), the start replaces the file. If the
+    ///   start cannot remove the file, or if group or others can write to the directory (even with
+    ///   the sticky bit), it refuses the file instead.
     /// - When run as root, the start also refuses a directory that belongs to anyone but root,
-    ///   `chown_pid_file_user` or [`user`](Self::user). It refuses a directory that others can
-    ///   write to, unless the directory has the sticky bit.
+    ///   `chown_pid_file_user` or [`user`](Self::user). If others can write to the directory, the
+    ///   start refuses it unless it has the sticky bit.
     ///
     /// The daemon has the file open only for reading. After a change of identity it cannot
     /// change the content.
@@ -138,7 +138,8 @@ impl<T, Stage> Daemonize<T, Stage> {
         self
     }
 
-    /// Makes this group the group of the pid file. Default: as for any other new file.
+    /// Makes this group the group of the pid file. Default: the group that any new file in the
+    /// directory gets.
     ///
     /// The owner does not change.
     pub fn chown_pid_file_group<G: Into<Group>>(mut self, group: G) -> Self {
@@ -277,10 +278,12 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// # Errors
     ///
     /// The start fails with
-    /// [`ErrorKind::CloseInheritedFds`](crate::ErrorKind::CloseInheritedFds) in these cases. On
-    /// Linux, if close_range(2) is missing (before 5.9) or a sandbox forbids it: with `ENOENT` if
-    /// /proc is missing too, with `EMFILE` if `keep` reaches the limit of open descriptors. On a
-    /// Unix that is not named above: with `ENOSYS`.
+    /// [`ErrorKind::CloseInheritedFds`](crate::ErrorKind::CloseInheritedFds) in these cases:
+    ///
+    /// - On Linux, if close_range(2) is missing (before 5.9) or a sandbox forbids it: with
+    ///   `ENOENT` if /proc is missing too, and with `EMFILE` if `keep` reaches the limit of open
+    ///   descriptors.
+    /// - On a Unix that is not named above: with `ENOSYS`.
     ///
     /// # Safety
     ///
@@ -304,10 +307,10 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// Without this option, the daemon and the programs that it executes ignore the signals that
     /// the launcher ignores. A program under nohup(1), for example, ignores SIGHUP.
     ///
-    /// The signals that the C library reserves for itself do not change. The handler by which
-    /// Rust's runtime reports a stack overflow is reset: a stack overflow then kills the process
-    /// without a message. In the [foreground](Self::foreground), a pending blocked signal takes
-    /// effect when the mask is emptied, and may kill the process.
+    /// The signals that the C library reserves for itself do not change. The option also removes
+    /// the handler by which Rust's runtime reports a stack overflow: a stack overflow then kills
+    /// the process without a message. In the [foreground](Self::foreground), a pending blocked
+    /// signal takes effect when the mask is emptied, and may kill the process.
     pub fn reset_signals(mut self) -> Self {
         self.options.reset_signals = true;
         self
@@ -361,8 +364,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// When the timeout expires, the daemon gets SIGTERM, and SIGKILL a second later. The start
     /// fails with [`ErrorKind::StartupTimeout`](crate::ErrorKind::StartupTimeout). The text of
-    /// the error names the step at which the timeout expired, and any process that is left. The
-    /// option has no effect in the [foreground](Self::foreground).
+    /// the error names the step at which the timeout expired, and any process that still exists.
+    /// The option has no effect in the [foreground](Self::foreground).
     ///
     /// The timeout starts with the flush of standard output, right before the first fork. It
     /// includes neither the look-up of users and groups nor the wait for a start in another
@@ -371,14 +374,15 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// C's other streams.
     ///
     /// If a process is stopped, or waits for a network file system that does not answer, the
-    /// launcher may return some seconds later: at most fifteen on Linux. If the daemon cannot be
-    /// signalled, or does not end after SIGKILL, it ends as soon as it can, or when it reports.
+    /// launcher may return some seconds later: at most fifteen on Linux. If the library cannot
+    /// signal the daemon, or if the daemon does not end after SIGKILL, the daemon outlives the
+    /// start. It ends at the latest when it reports to the launcher.
     ///
     /// If the intermediate does not end after SIGKILL, for example because it is frozen, it
-    /// stays a child of the launcher. When it ends, it is a zombie until the next start of the
-    /// launcher, or the caller, reaps it. If the launcher is a subreaper or pid 1, the same
-    /// applies to the daemon: on Linux from 5.4 the next start reaps it, elsewhere the caller
-    /// has to.
+    /// stays a child of the launcher. When it has ended, it is a zombie until it is reaped by the
+    /// next start of the launcher or by the caller. If the launcher is a subreaper or pid 1, the
+    /// same applies to the daemon. On Linux from 5.4 the next start reaps the daemon; elsewhere
+    /// the caller must reap it.
     pub fn startup_timeout(mut self, timeout: Duration) -> Self {
         self.options.startup_timeout = Some(timeout);
         self
@@ -388,10 +392,10 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// The standard streams and the umask do not change unless they are set. All other options
     /// except [`startup_timeout`](Self::startup_timeout) apply. Default: false.
     ///
-    /// Other threads and event queues are allowed. But on Linux some privileges belong to a
-    /// thread: if other threads exist,
-    /// [`no_new_privileges`](Self::no_new_privileges) fails the start, and so does a change of
-    /// [`user`](Self::user) that leaves another thread a capability.
+    /// Other threads and event queues are allowed. But on Linux each thread has its own
+    /// privileges. If other threads exist, a start with
+    /// [`no_new_privileges`](Self::no_new_privileges) fails. A change of [`user`](Self::user)
+    /// fails if another thread has a capability after the change.
     ///
     /// Use this under a service manager that starts its services in the foreground (see
     /// [`supervised`](crate::supervised)), under a debugger, and in a container. There is no
@@ -416,7 +420,7 @@ impl<T, Stage> Daemonize<T, Stage> {
 /// panic hook of the program ends the process. For this the library sets a panic hook of its own,
 /// which calls the program's hook. Until the start is committed, [`std::panic::take_hook`]
 /// returns the library's hook. If the program takes this hook and does not call it, the launcher
-/// does not get the message.
+/// does not get the message of a panic.
 ///
 /// If a closure closes the daemon's connection to the launcher, for example by executing
 /// another program, the library terminates the daemon, and the start fails with
@@ -433,7 +437,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// [`Child`](crate::Child).
     ///
     /// The closure should not create threads. On Linux a thread cannot clear the capabilities of
-    /// another thread. The kernel clears them if root becomes another user. After any other
+    /// another thread. If root becomes another user, the kernel clears them. After any other
     /// change of ids, the start fails with
     /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained) if another thread
     /// has capabilities.
@@ -509,8 +513,8 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     /// failure. Without `serve`, a `?` between the start and `ready` drops the readiness unused:
     /// the start fails, but the launcher does not get the cause.
     ///
-    /// Until it has reported, the daemon may call [`execute`](Self::execute), but not
-    /// [`start`](Self::start), which would end the daemon. Such a `start` fails with
+    /// Until the daemon has reported, it may call [`execute`](Self::execute), but not
+    /// [`start`](Self::start), because `start` would end the daemon. Such a `start` fails with
     /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart).
     pub fn deferred_readiness(self) -> Daemonize<(T, Readiness), stage::DeferredReadiness>
     where
@@ -526,12 +530,13 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// `_exit(0)` when the daemon is ready, so that atexit handlers run only in the daemon.
     ///
     /// The library first flushes std's standard output and C's streams. It does not flush them if
-    /// other threads exist, because these may have locked the streams. If several threads start
-    /// daemons, one start waits for the other.
+    /// other threads exist, because these may have locked the streams. If two threads start
+    /// daemons at the same time, the second start waits for the first.
     ///
     /// # Errors
     ///
-    /// After a failure this returns only in the launcher, when the daemon has ended:
+    /// After a failure this returns only in the launcher, and only when the daemon has ended. It
+    /// returns:
     ///
     /// - [`ErrorKind::FirstProcess`](crate::ErrorKind::FirstProcess) if the launcher is the first
     ///   process of a pid namespace, such as the main process of a container. Its exit would end
@@ -543,8 +548,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// # Safety
     ///
     /// The process must have a single thread. Otherwise the caller is responsible for the
-    /// daemon: it does not have the other threads, but their locks stay locked, including the
-    /// lock of the allocator. See
+    /// daemon. The other threads do not exist in the daemon, but the locks that they held stay
+    /// locked there, including the lock of the allocator. See
     /// [fork(2)](https://pubs.opengroup.org/onlinepubs/9799919799/functions/fork.html).
     /// [`start_checked`](Self::start_checked) checks the number of threads.
     #[expect(unsafe_code, reason = "the caller's promise is passed on, once")]
@@ -566,14 +571,15 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///   threads, or shares its memory with another process. The library repeats the check for
     ///   100 ms, because the kernel still counts a joined thread for a moment.
     /// - [`ErrorKind::ThreadCountUnknown`](crate::ErrorKind::ThreadCountUnknown) on platforms
-    ///   other than Linux, FreeBSD and macOS, or if /proc is needed and missing.
+    ///   other than Linux, FreeBSD and macOS, and on Linux if the library needs /proc and /proc is
+    ///   missing.
     ///
     /// # Platform notes
     ///
-    /// On Linux the library calls unshare(2), which fails if other threads exist, or other
-    /// processes that share the memory. If a sandbox forbids unshare(2), the library counts only
-    /// threads, as on FreeBSD and macOS. In gVisor and qemu-user, unshare(2) does not fail. The
-    /// library detects this by a test process, and counts threads.
+    /// On Linux the library calls unshare(2). This call fails if the process has other threads,
+    /// or if another process shares its memory. If a sandbox forbids unshare(2), the library
+    /// counts only threads, as on FreeBSD and macOS. In gVisor and qemu-user, unshare(2) does not
+    /// fail. The library detects this by a test process, and counts threads.
     pub fn start_checked(self) -> Result<T, Error> {
         start::start(self.options, self.actions, ForkSafety::Checked)
     }
@@ -584,10 +590,10 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// If a step fails in the daemon, both processes return the failure. The failed daemon has no
     /// lock, no pid file and no connection to the launcher, but other changes remain, such as its
     /// standard streams. The caller must end it, for example by [`Outcome::end_failed_daemon`].
-    /// The library itself terminates the daemon only after
-    /// [`PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained), when the timeout expires,
-    /// after the death of the launcher, if the daemon closes its connection to the launcher, and
-    /// a second after its [`Readiness`] was dropped.
+    /// The library itself terminates the daemon only in these cases: after
+    /// [`PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained); when the timeout expires;
+    /// after the death of the launcher; if the daemon closes its connection to the launcher; and
+    /// a second after the daemon has dropped its [`Readiness`].
     ///
     /// # Safety
     ///
@@ -607,8 +613,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// - Those of [`start_checked`](Self::start_checked), except `FirstProcess`.
     /// - [`ErrorKind::SharedEventQueue`](crate::ErrorKind::SharedEventQueue) if the process has an
-    ///   epoll instance or an io_uring open, as an async runtime with a single thread has. Build
-    ///   the runtime after the start, or use `start_checked`.
+    ///   epoll instance or an io_uring open, for example in an async runtime with a single
+    ///   thread. Build the runtime after the start, or use `start_checked`.
     /// - [`ErrorKind::EventQueuesUnknown`](crate::ErrorKind::EventQueuesUnknown) on Linux if
     ///   /proc is missing, because only /proc lists event queues.
     ///

@@ -147,8 +147,8 @@
 //! | | return, or `_exit(0)` | | 15 | yes |
 //!
 //! The *intermediate* is the child of the launcher and the parent of the daemon. The daemon
-//! inherits the effect of the intermediate's steps. The intermediate exists until the start is committed or has
-//! failed, and notices the death of the launcher and of the daemon.
+//! inherits the effect of the intermediate's steps. The intermediate exists until the start is
+//! committed or has failed, and notices the death of the launcher and of the daemon.
 //!
 //! If several steps would fail, the launcher returns the failure of the earliest. There is one
 //! exception: it returns a failed second fork, or an expired timeout, in place of a failure
