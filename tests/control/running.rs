@@ -77,7 +77,9 @@ fn a_path_that_is_no_regular_file_is_invalid() {
     sys::make_fifo(&fifo).unwrap();
     for path in [directory, fifo] {
         // `running` does not wait for a process that opens the other end.
-        assert_io_error(PidFile::at(&path).running(), ErrorKind::InvalidData);
+        let error = assert_io_error(PidFile::at(&path).running(), ErrorKind::InvalidData);
+        let text = format!("pid file {}: it is not a regular file", path.display());
+        assert_eq!(error.to_string(), text);
         assert_io_error(PidFile::at(&path).signal(0), ErrorKind::InvalidData);
     }
     // A link is not followed, even if it leads to the daemon's file.

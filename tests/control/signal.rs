@@ -1,9 +1,10 @@
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_signal_reaches_the_daemon),
+    case!(a_refused_signal_is_reported_with_process_and_file),
     case!(stop_sends_sigterm_first),
     case!(stop_kills_a_daemon_that_survives_sigterm),
     case!(stop_kills_a_daemon_that_has_removed_its_directory),
@@ -23,7 +24,20 @@ fn a_signal_reaches_the_daemon() {
     let run = scenario.start();
     assert!(scenario.control().signal(libc::SIGUSR1).unwrap());
     run.await_message(&Message::Signalled(libc::SIGUSR1));
-    assert_io_error(scenario.control().signal(10_000), ErrorKind::InvalidInput);
+    run.observe();
+}
+
+fn a_refused_signal_is_reported_with_process_and_file() {
+    let scenario = daemon!();
+    let run = scenario.start();
+    let error = assert_io_error(scenario.control().signal(10_000), ErrorKind::InvalidInput);
+    let text = format!(
+        "cannot signal process {}, the daemon of pid file {}: {}",
+        run.report().pid,
+        scenario.pid_file_path().unwrap().display(),
+        io::Error::from_raw_os_error(libc::EINVAL)
+    );
+    assert_eq!(error.to_string(), text);
     run.observe();
 }
 

@@ -10,13 +10,20 @@ pub(crate) const CASES: &[Case] = &[
     case!(root_signals_only_the_owners_processes_for_another_users_file, needs Root),
 ];
 
-/// The daemon is found, but root refuses to signal it.
+const OTHERS_WRITE_FILE: &str = "other users can write to it";
+const OTHERS_WRITE_DIRECTORY: &str = "other users can write to its directory";
+
+/// The daemon is found, but root refuses to signal it, for this reason.
 #[track_caller]
-fn assert_refused(scenario: &Scenario, run: &Run) {
+fn assert_refused(scenario: &Scenario, run: &Run, reason: &str) {
     let pid = run.report().pid;
     assert_eq!(scenario.control().running().unwrap(), Some(pid));
     let pid_file = scenario.control();
-    assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::PermissionDenied);
+    let error = assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::PermissionDenied);
+    assert!(
+        error.to_string().ends_with(&format!(": {reason}")),
+        "{error}"
+    );
     assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::PermissionDenied);
     run.observe();
 }
@@ -26,12 +33,12 @@ fn root_refuses_a_file_that_others_can_write() {
     let run = scenario.start();
     let path = scenario.pid_file_path().unwrap();
     set_mode(&path, 0o646);
-    assert_refused(&scenario, &run);
+    assert_refused(&scenario, &run, OTHERS_WRITE_FILE);
     // Root trusts its own group.
     set_mode(&path, 0o664);
     assert!(scenario.control().signal(0).unwrap());
     chown(&path, None, Some(65534)).unwrap();
-    assert_refused(&scenario, &run);
+    assert_refused(&scenario, &run, OTHERS_WRITE_FILE);
     set_mode(&path, 0o644);
     assert!(scenario.control().stop(DEADLINE).unwrap());
 }
@@ -40,10 +47,10 @@ fn root_refuses_a_directory_that_others_can_write() {
     let scenario = daemon!();
     let run = scenario.start();
     set_mode(scenario.directory(), 0o757);
-    assert_refused(&scenario, &run);
+    assert_refused(&scenario, &run, OTHERS_WRITE_DIRECTORY);
     chown(scenario.directory(), None, Some(65534)).unwrap();
     set_mode(scenario.directory(), 0o775);
-    assert_refused(&scenario, &run);
+    assert_refused(&scenario, &run, OTHERS_WRITE_DIRECTORY);
     // The sticky bit keeps other users from replacing the file.
     set_mode(scenario.directory(), 0o1777);
     assert!(scenario.control().signal(0).unwrap());
@@ -58,7 +65,7 @@ fn root_refuses_a_path_that_an_access_list_lets_others_write() {
     let path = scenario.pid_file_path().unwrap();
     sys::give_access_to(&path, 65534).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o775);
-    assert_refused(&scenario, &run);
+    assert_refused(&scenario, &run, OTHERS_WRITE_FILE);
     // The mode now limits the access list.
     set_mode(&path, 0o755);
     assert!(scenario.control().signal(0).unwrap());
@@ -66,7 +73,7 @@ fn root_refuses_a_path_that_an_access_list_lets_others_write() {
     let scenario = daemon!();
     let run = scenario.start();
     sys::give_access_to(scenario.directory(), 65534).unwrap();
-    assert_refused(&scenario, &run);
+    assert_refused(&scenario, &run, OTHERS_WRITE_DIRECTORY);
 }
 
 /// A user who can make links in a directory could give one daemon's pid file another
@@ -75,13 +82,15 @@ fn root_refuses_a_file_with_a_second_hard_link() {
     let scenario = daemon!();
     let run = scenario.start();
     fs::hard_link(scenario.pid_file_path().unwrap(), scenario.path("link")).unwrap();
-    assert_refused(&scenario, &run);
+    assert_refused(&scenario, &run, "it has other hard links");
     fs::remove_file(scenario.path("link")).unwrap();
     assert!(scenario.control().stop(DEADLINE).unwrap());
 }
 
 fn root_signals_only_the_owners_processes_for_another_users_file() {
     const NOBODY: u32 = 65534;
+    let reason = "it or its directory belongs to another user than root, and the daemon does \
+                  not run as that user";
     // Directory and process belong to the user.
     let scenario = daemon!().as_user(NOBODY, NOBODY);
     let run = scenario.start();
@@ -93,7 +102,7 @@ fn root_signals_only_the_owners_processes_for_another_users_file() {
     let scenario = daemon!();
     let run = scenario.start();
     chown(scenario.directory(), Some(NOBODY), None).unwrap();
-    assert_refused(&scenario, &run);
+    assert_refused(&scenario, &run, reason);
     for uid in [
         [NOBODY, NOBODY, 0],
         [0, NOBODY, NOBODY],
@@ -106,12 +115,12 @@ fn root_signals_only_the_owners_processes_for_another_users_file() {
             });
         });
         let run = scenario.start();
-        assert_refused(&scenario, &run);
+        assert_refused(&scenario, &run, reason);
     }
     // The directory belongs to root, but the file belongs to the user.
     let scenario = daemon!().chown_pid_file_user(NOBODY);
     let run = scenario.start();
-    assert_refused(&scenario, &run);
+    assert_refused(&scenario, &run, reason);
     let run = scenario.user(NOBODY).group(NOBODY).pid_file("other.pid");
     let (scenario, run) = (run.clone(), run.start());
     assert!(scenario.control().signal(0).unwrap());
