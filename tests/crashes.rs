@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         case!(a_killed_intermediate_ends_a_daemon_that_ignores_sigterm, needs Linux),
         case!(a_killed_launcher_ends_a_daemon_that_it_may_not_signal, needs Root, Linux),
         case!(a_killed_intermediate_is_reported_if_the_daemon_may_not_be_signalled, needs Root, Linux),
+        case!(a_daemon_that_may_not_be_signalled_and_ends_by_itself_is_reported_to_have_ended, needs Root, Linux),
         case!(a_killed_daemon_is_reported_with_its_signal),
         case!(a_killed_daemon_is_reported_at_once_if_a_worker_has_its_descriptors),
         case!(a_killed_launcher_is_noticed_if_a_worker_has_its_descriptors),
@@ -240,6 +241,20 @@ fn a_killed_intermediate_is_reported_if_the_daemon_may_not_be_signalled() {
         run.proceed();
         assert_no_process_remains(&run);
     }
+}
+
+fn a_daemon_that_may_not_be_signalled_and_ends_by_itself_is_reported_to_have_ended() {
+    let run = held_as_another(Entry::Start).launch();
+    let (error, _) = error_after(&run, |run| {
+        run.kill_intermediate();
+        // The launcher waits a second for the end of the daemon.
+        run.proceed();
+    });
+    assert_eq!(error.kind, "IntermediateExited");
+    let text = "the intermediate process ended before the daemon was ready: \
+                it was killed by signal 9 (SIGKILL); the daemon has ended";
+    assert_eq!(error.text, text);
+    assert_no_process_remains(&run);
 }
 
 // --- The daemon ---
