@@ -129,6 +129,54 @@ impl<T, Stage> Daemonize<T, Stage> {
         self
     }
 
+    /// Starts a successor beside the running daemon. The successor takes over the
+    /// [pid file](Self::pid_file) when the start is committed. Default: false.
+    ///
+    /// The start locks the file `NAME.new` beside the pid file `NAME`. When the daemon is ready,
+    /// the launcher exchanges the two files, and removes the former pid file. Therefore
+    /// [`PidFile::running`](crate::PidFile::running) returns the former pid until the start is
+    /// committed, and the new pid from then on. If the start fails, or the launcher is killed
+    /// before, the pid file does not change, and an empty `NAME.new` stays. If no daemon is
+    /// running, this is an ordinary start.
+    ///
+    /// The former daemon is neither informed nor stopped. Hand its sockets over, and stop it:
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use daemonize2::{Daemonize, PidFile};
+    ///
+    /// let former = PidFile::at("/run/clockd.pid").running()?;
+    /// Daemonize::new()
+    ///     .pid_file("/run/clockd.pid")
+    ///     .upgrade(true)
+    ///     .start_checked()?;
+    /// // The former daemon has not been stopped, and serves until it gets a signal.
+    /// # let _ = former;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile) if another daemon is starting,
+    ///   as a successor or not.
+    /// - [`ErrorKind::TakeOverPidfile`](crate::ErrorKind::TakeOverPidfile) if another daemon has
+    ///   got the pid file during the start, if the files cannot be exchanged, and in the
+    ///   [foreground](Self::foreground).
+    ///
+    /// # Platform notes
+    ///
+    /// On Linux and macOS the exchange is a single call (renameat2(2) with `RENAME_EXCHANGE`,
+    /// renameatx_np(2) with `RENAME_SWAP`). It is undone if the daemon ends before it is
+    /// acknowledged. Elsewhere, and on file systems without this call, the new file replaces the
+    /// former one by rename(2). This cannot be undone: if the daemon ends in this instant, the
+    /// former daemon has lost its pid file. And a daemon that is started in this instant, after
+    /// the former one has ended, loses its pid file.
+    pub fn upgrade(mut self, upgrade: bool) -> Self {
+        self.options.upgrade = upgrade;
+        self
+    }
+
     /// Makes this user the owner of the pid file. Default: the user of the launcher, for a new
     /// file.
     ///

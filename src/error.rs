@@ -134,6 +134,7 @@ byte_enum! {
         None,
         WorkingDirectory,
         PidFile,
+        TakenOverPidFile,
         Chroot,
         User,
         Group,

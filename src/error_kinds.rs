@@ -113,4 +113,7 @@ error_kinds! {
     /// A closure of a start has called an entry point. Or a daemon has called
     /// [`start`](crate::Daemonize::start) before it has reported that it is ready.
     56 StartWithinStart "cannot start a daemon within the start of another";
+    /// A [successor](crate::Daemonize::upgrade) could not take over the pid file of the running
+    /// daemon.
+    83 TakeOverPidfile(Errno) "cannot take over pid file", TakenOverPidFile;
 }

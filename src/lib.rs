@@ -143,7 +143,8 @@
 //! | | initialize | [`initialize`] | | |
 //! | | report ready, await the acknowledgement | [`deferred_readiness`] | 14 | |
 //! | intermediate | write the pid, exit | [`pid_file`] | 12 | |
-//! | launcher | notify systemd, if it has asked | | | |
+//! | launcher | take over the pid file of the running daemon | [`upgrade`] | | |
+//! | | notify systemd, if it has asked | | | |
 //! | | return, or `_exit(0)` | | 15 | yes |
 //!
 //! The *intermediate* is the child of the launcher and the parent of the daemon. The daemon
@@ -202,6 +203,7 @@
 //! [`pid_file`]: Daemonize::pid_file
 //! [`chown_pid_file_user`]: Daemonize::chown_pid_file_user
 //! [`chown_pid_file_group`]: Daemonize::chown_pid_file_group
+//! [`upgrade`]: Daemonize::upgrade
 //! [`stdin`]: Daemonize::stdin
 //! [`stdout`]: Daemonize::stdout
 //! [`stderr`]: Daemonize::stderr

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::error::{Subject, SubjectKind};
 use crate::identity::{Group, SupplementaryGroups, User};
+use crate::pid_file;
 use crate::streams::Streams;
 
 /// The permission bits that new files of the daemon do *not* get.
@@ -25,6 +26,7 @@ impl From<u32> for Mask {
 pub(crate) struct Options {
     pub(crate) working_directory: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
+    pub(crate) upgrade: bool,
     pub(crate) chown_pid_file_user: Option<User>,
     pub(crate) chown_pid_file_group: Option<Group>,
     pub(crate) user: Option<User>,
@@ -53,14 +55,26 @@ impl Options {
         }
     }
 
-    /// The path of the pid file, if the working directory of this process is known.
-    pub(crate) fn absolute_pid_file(&self) -> Option<PathBuf> {
-        let pid_file = self.pid_file.as_ref()?;
+    /// The pid file that the start locks. A successor takes over the named file with it.
+    pub(crate) fn locked_pid_file(&self) -> Option<PathBuf> {
+        let pid_file = self.pid_file.as_deref()?;
+        Some(match self.upgrade {
+            true => pid_file::successor_path(pid_file),
+            false => pid_file.to_owned(),
+        })
+    }
+
+    /// The path in the file system, if the working directory of this process is known.
+    pub(crate) fn absolute(&self, pid_file: &Path) -> Option<PathBuf> {
         let mut directory = std::env::current_dir().ok()?;
         if let Some(working_directory) = &self.working_directory {
             directory.push(working_directory);
         }
         Some(directory.join(pid_file))
+    }
+
+    pub(crate) fn absolute_locked_pid_file(&self) -> Option<PathBuf> {
+        self.absolute(&self.locked_pid_file()?)
     }
 
     pub(crate) fn subject(&self, kind: SubjectKind) -> Option<Subject> {
@@ -71,7 +85,8 @@ impl Options {
         match kind {
             SubjectKind::None => None,
             SubjectKind::WorkingDirectory => path(&self.working_directory),
-            SubjectKind::PidFile => path(&self.pid_file),
+            SubjectKind::PidFile => path(&self.locked_pid_file()),
+            SubjectKind::TakenOverPidFile => path(&self.pid_file),
             SubjectKind::Chroot => path(&self.chroot),
             SubjectKind::User => user.map(User::subject),
             SubjectKind::Group => group.or_else(|| user.map(User::group_subject)),

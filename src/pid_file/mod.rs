@@ -9,6 +9,7 @@ mod guard;
 mod holder;
 mod locked;
 mod open;
+mod takeover;
 
 use std::ffi::{CStr, CString};
 use std::os::fd::BorrowedFd;
@@ -20,6 +21,7 @@ pub use guard::PidFileGuard;
 pub(crate) use holder::describe_holder;
 pub(crate) use locked::OpenPidFile;
 pub(crate) use open::PidFilePlan;
+pub(crate) use takeover::{Takeover, successor_path};
 
 use crate::sys::{self, FileStatus, Pid};
 

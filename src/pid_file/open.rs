@@ -24,6 +24,8 @@ pub(crate) struct PidFilePlan {
     name: CString,
     /// For the removal, when the working directory may have changed.
     pub(crate) absolute_path: Option<CString>,
+    /// The absolute path of the pid file that a successor takes over.
+    pub(crate) taken_over_path: Option<CString>,
     pub(crate) new_owner: Option<Uid>,
     pub(crate) new_group: Option<Gid>,
     /// The user that the daemon becomes, who may own the directory.

@@ -114,9 +114,9 @@ impl<'a> Launcher<'a> {
             event = exit;
         }
         if let (StartEvent::Exit(Message::Released(daemon)), Ok(state)) = (&event, &reaped) {
-            match self.ends.acknowledge() {
+            match self.commit() {
                 Ok(()) => return Ok(self.succeed(*daemon, *state)),
-                Err(kind) => event = StartEvent::Exit(Message::Failed(kind.into())),
+                Err(failure) => event = StartEvent::Exit(Message::Failed(failure)),
             }
         }
         Err(self.clean_up(event, reaped, late, is_settled))
@@ -239,6 +239,28 @@ impl<'a> Launcher<'a> {
         reaped
     }
 
+    /// Acknowledges the report of the daemon. If the daemon is a successor, the takeover of the
+    /// pid file commits the start: a launcher that is killed right after it has started a daemon.
+    fn commit(&self) -> Result<(), Failure> {
+        let acknowledged = |kind| Failure::from(kind);
+        let Some(takeover) = &self.plan.takeover else {
+            return self.ends.acknowledge().map_err(acknowledged);
+        };
+        let handles = self.handles.as_ref();
+        let pid_file = handles.and_then(|handles| handles.pid_file.as_ref());
+        let taken_over = takeover.run(pid_file.map(OpenPidFile::id))?;
+        match self.ends.acknowledge() {
+            Ok(()) => {
+                taken_over.finish();
+                Ok(())
+            }
+            Err(kind) => {
+                taken_over.undo();
+                Err(acknowledged(kind))
+            }
+        }
+    }
+
     fn succeed(self, daemon: Pid, intermediate: ChildState) -> Parent {
         // The notification takes time, and the pid file is the daemon's alone.
         drop((self.ends, self.handles));
@@ -318,7 +340,7 @@ impl<'a> Launcher<'a> {
                 | StartEvent::Exit(Message::Failed(failure)),
                 _,
             ) if failure.kind != ErrorKind::StartupTimeout => {
-                let pid_file = options.absolute_pid_file();
+                let pid_file = options.absolute_locked_pid_file();
                 reasons::describe(failure, options, pid_file.as_deref())
             }
             (StartEvent::Exit(Message::DaemonEnded(status)), _) => {

@@ -8,11 +8,11 @@ use crate::error::{Error, ErrorKind, Subject};
 use crate::identity::{Identity, User};
 use crate::options::Options;
 use crate::own_fds;
-use crate::pid_file::PidFilePlan;
+use crate::pid_file::{PidFilePlan, Takeover};
 use crate::start::inherited::KeptDescriptors;
 use crate::start::progress::Progress;
 use crate::streams::Streams;
-use crate::sys;
+use crate::sys::{self, errno};
 
 /// The options, and what must be looked up or allocated before the fork: between fork(2) and
 /// the first closure nothing allocates.
@@ -23,6 +23,7 @@ pub(super) struct Plan<'a> {
     pub(super) kept_descriptors: Option<KeptDescriptors>,
     pub(super) working_directory: Option<CString>,
     pub(super) pid_file: Option<PidFilePlan>,
+    pub(super) takeover: Option<Takeover>,
     pub(super) root: Option<CString>,
     pub(super) identity: Option<Identity>,
     pub(super) progress: Progress,
@@ -31,7 +32,9 @@ pub(super) struct Plan<'a> {
 impl<'a> Plan<'a> {
     pub(super) fn new(options: &'a Options, streams: Streams) -> Result<Self, Error> {
         let working_directory = c_path(options.working_directory.as_deref())?;
-        let pid_file = c_path(options.pid_file.as_deref())?;
+        // The caller's path is the subject of its error, not that of a successor.
+        c_path(options.pid_file.as_deref())?;
+        let pid_file = c_path(options.locked_pid_file().as_deref())?;
         let root = c_path(options.chroot.as_deref())?;
         refuse_nul_in_names(options)?;
         if options.no_new_privileges && !sys::HAS_NO_NEW_PRIVILEGES {
@@ -43,9 +46,10 @@ impl<'a> Plan<'a> {
             options.group.as_ref(),
             &options.supplementary_groups,
         )?;
-        let pid_file = pid_file
+        let mut pid_file = pid_file
             .map(|path| plan_pid_file(options, path, identity.as_ref()))
             .transpose()?;
+        let takeover = plan_takeover(options, pid_file.as_mut())?;
         // In the foreground this process keeps what earlier starts have opened.
         let own_fds = match options.foreground {
             true => own_fds::numbers(),
@@ -59,6 +63,7 @@ impl<'a> Plan<'a> {
             kept_descriptors,
             working_directory,
             pid_file,
+            takeover,
             root,
             identity,
             progress: match options.foreground {
@@ -75,7 +80,7 @@ fn plan_pid_file(
     identity: Option<&Identity>,
 ) -> Result<PidFilePlan, Error> {
     let mut plan = PidFilePlan::new(path);
-    plan.absolute_path = c_path(options.absolute_pid_file().as_deref())?;
+    plan.absolute_path = c_path(options.absolute_locked_pid_file().as_deref())?;
     plan.new_owner = (options.chown_pid_file_user.as_ref())
         .map(User::resolve_uid)
         .transpose()?;
@@ -87,6 +92,30 @@ fn plan_pid_file(
         plan.own = own_fds::pid_files();
     }
     Ok(plan)
+}
+
+/// Finds the daemon whose pid file a successor takes over.
+fn plan_takeover(
+    options: &Options,
+    plan: Option<&mut PidFilePlan>,
+) -> Result<Option<Takeover>, Error> {
+    let (Some(path), Some(plan), true) = (&options.pid_file, plan, options.upgrade) else {
+        return Ok(None);
+    };
+    let failed = |errno| {
+        let subject = Subject::Path(path.clone());
+        Error::from(ErrorKind::TakeOverPidfile(errno)).with_subject(subject)
+    };
+    if options.foreground {
+        let reason = "the foreground has no launcher that could take it over";
+        return Err(failed(errno::EINVAL).with_reason(reason));
+    }
+    let absolute = options.absolute(path);
+    let absolute = absolute.ok_or_else(|| {
+        failed(errno::ENOENT).with_reason("the working directory of this process is unknown")
+    })?;
+    plan.taken_over_path = c_path(Some(&absolute))?;
+    Takeover::plan(absolute, path).map(Some)
 }
 
 fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {

@@ -36,6 +36,8 @@ pub(crate) struct UncommittedStart {
     pub(super) pid_file: Option<OpenPidFile>,
     /// The absolute path of the pid file, to remove the file.
     pid_file_path: Option<CString>,
+    /// The absolute path of the pid file that a successor takes over.
+    taken_over_path: Option<CString>,
     pub(super) daemon: ForkIdentity,
     pub(super) failure_mode: FailureMode,
 }
@@ -53,6 +55,7 @@ impl UncommittedStart {
             pid_file: None,
             // Moved, since nothing may be allocated after the fork.
             pid_file_path: (plan.pid_file.as_mut()).and_then(|plan| plan.absolute_path.take()),
+            taken_over_path: (plan.pid_file.as_mut()).and_then(|plan| plan.taken_over_path.take()),
             daemon: ForkIdentity::current(),
             failure_mode,
         }
@@ -131,7 +134,7 @@ impl UncommittedStart {
                 // The intermediate, which is the parent, is about to end.
                 sys::disarm_parent_death_signal();
                 launcher.send(&Message::Ready)?;
-                if !launcher.await_acknowledgement() {
+                if !launcher.await_acknowledgement() && !self.has_taken_over_pid_file() {
                     self.await_end_of_intermediate();
                     return Err(ErrorKind::LauncherGone.into());
                 }
@@ -141,9 +144,20 @@ impl UncommittedStart {
         }
         panics::settle();
         if let Some(pid_file) = self.pid_file.take() {
-            pid_file.keep(self.pid_file_path.take());
+            let taken_over_path = self.taken_over_path.take();
+            pid_file.keep(taken_over_path.or_else(|| self.pid_file_path.take()));
         }
         Ok(())
+    }
+
+    /// Whether the launcher was killed between the takeover and the acknowledgement. In another
+    /// root directory the daemon cannot find out.
+    fn has_taken_over_pid_file(&self) -> bool {
+        match (&self.taken_over_path, &self.pid_file) {
+            (Some(path), Some(pid_file)) => sys::fstatat(sys::WORKING_DIRECTORY, path)
+                .is_ok_and(|status| status.id == pid_file.id()),
+            _ => false,
+        }
     }
 
     /// The intermediate may have the order to write the pid, or be about to terminate this

@@ -7,6 +7,7 @@
 
 #![allow(dead_code, reason = "a platform replaces those that it can")]
 
+use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use super::{Errno, EventQueue, FileId, FileStatus, Gid, Pid, Signal, Uid};
@@ -52,6 +53,10 @@ pub(crate) fn users_of(_: Pid) -> Result<Vec<Uid>, Errno> {
 }
 
 pub(crate) fn close_all_but(_: &[RawFd], _: &mut [u64]) -> Result<(), Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn exchange(_: BorrowedFd<'_>, _: &CStr, _: &CStr) -> Result<(), Errno> {
     Err(libc::ENOSYS)
 }
 

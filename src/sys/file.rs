@@ -168,6 +168,13 @@ pub(crate) fn unlinkat(directory: BorrowedFd<'_>, path: &CStr) -> Result<(), Err
     cvt(unsafe { libc::unlinkat(directory.as_raw_fd(), path.as_ptr(), 0) }).map(drop)
 }
 
+/// renameat(2) in one directory. Async-signal-safe.
+pub(crate) fn renameat(directory: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Result<(), Errno> {
+    let directory = directory.as_raw_fd();
+    // SAFETY: both paths are C strings that outlive the call.
+    cvt(unsafe { libc::renameat(directory, from.as_ptr(), directory, to.as_ptr()) }).map(drop)
+}
+
 /// fchmod(2). Async-signal-safe.
 pub(crate) fn fchmod(descriptor: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
     // SAFETY: the descriptor is open, and a mode is a plain number.

@@ -24,6 +24,7 @@
 //! | `users_of` | at least the real, effective and saved uid of a process | `ENOSYS` |
 //! | `OtherThreads` | what is needed to learn the privileges of the other threads | a unit struct: privileges belong to processes |
 //! | `clear_capabilities` | empties every capability set of the calling thread; false if one is left, or another thread has or may have one | `Ok(true)` |
+//! | `exchange` | exchanges two files of a directory in one step | `ENOSYS` |
 //! | `open_process`, `signal_process`, `reap` | a descriptor that always names the same process; sends it a signal; reaps it if it is a child that has ended | `None` |
 //! | `close_all_but` | closes the descriptors from 3 on except those given, at a cost that does not depend on a limit; async-signal-safe | `ENOSYS` |
 //! | `SYSTEM_GROUPS` | the groups whose members are trusted like root, and can write to system directories | group 0 |
@@ -112,7 +113,7 @@ pub(crate) type Errno = libc::c_int;
 pub(crate) mod errno {
     pub(crate) use libc::{
         EACCES, EAGAIN, EBADF, ECONNRESET, EEXIST, EINVAL, ELOOP, EMLINK, ENOBUFS, ENODEV, ENOENT,
-        ENOLCK, ENOMEM, ENOSYS, ENOTCONN, EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
+        ENOLCK, ENOMEM, ENOSYS, ENOTCONN, ENOTSUP, EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
     };
 }
 

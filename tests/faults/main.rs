@@ -8,7 +8,7 @@
 //!
 //! # Reading a failure
 //!
-//! `Untidy: intermediate open(work/run/daemon.pid) [1], errno 28: ...` means: in that
+//! `Untidy: intermediate open(work/run/daemon.new) [1], errno 28: ...` means: in that
 //! scene, the second such call of the intermediate fails with errno 28, and the kernel
 //! never sees it. Then follow the fields in which the start differs from the model,
 //! and all calls. A call without a row is new, or only this C library makes it: look
@@ -78,6 +78,7 @@ fn main() -> ExitCode {
         case!(a_fault_after_a_refusal_does_not_hide_the_refusal, needs Faults),
         case!(a_fault_after_a_dropped_readiness_does_not_hide_the_drop, needs Faults),
         case!(a_fault_in_a_clean_exit_is_harmless, needs Faults),
+        case!(a_fault_in_an_upgrade_is_reported_or_harmless, needs Faults),
         case!(a_fault_in_the_foreground_is_returned_or_harmless, needs Faults),
         case!(a_database_that_cannot_be_read_is_reported, needs Root, TestUser, Tracing, Faults),
         case!(every_kind_of_error_is_provoked),

@@ -63,6 +63,8 @@ scenes! {
     Forgetful a_fault_after_a_dropped_readiness_does_not_hide_the_drop;
     /// The daemon removes its pid file, and exits.
     Guarded a_fault_in_a_clean_exit_is_harmless;
+    /// The daemon takes over the pid file of a daemon that has ended.
+    Upgrading a_fault_in_an_upgrade_is_reported_or_harmless;
     /// No process forks.
     Foreground a_fault_in_the_foreground_is_returned_or_harmless;
 }
@@ -162,7 +164,7 @@ impl Start {
             .entry(Entry::StartChecked)
             .working_directory("work")
             .umask(0o027_u32)
-            .pid_file("run/daemon.pid")
+            .pid_file("run/daemon.new")
             .stdin(Stream::DevNull)
             .stdout(Stream::append(log))
             .stderr(Stream::Keep)
@@ -280,6 +282,12 @@ impl Start {
             Scene::Guarded => {
                 scenario = scenario.life(Life::Exit(0));
                 scenario.config.guard_pid_file = true;
+            }
+            Scene::Upgrading => {
+                // The start locks `daemon.new`, as the other scenes do.
+                scenario = scenario.pid_file("run/daemon").upgrade(true);
+                let path = scenario.pid_file_path().expect("it has one");
+                fs::write(&path, "").expect("leave a pid file");
             }
             Scene::Foreground => {
                 scenario = scenario.foreground(Foreground::Yes).life(Life::Exit(0));

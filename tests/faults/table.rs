@@ -105,7 +105,7 @@ impl Row {
     pub(crate) fn new(scene: Scene, process: Role, call: &str) -> Self {
         Self {
             process,
-            call: call.replace("pid file", "work/run/daemon.pid"),
+            call: call.replace("pid file", "work/run/daemon.new"),
             which: 0..usize::MAX,
             trials: Vec::new(),
             condition: None,

@@ -27,6 +27,8 @@ mod path;
 mod setup;
 /// A file that a dead daemon left does not hinder the next start.
 mod stale;
+/// A successor takes over the pid file of the running daemon when its start is committed, or leaves it alone.
+mod upgrade;
 
 tester::modules!(
     content,
@@ -41,5 +43,6 @@ tester::modules!(
     mode,
     owner,
     path,
-    stale
+    stale,
+    upgrade
 );

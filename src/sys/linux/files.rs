@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::ptr;
 
-use crate::sys::{FileStatus, Open, Uid, WORKING_DIRECTORY, cvt, openat, pread};
+use crate::sys::{Errno, FileStatus, Open, Uid, WORKING_DIRECTORY, cvt, openat, pread};
 
 /// Character device 1, 3: Documentation/admin-guide/devices.txt of the kernel.
 /// Async-signal-safe.
@@ -27,6 +27,23 @@ pub(crate) fn has_access_list(descriptor: BorrowedFd<'_>) -> bool {
     // Without the attribute, or a file system that has such attributes, there is no list.
     // After any other error there may be one.
     !matches!(cvt(size), Err(libc::ENODATA | libc::EOPNOTSUPP))
+}
+
+/// renameat2(2) `RENAME_EXCHANGE`. By its number, since musl got the function late.
+pub(crate) fn exchange(directory: BorrowedFd<'_>, one: &CStr, other: &CStr) -> Result<(), Errno> {
+    let directory = directory.as_raw_fd();
+    // SAFETY: both paths are C strings that outlive the call; the flags are a plain number.
+    cvt(unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            directory,
+            one.as_ptr(),
+            directory,
+            other.as_ptr(),
+            libc::RENAME_EXCHANGE,
+        )
+    })
+    .map(drop)
 }
 
 /// user_namespaces(7): whether a uid is the overflow uid, which stands for all users

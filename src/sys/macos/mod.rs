@@ -6,7 +6,10 @@ mod ids;
 #[cfg(target_os = "macos")]
 mod libproc;
 
-use super::Gid;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+
+use super::{Errno, Gid, cvt};
 
 pub(crate) use super::defaults::*;
 pub(crate) use ids::*;
@@ -35,3 +38,19 @@ pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
 /// "wheel" and "daemon", whose only member is root. /var/run belongs to "daemon", and has
 /// had mode 0775.
 pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT, Gid(1)];
+
+/// renameatx_np(2) `RENAME_SWAP`.
+pub(crate) fn exchange(directory: BorrowedFd<'_>, one: &CStr, other: &CStr) -> Result<(), Errno> {
+    let directory = directory.as_raw_fd();
+    // SAFETY: both paths are C strings that outlive the call; the flags are a plain number.
+    cvt(unsafe {
+        libc::renameatx_np(
+            directory,
+            one.as_ptr(),
+            directory,
+            other.as_ptr(),
+            libc::RENAME_SWAP,
+        )
+    })
+    .map(drop)
+}

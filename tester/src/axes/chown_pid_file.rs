@@ -65,7 +65,7 @@ impl Start<'_> {
         if !(may_owner && may_group || caller.has(Right::Chown)) {
             let failure = Failure::new("ChownPidfile", libc::EPERM);
             let failure = failure.refused(caller, "changing the owner of a file", "CAP_CHOWN");
-            return Err(failure.at(self.options.pid_file.as_ref()));
+            return Err(failure.at(self.locked_path().as_ref()));
         }
         pid_file.uid = owner.unwrap_or(pid_file.uid);
         pid_file.gid = group.unwrap_or(pid_file.gid);

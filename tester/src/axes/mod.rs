@@ -228,6 +228,7 @@ mod startup_timeout;
 mod streams;
 mod supplementary_groups;
 mod umask;
+mod upgrade;
 mod user;
 mod working_directory;
 
@@ -244,6 +245,7 @@ axes! {
     entry: entry::EntryPoint,
     foreground: foreground::InForeground,
     pid_file: pid_file::PidFile,
+    upgrade: upgrade::Upgrade,
     chown_pid_file_user: chown_pid_file::ChownUser,
     chown_pid_file_group: chown_pid_file::ChownGroup,
     working_directory: working_directory::WorkingDirectory,

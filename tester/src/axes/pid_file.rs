@@ -204,7 +204,10 @@ impl Start<'_> {
             }
             Err(errno) => return Err(refused(errno)),
         });
-        self.opened.push(Opened::PidFile);
+        self.opened.push(match self.is_upgrade() {
+            true => Opened::SuccessorPidFile,
+            false => Opened::PidFile,
+        });
         if self.is_foreground() {
             self.opened.push(Opened::WritablePidFile);
         }
@@ -212,7 +215,7 @@ impl Start<'_> {
     }
 
     fn pid_file_failure(&self, kind: &'static str, errno: i32) -> Failure {
-        Failure::new(kind, errno).at(self.options.pid_file.as_ref())
+        Failure::new(kind, errno).at(self.locked_path().as_ref())
     }
 
     fn refused(&self, errno: i32, reason: &str) -> Failure {

@@ -95,6 +95,7 @@ impl Deferral {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct AnotherStart {
     pub pid_file: Option<Bytes>,
+    pub upgrade: bool,
     /// Whether `close_inherited_fds` is called. It keeps what the tester needs.
     pub close_inherited_fds: bool,
     pub foreground: bool,

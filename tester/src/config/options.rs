@@ -19,6 +19,7 @@ macro_rules! for_each_option {
             values {
                 /// `pid_file`; a relative path is in the case's directory.
                 pid_file(daemonize, path: Bytes) => daemonize.pid_file(path.to_path()),
+                upgrade(daemonize, upgrade: bool) => daemonize.upgrade(*upgrade),
                 chown_pid_file_user(daemonize, user: Identity) => daemonize.chown_pid_file_user(user),
                 chown_pid_file_group(daemonize, group: Identity) => daemonize.chown_pid_file_group(group),
                 working_directory(daemonize, path: Bytes) => daemonize.working_directory(path.to_path()),

@@ -113,6 +113,7 @@ impl Failure {
             "SetUser" => "cannot change to user",
             "StartupTimeout" => "the daemon was not ready in time",
             "Unsupported" => "not supported on this platform:",
+            "TakeOverPidfile" => "cannot take over pid file",
             "UserContainsNul" => "NUL byte in user name",
             "UserNotFound" => "unknown user",
             kind => panic!("the oracle has no words for {kind}"),

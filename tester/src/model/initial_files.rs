@@ -73,6 +73,7 @@ pub struct InitialFiles<'a> {
     pub(crate) databases: &'a Databases,
     pub(crate) working_directory: Option<ResolvedPath>,
     pub(crate) root: Option<ResolvedPath>,
+    /// The pid file that the start locks.
     pub(crate) pid_file: Option<ResolvedPath>,
     pub(crate) pid_file_directory: Option<ResolvedPath>,
     /// The pid file and its lock.
@@ -103,6 +104,10 @@ impl<'a> InitialFiles<'a> {
         let working_directory = from(&directory, &options.working_directory);
         let base = working_directory.as_deref().unwrap_or(&directory);
         let pid_file = from(base, &options.pid_file);
+        let locked = pid_file.clone().map(|path| match options.upgrade {
+            Some(true) => successor_path(&path),
+            _ => path,
+        });
         let is_empty = options
             .pid_file
             .as_ref()
@@ -122,7 +127,7 @@ impl<'a> InitialFiles<'a> {
                 .as_deref()
                 .map(|path| ResolvedPath::follow(path, true)),
             root: from(base, &options.chroot).map(|path| ResolvedPath::follow(&path, true)),
-            pid_file: pid_file.as_deref().map(|path| match is_empty {
+            pid_file: locked.as_deref().map(|path| match is_empty {
                 true => ResolvedPath::nowhere(path),
                 false => ResolvedPath::follow(path, false),
             }),
@@ -140,4 +145,11 @@ impl<'a> InitialFiles<'a> {
             is_notified: scenario.is_notified(),
         }
     }
+}
+
+/// The pid file of a successor until it is the pid file.
+pub(crate) fn successor_path(pid_file: &Path) -> PathBuf {
+    let mut path = pid_file.as_os_str().to_owned();
+    path.push(".new");
+    path.into()
 }

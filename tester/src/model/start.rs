@@ -28,6 +28,8 @@ pub(crate) enum Parent {
 pub(crate) enum Opened {
     /// For reading; the descriptor holds the lock.
     PidFile,
+    /// The same file, which becomes the pid file when the start is committed.
+    SuccessorPidFile,
     /// For writing, in the foreground, until the pid is written.
     WritablePidFile,
     Channel,
@@ -123,6 +125,7 @@ pub struct Prediction {
     pub(crate) is_pid_file_removed: bool,
     /// Whether the library opens the pid file, and may change it.
     pub(crate) is_pid_file_opened: bool,
+    pub(crate) is_upgrade: bool,
     /// Whether another process has locked the pid file.
     pub(crate) is_pid_file_held: bool,
     /// The texts that are written, each with its descriptor.

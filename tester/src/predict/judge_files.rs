@@ -2,6 +2,7 @@
 
 use super::judge::{Judge, judge_text};
 use crate::harness::{Files, Outcome, PidFile};
+use crate::model::initial_files::successor_path;
 use crate::model::start::{ExpectedPidFile, Prediction};
 
 pub(crate) fn judge_pid_file(judge: &mut Judge, prediction: &Prediction, outcome: &Outcome) {
@@ -69,12 +70,15 @@ pub(crate) fn judge_files(judge: &mut Judge, prediction: &Prediction, outcome: &
     let pid_file = (outcome.pid_file_path.as_ref())
         .filter(|_| prediction.is_pid_file_opened)
         .and_then(|path| Files::name_of(path));
+    let successor = (outcome.pid_file_path.as_ref())
+        .filter(|_| prediction.is_upgrade)
+        .and_then(|path| Files::name_of(&successor_path(path)));
     let (before, after) = (&prediction.files.0, &outcome.files.0);
     let mut paths: Vec<_> = before.keys().chain(after.keys()).collect();
     paths.sort_unstable();
     paths.dedup();
     for path in paths {
-        if Some(path) == pid_file.as_ref() {
+        if [pid_file.as_ref(), successor.as_ref()].contains(&Some(path)) {
             continue;
         }
         let (mut must, mut is) = (before.get(path).cloned(), after.get(path).cloned());

@@ -118,6 +118,10 @@ pub(crate) fn intermediate(
     parent.chain(group).next()
 }
 
+fn has_lock(opened: Opened) -> bool {
+    matches!(opened, Opened::PidFile | Opened::SuccessorPidFile)
+}
+
 /// Gives the descriptors that the library has opened their numbers.
 pub(crate) fn number_opened(
     expected: &mut Report,
@@ -133,9 +137,7 @@ pub(crate) fn number_opened(
             let is_known = known.iter().any(|known| known.number == found.number);
             let is_file = found.file_type == FileType::Regular;
             let is_writable = found.access == AccessMode::ReadWrite;
-            !is_known
-                && is_file == (*opened != Opened::Channel)
-                && is_writable == (*opened != Opened::PidFile)
+            !is_known && is_file == (*opened != Opened::Channel) && is_writable != has_lock(*opened)
         });
         let number = further.map_or(-1, |further| further.number);
         let template = Descriptor {
@@ -158,9 +160,11 @@ pub(crate) fn number_opened(
                 inode: further.map_or(0, |further| further.inode),
                 ..template
             },
-            Opened::PidFile | Opened::WritablePidFile => {
-                let has_lock = *opened == Opened::PidFile;
+            Opened::PidFile | Opened::SuccessorPidFile | Opened::WritablePidFile => {
+                let has_lock = has_lock(*opened);
+                // The file of a successor is the pid file only after a success.
                 let file = outcome.pid_file_place.as_ref();
+                let file = file.filter(|_| *opened != Opened::SuccessorPidFile);
                 let further = further.map(|further| (further.device, further.inode));
                 let file = file.map(|file| (file.device, file.inode));
                 let (device, inode) = file.or(further).unwrap_or_default();

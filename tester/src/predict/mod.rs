@@ -57,9 +57,14 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         has_made_thread: false,
         ends_at_once: false,
     };
+    let former_pid_file = start.pid_file.clone();
     let result = start.run();
-    let is_pid_file_opened = start.opened.contains(&Opened::PidFile);
-    if result.is_err() && is_pid_file_opened {
+    let is_upgrade = start.is_upgrade();
+    let is_taken_over = result.is_ok() && start.opened.contains(&Opened::SuccessorPidFile);
+    let is_pid_file_opened = start.opened.contains(&Opened::PidFile) || is_taken_over;
+    if result.is_err() && is_upgrade {
+        start.pid_file = former_pid_file;
+    } else if result.is_err() && is_pid_file_opened {
         let is_cleared = start.may_clear_pid_file();
         let pid_file = start.pid_file.as_mut().expect("it was opened");
         pid_file.is_pid &= !is_cleared;
@@ -102,6 +107,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         messages: start.messages,
         is_pid_file_removed,
         is_pid_file_opened,
+        is_upgrade,
         is_pid_file_held: (initial_files.pid_file_seen.as_ref()).is_some_and(|seen| seen.locked),
         pid_file: start.pid_file,
         writes: start.writes,
@@ -115,6 +121,7 @@ impl Start<'_> {
         self.refuse_nul()?;
         self.refuse_unsupported()?;
         let identity = self.look_up()?;
+        self.plan_takeover()?;
         self.count_threads()?;
         self.fork()?;
         self.side = Side::Daemon;

@@ -138,7 +138,9 @@ pub(super) fn start_another(start: &AnotherStart) -> bool {
 }
 
 pub(super) fn start_another_here(start: &AnotherStart) -> bool {
-    let mut daemonize = Daemonize::new().foreground(start.foreground);
+    let mut daemonize = Daemonize::new()
+        .foreground(start.foreground)
+        .upgrade(start.upgrade);
     if let Some(path) = &start.pid_file {
         daemonize = daemonize.pid_file(path.to_path());
     }

@@ -248,6 +248,7 @@ const KNOWN: &[Known] = known! {
     [Action(1)] "sigaction": SYS_rt_sigaction;
     [At(0)] "stat": SYS_newfstatat SYS_statx;
     [At(0)] "open": SYS_openat;
+    [At(0)] "rename": SYS_renameat SYS_renameat2;
     [At(0)] "unlink": SYS_unlinkat;
     [Descriptor(0)] "getdents": SYS_getdents64;
     [Descriptor(0)] "pread": SYS_pread64;

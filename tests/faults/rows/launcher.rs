@@ -11,6 +11,10 @@ const NAMELESS: &[&str] = &[
     "launcher: standard error",
 ];
 
+/// The launcher cannot tell whether another daemon has the former file.
+const TAKEOVER_LOST: &str = "TakeOverPidfile(11)";
+const NO_HOLDER: &str = "the former daemon has no name, and ends or does not";
+
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = rows! {
         // Before the first fork.
@@ -134,6 +138,39 @@ pub(crate) fn rows() -> Vec<Row> {
             .never_fails("another scene tries the call, in which the launcher lives");
         Launcher "fcntl(/proc/*/fd, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
 
+        // The launcher looks at the former pid file before the fork.
+        [Upgrading]
+        Launcher "stat(work/run/daemon)" {
+            EXAMINING => Harmless("the launcher looks at the lock in any case"),
+        };
+        Launcher "open(work/run/daemon)" .retried() { OPENING => Harmless(NO_HOLDER) };
+        Launcher "fstat(work/run/daemon)" { EXAMINING => Harmless(NO_HOLDER) };
+        Launcher "flock(work/run/daemon, LOCK_SH)" .retried() {
+            [ENOLCK] => Harmless(NO_HOLDER), [EAGAIN] => Error("LockPidfile"),
+        };
+        Launcher "flock(work/run/daemon, LOCK_UN)" .retried() {
+            [ENOLCK] => Harmless("the end of the descriptor unlocks it"),
+        };
+        // It exchanges the files, and looks at the lock of the former one once more.
+        Launcher "open(work/run)" .retried() { OPENING => Error("TakeOverPidfile") };
+        Launcher "stat(pid file)" [..1] { EXAMINING => Error("TakeOverPidfile") };
+        Launcher "stat(pid file)" [1..] {
+            EXAMINING => Harmless("the launcher looks at the lock in any case"),
+        };
+        Launcher "rename(pid file)" {
+            [EACCES, EPERM, EROFS, EIO, ENOMEM, ENOSPC] => Error("TakeOverPidfile"),
+            [ENOSYS, EINVAL] => Harmless("the new file replaces the former one"),
+            [ENOENT] => Harmless("the launcher makes a file, and tries again"),
+        };
+        Launcher "open(pid file)" .retried() { OPENING => Error(TAKEOVER_LOST) };
+        Launcher "fstat(pid file)" [1..] { EXAMINING => Error(TAKEOVER_LOST) };
+        Launcher "flock(pid file, LOCK_SH)" .retried() {
+            [ENOLCK, EAGAIN] => Error(TAKEOVER_LOST),
+        };
+        Launcher "unlink(pid file)" {
+            [EACCES, EPERM, EROFS, EIO] => Harmless("the next upgrade uses the file"),
+        };
+
         // The launcher is the daemon.
         [Foreground]
         Launcher "unshare" {
@@ -203,5 +240,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let files = ["socket", "pid file"];
     rows.extend(closed(Scene::Ordinary, process, &files));
     rows.extend(closed(Scene::Executed, process, &["/proc/*/fd"]));
+    let files = ["work/run", "work/run/daemon"];
+    rows.extend(closed(Scene::Upgrading, process, &files));
     rows
 }
