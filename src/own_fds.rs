@@ -146,6 +146,15 @@ pub(crate) fn is_daemon_of(pid_file: FileId) -> Option<bool> {
     select(|own| is_it(own).then(|| is_daemon(own))).pop()
 }
 
+/// The descriptor that has the lock, if this process is the daemon of this pid file.
+pub(crate) fn number_of(pid_file: FileId) -> Option<RawFd> {
+    select(|own| {
+        let is_kept = matches!(own.purpose, Purpose::PidFile { .. });
+        (is_kept && own.file == Some(pid_file)).then_some(own.number)
+    })
+    .pop()
+}
+
 /// Keeps a pid file open, and therefore locked, while this process lives.
 pub(crate) fn keep_pid_file(lock: OwnedFd, file: FileId, path: Option<&'static CStr>) {
     let removal = Removal::None;

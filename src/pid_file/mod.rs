@@ -5,6 +5,7 @@
 //! intermediate and the launcher. The file is empty until the start is committed.
 
 mod control;
+mod exec;
 mod guard;
 mod holder;
 mod locked;

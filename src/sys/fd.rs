@@ -68,6 +68,11 @@ pub(crate) fn clear_cloexec(descriptor: RawFd) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Closes an open descriptor at execve(2).
+pub(crate) fn set_cloexec(descriptor: RawFd) -> Result<(), Errno> {
+    fcntl_setfd(descriptor, fcntl_getfd(descriptor)? | libc::FD_CLOEXEC)
+}
+
 /// close(2), with the error that dropping the descriptor hides. Async-signal-safe.
 pub(crate) fn close(descriptor: OwnedFd) -> Result<(), Errno> {
     // SAFETY: the descriptor is owned and given up here. close(2) closes it even

@@ -119,6 +119,15 @@ pub(crate) fn is_replaced(descriptor: RawFd, file: FileId) -> bool {
     }
 }
 
+/// Takes a descriptor over from the program that has executed this one, if it refers to this file
+/// and is no standard stream.
+pub(crate) fn adopt(number: RawFd, file: FileId) -> Option<OwnedFd> {
+    // SAFETY: the former program has named this descriptor of the pid file for the library alone,
+    // and the registry of the library does not have it yet (see pid_file/exec.rs). So no value
+    // in this program owns it.
+    (number > 2 && is_same_file(number, file)).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// fstat(2). Async-signal-safe.
 pub(crate) fn fstat(descriptor: BorrowedFd<'_>) -> Result<FileStatus, Errno> {
     fstat_raw(descriptor.as_raw_fd())

@@ -97,6 +97,18 @@ pub(crate) fn reset_dispositions() -> Result<(), Errno> {
     Ok(())
 }
 
+/// Runs something that may change the action for SIGPIPE, and sets the former action again.
+pub(crate) fn keep_action_of_broken_pipe<T>(run: impl FnOnce() -> T) -> T {
+    let mut before = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action nothing changes; `before` is valid for writes of its size.
+    unsafe { libc::sigaction(libc::SIGPIPE, ptr::null(), before.as_mut_ptr()) };
+    let result = run();
+    // SAFETY: the action is initialized, and was the action before. A handler in it still exists:
+    // the program has not changed.
+    unsafe { libc::sigaction(libc::SIGPIPE, before.as_ptr(), ptr::null_mut()) };
+    result
+}
+
 /// Makes a write to a pipe that may have no reader. Without a reader the kernel not
 /// only fails the write with `EPIPE`, but also sends SIGPIPE, which kills the process
 /// unless it is ignored. This takes that signal back.

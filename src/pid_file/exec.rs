@@ -1,0 +1,127 @@
+//! The pid file of a daemon that executes its new program.
+
+use std::env;
+use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+use super::{LONGEST_LINE, PidFile, parse_pid};
+use crate::own_fds;
+use crate::sys::{self, Lock, Pid};
+
+/// Names the descriptor that has the lock to the next program.
+const VARIABLE: &str = "DAEMONIZE2_PID_FILE_FD";
+
+impl PidFile {
+    /// Replaces the program of this daemon, as execve(2) does. The daemon keeps its pid, and the
+    /// pid file stays locked. The new program calls [`adopt`](Self::adopt).
+    ///
+    /// Use this to upgrade a daemon in place: a service manager sees the same main process. Hand
+    /// over sockets by clearing their close-on-exec flag. The new program inherits the signal
+    /// mask and the ignored signals, and has the present identity and root directory.
+    ///
+    /// ```no_run
+    /// use std::process::Command;
+    /// use daemonize2::{Daemonize, PidFile};
+    ///
+    /// # fn serve_until_upgrade() {}
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let pid_file = PidFile::at("/run/clockd.pid");
+    ///     if !pid_file.adopt()? {
+    ///         Daemonize::new().pid_file("/run/clockd.pid").start_checked()?;
+    ///     }
+    ///     serve_until_upgrade();
+    ///     Err(pid_file.exec(&mut Command::new("/usr/sbin/clockd")).into())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns only if it fails. The daemon then goes on, with its pid file. Only the standard
+    /// streams and the working directory that `command` sets have changed.
+    ///
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if this process is not the daemon of the pid
+    ///   file. The path has to lead to the file: see [`chroot`](crate::Daemonize::chroot).
+    /// - The errors of execve(2).
+    ///
+    /// # Security
+    ///
+    /// If another thread executes a program at the same time, that program inherits the lock.
+    pub fn exec(&self, command: &mut Command) -> io::Error {
+        let number = match self.own_number() {
+            Ok(number) => number,
+            Err(error) => return error,
+        };
+        if let Err(errno) = sys::clear_cloexec(number) {
+            return self.failed("cannot hand over", errno);
+        }
+        command.env(VARIABLE, number.to_string());
+        // std sets the default action for the new program, and leaves it after a failure.
+        let error = sys::keep_action_of_broken_pipe(|| command.exec());
+        let _ = sys::set_cloexec(number);
+        let program = command.get_program().to_string_lossy();
+        io::Error::new(error.kind(), format!("cannot execute {program}: {error}"))
+    }
+
+    fn own_number(&self) -> io::Result<RawFd> {
+        let status = sys::fstatat(sys::WORKING_DIRECTORY, &self.c_path()?)
+            .map_err(|errno| self.failed("cannot stat", errno))?;
+        own_fds::number_of(status.id).ok_or_else(|| {
+            let text = "this process is not its daemon";
+            self.error(io::ErrorKind::InvalidInput, text)
+        })
+    }
+
+    /// Takes over the lock of the pid file from the program that has
+    /// [executed](Self::exec) this one. Returns false if no program has: this process is then not
+    /// the daemon, and may start it. Call this at the beginning of `main`.
+    ///
+    /// # Errors
+    ///
+    /// Those of flock(2), such as [`WouldBlock`](io::ErrorKind::WouldBlock) if another process has
+    /// the lock.
+    ///
+    /// # Security
+    ///
+    /// The environment names the descriptor of the lock. The library uses the descriptor only if
+    /// the path of the pid file leads to the same file, and the file contains the pid of this
+    /// process. It ignores the environment of a program with raised privileges, such as a
+    /// set-user-id program.
+    pub fn adopt(&self) -> io::Result<bool> {
+        let named = env::var(VARIABLE).ok();
+        let number = named.and_then(|number| number.parse().ok());
+        let Some(number) = number.filter(|_| !sys::has_raised_privileges()) else {
+            return Ok(false);
+        };
+        let path = std::path::absolute(&self.path)?;
+        let path = PidFile::at(path).c_path()?;
+        let Ok(status) = sys::fstatat(sys::WORKING_DIRECTORY, &path) else {
+            return Ok(false);
+        };
+        if own_fds::number_of(status.id).is_some() {
+            return Ok(true);
+        }
+        // Other programs inherit the variable too, but not the descriptor.
+        let Some(lock) = sys::adopt(number, status.id) else {
+            return Ok(false);
+        };
+        let mut content = [0; LONGEST_LINE];
+        let length = sys::pread(lock.as_fd(), &mut content)
+            .map_err(|errno| self.failed("cannot read", errno))?;
+        if parse_pid(&content[..length]) != Some(Pid::current()) {
+            // The daemon has executed the former program in a child. The descriptor is not closed:
+            // see `exec`.
+            let _ = lock.into_raw_fd();
+            return Ok(false);
+        }
+        let locked = sys::flock(lock.as_fd(), Lock::Exclusive)
+            .and_then(|()| sys::take_record_lock(lock.as_fd()))
+            .and_then(|()| sys::set_cloexec(lock.as_raw_fd()));
+        if let Err(errno) = locked {
+            return Err(self.failed("cannot lock", errno));
+        }
+        own_fds::keep_pid_file(lock, status.id, Some(Box::leak(path.into_boxed_c_str())));
+        Ok(true)
+    }
+}
