@@ -60,11 +60,10 @@ pub const TEST_USER_GROUPS: [u32; 3] = [7001, 7002, 7003];
 /// --config 'profile.dev.panic="abort"'`, in a target directory of its own.
 pub const ABORTING_TESTER: &str = "TESTER_ABORTING";
 
-/// The example `service`, as a `cargo test` of the root package builds it: beside the directory of
-/// the test.
-pub fn service_example() -> Option<PathBuf> {
+/// An example, as a `cargo test` of the root package builds it: beside the directory of the test.
+pub fn example(name: &str) -> Option<PathBuf> {
     let test = std::env::current_exe().ok()?;
-    let path = test.parent()?.parent()?.join("examples/service");
+    let path = test.parent()?.parent()?.join("examples").join(name);
     path.exists().then_some(path)
 }
 
@@ -98,7 +97,7 @@ pub enum Need {
     Faults,
     AbortingTester,
     /// The example `service` of the root package, built beside the tests.
-    ServiceExample,
+    Examples,
     Compiler,
 }
 
@@ -127,7 +126,7 @@ impl Need {
                 "needs TESTER_ABORTING",
             ),
             Self::Compiler => (compiler().is_some(), "needs cargo's compiler"),
-            Self::ServiceExample => (service_example().is_some(), "needs the example service"),
+            Self::Examples => (example("service").is_some(), "needs the examples"),
         };
         (!met).then_some(reason)
     }

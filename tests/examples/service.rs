@@ -4,27 +4,25 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::assert::OutputAssertExt as _;
 use daemonize2::PidFile;
 use tempfile::TempDir;
-use tester::suite::service_example;
+use tester::case;
+use tester::suite::{Case, example};
 use tester::sys::ProcessHandle;
-use tester::{case, suite};
 
-fn main() -> ExitCode {
-    suite(&[
-        case!(a_service_starts_answers_and_stops, needs ServiceExample),
-        case!(a_second_service_is_refused, needs ServiceExample),
-        case!(a_service_is_restarted, needs ServiceExample),
-        case!(a_service_runs_in_the_foreground, needs ServiceExample),
-        case!(a_supervised_service_stays_in_the_foreground, needs ServiceExample),
-        case!(an_unknown_command_is_refused, needs ServiceExample),
-        case!(a_service_in_another_pid_namespace_is_stopped_by_its_pid_in_this_namespace, needs ServiceExample, Root, Linux, Mounting),
-    ])
-}
+pub(crate) const CASES: &[Case] = &[
+    case!(a_service_starts_answers_and_stops, needs Examples),
+    case!(a_second_service_is_refused, needs Examples),
+    case!(a_service_is_restarted, needs Examples),
+    case!(a_service_runs_in_the_foreground, needs Examples),
+    case!(a_supervised_service_stays_in_the_foreground, needs Examples),
+    case!(an_unknown_command_is_refused, needs Examples),
+    case!(a_service_in_another_pid_namespace_is_stopped_by_its_pid_in_this_namespace, needs Examples, Root, Linux, Mounting),
+];
 
 /// The example, with a home directory of its own. Dropping this stops the service.
 struct Service {
@@ -38,7 +36,7 @@ impl Service {
     }
 
     fn command(&self, argument: &str) -> Command {
-        let mut command = Command::new(service_example().unwrap());
+        let mut command = Command::new(example("service").unwrap());
         command
             .arg(argument)
             .stdin(Stdio::null())

@@ -1,0 +1,6 @@
+//! The examples do what their documentation says.
+
+mod service;
+mod upgrade;
+
+tester::modules!(service, upgrade);

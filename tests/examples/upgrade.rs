@@ -1,0 +1,257 @@
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use std::{fs, thread};
+
+use daemonize2::PidFile;
+use tempfile::TempDir;
+use tester::case;
+use tester::harness::DEADLINE;
+use tester::suite::{Case, example};
+use tester::sys::ProcessHandle;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_successor_takes_over_socket_and_pid_file, needs Examples),
+    case!(a_failed_successor_leaves_the_daemon_running, needs Examples),
+    case!(a_daemon_executes_its_new_program_and_keeps_its_pid_file, needs Examples),
+    case!(a_daemon_that_cannot_execute_its_new_program_goes_on, needs Examples),
+    case!(a_successor_of_an_executed_program_is_another_daemon, needs Examples),
+    case!(a_daemon_that_has_dropped_its_privileges_executes_its_new_program, needs Examples, Root),
+    case!(no_connection_is_refused_during_upgrades, needs Examples),
+];
+
+/// The example, by a link that the test may replace. Dropping this stops the daemon.
+struct Server {
+    directory: TempDir,
+    address: String,
+    /// The daemon keeps the standard error of the launcher.
+    messages: BufReader<ChildStderr>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let directory = TempDir::with_prefix("upgrade-").unwrap();
+        symlink(example("upgrade").unwrap(), directory.path().join("server")).unwrap();
+        let launcher = command(directory.path());
+        Self::launch(directory, launcher)
+    }
+
+    fn launch(directory: TempDir, mut launcher: Command) -> Self {
+        let launcher = launcher.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut launcher = launcher.spawn().unwrap();
+        let mut text = String::new();
+        let mut stdout = launcher.stdout.take().unwrap();
+        stdout.read_to_string(&mut text).unwrap();
+        assert!(launcher.wait().unwrap().success());
+        let address = text.trim_end().strip_prefix("listening on ");
+        Self {
+            directory,
+            address: address.expect(&text).to_owned(),
+            messages: BufReader::new(launcher.stderr.take().unwrap()),
+        }
+    }
+
+    #[track_caller]
+    fn assert_says(&mut self, expected: &str) {
+        let mut line = String::new();
+        self.messages.read_line(&mut line).unwrap();
+        assert!(line.contains(expected), "{line:?}");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn pid_file(&self) -> PidFile {
+        PidFile::at(self.path("server.pid"))
+    }
+
+    fn pid(&self) -> u32 {
+        self.pid_file()
+            .running()
+            .unwrap()
+            .expect("a running daemon")
+    }
+
+    /// The pid and the generation in an answer of the server.
+    fn answer(&self) -> (u32, u32) {
+        let mut text = String::new();
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.read_to_string(&mut text).unwrap();
+        let (pid, generation) = text
+            .trim_end()
+            .strip_prefix("process ")
+            .and_then(|rest| rest.split_once(", generation "))
+            .unwrap_or_else(|| panic!("{text:?}"));
+        (pid.parse().unwrap(), generation.parse().unwrap())
+    }
+
+    fn signal(&self, signal: i32) {
+        assert!(self.pid_file().signal(signal).unwrap());
+    }
+
+    /// Waits for the answer of a program of this generation.
+    fn await_generation(&self, generation: u32) -> u32 {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            // Each answer comes from a program that has begun to serve.
+            let (pid, found) = self.answer();
+            if found == generation {
+                return pid;
+            }
+            assert!(found < generation && Instant::now() < deadline, "{found}");
+        }
+    }
+
+    fn replace_program(&self, program: impl AsRef<Path>) {
+        let new = self.path("server.next");
+        symlink(program, &new).unwrap();
+        fs::rename(new, self.path("server")).unwrap();
+    }
+}
+
+fn command(directory: &Path) -> Command {
+    let mut command = Command::new(directory.join("server"));
+    command
+        .arg(directory.join("server.pid"))
+        .stdin(Stdio::null());
+    command
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.pid_file().stop(DEADLINE);
+    }
+}
+
+fn a_successor_takes_over_socket_and_pid_file() {
+    let server = Server::start();
+    let former = server.pid();
+    assert_eq!(server.answer(), (former, 1));
+    let handle = ProcessHandle::open(former).unwrap().expect("it runs");
+    server.signal(libc::SIGUSR2);
+    let successor = server.await_generation(2);
+    assert_ne!(successor, former);
+    assert_eq!(server.pid(), successor);
+    // The former daemon ends by itself.
+    assert!(handle.wait(Instant::now() + DEADLINE).unwrap());
+    server.signal(libc::SIGUSR2);
+    assert_eq!(server.await_generation(3), server.pid());
+}
+
+fn a_failed_successor_leaves_the_daemon_running() {
+    let mut server = Server::start();
+    let daemon = server.pid();
+    server.replace_program("/bin/false");
+    server.signal(libc::SIGUSR2);
+    server.assert_says(&format!(
+        "the successor has failed; process {daemon} goes on"
+    ));
+    assert_eq!(server.answer(), (daemon, 1));
+    assert_eq!(server.pid(), daemon);
+    server.replace_program(example("upgrade").unwrap());
+    server.signal(libc::SIGUSR2);
+    assert_eq!(server.await_generation(2), server.pid());
+}
+
+fn a_daemon_executes_its_new_program_and_keeps_its_pid_file() {
+    let server = Server::start();
+    let daemon = server.pid();
+    for generation in 2..5 {
+        server.signal(libc::SIGHUP);
+        assert_eq!(server.await_generation(generation), daemon);
+        assert_eq!(server.pid(), daemon);
+        // No second daemon starts.
+        let second = command(server.directory.path()).output().unwrap();
+        assert!(!second.status.success());
+        let text = String::from_utf8(second.stderr).unwrap();
+        assert!(
+            text.contains(&format!("held by running daemon {daemon}")),
+            "{text}"
+        );
+    }
+    assert!(server.pid_file().stop(DEADLINE).unwrap());
+}
+
+fn a_daemon_that_cannot_execute_its_new_program_goes_on() {
+    let mut server = Server::start();
+    let daemon = server.pid();
+    server.replace_program("missing");
+    server.signal(libc::SIGHUP);
+    server.assert_says(&format!("process {daemon} goes on"));
+    assert_eq!(server.answer(), (daemon, 1));
+    assert_eq!(server.pid(), daemon);
+    server.replace_program(example("upgrade").unwrap());
+    server.signal(libc::SIGHUP);
+    assert_eq!(server.await_generation(2), daemon);
+}
+
+/// The former program has named the descriptor of the pid file in the environment.
+fn a_successor_of_an_executed_program_is_another_daemon() {
+    let server = Server::start();
+    let daemon = server.pid();
+    server.signal(libc::SIGHUP);
+    assert_eq!(server.await_generation(2), daemon);
+    server.signal(libc::SIGUSR2);
+    let successor = server.await_generation(3);
+    assert_ne!(successor, daemon);
+    assert_eq!(server.pid(), successor);
+}
+
+fn a_daemon_that_has_dropped_its_privileges_executes_its_new_program() {
+    let directory = TempDir::with_prefix("upgrade-").unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // The daemon's user may not reach the build directory. Another process writes the copy: a file
+    // that a child of another thread has open for writing cannot be executed.
+    let mut copy = Command::new("cp");
+    copy.arg(example("upgrade").unwrap());
+    assert!(
+        copy.arg(directory.path().join("server"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut launcher = command(directory.path());
+    launcher.arg("nobody");
+    let server = Server::launch(directory, launcher);
+    let daemon = server.pid();
+    server.signal(libc::SIGHUP);
+    assert_eq!(server.await_generation(2), daemon);
+    assert_eq!(server.pid(), daemon);
+    let status = fs::read_to_string(format!("/proc/{daemon}/status"));
+    if cfg!(target_os = "linux") {
+        assert!(!status.unwrap().contains("Uid:\t0"));
+    }
+}
+
+fn no_connection_is_refused_during_upgrades() {
+    let server = Server::start();
+    let is_done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut answers = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                server.answer();
+                answers += 1;
+            }
+            answers
+        });
+        let upgrades = [
+            libc::SIGUSR2,
+            libc::SIGHUP,
+            libc::SIGHUP,
+            libc::SIGUSR2,
+            libc::SIGUSR2,
+        ];
+        for (signal, generation) in upgrades.into_iter().zip(2..) {
+            server.signal(signal);
+            server.await_generation(generation);
+        }
+        is_done.store(true, Ordering::Relaxed);
+        assert!(client.join().unwrap() > 0);
+    });
+}
