@@ -240,6 +240,7 @@ pub mod stage;
 mod start;
 mod streams;
 mod sys;
+mod trust;
 
 /// Compiles the examples of the README.
 #[cfg(doctest)]

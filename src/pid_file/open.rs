@@ -6,14 +6,14 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use super::{
-    DIRECTORY_OF_ANOTHER, DIRECTORY_WRITABLE, FILE_OF_ANOTHER, HAS_LINKS, OpenPidFile, PAUSE,
-    WRITABLE_BY_OTHERS, directory_and_name, others_can_replace_in,
-};
+use super::{OpenPidFile, PAUSE};
 use crate::deadline::Deadline;
 use crate::error::ErrorKind;
 use crate::failure::Failure;
-use crate::sys::{self, Errno, FileId, FileKind, FileStatus, Gid, Lock, Open, Uid, errno};
+use crate::sys::{self, Errno, FileId, FileStatus, Gid, Lock, Open, Uid, errno};
+use crate::trust::{
+    self, FILE_OF_ANOTHER, IS_LINK, IS_REPLACED, Refusal, WRITABLE_BY_OTHERS, directory_and_name,
+};
 
 /// The resolved path and owners of a pid file.
 #[derive(Debug, Default)]
@@ -62,7 +62,8 @@ impl PidFilePlan {
     /// Opens, locks and truncates the file. A file that is locked and empty means that a
     /// daemon is starting. Async-signal-safe.
     pub(crate) fn acquire(&self) -> Result<OpenPidFile, Failure> {
-        let trusted = self.open_trusted_directory()?;
+        let owners = [Some(Uid::ROOT), self.new_owner, self.daemon_user];
+        let trusted = trust::open_trusted_directory(&self.directory, owners).map_err(refused)?;
         let (directory, name) = match &trusted {
             Some(directory) => (directory.as_fd(), &*self.name),
             None => (sys::WORKING_DIRECTORY, &*self.path),
@@ -73,9 +74,7 @@ impl PidFilePlan {
                 return Ok(pid_file);
             }
             if deadline.has_passed() {
-                return Err(
-                    open_failed(errno::EAGAIN).with_reason("other processes keep replacing it")
-                );
+                return Err(open_failed(errno::EAGAIN).with_reason(IS_REPLACED));
             }
             sys::sleep(PAUSE);
         }
@@ -99,7 +98,7 @@ impl PidFilePlan {
             Err(errno::EEXIST) => return Ok(None),
             Err(errno::EACCES) => return self.remove_unwritable(directory, name, deadline),
             Err(errno::ELOOP) => {
-                return Err(open_failed(errno::ELOOP).with_reason("it is a symbolic link"));
+                return Err(open_failed(errno::ELOOP).with_reason(IS_LINK));
             }
             Err(errno) => return Err(open_failed(errno)),
         };
@@ -171,39 +170,13 @@ impl PidFilePlan {
     fn may_belong_to(&self, owner: Uid) -> bool {
         [Some(Uid::ROOT), Some(sys::geteuid()), self.new_owner].contains(&Some(owner))
     }
-
-    /// Root uses only a directory in which no other user can create or replace files.
-    fn open_trusted_directory(&self) -> Result<Option<OwnedFd>, Failure> {
-        if sys::geteuid() != Uid::ROOT {
-            return Ok(None);
-        }
-        let directory = sys::openat(sys::WORKING_DIRECTORY, &self.directory, Open::Directory)
-            .map_err(open_failed)?;
-        let status = sys::fstat(directory.as_fd()).map_err(open_failed)?;
-        let refused = |text| Err(open_failed(errno::EPERM).with_reason(text));
-        let owners = [Some(Uid::ROOT), self.new_owner, self.daemon_user];
-        // In a user namespace the owner of /run or /tmp may have no number.
-        if !owners.contains(&Some(status.owner)) && !sys::is_unmapped(status.owner) {
-            return refused(DIRECTORY_OF_ANOTHER);
-        }
-        if others_can_replace_in(directory.as_fd(), &status) {
-            return refused(DIRECTORY_WRITABLE);
-        }
-        Ok(Some(directory))
-    }
 }
 
 /// Refuses everything but a regular file with one link.
 fn check_regular(descriptor: BorrowedFd<'_>) -> Result<FileStatus, Failure> {
     let status = sys::fstat(descriptor).map_err(open_failed)?;
-    let refused = |errno, text| Err(open_failed(errno).with_reason(text));
-    match status.kind {
-        FileKind::Regular if status.links > 1 => refused(errno::EMLINK, HAS_LINKS),
-        FileKind::Regular => Ok(status),
-        FileKind::Fifo => refused(errno::EINVAL, "it is a FIFO"),
-        FileKind::Device => refused(errno::EINVAL, "it is a device"),
-        FileKind::Other => refused(errno::EINVAL, "it is not a regular file"),
-    }
+    trust::check_regular(&status).map_err(refused)?;
+    Ok(status)
 }
 
 /// Opens the file, or creates it: `EEXIST` if another process is faster. `O_CREAT` alone
@@ -274,6 +247,10 @@ fn make_unwritable_by_others(
 
 fn open_failed(errno: Errno) -> Failure {
     Failure::from(ErrorKind::OpenPidfile(errno))
+}
+
+fn refused(refusal: Refusal) -> Failure {
+    refusal.into_failure(ErrorKind::OpenPidfile)
 }
 
 fn lock_failed(errno: Errno) -> Failure {

@@ -11,11 +11,12 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use super::PidFile;
 use super::holder::{Found, describe_holder};
-use super::{PidFile, directory_and_name};
 use crate::error::{Error, ErrorKind, Subject};
 use crate::failure::Failure;
 use crate::sys::{self, Errno, FileId, FileKind, Open, Pid, errno};
+use crate::trust::directory_and_name;
 
 /// The pid file of a successor until its start is committed.
 pub(crate) fn successor_path(pid_file: &Path) -> PathBuf {

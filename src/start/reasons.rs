@@ -13,10 +13,11 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Subject};
 use crate::failure::Failure;
 use crate::options::Options;
-use crate::pid_file::{self, describe_holder};
+use crate::pid_file::describe_holder;
 use crate::start::progress::Step;
 use crate::streams::Stdio;
 use crate::sys::{self, Uid, errno};
+use crate::trust;
 
 /// Makes the error that the caller gets. `pid_file` is the absolute path.
 pub(super) fn describe(failure: Failure, options: &Options, pid_file: Option<&Path>) -> Error {
@@ -99,15 +100,15 @@ fn with_pid_file(failure: Failure, path: &Path) -> Failure {
             "{reason}: this process runs as uid {}; the directory {shown} belongs to {found}",
             sys::geteuid().0
         ),
-        (refusal @ pid_file::DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
+        (refusal @ trust::DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
             "{refusal}: {shown} belongs to {found}; a start as root accepts a directory of \
              root, of `user` or of `chown_pid_file_user`"
         ),
-        (refusal @ pid_file::DIRECTORY_WRITABLE, _, Ok(found)) => format!(
+        (refusal @ trust::DIRECTORY_WRITABLE, _, Ok(found)) => format!(
             "{refusal}: {shown} belongs to {found}; remove that permission, or set the sticky \
              bit"
         ),
-        (refusal @ pid_file::FILE_OF_ANOTHER, _, _) => match fs::symlink_metadata(path) {
+        (refusal @ trust::FILE_OF_ANOTHER, _, _) => match fs::symlink_metadata(path) {
             Ok(found) => format!(
                 "{refusal}, uid {}; a start accepts a file of root, of the user of this \
                  process or of `chown_pid_file_user`",

@@ -1,0 +1,126 @@
+//! Which files and directories a start trusts, where other users may have put them.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use crate::error::ErrorKind;
+use crate::failure::Failure;
+use crate::sys::{self, Errno, FileKind, FileStatus, Open, Uid, errno};
+
+/// The reasons for which a file or its directory is refused. They are constants, since
+/// nothing may be allocated where they are found; the launcher adds the owner.
+pub(crate) const DIRECTORY_OF_ANOTHER: &str = "its directory belongs to another user";
+pub(crate) const DIRECTORY_WRITABLE: &str = "other users can write to its directory";
+pub(crate) const FILE_OF_ANOTHER: &str = "it belongs to another user";
+pub(crate) const HAS_LINKS: &str = "it has other hard links";
+pub(crate) const IS_LINK: &str = "it is a symbolic link";
+pub(crate) const IS_REPLACED: &str = "other processes keep replacing it";
+
+pub(crate) const WRITABLE_BY_OTHERS: u32 = 0o022;
+const GROUP: u32 = 0o070;
+const STICKY: u32 = 0o1000;
+
+/// Why a file cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    errno: Errno,
+    /// Empty if the errno says everything.
+    reason: &'static str,
+}
+
+impl Refusal {
+    pub(crate) fn new(errno: Errno, reason: &'static str) -> Self {
+        Self { errno, reason }
+    }
+
+    pub(crate) fn into_failure(self, kind: fn(Errno) -> ErrorKind) -> Failure {
+        Failure::from(kind(self.errno)).with_reason(self.reason)
+    }
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Self {
+        Self::new(errno, "")
+    }
+}
+
+/// Refuses everything but a regular file with one link. Async-signal-safe.
+pub(crate) fn check_regular(status: &FileStatus) -> Result<(), Refusal> {
+    match status.kind {
+        FileKind::Regular if status.links > 1 => Err(Refusal::new(errno::EMLINK, HAS_LINKS)),
+        FileKind::Regular => Ok(()),
+        FileKind::Fifo => Err(Refusal::new(errno::EINVAL, "it is a FIFO")),
+        FileKind::Device => Err(Refusal::new(errno::EINVAL, "it is a device")),
+        FileKind::Other => Err(Refusal::new(errno::EINVAL, "it is not a regular file")),
+    }
+}
+
+/// Root uses only a directory in which no other user can create or replace files. For
+/// another user, returns `None`, and opens nothing. Async-signal-safe.
+pub(crate) fn open_trusted_directory(
+    directory: &CStr,
+    owners: [Option<Uid>; 3],
+) -> Result<Option<OwnedFd>, Refusal> {
+    if sys::geteuid() != Uid::ROOT {
+        return Ok(None);
+    }
+    let directory = sys::openat(sys::WORKING_DIRECTORY, directory, Open::Directory)?;
+    let status = sys::fstat(directory.as_fd())?;
+    // In a user namespace the owner of /run or /tmp may have no number.
+    if !owners.contains(&Some(status.owner)) && !sys::is_unmapped(status.owner) {
+        return Err(Refusal::new(errno::EPERM, DIRECTORY_OF_ANOTHER));
+    }
+    if others_can_replace_in(directory.as_fd(), &status) {
+        return Err(Refusal::new(errno::EPERM, DIRECTORY_WRITABLE));
+    }
+    Ok(Some(directory))
+}
+
+/// Whether users other than root and the owner can write to an open file. The members of a
+/// system group are trusted like root.
+pub(crate) fn others_can_write(descriptor: BorrowedFd<'_>, status: &FileStatus) -> bool {
+    let mut others = WRITABLE_BY_OTHERS;
+    if sys::SYSTEM_GROUPS.contains(&status.group) {
+        others &= !GROUP;
+        // With an access list, the group bits also stand for other users and groups.
+        if status.mode & GROUP & WRITABLE_BY_OTHERS != 0 && sys::has_access_list(descriptor) {
+            return true;
+        }
+    }
+    status.mode & others != 0
+}
+
+/// Whether those users can replace a file in an open directory. The sticky bit prevents it.
+pub(crate) fn others_can_replace_in(directory: BorrowedFd<'_>, status: &FileStatus) -> bool {
+    others_can_write(directory, status) && status.mode & STICKY == 0
+}
+
+/// Splits a path into a directory and a name, neither of which is empty.
+pub(crate) fn directory_and_name(path: &CStr) -> (CString, CString) {
+    let bytes = path.to_bytes();
+    let split = bytes.iter().rposition(|byte| *byte == b'/');
+    match split {
+        Some(slash) if slash + 1 < bytes.len() => (
+            CString::new(&bytes[..=slash]).unwrap_or_default(),
+            CString::new(&bytes[slash + 1..]).unwrap_or_default(),
+        ),
+        // A path that ends in a slash names a directory, which is refused when it is
+        // opened.
+        _ => (c".".to_owned(), path.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_split_into_directory_and_name() {
+        let split = |path: &CStr| directory_and_name(path);
+        let pair = |directory: &CStr, name: &CStr| (directory.to_owned(), name.to_owned());
+        assert_eq!(split(c"/run/d.pid"), pair(c"/run/", c"d.pid"));
+        assert_eq!(split(c"/d.pid"), pair(c"/", c"d.pid"));
+        assert_eq!(split(c"d.pid"), pair(c".", c"d.pid"));
+        assert_eq!(split(c"/run/"), pair(c".", c"/run/"));
+    }
+}
