@@ -6,6 +6,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::identity::{Group, SupplementaryGroups, User};
 use crate::options::{Mask, Options};
@@ -79,8 +80,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// runs. Default: none.
     ///
     /// A relative path starts at the daemon's [working directory](Self::working_directory). The
-    /// start creates the file if it is missing, but not its directory. Note that /run is empty
-    /// after a boot. The file is locked and empty while the daemon starts. It is complete when
+    /// start creates the file if it is missing, but not its directory: for that, use
+    /// [`directory`](Self::directory). Note that /run is empty after a boot. The file is locked and empty while the daemon starts. It is complete when
     /// the launcher returns or exits. The mode is `0o644` without the bits of the
     /// [umask](Self::umask); the owner can always read the file.
     ///
@@ -192,6 +193,51 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// The owner does not change.
     pub fn chown_pid_file_group<G: Into<Group>>(mut self, group: G) -> Self {
         self.options.chown_pid_file_group = Some(group.into());
+        self
+    }
+
+    /// Creates this directory if it is missing, for example for sockets and the pid file. May be
+    /// called several times: the start creates the directories in this order. Default: none.
+    ///
+    /// [`Directory`] says where a directory is: see [`Directory::runtime`], [`Directory::state`],
+    /// [`Directory::logs`] and [`Directory::at`]. Owner and group are [`user`](Self::user) and
+    /// [`group`](Self::group), or else those of the launcher. [`Directory::mode`] sets the mode.
+    /// The launcher creates the directories before the first fork, so that the path is that before
+    /// [`chroot`](Self::chroot), and [`startup_timeout`](Self::startup_timeout) does not limit the
+    /// time. In the [foreground](Self::foreground), this is the first step.
+    ///
+    /// If the name of a directory has several components, the start creates the missing parents
+    /// with the mode 0755. It also creates the place itself if it is missing, such as
+    /// `$HOME/.local/state`: with the mode 0755 for root, and 0700 for another user. But it does
+    /// not create `$XDG_RUNTIME_DIR`. Parents belong to the launcher.
+    ///
+    /// The library never removes a directory. If a later step of the start fails, the directory
+    /// stays. systemd removes a `RuntimeDirectory=` when the service stops, and keeps the others.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::LocateDirectory`](crate::ErrorKind::LocateDirectory): see
+    ///   [`Directory::path`].
+    /// - [`ErrorKind::CreateDirectory`](crate::ErrorKind::CreateDirectory) if the directory cannot
+    ///   be created, or cannot be given to the daemon.
+    /// - [`ErrorKind::UseDirectory`](crate::ErrorKind::UseDirectory) if the path exists, but is no
+    ///   directory, or a directory that belongs to another user, that grants more than the mode
+    ///   that is asked for, or whose owner lacks a permission. A directory that grants less to
+    ///   others is accepted. The start does not change it.
+    ///
+    /// # Security
+    ///
+    /// The start does not follow a symbolic link at the last component of the path. It creates a
+    /// directory with the mode 0700, and sets owner, group and mode by its descriptor. If several
+    /// starts do this at once, all of them succeed. A start that is killed in between leaves an
+    /// empty directory of the launcher that grants nothing to others. The next start gives such a
+    /// directory to the daemon's user, like a new one.
+    ///
+    /// When run as root, the start refuses a parent directory that belongs to anyone but root or
+    /// [`user`](Self::user), and one that others can write to, unless it has the sticky bit. On
+    /// Linux it also refuses a directory whose access control list may grant more than the mode.
+    pub fn directory<D: Into<Directory>>(mut self, directory: D) -> Self {
+        self.options.directories.push(directory.into());
         self
     }
 
@@ -416,8 +462,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// The option has no effect in the [foreground](Self::foreground).
     ///
     /// The timeout starts with the flush of standard output, right before the first fork. It
-    /// includes neither the look-up of users and groups nor the wait for a start in another
-    /// thread. If standard output is a full pipe that no process reads, the start fails when the
+    /// includes neither the look-up of users and groups, nor the wait for a start in another
+    /// thread, nor the creation of a [`directory`](Self::directory). If standard output is a full pipe that no process reads, the start fails when the
     /// timeout expires, even if no output is buffered. The timeout does not limit the flush of
     /// C's other streams.
     ///

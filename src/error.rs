@@ -154,7 +154,8 @@ impl Error {
         self.0.kind
     }
 
-    /// The path that the error is about, as the caller gave it to the builder.
+    /// The path that the error is about, as the caller gave it to the builder. Of a
+    /// [`Directory`](crate::Directory) that could be located, it is the absolute path.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match &self.0.subject {

@@ -113,6 +113,15 @@ error_kinds! {
     /// A closure of a start has called an entry point. Or a daemon has called
     /// [`start`](crate::Daemonize::start) before it has reported that it is ready.
     56 StartWithinStart "cannot start a daemon within the start of another";
+    /// A [directory](crate::Daemonize::directory) could not be created, or not given to the daemon,
+    /// or the start refused its parent directory.
+    72 CreateDirectory(Errno) "cannot create directory";
+    /// The start refused an existing file at the path of a
+    /// [directory](crate::Daemonize::directory): its type, its owner or its mode.
+    73 UseDirectory(Errno) "cannot use directory";
+    /// The name of a [`Directory`](crate::Directory) is invalid, or an environment variable that
+    /// the path depends on is unset or not trusted.
+    74 LocateDirectory "cannot locate directory";
     /// A [successor](crate::Daemonize::upgrade) could not take over the pid file of the running
     /// daemon.
     83 TakeOverPidfile(Errno) "cannot take over pid file", TakenOverPidFile;

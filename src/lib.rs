@@ -123,6 +123,7 @@
 //! |---|---|---|---|---|
 //! | launcher | look up users and groups | [`user`], [`group`], [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
 //! | | count threads, look for event queues | [`start_checked`], [`execute_checked`] | | |
+//! | | create directories | [`directory`] | | |
 //! | | flush standard output | | | |
 //! | | block signals | | | |
 //! | | fork | | 5 | yes |
@@ -199,6 +200,7 @@
 //! [`user`]: Daemonize::user
 //! [`group`]: Daemonize::group
 //! [`umask`]: Daemonize::umask
+//! [`directory`]: Daemonize::directory
 //! [`working_directory`]: Daemonize::working_directory
 //! [`pid_file`]: Daemonize::pid_file
 //! [`chown_pid_file_user`]: Daemonize::chown_pid_file_user
@@ -226,6 +228,7 @@
 mod builder;
 mod byte_enum;
 mod deadline;
+mod directory;
 mod error;
 mod escape;
 mod failure;
@@ -248,6 +251,7 @@ mod trust;
 struct Readme;
 
 pub use builder::Daemonize;
+pub use directory::Directory;
 pub use error::{Error, ErrorKind};
 pub use identity::{Group, SupplementaryGroups, User};
 pub use notify::supervised;

@@ -4,6 +4,7 @@ use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::directory::Directory;
 use crate::error::{Subject, SubjectKind};
 use crate::identity::{Group, SupplementaryGroups, User};
 use crate::pid_file;
@@ -24,6 +25,7 @@ impl From<u32> for Mask {
 /// The options, each under the name of its method of [`Daemonize`](crate::Daemonize).
 #[derive(Debug, Default)]
 pub(crate) struct Options {
+    pub(crate) directories: Vec<Directory>,
     pub(crate) working_directory: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) upgrade: bool,

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::error::ErrorKind;
 use crate::failure::Failure;
-use crate::sys::{self, Errno, FileKind, FileStatus, Open, Uid, errno};
+use crate::sys::{self, Errno, FileKind, FileStatus, Gid, Open, Uid, errno};
 
 /// The reasons for which a file or its directory is refused. They are constants, since
 /// nothing may be allocated where they are found; the launcher adds the owner.
@@ -51,7 +51,9 @@ pub(crate) fn check_regular(status: &FileStatus) -> Result<(), Refusal> {
         FileKind::Regular => Ok(()),
         FileKind::Fifo => Err(Refusal::new(errno::EINVAL, "it is a FIFO")),
         FileKind::Device => Err(Refusal::new(errno::EINVAL, "it is a device")),
-        FileKind::Other => Err(Refusal::new(errno::EINVAL, "it is not a regular file")),
+        FileKind::Directory | FileKind::SymbolicLink | FileKind::Other => {
+            Err(Refusal::new(errno::EINVAL, "it is not a regular file"))
+        }
     }
 }
 
@@ -93,6 +95,11 @@ pub(crate) fn others_can_write(descriptor: BorrowedFd<'_>, status: &FileStatus) 
 /// Whether those users can replace a file in an open directory. The sticky bit prevents it.
 pub(crate) fn others_can_replace_in(directory: BorrowedFd<'_>, status: &FileStatus) -> bool {
     others_can_write(directory, status) && status.mode & STICKY == 0
+}
+
+/// The owner of a file, for a person.
+pub(crate) fn owner_and_mode(Uid(uid): Uid, Gid(gid): Gid, mode: u32) -> String {
+    format!("uid {uid} and gid {gid}, mode {mode:04o}")
 }
 
 /// Splits a path into a directory and a name, neither of which is empty.

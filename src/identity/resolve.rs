@@ -145,7 +145,7 @@ pub(crate) struct Identity {
     /// `None` leaves the user ids as they are.
     pub(crate) user: Option<Uid>,
     /// `None` leaves the group ids as they are.
-    pub(super) group: Option<Gid>,
+    pub(crate) group: Option<Gid>,
     /// The whole set of supplementary groups; `None` leaves them as they are.
     pub(super) groups: Option<Vec<Gid>>,
 }

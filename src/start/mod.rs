@@ -52,6 +52,7 @@ pub(crate) use self::fork_safety::ForkSafety;
 use self::launcher::Launcher;
 use self::plan::Plan;
 pub use self::readiness::Readiness;
+pub(crate) use self::reasons::lacks_rights;
 
 /// Starts a daemon. Returns in the daemon, or with the failure in the launcher.
 pub(crate) fn start<T>(
@@ -102,12 +103,16 @@ fn launch<T>(
     let plan = actions::refuse_nested_start(options.foreground, failure_mode)
         .and_then(|()| Plan::new(&options, streams));
     if options.foreground {
-        return Side::Daemon(plan.and_then(|plan| foreground::run(plan, actions)));
+        return Side::Daemon(plan.and_then(|plan| {
+            plan.create_directories()?;
+            foreground::run(plan, actions)
+        }));
     }
     let prepared = plan.and_then(|plan| {
         let single_threaded = fork_safety.verify(failure_mode)?;
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         unreaped::reap_ended();
+        plan.create_directories()?;
         let timeout = options.startup_timeout;
         let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
         fork_safety::flush_streams(deadline)?;

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::directory::DirectoryPlan;
 use crate::error::{Error, ErrorKind, Subject};
 use crate::identity::{Identity, User};
 use crate::options::Options;
@@ -22,6 +23,7 @@ pub(super) struct Plan<'a> {
     pub(super) streams: Streams,
     pub(super) kept_descriptors: Option<KeptDescriptors>,
     pub(super) working_directory: Option<CString>,
+    pub(super) directories: Vec<DirectoryPlan>,
     pub(super) pid_file: Option<PidFilePlan>,
     pub(super) takeover: Option<Takeover>,
     pub(super) root: Option<CString>,
@@ -36,6 +38,10 @@ impl<'a> Plan<'a> {
         c_path(options.pid_file.as_deref())?;
         let pid_file = c_path(options.locked_pid_file().as_deref())?;
         let root = c_path(options.chroot.as_deref())?;
+        let directories = options.directories.iter();
+        let mut directories = directories
+            .map(DirectoryPlan::new)
+            .collect::<Result<Vec<_>, _>>()?;
         refuse_nul_in_names(options)?;
         if options.no_new_privileges && !sys::HAS_NO_NEW_PRIVILEGES {
             let option = Subject::Name(String::from("no_new_privileges"));
@@ -46,6 +52,11 @@ impl<'a> Plan<'a> {
             options.group.as_ref(),
             &options.supplementary_groups,
         )?;
+        if let Some(identity) = &identity {
+            for directory in &mut directories {
+                directory.give_to(identity);
+            }
+        }
         let mut pid_file = pid_file
             .map(|path| plan_pid_file(options, path, identity.as_ref()))
             .transpose()?;
@@ -62,6 +73,7 @@ impl<'a> Plan<'a> {
             streams,
             kept_descriptors,
             working_directory,
+            directories,
             pid_file,
             takeover,
             root,
@@ -71,6 +83,13 @@ impl<'a> Plan<'a> {
                 false => Progress::new(),
             },
         })
+    }
+}
+
+impl Plan<'_> {
+    /// Creates the directories of the daemon, and gives them to it.
+    pub(super) fn create_directories(&self) -> Result<(), Error> {
+        self.directories.iter().try_for_each(DirectoryPlan::create)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::options::Options;
 use crate::pid_file::describe_holder;
 use crate::start::progress::Step;
 use crate::streams::Stdio;
-use crate::sys::{self, Uid, errno};
+use crate::sys::{self, Gid, Uid, errno};
 use crate::trust;
 
 /// Makes the error that the caller gets. `pid_file` is the absolute path.
@@ -67,7 +67,7 @@ fn becoming(options: &Options) -> String {
     }
 }
 
-fn lacks_rights(uid: Uid, deed: &str, capabilities: &str) -> String {
+pub(crate) fn lacks_rights(uid: Uid, deed: &str, capabilities: &str) -> String {
     let found = match (uid, sys::HAS_CAPABILITIES) {
         (Uid::ROOT, true) => {
             format!("root, but lacks {capabilities}, or a sandbox or user namespace forbids {deed}")
@@ -122,12 +122,7 @@ fn with_pid_file(failure: Failure, path: &Path) -> Failure {
 }
 
 fn owner_and_mode(found: &Metadata) -> String {
-    let mode = found.mode() & 0o7777;
-    format!(
-        "uid {} and gid {}, mode {mode:04o}",
-        found.uid(),
-        found.gid()
-    )
+    trust::owner_and_mode(Uid(found.uid()), Gid(found.gid()), found.mode() & 0o7777)
 }
 
 /// The fate of a daemon that was not acknowledged.

@@ -15,6 +15,13 @@ use super::{Errno, EventQueue, FileId, FileStatus, Gid, Pid, Signal, Uid};
 /// "wheel" on the BSDs: su(1) lets its members become root.
 pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
 
+/// hier(7) of FreeBSD and of macOS: "system information files describing various info about the
+/// system since it was booted".
+pub(crate) const RUNTIME_DIRECTORY: &str = "/var/run";
+/// hier(7) of FreeBSD and of macOS: "misc. automatically generated system-specific database files".
+pub(crate) const STATE_DIRECTORY: &str = "/var/db";
+pub(crate) const LOG_DIRECTORY: &str = "/var/log";
+
 pub(crate) const EFFECTIVE_GID_SWAPS: bool = false;
 pub(crate) const HAS_UNLISTED_GROUPS: bool = false;
 

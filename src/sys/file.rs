@@ -2,11 +2,11 @@
 
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 
 use super::fd::{close_raw, move_above_streams};
 use super::platform::abi::{self, stat};
-use super::{Errno, Gid, Uid, cvt, retry_on_eintr};
+use super::{Errno, Gid, Uid, cvt, last_errno, retry_on_eintr};
 
 /// The identity of a file: a path may lead to another file at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) struct FileId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
     Regular,
+    Directory,
+    SymbolicLink,
     Fifo,
     Device,
     Other,
@@ -56,6 +58,8 @@ pub(crate) enum Open {
     WriteOnly,
     /// A directory, to look up names in.
     Directory,
+    /// The same, but a symbolic link to a directory fails, with an errno of the platform.
+    DirectoryItself,
     /// For reading and writing, also through a symbolic link.
     Plain,
 }
@@ -73,6 +77,10 @@ pub(crate) fn openat(directory: BorrowedFd<'_>, path: &CStr, how: Open) -> Resul
         Open::ReadOnly => (libc::O_RDONLY | UNTRUSTED, 0),
         Open::WriteOnly => (libc::O_WRONLY | UNTRUSTED, 0),
         Open::Directory => (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC, 0),
+        Open::DirectoryItself => (
+            libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC,
+            0,
+        ),
         Open::Plain => (libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC, 0),
     };
     let opened = retry_on_eintr(|| {
@@ -159,6 +167,8 @@ fn read_status(call: impl FnOnce(*mut stat) -> libc::c_int) -> Result<FileStatus
         },
         kind: match format {
             libc::S_IFREG => FileKind::Regular,
+            libc::S_IFDIR => FileKind::Directory,
+            libc::S_IFLNK => FileKind::SymbolicLink,
             libc::S_IFIFO => FileKind::Fifo,
             libc::S_IFCHR | libc::S_IFBLK => FileKind::Device,
             _ => FileKind::Other,
@@ -182,6 +192,53 @@ pub(crate) fn renameat(directory: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Res
     let directory = directory.as_raw_fd();
     // SAFETY: both paths are C strings that outlive the call.
     cvt(unsafe { libc::renameat(directory, from.as_ptr(), directory, to.as_ptr()) }).map(drop)
+}
+
+/// mkdirat(2): the umask of the process takes bits away. Async-signal-safe.
+pub(crate) fn mkdirat(directory: BorrowedFd<'_>, path: &CStr, mode: u32) -> Result<(), Errno> {
+    let mode = mode as libc::mode_t;
+    // SAFETY: `path` is a C string that outlives the call; a mode is a plain number.
+    cvt(unsafe { libc::mkdirat(directory.as_raw_fd(), path.as_ptr(), mode) }).map(drop)
+}
+
+/// Whether a directory has no entries, by readdir(3), which allocates. False if not even the
+/// names `.` and `..` can be read.
+pub(crate) fn is_empty(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
+    // Not a duplicate, which would share the position in the list.
+    let opened = openat(directory, c".", Open::Directory)?;
+    // SAFETY: the descriptor is open. After a success it belongs to the stream.
+    let stream = unsafe { libc::fdopendir(opened.as_raw_fd()) };
+    if stream.is_null() {
+        return Err(last_errno());
+    }
+    let _ = opened.into_raw_fd();
+    let mut names_of_itself = 0;
+    let is_empty = loop {
+        // SAFETY: the stream is open, and no other thread knows it.
+        let entry = unsafe { libc::readdir(stream) };
+        if entry.is_null() {
+            // A failure looks like the end.
+            break names_of_itself == 2;
+        }
+        // SAFETY: readdir has returned an entry, which is valid until the next call.
+        let name = unsafe { &raw const (*entry).d_name };
+        // SAFETY: the name ends in a NUL, and is valid as long as the entry.
+        let name = unsafe { CStr::from_ptr(name.cast()) };
+        if name != c"." && name != c".." {
+            break false;
+        }
+        names_of_itself += 1;
+    };
+    // SAFETY: the stream is open, and not used any more. This closes the descriptor.
+    unsafe { libc::closedir(stream) };
+    Ok(is_empty)
+}
+
+/// fchmodat(2), which does not follow a symbolic link. Fails with `ENOTSUP` in glibc before 2.32.
+pub(crate) fn fchmodat(directory: BorrowedFd<'_>, path: &CStr, mode: u32) -> Result<(), Errno> {
+    let (mode, flags) = (mode as libc::mode_t, libc::AT_SYMLINK_NOFOLLOW);
+    // SAFETY: `path` is a C string that outlives the call; the others are plain numbers.
+    cvt(unsafe { libc::fchmodat(directory.as_raw_fd(), path.as_ptr(), mode, flags) }).map(drop)
 }
 
 /// fchmod(2). Async-signal-safe.

@@ -27,6 +27,7 @@
 //! | `exchange` | exchanges two files of a directory in one step | `ENOSYS` |
 //! | `open_process`, `signal_process`, `reap` | a descriptor that always names the same process; sends it a signal; reaps it if it is a child that has ended | `None` |
 //! | `close_all_but` | closes the descriptors from 3 on except those given, at a cost that does not depend on a limit; async-signal-safe | `ENOSYS` |
+//! | `RUNTIME_DIRECTORY`, `STATE_DIRECTORY`, `LOG_DIRECTORY` | where root's daemons have their directories, after hier(7) | those of FreeBSD |
 //! | `SYSTEM_GROUPS` | the groups whose members are trusted like root, and can write to system directories | group 0 |
 //! | `has_access_list` | whether the group bits of an open file's mode are the mask of a list of more users and groups; async-signal-safe | `false` |
 //! | `has_raised_privileges` | whether the program has privileges that its caller lacks (set-user-id and the like), so that its environment is not trusted | whether real and effective ids differ |
@@ -113,7 +114,8 @@ pub(crate) type Errno = libc::c_int;
 pub(crate) mod errno {
     pub(crate) use libc::{
         EACCES, EAGAIN, EBADF, ECONNRESET, EEXIST, EINVAL, ELOOP, EMLINK, ENOBUFS, ENODEV, ENOENT,
-        ENOLCK, ENOMEM, ENOSYS, ENOTCONN, ENOTSUP, EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
+        ENOLCK, ENOMEM, ENOSYS, ENOTCONN, ENOTDIR, ENOTEMPTY, ENOTSUP, EPERM, EPIPE, EPROTO, ESRCH,
+        EWOULDBLOCK,
     };
 }
 

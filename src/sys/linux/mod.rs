@@ -11,7 +11,9 @@ mod processes;
 mod record_lock;
 mod threads;
 
-pub(crate) use super::defaults::{EFFECTIVE_GID_SWAPS, HAS_UNLISTED_GROUPS, SYSTEM_GROUPS};
+pub(crate) use super::defaults::{
+    EFFECTIVE_GID_SWAPS, HAS_UNLISTED_GROUPS, LOG_DIRECTORY, SYSTEM_GROUPS,
+};
 pub(super) use super::defaults::{GROUP_LIST_ROOM, IS_GROUP_LIST_CUT_SILENTLY, ListedGroup};
 
 pub(crate) use capabilities::*;
@@ -21,6 +23,11 @@ pub(crate) use ids::*;
 pub(crate) use processes::*;
 pub(crate) use record_lock::*;
 pub(crate) use threads::*;
+
+/// file-hierarchy(7). A temporary file system.
+pub(crate) const RUNTIME_DIRECTORY: &str = "/run";
+/// file-hierarchy(7).
+pub(crate) const STATE_DIRECTORY: &str = "/var/lib";
 
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = false;
 
