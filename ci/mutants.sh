@@ -43,7 +43,7 @@ is_called() {
 ordinary="control"
 
 # All but those of the tester itself and of the examples, the fastest first.
-order=${MUTANTS_SUITES:-"root streams signals errors limits privileges sequences
+order=${MUTANTS_SUITES:-"directories root streams signals errors limits privileges sequences
     compatibility foreground notification combinations control descriptors crashes readiness
     faults timeout start pid_file"}
 
@@ -65,6 +65,7 @@ experts() {
         src/start/inherited.rs) echo descriptors signals ;;
         src/notify.rs) echo notification foreground ;;
         src/pid_file/*) echo pid_file control ;;
+        src/directory/*) echo directories privileges ;;
         src/start/readiness.rs | src/start/uncommitted.rs) echo readiness notification ;;
         src/start/*) echo start errors crashes readiness ;;
         src/root.rs) echo root ;;

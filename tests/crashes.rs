@@ -380,7 +380,7 @@ enum Shape {
     Initializing,
     /// Readiness is deferred.
     Deferred,
-    /// The daemon has another user and another root directory.
+    /// The daemon has another user, another root directory, and a directory.
     Jailed,
     /// The root directory is missing.
     Failing,
@@ -414,6 +414,8 @@ impl Shape {
             Self::Deferred => scenario.deferring([], ReadinessUse::Ready),
             Self::Jailed => {
                 scenario.create_directory("jail");
+                let directory = Directory::at(scenario.path("directory"));
+                let scenario = scenario.directories([directory]);
                 scenario.chroot("jail").user(UID).group(GID)
             }
             Self::Failing => scenario.chroot("missing"),

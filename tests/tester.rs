@@ -60,6 +60,10 @@ fn config() -> Config {
     config.options.group = Some(Identity::Id(7));
     config.options.stdout = Some(Stream::append("log").at(1));
     config.options.stdin = Some(Stream::file("in", Access::ReadWrite));
+    config.options.directories = Some(vec![
+        Directory::at("/directory").mode(0o750),
+        Directory::in_place(DirectoryPlace::Logs("logs".into())),
+    ]);
     config.entry = Entry::ExecuteChecked;
     config.privileged_action = Some(vec![Step::Hold, Step::Panic("text".to_owned())]);
     config.try_privileged_action = Some(Fallible {

@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use daemonize2::{Daemonize, Group, Stdio, User, supervised};
 
 use crate::config::{
-    Access, Foreground, Identity, Options, Stream, SupplementaryGroups, for_each_option,
+    Access, Directory, DirectoryPlace, Foreground, Identity, Options, Stream, SupplementaryGroups,
+    for_each_option,
 };
 use crate::{control, sys};
 
@@ -65,6 +66,21 @@ impl From<&Identity> for Group {
         match identity {
             Identity::Name(name) => name.as_str().into(),
             Identity::Id(id) => (*id).into(),
+        }
+    }
+}
+
+impl From<&Directory> for daemonize2::Directory {
+    fn from(directory: &Directory) -> Self {
+        let made = match &directory.place {
+            DirectoryPlace::Runtime(name) => Self::runtime(name.to_path()),
+            DirectoryPlace::State(name) => Self::state(name.to_path()),
+            DirectoryPlace::Logs(name) => Self::logs(name.to_path()),
+            DirectoryPlace::At(path) => Self::at(path.to_path()),
+        };
+        match directory.mode {
+            Some(mode) => made.mode(mode),
+            None => made,
         }
     }
 }

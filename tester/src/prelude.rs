@@ -13,9 +13,9 @@ pub use std::time::{Duration, Instant};
 pub use daemonize2::PidFile;
 
 pub use crate::config::{
-    Access, AnotherStart, Blocked, Bytes, Deferral, Disposition, Entry, ErrorText, Fallible,
-    Foreground, Identity, Ids, InitialState, Life, OpenDescriptor, PanicHook, ReadinessUse,
-    Session, Step, Stream, SupplementaryGroups, SystemCall, UserNamespace,
+    Access, AnotherStart, Blocked, Bytes, Deferral, Directory, DirectoryPlace, Disposition, Entry,
+    ErrorText, Fallible, Foreground, Identity, Ids, InitialState, Life, OpenDescriptor, PanicHook,
+    ReadinessUse, Session, Step, Stream, SupplementaryGroups, SystemCall, UserNamespace,
 };
 pub use crate::control::{self, Frame, Message};
 pub use crate::fixtures::*;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tester::config::ErrorText;
+use tester::config::{Directory, ErrorText};
 use tester::{Scenario, scenario};
 
 use crate::attempts::DATABASES;
@@ -46,6 +46,7 @@ fn provoked_without_fault(kind: Kind) -> Option<Option<fn() -> Scenario>> {
         Kind::UserNotFound => Some(|| scenario!().user("no-such-user")),
         Kind::UserContainsNul => Some(|| scenario!().user("a\0b")),
         Kind::PathContainsNul => Some(|| scenario!().pid_file("a\0b")),
+        Kind::LocateDirectory => Some(|| scenario!().directories([Directory::at("relative")])),
         Kind::PrimaryGroupUnknown => Some(|| scenario!().user(UNUSED_ID)),
         Kind::PrivilegedAction => {
             Some(|| scenario!().try_privileged_action(ErrorText::from("no luck")))

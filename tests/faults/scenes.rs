@@ -160,8 +160,10 @@ impl Start {
         let scenario = scenario!();
         let log = scenario.path("log");
         fs::write(&log, "").expect("create the log");
+        let directory = Directory::at(scenario.path("work/directory")).mode(0o750);
         let mut scenario = scenario
             .entry(Entry::StartChecked)
+            .directories([directory])
             .working_directory("work")
             .umask(0o027_u32)
             .pid_file("run/daemon.new")

@@ -10,6 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_set_user_id_root_launcher_becomes_its_real_user, needs Root, Linux),
     case!(a_set_user_id_root_launcher_becomes_another_user, needs Root, Linux),
     case!(a_set_user_id_root_launcher_does_not_trust_its_initial_state, needs Root, Linux),
+    case!(a_set_user_id_launcher_locates_no_directory_by_its_environment, needs Root, Linux),
     case!(a_set_user_id_root_launcher_without_options_keeps_its_ids, needs Root, Linux),
     case!(a_set_group_id_root_launcher_becomes_its_real_group, needs Root, Linux),
     case!(a_launcher_that_is_set_user_id_and_set_group_id_becomes_its_real_user, needs Root, Linux),
@@ -89,6 +90,34 @@ fn a_set_user_id_root_launcher_does_not_trust_its_initial_state() {
     // The caller sets the environment: the library does not notify this manager.
     let received = manager.recv(&mut [0; 64]).map_err(|error| error.kind());
     assert_eq!(received, Err(ErrorKind::WouldBlock));
+}
+
+/// The caller chooses the variables. A directory of root needs none.
+fn a_set_user_id_launcher_locates_no_directory_by_its_environment() {
+    let (scenario, _directory) = set_id_launcher(SET_USER_ID, (UID, GID), &[]);
+    let places = scenario.create_directory("places");
+    set_mode(&places, 0o777);
+    let scenario = scenario
+        .env("XDG_RUNTIME_DIR", &places)
+        .env("XDG_STATE_HOME", &places)
+        .env("HOME", &places);
+    for (place, variable) in [
+        (DirectoryPlace::Runtime("d".into()), "XDG_RUNTIME_DIR"),
+        (DirectoryPlace::State("d".into()), "XDG_STATE_HOME"),
+        (DirectoryPlace::Logs("d".into()), "XDG_STATE_HOME"),
+    ] {
+        let directory = Directory::in_place(place);
+        let error = scenario.clone().directories([directory]).fail();
+        let text = format!(
+            "cannot locate directory d: the program has privileges that its caller lacks, so that \
+             {variable} is not trusted; use `Directory::at`"
+        );
+        error.assert_is("LocateDirectory", &text);
+    }
+    assert_eq!(fs::read_dir(&places).unwrap().count(), 0);
+    let path = places.join("d");
+    let _run = scenario.directories([Directory::at(&path)]).start();
+    assert_eq!(fs::metadata(&path).unwrap().uid(), UID);
 }
 
 fn a_set_user_id_root_launcher_without_options_keeps_its_ids() {

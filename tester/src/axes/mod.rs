@@ -216,6 +216,7 @@ mod chown_pid_file;
 mod chroot;
 mod close_inherited_fds;
 mod deferred_readiness;
+mod directories;
 mod entry;
 mod foreground;
 mod group;
@@ -244,6 +245,7 @@ axes! {
     caller: caller::Caller,
     entry: entry::EntryPoint,
     foreground: foreground::InForeground,
+    directories: directories::Directories,
     pid_file: pid_file::PidFile,
     upgrade: upgrade::Upgrade,
     chown_pid_file_user: chown_pid_file::ChownUser,

@@ -39,7 +39,7 @@ impl Staged {
 impl Drop for Staged {
     /// Not even their owner could empty closed directories.
     fn drop(&mut self) {
-        for name in ["closed", "run"] {
+        for name in ["closed", "run", "daemons"] {
             let opened = Permissions::from_mode(0o755);
             // Most combinations have no such directory.
             let _ = fs::set_permissions(self.scenario.path(name), opened);

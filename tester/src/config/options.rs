@@ -22,6 +22,9 @@ macro_rules! for_each_option {
                 upgrade(daemonize, upgrade: bool) => daemonize.upgrade(*upgrade),
                 chown_pid_file_user(daemonize, user: Identity) => daemonize.chown_pid_file_user(user),
                 chown_pid_file_group(daemonize, group: Identity) => daemonize.chown_pid_file_group(group),
+                /// `directory`, called for each of them
+                directories(daemonize, directories: Vec<Directory>) =>
+                    directories.iter().fold(daemonize, Daemonize::directory),
                 working_directory(daemonize, path: Bytes) => daemonize.working_directory(path.to_path()),
                 user(daemonize, user: Identity) => daemonize.user(user),
                 group(daemonize, group: Identity) => daemonize.group(group),
@@ -89,6 +92,38 @@ impl From<&str> for Identity {
 impl From<u32> for Identity {
     fn from(id: u32) -> Self {
         Self::Id(id)
+    }
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    pub place: DirectoryPlace,
+    pub mode: Option<u32>,
+}
+
+/// A directory by its name, or by its path.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum DirectoryPlace {
+    Runtime(Bytes),
+    State(Bytes),
+    Logs(Bytes),
+    At(Bytes),
+}
+
+impl Directory {
+    /// A directory at an absolute path.
+    pub fn at(path: impl Into<Bytes>) -> Self {
+        Self::in_place(DirectoryPlace::At(path.into()))
+    }
+
+    pub fn in_place(place: DirectoryPlace) -> Self {
+        Self { place, mode: None }
+    }
+
+    #[must_use]
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
+        self
     }
 }
 

@@ -13,8 +13,8 @@ use tempfile::TempDir;
 
 use super::{DEADLINE, Run};
 use crate::config::{
-    Bytes, Config, Deferral, Entry, ExecPid, Fallible, Foreground, Identity, Ids, InitialState,
-    Life, Step, Stream, SupplementaryGroups, for_each_option,
+    Bytes, Config, Deferral, Directory, Entry, ExecPid, Fallible, Foreground, Identity, Ids,
+    InitialState, Life, Step, Stream, SupplementaryGroups, for_each_option,
 };
 use crate::report::StartError;
 use crate::subject::FIND_REAPER;
@@ -196,6 +196,12 @@ impl Scenario {
         self.environment
             .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
+    }
+
+    /// The value of a variable that the scenario sets.
+    pub fn variable(&self, name: &str) -> Option<&OsStr> {
+        let mut variables = self.environment.iter();
+        variables.find_map(|(known, value)| (known == name).then_some(value.as_os_str()))
     }
 
     /// Gives the launcher pipes as standard output and error, instead of files. The launcher then

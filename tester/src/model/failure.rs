@@ -87,6 +87,9 @@ impl Failure {
     pub(crate) fn text(&self) -> String {
         let what = match self.kind {
             "ChangeDirectory" => "cannot change to directory",
+            "CreateDirectory" => "cannot create directory",
+            "LocateDirectory" => "cannot locate directory",
+            "UseDirectory" => "cannot use directory",
             "Chroot" => "cannot change root directory to",
             "DaemonExited" => "the daemon ended before it was ready",
             "ChownPidfile" if self.path.is_none() => "cannot change owner of pid file to",

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::credentials::{Credentials, EXECUTE};
 use super::databases::Databases;
-use crate::config::{Bytes, Config, Stream};
+use crate::config::{Bytes, Config, Directory, DirectoryPlace, Stream};
 use crate::harness::{Files, PidFile, Scenario};
 
 /// A path that was resolved as far as it leads.
@@ -67,6 +67,66 @@ impl ResolvedPath {
     }
 }
 
+/// A directory of the daemon before the start.
+#[derive(Debug)]
+pub(crate) struct LocatedDirectory {
+    /// The name or path in the configuration.
+    pub(crate) given: Bytes,
+    /// The absolute path, or why there is none.
+    pub(crate) path: Result<PathBuf, &'static str>,
+    pub(crate) itself: ResolvedPath,
+    pub(crate) parent: ResolvedPath,
+    /// The parents that the start creates, the innermost first.
+    pub(crate) missing_parents: Vec<PathBuf>,
+    pub(crate) is_empty: bool,
+    pub(crate) mode: Option<u32>,
+}
+
+impl LocatedDirectory {
+    fn of(scenario: &Scenario, directory: &Directory) -> Self {
+        let (variable, below, given) = match &directory.place {
+            DirectoryPlace::At(path) => (None, "", path),
+            DirectoryPlace::Runtime(name) => (Some("XDG_RUNTIME_DIR"), "", name),
+            DirectoryPlace::State(name) => (Some("XDG_STATE_HOME"), "", name),
+            DirectoryPlace::Logs(name) => (Some("XDG_STATE_HOME"), "log", name),
+        };
+        let place = variable.map(|variable| scenario.variable(variable));
+        let path = given.to_path();
+        let is_name = path
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)));
+        let path = match place {
+            None if path.is_absolute() => Ok(path),
+            None => Err(
+                "it is not an absolute path; with a name, use `Directory::runtime`, \
+                         `Directory::state` or `Directory::logs`",
+            ),
+            Some(_) if !is_name => {
+                Err("the name must be relative, and have no empty, `.` or `..` \
+                                       component; with an absolute path, use `Directory::at`")
+            }
+            Some(Some(place)) => Ok(Path::new(place).join(below).join(path)),
+            Some(None) => Err("no combination leaves the variable out"),
+        };
+        let found = path.as_deref().unwrap_or(Path::new(""));
+        Self {
+            given: given.clone(),
+            missing_parents: match place {
+                Some(_) => {
+                    let parents = found.ancestors().skip(1).map(Path::to_owned);
+                    parents.take_while(|parent| !parent.exists()).collect()
+                }
+                None => Vec::new(),
+            },
+            itself: ResolvedPath::follow(found, false),
+            parent: ResolvedPath::follow(found.parent().unwrap_or(found), true),
+            is_empty: fs::read_dir(found).is_ok_and(|mut entries| entries.next().is_none()),
+            mode: directory.mode,
+            path,
+        }
+    }
+}
+
 /// The files before a start.
 #[derive(Debug)]
 pub struct InitialFiles<'a> {
@@ -76,6 +136,7 @@ pub struct InitialFiles<'a> {
     /// The pid file that the start locks.
     pub(crate) pid_file: Option<ResolvedPath>,
     pub(crate) pid_file_directory: Option<ResolvedPath>,
+    pub(crate) directories: Vec<LocatedDirectory>,
     /// The pid file and its lock.
     pub(crate) pid_file_seen: Option<PidFile>,
     /// Whether the user that runs the tests cannot read the pid file.
@@ -126,6 +187,9 @@ impl<'a> InitialFiles<'a> {
             working_directory: working_directory
                 .as_deref()
                 .map(|path| ResolvedPath::follow(path, true)),
+            directories: (options.directories.iter().flatten())
+                .map(|directory| LocatedDirectory::of(scenario, directory))
+                .collect(),
             root: from(base, &options.chroot).map(|path| ResolvedPath::follow(&path, true)),
             pid_file: locked.as_deref().map(|path| match is_empty {
                 true => ResolvedPath::nowhere(path),

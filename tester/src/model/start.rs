@@ -2,6 +2,7 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use super::credentials::Credentials;
 use super::failure::{Failure, error_text};
@@ -106,6 +107,15 @@ pub(crate) struct ExpectedPidFile {
     pub(crate) locked: bool,
 }
 
+/// A directory that the start has created, or has given to the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ExpectedDirectory {
+    pub(crate) path: PathBuf,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
 /// Everything that a start must do.
 #[derive(Debug)]
 pub struct Prediction {
@@ -120,6 +130,7 @@ pub struct Prediction {
     /// The lines that the service manager receives, without the process id of the daemon.
     pub(crate) notified: &'static [&'static str],
     pub(crate) pid_file: Option<ExpectedPidFile>,
+    pub(crate) directories: Vec<ExpectedDirectory>,
     pub(crate) is_pid_file_hidden: bool,
     /// Whether the daemon removes the pid file at its end.
     pub(crate) is_pid_file_removed: bool,
@@ -155,6 +166,7 @@ pub(crate) struct Start<'a> {
     pub(crate) opened: Vec<Opened>,
     pub(crate) side: Side,
     pub(crate) pid_file: Option<ExpectedPidFile>,
+    pub(crate) directories: Vec<ExpectedDirectory>,
     pub(crate) new_owner: Option<u32>,
     pub(crate) new_group: Option<u32>,
     pub(crate) reports: Vec<Expected>,

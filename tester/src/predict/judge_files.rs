@@ -1,9 +1,9 @@
 //! Compares the pid file, and the other files of the case.
 
 use super::judge::{Judge, judge_text};
-use crate::harness::{Files, Outcome, PidFile};
+use crate::harness::{Files, Outcome, PidFile, SeenFile};
 use crate::model::initial_files::successor_path;
-use crate::model::start::{ExpectedPidFile, Prediction};
+use crate::model::start::{ExpectedDirectory, ExpectedPidFile, Prediction};
 
 pub(crate) fn judge_pid_file(judge: &mut Judge, prediction: &Prediction, outcome: &Outcome) {
     let must = prediction.pid_file.as_ref();
@@ -74,7 +74,9 @@ pub(crate) fn judge_files(judge: &mut Judge, prediction: &Prediction, outcome: &
         .filter(|_| prediction.is_upgrade)
         .and_then(|path| Files::name_of(&successor_path(path)));
     let (before, after) = (&prediction.files.0, &outcome.files.0);
-    let mut paths: Vec<_> = before.keys().chain(after.keys()).collect();
+    let directories = &prediction.directories;
+    let created = directories.iter().map(|directory| &directory.path);
+    let mut paths: Vec<_> = before.keys().chain(after.keys()).chain(created).collect();
     paths.sort_unstable();
     paths.dedup();
     for path in paths {
@@ -82,6 +84,9 @@ pub(crate) fn judge_files(judge: &mut Judge, prediction: &Prediction, outcome: &
             continue;
         }
         let (mut must, mut is) = (before.get(path).cloned(), after.get(path).cloned());
+        if let Some(directory) = directories.iter().find(|directory| directory.path == *path) {
+            must = Some(expected_directory(directory, must, is.as_ref()));
+        }
         let identity = must.as_ref().map(|file| file.identity);
         let is_written =
             (prediction.writes.iter()).any(|(to, _)| Some((to.device, to.inode)) == identity);
@@ -93,5 +98,28 @@ pub(crate) fn judge_files(judge: &mut Judge, prediction: &Prediction, outcome: &
             must.content = None;
         }
         judge.compare(format!("file {}", path.display()), must, is);
+    }
+}
+
+/// `S_IFDIR` of <sys/stat.h>.
+const DIRECTORY: u32 = 0o040_000;
+
+/// A directory that the start has created or given away. The identity of a new file cannot be
+/// predicted.
+fn expected_directory(
+    directory: &ExpectedDirectory,
+    before: Option<SeenFile>,
+    after: Option<&SeenFile>,
+) -> SeenFile {
+    SeenFile {
+        identity: before
+            .or(after.cloned())
+            .map_or((0, 0), |file| file.identity),
+        mode: DIRECTORY | directory.mode,
+        uid: directory.uid,
+        gid: directory.gid,
+        links: None,
+        content: None,
+        target: None,
     }
 }

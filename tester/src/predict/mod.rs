@@ -15,6 +15,7 @@ mod judge_reports;
 pub use crate::model::databases::Databases;
 pub use crate::model::initial_files::InitialFiles;
 pub use crate::model::start::Prediction;
+pub(crate) use identity::NewIdentity;
 pub use judge::{Mismatch, mismatches};
 
 /// Predicts a start from `before`, the report of the launcher on itself.
@@ -45,6 +46,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
                 place: Some(seen.place.clone()),
                 locked: seen.locked,
             }),
+        directories: Vec::new(),
         new_owner: None,
         new_group: None,
         reports: Vec::new(),
@@ -110,6 +112,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         is_upgrade,
         is_pid_file_held: (initial_files.pid_file_seen.as_ref()).is_some_and(|seen| seen.locked),
         pid_file: start.pid_file,
+        directories: start.directories,
         writes: start.writes,
         files: initial_files.files.clone(),
     }
@@ -123,6 +126,7 @@ impl Start<'_> {
         let identity = self.look_up()?;
         self.plan_takeover()?;
         self.count_threads()?;
+        self.create_directories(identity.as_ref())?;
         self.fork()?;
         self.side = Side::Daemon;
         if self.options.reset_signals {
@@ -155,7 +159,7 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// Refuses a NUL in a path, then in a user, then in a group.
+    /// Refuses a NUL in a path, then a directory that has no place, then a NUL in a user or a group.
     pub(crate) fn refuse_nul(&self) -> Result<(), Failure> {
         let options = self.options;
         let paths = [
@@ -168,6 +172,7 @@ impl Start<'_> {
                 return Err(Failure::new("PathContainsNul", None).at(Some(path)));
             }
         }
+        self.locate_directories()?;
         let users = [&options.user, &options.chown_pid_file_user];
         let groups = [&options.group, &options.chown_pid_file_group];
         let named = match &options.supplementary_groups {

@@ -246,11 +246,13 @@ const KNOWN: &[Known] = known! {
     [] "sigwait": SYS_rt_sigtimedwait;
     [] "waitpid": SYS_wait4;
     [Action(1)] "sigaction": SYS_rt_sigaction;
+    [At(0)] "mkdir": SYS_mkdirat;
     [At(0)] "stat": SYS_newfstatat SYS_statx;
     [At(0)] "open": SYS_openat;
     [At(0)] "rename": SYS_renameat SYS_renameat2;
     [At(0)] "unlink": SYS_unlinkat;
     [Descriptor(0)] "getdents": SYS_getdents64;
+    [Descriptor(0)] "getxattr": SYS_fgetxattr;
     [Descriptor(0)] "pread": SYS_pread64;
     [Descriptor(0)] "pwrite": SYS_pwrite64;
     [Descriptor(0)] "recv": SYS_recvfrom;

@@ -29,6 +29,34 @@ pub(crate) fn rows() -> Vec<Row> {
         Launcher "unshare" [1..] {
             [EPERM, EINVAL] => Harmless("the library flushes no stream that another thread may have locked"),
         };
+        Launcher "geteuid"|"getresgid" .never_fails(NO_ERRORS);
+        Launcher "open(work)" .by_root() .retried() { OPENING => Error("CreateDirectory") };
+        Launcher "fstat(work)" .by_root() { EXAMINING => Error("CreateDirectory") };
+        Launcher "open(work/directory)" [..1] .retried() { REOPENING => Error("CreateDirectory") };
+        Launcher "mkdir(work/directory)" {
+            [EACCES, EPERM, ENOSPC, EROFS, EDQUOT, EIO, EMLINK] => Error("CreateDirectory"),
+        };
+        Launcher "open(work/directory)" [1..] .retried() { REOPENING => Error("CreateDirectory") };
+        Launcher "fstat(work/directory)" { EXAMINING => Error("CreateDirectory") };
+        Launcher "open(.)" .retried() { REOPENING => Error("CreateDirectory") };
+        Launcher "fcntl(work/directory, F_GETFL)" .platform("libc checks a directory that it lists") {
+            [EBADF] => Error("CreateDirectory"),
+        };
+        Launcher "fcntl(work/directory, F_SETFD)"
+            .never_fails(NO_ERRORS).platform("libc marks a directory that it lists");
+        Launcher "getdents(work/directory)" [..1] {
+            [EIO, ENOENT] => Error("CreateDirectory(39)"),
+        };
+        Launcher "getdents(work/directory)" [1..] {
+            [EIO, ENOENT] => Harmless("the first call has listed the directory"),
+        };
+        Launcher "fchmod(work/directory)" .retried() {
+            [EPERM, EIO, EROFS] => Error("CreateDirectory"),
+            FakeSuccess => Error("CreateDirectory(1)"),
+        };
+        Launcher "getxattr(work/directory)" {
+            [EIO, ENOMEM] => Error("UseDirectory(1)"),
+        };
         Launcher "getpid" .never_fails(NO_ERRORS);
         Launcher "socketpair" [..2] { SOCKETS => Error("Channel") };
         Launcher "fstat(pair 2)" { EXAMINING => Error("Channel") };
@@ -115,6 +143,12 @@ pub(crate) fn rows() -> Vec<Row> {
         Launcher "recv(pair 2)" [2..] .by_timing() .retried() {
             RECEIVING => ErrorOr("Channel"), [ECONNRESET] => ErrorOr("DaemonExited"),
             Short => Harmless(REST_FOLLOWS),
+        };
+
+        [OfRoot]
+        Launcher "fchown(work/directory)" .retried() {
+            [EPERM, EIO, EROFS, EDQUOT] => Error("CreateDirectory"),
+            FakeSuccess => Error("CreateDirectory(1)"),
         };
 
         // If the file ended before the intermediate, the launcher could not clear the
@@ -226,6 +260,8 @@ pub(crate) fn rows() -> Vec<Row> {
         Launcher "fcntl(pair 1, F_DUPFD_CLOEXEC)"|"fcntl(pair 2, F_DUPFD_CLOEXEC)" {
             [EMFILE] => Error("Channel"),
         };
+        Launcher "fcntl(work, F_DUPFD_CLOEXEC)" .by_root() { [EMFILE] => Error("CreateDirectory") };
+        Launcher "fcntl(work/directory, F_DUPFD_CLOEXEC)" { [EMFILE] => Error("CreateDirectory") };
         Launcher "fcntl(pair 4, F_DUPFD_CLOEXEC)" .by_timing() { [EMFILE] => Except(UNHEARD) };
         Launcher "fcntl(anon_inode:[pidfd], F_DUPFD_CLOEXEC)" { [EMFILE] => Harmless(OPTIONAL) };
 
@@ -237,8 +273,12 @@ pub(crate) fn rows() -> Vec<Row> {
     let files = ["pair 1", "pair 2", "pair 4", "anon_inode:[pidfd]"];
     rows.extend(duplicated(process, &files));
     rows.extend(closed(Scene::Ordinary, process, &files));
-    let files = ["socket", "pid file"];
+    let files = ["work", "work/directory"];
+    rows.extend(duplicated(process, &files));
+    let files = ["socket", "pid file", "work/directory"];
     rows.extend(closed(Scene::Ordinary, process, &files));
+    // Only root opens the parent of a directory.
+    rows.extend(closed(Scene::Ordinary, process, &["work"]).map(Row::by_root));
     rows.extend(closed(Scene::Executed, process, &["/proc/*/fd"]));
     let files = ["work/run", "work/run/daemon"];
     rows.extend(closed(Scene::Upgrading, process, &files));

@@ -1,0 +1,133 @@
+use tester::prelude::*;
+use tester::trace::Role;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(starts_at_once_all_succeed),
+    case!(starts_at_once_of_another_users_daemons_all_succeed, needs Root),
+    case!(a_start_completes_the_directory_of_a_killed_start, needs Root),
+    case!(a_start_killed_at_any_call_leaves_a_directory_for_the_next, needs Root, Stepping),
+    case!(a_link_that_another_user_plants_repeatedly_is_never_followed, needs Root),
+    case!(a_directory_with_files_that_another_user_exchanges_repeatedly_is_never_given_away, needs Root),
+];
+
+#[track_caller]
+fn assert_all_succeed((scenario, path): (Scenario, PathBuf), owner: (u32, u32)) {
+    const ROUNDS: usize = 10;
+    const STARTS: usize = 8;
+    let scenario = scenario.directories([Directory::at(&path).mode(0o2755)]);
+    for _ in 0..ROUNDS {
+        let runs: Vec<_> = (0..STARTS).map(|_| scenario.launch()).collect();
+        for run in &runs {
+            run.launcher().assert().success();
+            run.report();
+        }
+        assert_directory(&path, owner, 0o2755);
+        drop(runs);
+        fs::remove_dir(&path).unwrap();
+    }
+}
+
+fn starts_at_once_all_succeed() {
+    assert_all_succeed(with_new_directory(), own_ids());
+}
+
+fn starts_at_once_of_another_users_daemons_all_succeed() {
+    assert_all_succeed(of_another_user(), (UID, GID));
+}
+
+/// This is also what a start finds while another one creates the directory.
+fn a_start_completes_the_directory_of_a_killed_start() {
+    for (owner, mode) in [((0, 0), 0o700), ((0, GID), 0o700), ((0, 0), 0)] {
+        let (scenario, path) = of_another_user();
+        create(&path, owner, mode);
+        let _run = scenario.start();
+        assert_directory(&path, (UID, GID), 0o755);
+    }
+}
+
+/// A launcher that was killed after fchown(2) has given a directory away that grants nothing to
+/// others. The next start does not change it.
+fn a_start_killed_at_any_call_leaves_a_directory_for_the_next() {
+    let (scenario, path) = of_another_user();
+    let mut modes = Vec::new();
+    for call in 0.. {
+        let run = scenario.clone().crash(Role::Launcher, call).launch();
+        if run.signal_hit().is_none() {
+            break;
+        }
+        drop(run);
+        let _run = scenario.start();
+        let (uid, gid, mode) = access(&path);
+        assert_eq!((uid, gid), (UID, GID), "killed at call {call}");
+        modes.push(mode);
+        fs::remove_dir(&path).unwrap();
+    }
+    assert!(
+        modes.iter().all(|mode| [0o700, 0o755].contains(mode)),
+        "{modes:?}"
+    );
+    let narrow = modes.iter().filter(|mode| **mode == 0o700).count();
+    assert_eq!(narrow, 1, "only between fchown and fchmod: {modes:?}");
+}
+
+/// Starts daemons in a directory of their user, who calls this meanwhile with the path of the
+/// directory that the start creates.
+#[track_caller]
+fn start_during(scenario: &Scenario, exchange: impl Fn(&Path) + Sync) {
+    const STARTS: usize = 60;
+    let parent = scenario.path("parent");
+    create(&parent, (UID, GID), 0o755);
+    let path = parent.join("directory");
+    let scenario = scenario.clone().user(UID).group(GID);
+    let scenario = scenario.directories([Directory::at(&path)]);
+    let starts = || {
+        for _ in 0..STARTS {
+            let run = scenario.launch();
+            if !run.launcher().output.status.success() {
+                let error = run.launcher_error();
+                let kinds = ["CreateDirectory", "UseDirectory"];
+                assert!(kinds.contains(&error.kind_name()), "{error}");
+            }
+        }
+    };
+    while_repeating(|| exchange(&path), starts);
+}
+
+/// A directory of root that the daemon's user would like to have.
+fn precious(scenario: &Scenario) -> PathBuf {
+    let precious = scenario.path("precious");
+    create(&precious, (0, 0), 0o700);
+    fs::write(precious.join("file"), "").unwrap();
+    precious
+}
+
+fn a_link_that_another_user_plants_repeatedly_is_never_followed() {
+    let scenario = scenario!();
+    let precious = precious(&scenario);
+    let before = state(&precious);
+    start_during(&scenario, |path| {
+        // Each call may come too early or too late.
+        let _ = fs::remove_dir(path);
+        let _ = symlink(&precious, path);
+        let _ = fs::remove_file(path);
+        let _ = fs::create_dir(path);
+    });
+    assert_eq!(state(&precious), before);
+}
+
+fn a_directory_with_files_that_another_user_exchanges_repeatedly_is_never_given_away() {
+    let scenario = scenario!();
+    let precious = precious(&scenario);
+    let before = access(&precious);
+    start_during(&scenario, |path| {
+        // This replaces a new directory, as long as it is empty.
+        if fs::rename(&precious, path).is_ok() {
+            let found = access(path);
+            fs::rename(path, &precious).unwrap();
+            assert_eq!(found, before);
+        }
+    });
+    assert_eq!(access(&precious), before);
+}
