@@ -1,5 +1,6 @@
 //! The reports of the tester: the state of a process, and the error of a start.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use rkyv::{Archive, Deserialize, Serialize};
@@ -36,6 +37,9 @@ pub struct Report {
     /// Whether exec can no longer grant privileges, on Linux.
     pub no_new_privileges: Option<bool>,
     pub threads: Option<u32>,
+    /// The environment variables, by name. Only the process itself can tell: the kernel shows
+    /// others the environment that the program began with.
+    pub environment: Option<Environment>,
 }
 
 impl Report {
@@ -44,6 +48,17 @@ impl Report {
             .as_deref()?
             .iter()
             .find(|descriptor| descriptor.number == number)
+    }
+
+    /// The value of an environment variable.
+    ///
+    /// # Panics
+    ///
+    /// When the environment was not observed, or the value is not text.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let environment = self.environment.as_ref().expect("it is observed inside");
+        let value = environment.0.get(&Bytes::from(name))?;
+        Some(std::str::from_utf8(&value.0).expect("the value is text"))
     }
 
     /// The numbers of all open descriptors.
@@ -97,6 +112,17 @@ impl Report {
             "the daemon's process group is not that of its session's leader"
         );
         assert_eq!(self.terminal, Some(Terminal::None), "controlling terminal");
+    }
+}
+
+/// Environment variables.
+#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Default)]
+pub struct Environment(pub BTreeMap<Bytes, Bytes>);
+
+/// The values may be secret, and the diagnostics of a test may be public.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} variables", self.0.len())
     }
 }
 

@@ -23,6 +23,7 @@ pub use options::*;
 /// A path or another byte string of the system. It need not be UTF-8, and may contain the NUL that
 /// the library refuses.
 #[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[rkyv(derive(PartialEq, Eq, PartialOrd, Ord))]
 pub struct Bytes(pub Vec<u8>);
 
 impl Bytes {

@@ -34,7 +34,10 @@ pub fn prepare() -> io::Result<()> {
 pub fn inside() -> io::Result<Report> {
     let proc = sys::inherited(control::PROC)
         .ok_or_else(|| io::Error::other("the descriptor of /proc is not open"))?;
-    Entry::new(proc, "self").report()
+    Ok(Report {
+        environment: Some(super::environment()),
+        ..Entry::new(proc, "self").report()?
+    })
 }
 
 /// Another process.
@@ -288,6 +291,7 @@ impl<'proc> Entry<'proc> {
             caught_signals: Some(status.signals("SigCgt")?),
             no_new_privileges: Some(status.one::<u32>("NoNewPrivs", 10)? != 0),
             threads: Some(status.one("Threads", 10)?),
+            environment: None,
         })
     }
 

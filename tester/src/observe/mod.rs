@@ -25,6 +25,7 @@
 //! | capabilities, no_new_privs | yes | there are none | there are none |
 //! | root directory, thread count | yes | no | no |
 //! | saved ids | yes | yes | outside only |
+//! | environment | inside only | inside only | inside only |
 //! | descriptors, directories, signals, umask of others | yes | no | no |
 
 #[cfg(target_os = "freebsd")]
@@ -45,7 +46,18 @@ use macos as platform;
 
 pub use platform::{OUTSIDE_IS_COMPLETE, enroll, inside, outside, prepare, process, processes_of};
 
-use crate::report::Report;
+use std::os::unix::ffi::OsStringExt as _;
+
+use crate::config::Bytes;
+use crate::report::{Environment, Report};
+
+/// The environment of this process.
+fn environment() -> Environment {
+    let variables = std::env::vars_os();
+    let variables =
+        variables.map(|(name, value)| (Bytes(name.into_vec()), Bytes(value.into_vec())));
+    Environment(variables.collect())
+}
 
 /// A process, briefly.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,7 +103,7 @@ pub fn differences(inside: &Report, outside: &Report) -> Vec<String> {
     macro_rules! compare_all {
         ($($field:ident),* $(,)?) => {{
             // The pattern names every field, so that none can be forgotten.
-            let Report { pid, ppid, pgid, $($field),* } = inside;
+            let Report { pid, ppid, pgid, environment: _, $($field),* } = inside;
             let mut found = Vec::new();
             compare(&mut found, "pid", &Some(*pid), &Some(outside.pid));
             compare(&mut found, "ppid", &Some(*ppid), &Some(outside.ppid));

@@ -73,6 +73,7 @@ pub fn inside() -> io::Result<Report> {
         blocked_signals: Some(sys::blocked_signals()),
         ignored_signals: Some(with(Disposition::Ignore)),
         caught_signals: Some(with(Disposition::Handle)),
+        environment: Some(super::environment()),
         ..Report::default()
     })
 }

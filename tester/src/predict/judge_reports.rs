@@ -1,10 +1,13 @@
 //! Compares the reports of the processes.
 
+use std::collections::BTreeSet;
+
 use super::judge::Judge;
+use crate::config::Bytes;
 use crate::control::Message;
 use crate::harness::Outcome;
 use crate::model::start::{Expected, Opened, Parent, Prediction};
-use crate::report::{AccessMode, Descriptor, FileType, Report, SignalSet};
+use crate::report::{AccessMode, Descriptor, Environment, FileType, Report, SignalSet};
 use crate::sys;
 
 /// Whether the C library reserves a signal for itself.
@@ -199,6 +202,7 @@ pub(crate) fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &
                 groups: _,
                 ignored_signals: _,
                 caught_signals: _,
+                environment,
                 $($field),*
             } = must;
             judge.compare(format!("{moment}: pid"), pid, &is.pid);
@@ -206,6 +210,7 @@ pub(crate) fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &
             judge.compare(format!("{moment}: pgid"), pgid, &is.pgid);
             $(judge.compare_if_observed(format!("{moment}: {}", stringify!($field)), $field, &is.$field);)*
             judge_descriptors(judge, moment, descriptors, &is.descriptors);
+            judge_environment(judge, moment, environment, &is.environment);
         }};
     }
     // The C library decides about its own signals.
@@ -274,5 +279,24 @@ pub(crate) fn judge_descriptors(
         };
         let field = format!("{moment}: descriptor {number}");
         judge.compare(field, with_number(must), with_number(is));
+    }
+}
+
+/// Compares each variable on its own.
+fn judge_environment(
+    judge: &mut Judge,
+    moment: &str,
+    must: &Option<Environment>,
+    is: &Option<Environment>,
+) {
+    let (Some(Environment(must)), Some(Environment(is))) = (must, is) else {
+        let field = format!("{moment}: the environment is seen");
+        judge.compare(field, must.is_some(), is.is_some());
+        return;
+    };
+    let names: BTreeSet<&Bytes> = must.keys().chain(is.keys()).collect();
+    for name in names {
+        let field = format!("{moment}: variable {name:?}");
+        judge.compare(field, must.get(name), is.get(name));
     }
 }
