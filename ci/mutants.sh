@@ -43,7 +43,7 @@ is_called() {
 ordinary="control"
 
 # All but those of the tester itself and of the examples, the fastest first.
-order=${MUTANTS_SUITES:-"directories root streams signals errors limits privileges sequences
+order=${MUTANTS_SUITES:-"directories environment root streams signals errors limits privileges sequences
     compatibility foreground notification combinations control descriptors crashes readiness
     faults timeout start pid_file"}
 
@@ -68,6 +68,7 @@ experts() {
         src/directory/*) echo directories privileges ;;
         src/start/readiness.rs | src/start/uncommitted.rs) echo readiness notification ;;
         src/start/*) echo start errors crashes readiness ;;
+        src/environment.rs | src/sys/environment.rs) echo environment ;;
         src/root.rs) echo root ;;
         src/streams.rs) echo streams ;;
         src/sys/fd.rs | src/sys/file.rs | src/sys/poll.rs | src/sys/socket.rs)

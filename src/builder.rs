@@ -333,6 +333,54 @@ impl<T, Stage> Daemonize<T, Stage> {
         self
     }
 
+    /// Sets the environment variables `HOME`, `USER`, `LOGNAME`, `SHELL` and `PATH` to those of
+    /// the daemon's user. All other variables stay. Default: the daemon has the environment of the
+    /// launcher, so that a daemon of `user("nobody")` has the home directory of root.
+    ///
+    /// The user is that of [`user`](Self::user), or else the effective user of the launcher. The
+    /// launcher looks the user up before the first fork. The daemon sets the variables right
+    /// before the [privileged action](Self::privileged_action), which therefore sees them.
+    ///
+    /// The values are those of `setpriv --reset-env`, and of systemd (see "Environment Variables
+    /// Set or Propagated by the Service Manager" in
+    /// [systemd.exec(5)](https://man7.org/linux/man-pages/man5/systemd.exec.5.html)), except that
+    /// systemd has one `PATH` for all users:
+    ///
+    /// | variable | value |
+    /// |---|---|
+    /// | `HOME` | the home directory; `/` if the entry has none. The path is not changed by [`chroot`](Self::chroot). |
+    /// | `USER`, `LOGNAME` | the name of the user |
+    /// | `SHELL` | the login shell; `/bin/sh` if the entry has none, as in [passwd(5)](https://man7.org/linux/man-pages/man5/passwd.5.html) |
+    /// | `PATH` of root | on Linux `/usr/local/sbin:/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin` |
+    /// | `PATH` of others | on Linux `/usr/local/bin:/bin:/usr/bin` |
+    ///
+    /// # Errors
+    ///
+    /// If the user database has no entry for the user, the start fails with
+    /// [`ErrorKind::UserEnvironmentUnknown`](crate::ErrorKind::UserEnvironmentUnknown), before any
+    /// fork.
+    ///
+    /// The functions that change the environment are not safe if other threads read it. In the
+    /// [foreground](Self::foreground) the start therefore fails with
+    /// [`ErrorKind::SetEnvironment`](crate::ErrorKind::SetEnvironment) and `EPERM` if other threads
+    /// exist, or if the platform cannot count them. A daemon has a single thread after fork(2),
+    /// unless a handler of pthread_atfork(3) creates others. In that case the start fails too.
+    ///
+    /// # Security
+    ///
+    /// Variables such as `LD_PRELOAD`, `IFS` or `XDG_RUNTIME_DIR` stay. If the caller of the
+    /// launcher is not trusted, the launcher must remove them itself.
+    ///
+    /// # Platform notes
+    ///
+    /// On FreeBSD `PATH` is `/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin` for all
+    /// users. On macOS and other platforms it is `/usr/bin:/bin:/usr/sbin:/sbin` for root and
+    /// `/usr/bin:/bin` for others.
+    pub fn user_environment(mut self) -> Self {
+        self.options.user_environment = true;
+        self
+    }
+
     /// Closes the descriptors that the daemon would inherit from the launcher, except those in
     /// `keep`. Default: closes none.
     ///

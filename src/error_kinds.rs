@@ -122,6 +122,11 @@ error_kinds! {
     /// The name of a [`Directory`](crate::Directory) is invalid, or an environment variable that
     /// the path depends on is unset or not trusted.
     74 LocateDirectory "cannot locate directory";
+    /// The user database has no entry with the values of
+    /// [`user_environment`](crate::Daemonize::user_environment).
+    75 UserEnvironmentUnknown "cannot set the environment: no entry in the database for user";
+    /// An environment variable could not be set, or other threads may read the environment.
+    76 SetEnvironment(Errno) "cannot set the environment";
     /// A [successor](crate::Daemonize::upgrade) could not take over the pid file of the running
     /// daemon.
     83 TakeOverPidfile(Errno) "cannot take over pid file", TakenOverPidFile;

@@ -137,6 +137,7 @@
 //! | daemon | redirect the standard streams | [`stdin`], [`stdout`], [`stderr`] | 9 | yes |
 //! | | change the owner of the pid file | [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
 //! | | restore the signal mask, or empty it | [`reset_signals`] | 3 | |
+//! | | environment | [`user_environment`] | | |
 //! | | privileged action | [`privileged_action`] | | |
 //! | | root directory | [`chroot`] | | |
 //! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`], [`supplementary_groups`] | 13 | |
@@ -178,8 +179,8 @@
 //! # What it does not do
 //!
 //! - Without [`close_inherited_fds`] it closes no descriptors of the caller. Without
-//!   [`reset_signals`] it changes no signal actions. It never changes resource limits, the
-//!   environment or the locale.
+//!   [`reset_signals`] it changes no signal actions. Without [`user_environment`] it changes no
+//!   environment variables. It never changes resource limits or the locale.
 //! - It does not restart a daemon, rotate logs, or supervise a daemon that is ready. A service
 //!   manager can do that.
 //! - It does not remove the pid file when the daemon exits, unless you use a [`PidFileGuard`].
@@ -215,6 +216,7 @@
 //! [`reset_signals`]: Daemonize::reset_signals
 //! [`supplementary_groups`]: Daemonize::supplementary_groups
 //! [`no_new_privileges`]: Daemonize::no_new_privileges
+//! [`user_environment`]: Daemonize::user_environment
 //! [`initialize`]: Daemonize::initialize
 //! [`deferred_readiness`]: Daemonize::deferred_readiness
 //! [`foreground`]: Daemonize::foreground
@@ -229,6 +231,7 @@ mod builder;
 mod byte_enum;
 mod deadline;
 mod directory;
+mod environment;
 mod error;
 mod escape;
 mod failure;

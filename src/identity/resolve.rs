@@ -102,6 +102,12 @@ impl User {
         Ok(user.uid)
     }
 
+    /// The entry of the user. `refusal` is the kind of the error if there is none.
+    pub(crate) fn resolve_entry(&self, refusal: ErrorKind) -> Result<UserEntry, Error> {
+        let user = self.resolve(true)?;
+        user.entry.ok_or_else(|| self.0.error(refusal))
+    }
+
     /// An id is only looked up if its entry is wanted.
     fn resolve(&self, wants_entry: bool) -> Result<ResolvedUser, Error> {
         let mut user = self.0.resolve(&USERS)?;
@@ -151,14 +157,17 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Resolves all names. `None` if nothing changes.
+    /// Resolves all names. The identity is `None` if nothing changes. The entry is that of the
+    /// user, if the user has one and it was looked up.
     pub(crate) fn resolve(
         user: Option<&User>,
         group: Option<&Group>,
         supplementary: &SupplementaryGroups,
-    ) -> Result<Option<Self>, Error> {
+        wants_entry: bool,
+    ) -> Result<(Option<Self>, Option<UserEntry>), Error> {
         // The entry has the primary group, and the name by which the groups are listed.
-        let wants_entry = group.is_none() || *supplementary == SupplementaryGroups::FromDatabase;
+        let wants_entry =
+            wants_entry || group.is_none() || *supplementary == SupplementaryGroups::FromDatabase;
         let user = user
             .map(|user| user.resolve(wants_entry).map(|resolved| (user, resolved)))
             .transpose()?;
@@ -188,13 +197,17 @@ impl Identity {
                 _ => group.map(|group| vec![group]),
             },
         };
-        let user = user.map(|(_, resolved)| resolved.uid);
+        let (user, entry) = match user {
+            Some((_, resolved)) => (Some(resolved.uid), resolved.entry),
+            None => (None, None),
+        };
         let changes_something = user.is_some() || group.is_some() || groups.is_some();
-        Ok(changes_something.then_some(Self {
+        let identity = changes_something.then_some(Self {
             user,
             group,
             groups,
-        }))
+        });
+        Ok((identity, entry))
     }
 }
 

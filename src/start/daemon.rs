@@ -10,10 +10,10 @@ use crate::start::intermediate::Inheritance;
 use crate::start::plan::Plan;
 use crate::start::progress::Step;
 use crate::start::reasons;
-use crate::start::steps::run_daemon_steps;
+use crate::start::steps::{run_daemon_steps, verify_environment};
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::streams::{self, Stdio};
-use crate::sys::{self, SignalMask};
+use crate::sys::{self, SignalMask, SingleThreaded};
 
 pub(super) fn run<T>(
     mut plan: Plan<'_>,
@@ -22,6 +22,7 @@ pub(super) fn run<T>(
     turn: MutexGuard<'_, ()>,
     signal_mask: SignalMask,
     failure_mode: FailureMode,
+    single_threaded: SingleThreaded,
 ) -> Result<T, Error> {
     let mut start = UncommittedStart::new(
         &mut plan,
@@ -58,9 +59,12 @@ pub(super) fn run<T>(
                 start.register_descriptors();
             }
             // The drop of a closure's captures may panic too.
-            actions::run(|| run_daemon_steps(actions, &plan, &mut start))
-                .and_then(|result| result)
-                .map_err(|failure| reasons::with_rights(failure, plan.options))
+            actions::run(|| {
+                let single_threaded = verify_environment(&plan, Some(single_threaded))?;
+                run_daemon_steps(actions, &plan, &mut start, single_threaded)
+            })
+            .and_then(|result| result)
+            .map_err(|failure| reasons::with_rights(failure, plan.options))
         }
         Err(failure) => Err(failure),
     };

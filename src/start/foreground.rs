@@ -8,12 +8,17 @@ use crate::outcome::FailureMode;
 use crate::start::actions::Actions;
 use crate::start::plan::Plan;
 use crate::start::reasons;
-use crate::start::steps::{prepare_inherited_state, reset_signals, run_daemon_steps};
+use crate::start::steps::{
+    prepare_inherited_state, reset_signals, run_daemon_steps, verify_environment,
+};
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::streams::{self, Stdio};
 use crate::sys::{self, SignalMask};
 
 pub(super) fn run<T>(mut plan: Plan<'_>, actions: Actions<T>) -> Result<T, Error> {
+    // Precedes all changes.
+    let single_threaded = verify_environment(&plan, None)
+        .map_err(|failure| reasons::describe(failure, plan.options, None))?;
     let prepared = reset_signals(&plan).and_then(|()| prepare_inherited_state(&mut plan));
     let sink = ReadySink::ServiceManager(None);
     let mut start = UncommittedStart::new(&mut plan, sink, None, FailureMode::Return);
@@ -29,7 +34,8 @@ pub(super) fn run<T>(mut plan: Plan<'_>, actions: Actions<T>) -> Result<T, Error
         Ok(())
     });
     let mut start = Some(start);
-    let result = prepared.and_then(|()| run_daemon_steps(actions, &plan, &mut start));
+    let result =
+        prepared.and_then(|()| run_daemon_steps(actions, &plan, &mut start, single_threaded));
     result.map_err(|failure| {
         if let Some(start) = &start {
             start.fail(&failure);

@@ -159,6 +159,7 @@ fn launch<T>(
                 turn,
                 signal_mask,
                 failure_mode,
+                single_threaded,
             ))
         }
     }

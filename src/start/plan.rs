@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use crate::directory::DirectoryPlan;
+use crate::environment::UserEnvironment;
 use crate::error::{Error, ErrorKind, Subject};
 use crate::identity::{Identity, User};
 use crate::options::Options;
@@ -28,6 +29,7 @@ pub(super) struct Plan<'a> {
     pub(super) takeover: Option<Takeover>,
     pub(super) root: Option<CString>,
     pub(super) identity: Option<Identity>,
+    pub(super) user_environment: Option<UserEnvironment>,
     pub(super) progress: Progress,
 }
 
@@ -47,16 +49,20 @@ impl<'a> Plan<'a> {
             let option = Subject::Name(String::from("no_new_privileges"));
             return Err(Error::from(ErrorKind::Unsupported).with_subject(option));
         }
-        let identity = Identity::resolve(
+        let (identity, user_entry) = Identity::resolve(
             options.user.as_ref(),
             options.group.as_ref(),
             &options.supplementary_groups,
+            options.user_environment,
         )?;
         if let Some(identity) = &identity {
             for directory in &mut directories {
                 directory.give_to(identity);
             }
         }
+        let user_environment = (options.user_environment)
+            .then(|| UserEnvironment::resolve(options.user.as_ref(), user_entry))
+            .transpose()?;
         let mut pid_file = pid_file
             .map(|path| plan_pid_file(options, path, identity.as_ref()))
             .transpose()?;
@@ -78,6 +84,7 @@ impl<'a> Plan<'a> {
             takeover,
             root,
             identity,
+            user_environment,
             progress: match options.foreground {
                 true => Progress::default(),
                 false => Progress::new(),

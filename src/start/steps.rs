@@ -8,8 +8,8 @@ use crate::start::actions::{Actions, drop_quietly};
 use crate::start::plan::Plan;
 use crate::start::progress::Step;
 use crate::start::uncommitted::UncommittedStart;
-use crate::sys::{self, OtherThreads};
-use crate::{identity, root};
+use crate::sys::{self, OtherThreads, SingleThreaded};
+use crate::{environment, identity, root};
 
 /// Sets the default action for every signal but SIGPIPE, if the options say so.
 /// Async-signal-safe.
@@ -40,15 +40,33 @@ pub(super) fn prepare_inherited_state(plan: &mut Plan<'_>) -> Result<Option<Open
     pid_file.acquire().map(Some)
 }
 
+/// Verifies, if the options change the environment, that no other thread can read it meanwhile.
+/// `forked` is the proof by which the launcher has forked; `None` in the foreground.
+pub(super) fn verify_environment(
+    plan: &Plan<'_>,
+    forked: Option<SingleThreaded>,
+) -> Result<Option<SingleThreaded>, Failure> {
+    match &plan.user_environment {
+        Some(_) => environment::verify_unshared(forked).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// Runs the closures, with the steps between them, and reports that the daemon is ready. A
 /// deferred readiness takes the start, and with it the report, to the caller.
+///
+/// `single_threaded` is that of [`verify_environment`].
 pub(super) fn run_daemon_steps<T>(
     actions: Actions<T>,
     plan: &Plan<'_>,
     start: &mut Option<UncommittedStart>,
+    single_threaded: Option<SingleThreaded>,
 ) -> Result<T, Failure> {
     if let Some(start) = start {
         start.expect_panic(ErrorKind::Panicked.into());
+    }
+    if let (Some(environment), Some(single_threaded)) = (&plan.user_environment, &single_threaded) {
+        environment.set(single_threaded)?;
     }
     plan.progress.reach(Step::PrivilegedAction);
     let initialization = actions()?;

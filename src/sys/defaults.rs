@@ -21,6 +21,10 @@ pub(crate) const RUNTIME_DIRECTORY: &str = "/var/run";
 /// hier(7) of FreeBSD and of macOS: "misc. automatically generated system-specific database files".
 pub(crate) const STATE_DIRECTORY: &str = "/var/db";
 pub(crate) const LOG_DIRECTORY: &str = "/var/log";
+/// `_PATH_STDPATH` of <paths.h> in 4.4BSD and macOS, which login(1) sets for root.
+pub(crate) const PATH_OF_ROOT: &CStr = c"/usr/bin:/bin:/usr/sbin:/sbin";
+/// `_PATH_DEFPATH` of the same file.
+pub(crate) const PATH_OF_USERS: &CStr = c"/usr/bin:/bin";
 
 pub(crate) const EFFECTIVE_GID_SWAPS: bool = false;
 pub(crate) const HAS_UNLISTED_GROUPS: bool = false;

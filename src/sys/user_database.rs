@@ -36,6 +36,8 @@ pub(crate) struct UserEntry {
     pub(crate) name: CString,
     pub(crate) uid: Uid,
     pub(crate) primary_group: Gid,
+    pub(crate) home: CString,
+    pub(crate) shell: CString,
 }
 
 /// getpwnam_r(3). `None` if the database has no such user.
@@ -59,11 +61,15 @@ pub(crate) fn getgrnam(name: &CStr) -> Result<Option<Gid>, Errno> {
 }
 
 fn user_entry(entry: &libc::passwd) -> UserEntry {
+    // SAFETY: the look-up has succeeded, so that its strings end with a NUL, and its buffer still
+    // exists.
+    let text = |text: *const libc::c_char| unsafe { CStr::from_ptr(text) }.to_owned();
     UserEntry {
-        // SAFETY: the look-up has succeeded, and its buffer still exists.
-        name: unsafe { CStr::from_ptr(entry.pw_name) }.to_owned(),
+        name: text(entry.pw_name),
         uid: Uid(entry.pw_uid),
         primary_group: Gid(entry.pw_gid),
+        home: text(entry.pw_dir),
+        shell: text(entry.pw_shell),
     }
 }
 

@@ -49,11 +49,16 @@ impl fmt::Display for Call {
 
 fn numbered(scene: Scene, records: &[SyscallRecord]) -> Vec<Call> {
     let mut counts = BTreeMap::new();
-    // The launcher looks up users and groups first.
-    let mut looks_up = scene == Scene::OfRoot;
+    // The launcher looks up users and groups first, until one of these calls.
+    let next: &[&str] = match scene {
+        Scene::OfRoot => &["unshare", "socketpair"],
+        Scene::Foreground => &["getcwd"],
+        _ => &[],
+    };
+    let mut looks_up = !next.is_empty();
     let numbered = |record: &SyscallRecord| {
         let name = record.call.as_str();
-        looks_up &= record.process == Role::Launcher && !["unshare", "socketpair"].contains(&name);
+        looks_up &= record.process == Role::Launcher && !next.contains(&name);
         let is_look_up = looks_up && name != "getcwd";
         let (occurrence, number) = counts
             .entry((record.process as usize, record.call.clone()))

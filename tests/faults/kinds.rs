@@ -48,6 +48,10 @@ fn provoked_without_fault(kind: Kind) -> Option<Option<fn() -> Scenario>> {
         Kind::PathContainsNul => Some(|| scenario!().pid_file("a\0b")),
         Kind::LocateDirectory => Some(|| scenario!().directories([Directory::at("relative")])),
         Kind::PrimaryGroupUnknown => Some(|| scenario!().user(UNUSED_ID)),
+        Kind::UserEnvironmentUnknown => Some(|| {
+            let scenario = scenario!().user(UNUSED_ID).group(UNUSED_ID);
+            scenario.user_environment()
+        }),
         Kind::PrivilegedAction => {
             Some(|| scenario!().try_privileged_action(ErrorText::from("no luck")))
         }

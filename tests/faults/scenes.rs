@@ -216,6 +216,7 @@ impl Start {
                     .user(TEST_USER)
                     .group(TEST_USER)
                     .supplementary_groups(SupplementaryGroups::FromDatabase)
+                    .user_environment()
                     .chown_pid_file_user(TEST_USER)
                     .chown_pid_file_group(TEST_USER);
             }
@@ -292,7 +293,10 @@ impl Start {
                 fs::write(&path, "").expect("leave a pid file");
             }
             Scene::Foreground => {
-                scenario = scenario.foreground(Foreground::Yes).life(Life::Exit(0));
+                scenario = scenario
+                    .foreground(Foreground::Yes)
+                    .user_environment()
+                    .life(Life::Exit(0));
             }
         }
         self.scenario = scenario;

@@ -4,6 +4,7 @@ pub(super) mod abi;
 #[path = "../resuid.rs"]
 mod ids;
 
+use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::{mem, ptr};
 
@@ -17,6 +18,12 @@ pub(crate) use ids::*;
 /// is a supplementary group like the others. A list that begins with the gid that becomes
 /// the effective one is right for both.
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = true;
+
+/// login.conf(5): `path` of the class `default` in usr.bin/login/login.conf, without the directory
+/// of the user.
+pub(crate) const PATH_OF_ROOT: &CStr =
+    c"/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin";
+pub(crate) const PATH_OF_USERS: &CStr = PATH_OF_ROOT;
 
 /// Before FreeBSD 15, the limit does not count the effective gid in the first place
 /// (`sys_setgroups` of sys/kern/kern_prot.c). From 15 on, the kernel refuses a list with

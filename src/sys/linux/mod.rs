@@ -14,6 +14,9 @@ mod threads;
 pub(crate) use super::defaults::{
     EFFECTIVE_GID_SWAPS, HAS_UNLISTED_GROUPS, LOG_DIRECTORY, SYSTEM_GROUPS,
 };
+use std::ffi::CStr;
+
+pub(crate) use super::defaults::{EFFECTIVE_GID_SWAPS, HAS_UNLISTED_GROUPS, SYSTEM_GROUPS};
 pub(super) use super::defaults::{GROUP_LIST_ROOM, IS_GROUP_LIST_CUT_SILENTLY, ListedGroup};
 
 pub(crate) use capabilities::*;
@@ -30,6 +33,12 @@ pub(crate) const RUNTIME_DIRECTORY: &str = "/run";
 pub(crate) const STATE_DIRECTORY: &str = "/var/lib";
 
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = false;
+
+/// `_PATH_DEFPATH_ROOT` of include/pathnames.h in util-linux, for setpriv(1) and login(1).
+pub(crate) const PATH_OF_ROOT: &CStr =
+    c"/usr/local/sbin:/usr/local/bin:/sbin:/bin:/usr/sbin:/usr/bin";
+/// `_PATH_DEFPATH` of the same file.
+pub(crate) const PATH_OF_USERS: &CStr = c"/usr/local/bin:/bin:/usr/bin";
 
 /// `NGROUPS_MAX` of <linux/limits.h> since 2.6.4. musl's sysconf(3) returns 32, which
 /// binds neither the kernel nor musl's own setgroups(2).

@@ -231,6 +231,7 @@ mod supplementary_groups;
 mod umask;
 mod upgrade;
 mod user;
+mod user_environment;
 mod working_directory;
 
 // The launcher's initial state.
@@ -255,6 +256,7 @@ axes! {
     group: group::Group,
     supplementary_groups: supplementary_groups::Supplementary,
     no_new_privileges: no_new_privileges::NoNewPrivileges,
+    user_environment: user_environment::UserEnvironment,
     close_inherited_fds: close_inherited_fds::CloseFds,
     reset_signals: reset_signals::ResetSignals,
     umask: umask::Umask,

@@ -44,6 +44,7 @@ macro_rules! for_each_option {
             }
             flags {
                 no_new_privileges,
+                user_environment,
                 reset_signals,
             }
         }

@@ -15,9 +15,22 @@ pub struct UserEntry {
     pub gid: u32,
     pub group: String,
     pub groups: Vec<u32>,
+    pub home: String,
+    pub shell: String,
 }
 
-/// The users and groups that combinations name, as id(1) reports them. No other user or group
+/// The entry of a user in the form of passwd(5), as getent(1) prints it. macOS lacks getent(1); its
+/// /etc/passwd has the users of the system.
+fn passwd_line(name: &str) -> Option<String> {
+    let program = match cfg!(target_os = "macos") {
+        true => ["grep", &format!("^{name}:"), "/etc/passwd"].map(str::to_owned),
+        false => ["getent", "passwd", name].map(str::to_owned),
+    };
+    let output = Command::new(&program[0]).args(&program[1..]).output();
+    String::from_utf8(output.ok()?.stdout).ok()
+}
+
+/// The users and groups that combinations name, as id(1) and getent(1) report them. No other user or group
 /// exists to the model.
 #[derive(Debug, Clone)]
 pub struct Databases {
@@ -49,11 +62,15 @@ impl Databases {
         let mut users = BTreeMap::new();
         for name in [NOBODY, TEST_USER, "root", own_name.as_str()] {
             let entry = || {
+                let line = passwd_line(name)?;
+                let mut fields = line.trim_end().split(':').skip(5).map(str::to_owned);
                 Some(UserEntry {
                     uid: id(&["-u", name])?.parse().ok()?,
                     gid: id(&["-g", name])?.parse().ok()?,
                     group: id(&["-gn", name])?,
                     groups: numbers(id(&["-G", name])?),
+                    home: fields.next()?,
+                    shell: fields.next()?,
                 })
             };
             if let Some(entry) = entry() {
@@ -84,6 +101,12 @@ impl Databases {
 
     pub(crate) fn user_by_id(&self, uid: u32) -> Option<&UserEntry> {
         self.users.values().find(|entry| entry.uid == uid)
+    }
+
+    /// The first name of this uid.
+    pub(crate) fn name_of(&self, uid: u32) -> Option<&str> {
+        let mut users = self.users.iter();
+        users.find_map(|(name, entry)| (entry.uid == uid).then_some(name.as_str()))
     }
 
     pub(crate) fn group(&self, name: &str) -> Option<u32> {

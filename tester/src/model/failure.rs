@@ -107,6 +107,7 @@ impl Failure {
             "PrimaryGroupUnknown" => "cannot find the primary group of user",
             "PrivilegedAction" => "the privileged action failed",
             "PrivilegesRetained" => "the process retained privileges after the change to",
+            "SetEnvironment" => "cannot set the environment",
             "SetGroup" => "cannot change to group",
             "SetNoNewPrivileges" => "cannot set no_new_privs",
             "SetSupplementaryGroups" if self.name.is_some() => {
@@ -117,6 +118,9 @@ impl Failure {
             "StartupTimeout" => "the daemon was not ready in time",
             "Unsupported" => "not supported on this platform:",
             "TakeOverPidfile" => "cannot take over pid file",
+            "UserEnvironmentUnknown" => {
+                "cannot set the environment: no entry in the database for user"
+            }
             "UserContainsNul" => "NUL byte in user name",
             "UserNotFound" => "unknown user",
             kind => panic!("the oracle has no words for {kind}"),

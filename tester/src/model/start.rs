@@ -169,6 +169,8 @@ pub(crate) struct Start<'a> {
     pub(crate) directories: Vec<ExpectedDirectory>,
     pub(crate) new_owner: Option<u32>,
     pub(crate) new_group: Option<u32>,
+    /// The variables of the daemon's user.
+    pub(crate) user_environment: Vec<(&'static str, String)>,
     pub(crate) reports: Vec<Expected>,
     pub(crate) parts: Vec<String>,
     pub(crate) messages: Vec<String>,

@@ -58,6 +58,7 @@ impl Start<'_> {
         };
         let changes = new.user.is_some() || new.group.is_some() || new.groups.is_some();
         let identity = changes.then_some(new);
+        self.look_up_environment()?;
         if options.pid_file.is_some() {
             let user = options.chown_pid_file_user.as_ref();
             self.new_owner = user

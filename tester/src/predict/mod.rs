@@ -49,6 +49,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         directories: Vec::new(),
         new_owner: None,
         new_group: None,
+        user_environment: Vec::new(),
         reports: Vec::new(),
         parts: Vec::new(),
         messages: Vec::new(),
@@ -128,6 +129,7 @@ impl Start<'_> {
         self.count_threads()?;
         self.create_directories(identity.as_ref())?;
         self.fork()?;
+        self.verify_environment()?;
         self.side = Side::Daemon;
         if self.options.reset_signals {
             self.reset_signals();
@@ -142,6 +144,7 @@ impl Start<'_> {
         first_steps?;
         self.chown_pid_file()?;
         self.restore_signal_mask();
+        self.set_user_environment();
         self.run_privileged_action()?;
         self.change_root()?;
         if self.is_foreground() {

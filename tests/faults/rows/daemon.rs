@@ -62,9 +62,19 @@ pub(crate) fn rows() -> Vec<Row> {
         Daemon "getcwd"
             .never_fails("only the name of a process that has locked the file needs it").in_other_scenes();
 
+        // The environment, and then no new privileges.
+        [OfRoot]
+        Daemon "unshare" [..1] {
+            [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC), [EINVAL] => Harmless(COUNTED_AGAIN),
+            Always(EINVAL) => UnlessForbidden("SetEnvironment(1)"),
+        };
+        Daemon "unshare" [1..] {
+            [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC), [EINVAL] => Harmless(COUNTED_AGAIN),
+            Always(EINVAL) => UnlessForbidden("SetNoNewPrivileges(1)"),
+        };
+
         // The owner of the pid file. A sandbox or a file system may report success
         // and change nothing.
-        [OfRoot]
         Daemon "fchown(pid file)" .retried() {
             [EPERM, EROFS, EIO] => Error("ChownPidfile"), FakeSuccess => Error("ChownPidfile(1)"),
         };

@@ -207,7 +207,11 @@ pub(crate) fn rows() -> Vec<Row> {
 
         // The launcher is the daemon.
         [Foreground]
-        Launcher "unshare" {
+        Launcher "unshare" [..1] {
+            [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC), [EINVAL] => Harmless(COUNTED_AGAIN),
+            Always(EINVAL) => UnlessForbidden("SetEnvironment(1)"),
+        };
+        Launcher "unshare" [1..] {
             [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC), [EINVAL] => Harmless(COUNTED_AGAIN),
             Always(EINVAL) => UnlessForbidden("SetNoNewPrivileges(1)"),
         };
