@@ -68,7 +68,7 @@ experts() {
         src/directory/*) echo directories privileges ;;
         src/start/readiness.rs | src/start/uncommitted.rs) echo readiness notification ;;
         src/start/*) echo start errors crashes readiness ;;
-        src/environment.rs | src/sys/environment.rs) echo environment ;;
+        src/activation.rs | src/environment.rs | src/sys/environment.rs) echo environment ;;
         src/root.rs) echo root ;;
         src/streams.rs) echo streams ;;
         src/sys/fd.rs | src/sys/file.rs | src/sys/poll.rs | src/sys/socket.rs)

@@ -381,11 +381,70 @@ impl<T, Stage> Daemonize<T, Stage> {
         self
     }
 
+    /// Hands the sockets and the watchdog that a service manager has meant for the launcher over to
+    /// the daemon. Default: they are meant for the launcher alone, and
+    /// [sd_listen_fds(3)](https://man7.org/linux/man-pages/man3/sd_listen_fds.3.html) and
+    /// [sd_watchdog_enabled(3)](https://man7.org/linux/man-pages/man3/sd_watchdog_enabled.3.html)
+    /// find nothing in the daemon.
+    ///
+    /// systemd passes the sockets of a socket unit as descriptors 3, 4 and so on, and names the
+    /// process that they are meant for in `LISTEN_PID`. A service of `Type=forking` is another
+    /// process. If `LISTEN_PID` names the launcher, the daemon sets it to its own pid, and removes
+    /// `LISTEN_PIDFDID`, the second name of the launcher since systemd 258. `LISTEN_FDS` and
+    /// `LISTEN_FDNAMES` stay. If `WATCHDOG_PID` names the launcher, the daemon sets it to its own
+    /// pid too. This happens right before the [privileged action](Self::privileged_action).
+    ///
+    /// [`close_inherited_fds`](Self::close_inherited_fds) leaves these sockets open; they need not
+    /// be in `keep`.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), daemonize2::Error> {
+    /// use std::net::TcpListener;
+    /// use std::os::fd::FromRawFd as _;
+    ///
+    /// // ExecStart= of a unit with Type=forking, and with a socket unit.
+    /// daemonize2::Daemonize::new()
+    ///     .user("nobody")
+    ///     .socket_activation()
+    ///     .start_checked()?;
+    /// // In the daemon the crates `listenfd` and `sd-notify` find the sockets. By hand:
+    /// assert_eq!(std::env::var("LISTEN_FDS").as_deref(), Ok("1"));
+    /// // SAFETY: systemd has passed one socket, and nothing else owns it.
+    /// let listener = unsafe { TcpListener::from_raw_fd(3) };
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The launcher must not take the sockets itself: neither call sd_listen_fds(3) with
+    /// `unset_environment`, nor close the sockets. After [`execute`](Self::execute) the launcher
+    /// still has them.
+    ///
+    /// A variable that names another process, or that is not a decimal number, stays as it is, and
+    /// so does `LISTEN_PID` if `LISTEN_FDS` is not a positive number: sd_listen_fds(3) finds no
+    /// sockets then. In the [foreground](Self::foreground) nothing changes: the variables name the
+    /// process itself.
+    ///
+    /// # Errors
+    ///
+    /// The start fails with [`ErrorKind::SetEnvironment`](crate::ErrorKind::SetEnvironment) if the
+    /// daemon has other threads, which a handler of pthread_atfork(3) could create.
+    ///
+    /// # Security
+    ///
+    /// In a program with set-user-id bit, set-group-id bit or file capabilities this option has no
+    /// effect, because the caller of the program controls its environment.
+    pub fn socket_activation(mut self) -> Self {
+        self.options.socket_activation = true;
+        self
+    }
+
     /// Closes the descriptors that the daemon would inherit from the launcher, except those in
     /// `keep`. Default: closes none.
     ///
-    /// The standard streams and the files of [`stdin`](Self::stdin), [`stdout`](Self::stdout) and
-    /// [`stderr`](Self::stderr) need not be in `keep`. `keep` may be in any order, and may contain
+    /// The standard streams, the files of [`stdin`](Self::stdin), [`stdout`](Self::stdout) and
+    /// [`stderr`](Self::stderr), and the sockets of
+    /// [`socket_activation`](Self::socket_activation) need not be in `keep`. `keep` may be in any order, and may contain
     /// descriptors that are not open. In the daemon, use a kept descriptor by
     /// [`OwnedFd::from_raw_fd`](std::os::fd::FromRawFd). The descriptors that the closures open
     /// stay open.

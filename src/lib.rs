@@ -60,7 +60,8 @@
 //!
 //! With [`foreground`]`(`[`supervised()`](supervised)`)` the program forks when a shell starts
 //! it, and stays in the foreground as a service of `Type=notify`. The library notifies systemd
-//! when the daemon is ready. With `Type=forking` the pid file is complete when the launcher exits.
+//! when the daemon is ready. With `Type=forking` the pid file is complete when the launcher exits,
+//! and [`socket_activation`] hands the sockets and the watchdog over to the daemon.
 //! In a container the main process is pid 1, and its exit ends all other processes: stay in the
 //! foreground there.
 //!
@@ -137,7 +138,7 @@
 //! | daemon | redirect the standard streams | [`stdin`], [`stdout`], [`stderr`] | 9 | yes |
 //! | | change the owner of the pid file | [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
 //! | | restore the signal mask, or empty it | [`reset_signals`] | 3 | |
-//! | | environment | [`user_environment`] | | |
+//! | | environment | [`user_environment`], [`socket_activation`] | | |
 //! | | privileged action | [`privileged_action`] | | |
 //! | | root directory | [`chroot`] | | |
 //! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`], [`supplementary_groups`] | 13 | |
@@ -179,8 +180,8 @@
 //! # What it does not do
 //!
 //! - Without [`close_inherited_fds`] it closes no descriptors of the caller. Without
-//!   [`reset_signals`] it changes no signal actions. Without [`user_environment`] it changes no
-//!   environment variables. It never changes resource limits or the locale.
+//!   [`reset_signals`] it changes no signal actions. Without [`user_environment`] and
+//!   [`socket_activation`] it changes no environment variables. It never changes resource limits or the locale.
 //! - It does not restart a daemon, rotate logs, or supervise a daemon that is ready. A service
 //!   manager can do that.
 //! - It does not remove the pid file when the daemon exits, unless you use a [`PidFileGuard`].
@@ -217,6 +218,7 @@
 //! [`supplementary_groups`]: Daemonize::supplementary_groups
 //! [`no_new_privileges`]: Daemonize::no_new_privileges
 //! [`user_environment`]: Daemonize::user_environment
+//! [`socket_activation`]: Daemonize::socket_activation
 //! [`initialize`]: Daemonize::initialize
 //! [`deferred_readiness`]: Daemonize::deferred_readiness
 //! [`foreground`]: Daemonize::foreground
@@ -227,6 +229,7 @@
 
 #![cfg(unix)]
 
+mod activation;
 mod builder;
 mod byte_enum;
 mod deadline;

@@ -51,6 +51,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// If the program has no such option, `UnsetEnvironment=NOTIFY_SOCKET` in the unit makes this
 /// false. The daemon then cannot notify a watchdog either.
 ///
+/// With `Type=forking`, [`socket_activation`](crate::Daemonize::socket_activation) makes the
+/// daemon the process whose notifications the watchdog expects.
+///
 /// # Notifications
 ///
 /// A start notifies systemd under the same condition. If `SYSTEMD_EXEC_PID` is the pid of another

@@ -39,6 +39,7 @@ pub(crate) struct Options {
     pub(crate) supplementary_groups: SupplementaryGroups,
     pub(crate) no_new_privileges: bool,
     pub(crate) user_environment: bool,
+    pub(crate) socket_activation: bool,
     /// The descriptors to keep open.
     pub(crate) close_inherited_fds: Option<Vec<RawFd>>,
     pub(crate) reset_signals: bool,

@@ -1,9 +1,11 @@
 //! The preparation of a start.
 
 use std::ffi::CString;
+use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::activation::Activation;
 use crate::directory::DirectoryPlan;
 use crate::environment::UserEnvironment;
 use crate::error::{Error, ErrorKind, Subject};
@@ -30,6 +32,8 @@ pub(super) struct Plan<'a> {
     pub(super) root: Option<CString>,
     pub(super) identity: Option<Identity>,
     pub(super) user_environment: Option<UserEnvironment>,
+    /// What the daemon takes over.
+    pub(super) activation: Option<Activation>,
     pub(super) progress: Progress,
 }
 
@@ -72,8 +76,12 @@ impl<'a> Plan<'a> {
             true => own_fds::numbers(),
             false => Vec::new(),
         };
-        let kept_descriptors = (options.close_inherited_fds.as_ref())
-            .map(|named| KeptDescriptors::new(named, &streams, &own_fds));
+        let activation = (options.socket_activation).then(Activation::find).flatten();
+        let kept_descriptors = options.close_inherited_fds.as_ref().map(|named| {
+            let sockets = activation.iter().flat_map(Activation::sockets);
+            let named: Vec<RawFd> = named.iter().copied().chain(sockets).collect();
+            KeptDescriptors::new(&named, &streams, &own_fds)
+        });
         Ok(Self {
             options,
             streams,
@@ -85,6 +93,7 @@ impl<'a> Plan<'a> {
             root,
             identity,
             user_environment,
+            activation: activation.filter(|_| !options.foreground),
             progress: match options.foreground {
                 true => Progress::default(),
                 false => Progress::new(),

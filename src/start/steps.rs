@@ -46,9 +46,19 @@ pub(super) fn verify_environment(
     plan: &Plan<'_>,
     forked: Option<SingleThreaded>,
 ) -> Result<Option<SingleThreaded>, Failure> {
-    match &plan.user_environment {
-        Some(_) => environment::verify_unshared(forked).map(Some),
-        None => Ok(None),
+    let changes_environment = plan.user_environment.is_some() || plan.activation.is_some();
+    changes_environment
+        .then(|| environment::verify_unshared(forked))
+        .transpose()
+}
+
+fn set_environment(plan: &Plan<'_>, single_threaded: &SingleThreaded) -> Result<(), Failure> {
+    if let Some(environment) = &plan.user_environment {
+        environment.set(single_threaded)?;
+    }
+    match &plan.activation {
+        Some(activation) => activation.take_over(single_threaded),
+        None => Ok(()),
     }
 }
 
@@ -65,8 +75,8 @@ pub(super) fn run_daemon_steps<T>(
     if let Some(start) = start {
         start.expect_panic(ErrorKind::Panicked.into());
     }
-    if let (Some(environment), Some(single_threaded)) = (&plan.user_environment, &single_threaded) {
-        environment.set(single_threaded)?;
+    if let Some(single_threaded) = &single_threaded {
+        set_environment(plan, single_threaded)?;
     }
     plan.progress.reach(Step::PrivilegedAction);
     let initialization = actions()?;

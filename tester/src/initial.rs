@@ -2,14 +2,16 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
 
 use crate::config::{
-    Blocked, Bytes, ChildrenNamespace, Disposition, EventQueue, ExecPid, Ids, InitialState,
-    OpenDescriptor, PanicHook, Session, SystemCall, UserNamespace, for_each_initial_field,
+    Activation, Blocked, Bytes, ChildrenNamespace, Disposition, EventQueue, ExecPid, Ids,
+    InitialState, OpenDescriptor, PanicHook, Session, SystemCall, UserNamespace,
+    for_each_initial_field,
 };
 use crate::control::{self, Message};
 use crate::sys::{self, Resource};
@@ -103,12 +105,39 @@ fn close((number, is_closed): (i32, bool)) -> io::Result<()> {
     Ok(())
 }
 
-fn set_exec_pid(exec_pid: ExecPid) -> io::Result<()> {
-    let pid = match exec_pid {
+fn number_of(process: ExecPid) -> String {
+    let pid = match process {
         ExecPid::Own => std::process::id(),
         ExecPid::Parents => std::os::unix::process::parent_id(),
     };
-    sys::set_environment("SYSTEMD_EXEC_PID", &pid.to_string());
+    pid.to_string()
+}
+
+fn set_exec_pid(exec_pid: ExecPid) -> io::Result<()> {
+    sys::set_environment("SYSTEMD_EXEC_PID", &number_of(exec_pid));
+    Ok(())
+}
+
+fn activate(activation: &Activation) -> io::Result<()> {
+    for number in activation.numbers() {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        if listener.as_raw_fd() != number && sys::inherited(number).is_some() {
+            return Err(io::Error::other(format!("{number} is open already")));
+        }
+        sys::keep_at(listener.into(), number, false)?;
+    }
+    let pid = number_of(activation.process);
+    for (name, value) in [
+        ("LISTEN_PID", pid.as_str()),
+        // No pidfd has this inode.
+        ("LISTEN_PIDFDID", "0"),
+        ("LISTEN_FDS", &activation.sockets.len().to_string()),
+        ("LISTEN_FDNAMES", &activation.sockets.join(":")),
+        ("WATCHDOG_PID", &pid),
+        ("WATCHDOG_USEC", "30000000"),
+    ] {
+        sys::set_environment(name, value);
+    }
     Ok(())
 }
 

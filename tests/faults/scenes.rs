@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use tester::config::{Activation, ExecPid};
 use tester::harness::FakeServiceManager;
 use tester::prelude::*;
 use tester::suite::{Need, TEST_USER};
@@ -217,8 +218,15 @@ impl Start {
                     .group(TEST_USER)
                     .supplementary_groups(SupplementaryGroups::FromDatabase)
                     .user_environment()
+                    .socket_activation()
                     .chown_pid_file_user(TEST_USER)
-                    .chown_pid_file_group(TEST_USER);
+                    .chown_pid_file_group(TEST_USER)
+                    .from_state(|state| {
+                        state.activation = Some(Activation {
+                            process: ExecPid::Own,
+                            sockets: vec!["socket".to_owned()],
+                        });
+                    });
             }
             Scene::Sandboxed => {
                 self.faults = vec![

@@ -1,6 +1,7 @@
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 
+use tester::config::{Activation, ExecPid};
 use tester::prelude::*;
 use tester::report::SignalSet;
 
@@ -12,6 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_set_user_id_root_launcher_does_not_trust_its_initial_state, needs Root, Linux),
     case!(a_set_user_id_launcher_locates_no_directory_by_its_environment, needs Root, Linux),
     case!(a_set_user_id_root_launcher_without_options_keeps_its_ids, needs Root, Linux),
+    case!(a_set_user_id_root_launcher_hands_no_sockets_over, needs Root, Linux),
     case!(a_set_group_id_root_launcher_becomes_its_real_group, needs Root, Linux),
     case!(a_launcher_that_is_set_user_id_and_set_group_id_becomes_its_real_user, needs Root, Linux),
     case!(a_launcher_that_is_set_id_to_an_ordinary_user_becomes_either_user, needs Root, Linux),
@@ -128,6 +130,24 @@ fn a_set_user_id_root_launcher_without_options_keeps_its_ids() {
 }
 
 const SET_GROUP_ID: u32 = 0o2755;
+
+/// The user who calls the program controls its environment.
+fn a_set_user_id_root_launcher_hands_no_sockets_over() {
+    let (scenario, _directory) = set_id_launcher(SET_USER_ID, (0, 0), &[]);
+    let scenario = scenario.socket_activation().close_inherited_fds([]);
+    let run = scenario
+        .from_state(|state| {
+            state.activation = Some(Activation {
+                process: ExecPid::Own,
+                sockets: vec!["http".to_owned()],
+            });
+        })
+        .start();
+    assert_eq!(run.initial().uid, ids([STARTER, 0, 0]));
+    assert_eq!(run.report().environment, run.initial().environment);
+    assert!(run.initial().descriptor(3).is_some());
+    assert!(run.report().descriptor(3).is_none());
+}
 
 fn a_set_group_id_root_launcher_becomes_its_real_group() {
     let (scenario, _directory) = set_id_launcher(SET_GROUP_ID, (0, 0), &[]);

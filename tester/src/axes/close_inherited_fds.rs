@@ -17,14 +17,15 @@ axis! {
 impl Axis for CloseFds {}
 
 impl Start<'_> {
-    /// The streams and their sources are kept without being named.
+    /// The streams, their sources and the sockets of a service manager are kept without being named.
     pub(crate) fn close_inherited(&mut self) {
         let Some(kept) = &self.options.close_inherited_fds else {
             return;
         };
         let descriptors = self.process.descriptors.take();
         let is_left = |found: &Descriptor| {
-            found.number < 3 || kept.contains(&found.number) || self.is_source(found)
+            let is_named = found.number < 3 || kept.contains(&found.number);
+            is_named || self.is_source(found) || self.is_activated(found.number)
         };
         self.process.descriptors = descriptors.map(|all| all.into_iter().filter(is_left).collect());
     }

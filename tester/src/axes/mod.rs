@@ -21,6 +21,7 @@ use crate::model::databases::Databases;
 
 mod stage;
 
+pub(crate) use socket_activation::PID_OF_DAEMON;
 pub(crate) use stage::Stage;
 pub use stage::Staged;
 
@@ -225,6 +226,7 @@ mod no_new_privileges;
 mod pid_file;
 mod privileged_action;
 mod reset_signals;
+mod socket_activation;
 mod startup_timeout;
 mod streams;
 mod supplementary_groups;
@@ -257,6 +259,7 @@ axes! {
     supplementary_groups: supplementary_groups::Supplementary,
     no_new_privileges: no_new_privileges::NoNewPrivileges,
     user_environment: user_environment::UserEnvironment,
+    socket_activation: socket_activation::SocketActivation,
     close_inherited_fds: close_inherited_fds::CloseFds,
     reset_signals: reset_signals::ResetSignals,
     umask: umask::Umask,
@@ -283,6 +286,7 @@ axes! {
     unflushed: output::Unflushed,
     at_exit: output::AtExit,
     notify: notify_socket::Notify,
+    activation: socket_activation::Activation,
     secure_bits: capabilities::SecureBits,
     ambient: capabilities::Ambient,
     timer: signals::Timer,
@@ -334,6 +338,7 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         descriptors: _,
         closed: _,
         exec_pid: _,
+        activation: _,
         limit_descriptors: _,
         limit_processes: _,
         umask: _,

@@ -148,6 +148,11 @@ pub enum Step {
     Listen,
     /// Makes the result report its drop ([`crate::control::Message::ResultDropped`]).
     WitnessResult,
+    /// Serves one client on each socket that a service manager has passed, and that
+    /// sd_listen_fds(3) would find: reports its port ([`crate::control::Message::Listening`]), and
+    /// then sends the client the name of the socket and the pid. The names become part of the
+    /// result.
+    ServeActivated,
     /// Adds this part to the result, which the daemon reports in the end
     /// ([`crate::control::Message::Result`]).
     Add(String),

@@ -35,6 +35,8 @@ macro_rules! for_each_initial_field {
         descriptors: Vec<OpenDescriptor> => (descriptors, open),
         /// An event queue with an open descriptor (Linux).
         event_queue: Option<EventQueue> => (*event_queue, open_event_queue),
+        /// Sockets and a watchdog, as a service manager passes them.
+        activation: Option<Activation> => (activation, activate),
         /// Which of the descriptors 0, 1 and 2 are closed.
         closed: [bool; 3] => ((0..).zip(*closed), close),
         /// The value of the environment variable SYSTEMD_EXEC_PID.
@@ -183,6 +185,23 @@ pub struct UserNamespace {
 pub enum ExecPid {
     Own,
     Parents,
+}
+
+/// What a service manager passes to a process. The sockets listen on free ports of the loopback
+/// address, as descriptors 3, 4 and so on.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Activation {
+    /// The process that the variables name.
+    pub process: ExecPid,
+    /// The names of the sockets.
+    pub sockets: Vec<String>,
+}
+
+impl Activation {
+    /// The descriptors of the sockets.
+    pub fn numbers(&self) -> impl Iterator<Item = i32> {
+        (3..).zip(&self.sockets).map(|(number, _)| number)
+    }
 }
 
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,6 +45,7 @@ macro_rules! for_each_option {
             flags {
                 no_new_privileges,
                 user_environment,
+                socket_activation,
                 reset_signals,
             }
         }

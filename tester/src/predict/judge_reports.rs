@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::judge::Judge;
+use crate::axes::PID_OF_DAEMON;
 use crate::config::Bytes;
 use crate::control::Message;
 use crate::harness::Outcome;
@@ -70,6 +71,7 @@ pub(crate) fn judge_reports(
             true => before.pid,
             false => outcome.daemon().unwrap_or(sender),
         };
+        fill_in_pid(&mut expected);
         if !is_launcher {
             let session = intermediate.unwrap_or_default();
             (expected.pgid, expected.sid) = (session, Some(session));
@@ -279,6 +281,16 @@ pub(crate) fn judge_descriptors(
         };
         let field = format!("{moment}: descriptor {number}");
         judge.compare(field, with_number(must), with_number(is));
+    }
+}
+
+/// Replaces what stands for the pid of the daemon in its environment.
+fn fill_in_pid(expected: &mut Report) {
+    let variables = expected.environment.iter_mut();
+    for value in variables.flat_map(|Environment(variables)| variables.values_mut()) {
+        if value.0 == PID_OF_DAEMON {
+            *value = Bytes::from(expected.pid.to_string());
+        }
     }
 }
 

@@ -145,6 +145,7 @@ impl Start<'_> {
         self.chown_pid_file()?;
         self.restore_signal_mask();
         self.set_user_environment();
+        self.take_over_activation();
         self.run_privileged_action()?;
         self.change_root()?;
         if self.is_foreground() {

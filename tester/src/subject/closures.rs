@@ -11,6 +11,7 @@ use std::process::Command as Program;
 
 use daemonize2::Daemonize;
 
+use super::activated::serve_activated;
 use super::{Returned, await_command, describe, enter_library, expect, own_report, send};
 use crate::config::{Bytes, ErrorText, Fallible, Foreground, Step};
 use crate::control::{self, Command, Message};
@@ -111,6 +112,7 @@ impl Product {
                 send(Message::Listening(address.port()));
                 self._listeners.push(listener);
             }
+            Step::ServeActivated => self.parts.push(expect(serve_activated(), "serve")),
             Step::WitnessResult => self._witness = Some(Witness(Message::ResultDropped)),
             Step::Add(part) => self.parts.push(part.clone()),
             Step::FillMemory(mebibytes) => {

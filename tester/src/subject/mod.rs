@@ -25,6 +25,7 @@ use crate::report::{LauncherResult, Report, StartError};
 use crate::sys::Mark;
 use crate::{initial, observe, sys, wire};
 
+mod activated;
 mod closures;
 mod commands;
 mod programs;

@@ -22,6 +22,18 @@ pub fn inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
     Some(unsafe { BorrowedFd::borrow_raw(number) })
 }
 
+/// Sets the flag close-on-exec.
+pub fn set_close_on_exec(number: RawFd) -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }).map(drop)
+}
+
+/// The owner of a descriptor that the program was started with.
+pub fn take_over(number: RawFd) -> OwnedFd {
+    // SAFETY: the callers pass descriptors that nothing in this program owns.
+    unsafe { OwnedFd::from_raw_fd(number) }
+}
+
 /// The descriptor flags (`F_GETFD`) and the status flags (`F_GETFL`).
 pub fn descriptor_flags(number: RawFd) -> io::Result<(c_int, c_int)> {
     // SAFETY: no pointers are passed.
