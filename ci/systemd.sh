@@ -58,8 +58,8 @@ if [ "${1-}" = --container ]; then
     printf '[Journal]\nStorage=volatile\nRateLimitBurst=0\n' >etc/systemd/journald.conf.d/ci.conf
     tr -d - </proc/sys/kernel/random/uuid >etc/machine-id
     mkdir -p usr/local/bin usr/local/lib/daemonize2-ci
-    cp "$root"/examples/systemd/*.service "$root"/ci/systemd/*.service \
-        "$root"/ci/systemd/*.target etc/systemd/system
+    cp "$root"/examples/systemd/*.service "$root"/examples/systemd/*.socket \
+        "$root"/ci/systemd/*.service "$root"/ci/systemd/*.target etc/systemd/system
     cp "$root/ci/systemd/probe.sh" usr/local/lib/daemonize2-ci
     [ ! -d "$work/programs" ] || cp "$work"/programs/* usr/local/bin
 
@@ -371,9 +371,38 @@ stopped_cleanly() {
     cat "$seen/directory"
 }
 
+# The notifications are those of the main process: systemd believes no other.
+pinged() {
+    state active running success
+    expect "NRestarts" "$(show NRestarts)" 0
+    expect "the pings of the watchdog" "$(cat "$seen/pings")" 2
+    no_complaints "|reception only permitted"
+}
+
+reloaded() {
+    state active running success
+    expect "StatusText" "$(show StatusText)" reloaded
+    no_complaints "|reception only permitted"
+}
+
+# Not by systemctl. The socket stays.
+ended_by_itself() {
+    state inactive dead success
+    expect "the status before the end" "$(cat "$seen/stopping")" stopping
+    expect "the socket" "$(cat "$seen/socket")" active
+    no_complaints "|reception only permitted"
+}
+
+# The watchdog is that of the process that hangs.
+missed_by_watchdog() {
+    state failed failed watchdog
+    grep -q "Watchdog timeout" "$seen/journal" || echo "the journal tells of no timeout"
+}
+
 verified() {
     expect "the status of systemd-analyze verify" "$(cat "$seen/status")" 0
-    ! grep -E 'service-(forking|notify)\.service|tokio\.service' "$seen/complaints"
+    ! grep -E 'service-(forking|notify)\.service|tokio\.service|socket-activation\.(service|socket)' \
+        "$seen/complaints"
 }
 
 all_cases() {
@@ -408,6 +437,16 @@ all_cases() {
         esac
     done
 
+    for kind in forking notify; do
+        process=daemon
+        [ "$kind" = forking ] || process=self
+        check "$kind-activated" serves "$process" socket_activation
+        check "$kind-watchdog" pinged
+        check "$kind-reload" reloaded
+        check "$kind-end" ended_by_itself
+        check "$kind-hung" missed_by_watchdog
+    done
+
     check tokio-start runs self tokio
     check tokio-stop stopped_cleanly
 }
@@ -440,7 +479,8 @@ fi
 cd "$root"
 printf '=== build\n'
 cargo build --locked --message-format=json-render-diagnostics \
-    --example service --example tokio --example server_with_deferred_readiness >"$work/build.json"
+    --example service --example tokio --example server_with_deferred_readiness \
+    --example socket_activation >"$work/build.json"
 mkdir "$work/programs"
 sed -n 's/^{"reason":"compiler-artifact",.*"kind":\["example"\].*"executable":"\([^"]*\)".*/\1/p' "$work/build.json" |
     while read -r program; do

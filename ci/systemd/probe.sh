@@ -24,7 +24,8 @@ processes() {
 
 # $1: the case, $2: the unit, $3: its pid file.
 look() {
-    systemctl show -p ActiveState -p SubState -p MainPID -p Result -p NRestarts "$2" >"$out/$1/show"
+    systemctl show -p ActiveState -p SubState -p MainPID -p Result -p NRestarts -p StatusText "$2" \
+        >"$out/$1/show"
     processes >"$out/$1/processes"
     cat "$3" >"$out/$1/pid-file" 2>/dev/null || rm "$out/$1/pid-file"
     journalctl --sync
@@ -183,12 +184,83 @@ restarts() {
     systemctl stop "$2"
 }
 
+# --- Socket activation and the watchdog ----------------------------------------
+
+property() { systemctl show -p "$1" --value "$activated"; }
+
+# Waits, but not for long, until the property $1 is $2.
+until_is() {
+    for _ in {1..100}; do
+        [ "$(property "$1")" != "$2" ] || break
+        sleep 0.1
+    done
+}
+
+# What the server answers, which systemd starts if it does not run.
+connect() {
+    local client
+    exec {client}<>/dev/tcp/127.0.0.1/7007 || return
+    timeout 10 cat <&"$client"
+    exec {client}>&-
+}
+
+# $1: the kind, whose variant of the unit is in place.
+activation() {
+    local kind=$1 name last ping pings=0
+
+    name=$kind-activated
+    systemctl_for "$name" start socket-activation.socket
+    connect >"$out/$name/answer" 2>&1
+    # The answer may come before systemd has reaped the launcher.
+    until_is SubState running
+    look "$name" "$activated" "$activated_pid"
+
+    name=$kind-watchdog
+    mkdir -p "$out/$name"
+    last=$(property WatchdogTimestampMonotonic)
+    for _ in {1..100}; do
+        ping=$(property WatchdogTimestampMonotonic)
+        [ "$ping" = "$last" ] || pings=$((pings + 1))
+        last=$ping
+        [ "$pings" -lt 2 ] || break
+        sleep 0.1
+    done
+    echo "$pings" >"$out/$name/pings"
+    look "$name" "$activated" "$activated_pid"
+
+    name=$kind-reload
+    mkdir -p "$out/$name"
+    kill -HUP "$(main_pid "$activated")"
+    until_is StatusText reloaded
+    until_is SubState running
+    look "$name" "$activated" "$activated_pid"
+
+    name=$kind-end
+    mkdir -p "$out/$name"
+    kill -TERM "$(main_pid "$activated")"
+    until_is SubState dead
+    property StatusText >"$out/$name/stopping"
+    systemctl is-active socket-activation.socket >"$out/$name/socket"
+    look "$name" "$activated" "$activated_pid"
+
+    name=$kind-hung
+    mkdir -p "$out/$name"
+    connect >/dev/null
+    until_is SubState running
+    kill -STOP "$(main_pid "$activated")"
+    until_is SubState failed
+    look "$name" "$activated" "$activated_pid"
+    systemctl stop socket-activation.socket
+    systemctl reset-failed "$activated"
+}
+
 # --- All of them -------------------------------------------------------------
 
 systemctl --version | head -n 1 >"$out/version"
 
 mkdir "$out/unit-files"
 systemd-analyze verify service-forking.service service-notify.service tokio.service \
+    socket-activation.socket socket-activation.service \
     >"$out/unit-files/complaints" 2>&1
 echo $? >"$out/unit-files/status"
 
@@ -205,6 +277,18 @@ failures launcher server-launcher.service "/usr/local/bin/server_with_deferred_r
 lifecycle script service-script.service
 failures script service-script.service "/bin/sh -c '/usr/local/bin/tokio $missing || exit 1'"
 restarts script service-script.service 20
+
+activated=socket-activation.service
+activated_pid=/run/daemonize2-activation/pid
+activation forking
+variant "$activated" <<END
+[Service]
+Type=notify
+ExecStart=
+ExecStart=/usr/local/bin/socket_activation $activated_pid
+END
+activation notify
+plain "$activated"
 
 # That the directory stays shows who removed the file. systemctl forgets how an
 # inactive unit ended.
