@@ -37,6 +37,9 @@ pub struct Report {
     /// Whether exec can no longer grant privileges, on Linux.
     pub no_new_privileges: Option<bool>,
     pub threads: Option<u32>,
+    /// The owner of the files in /proc/PID: the effective user, or root if the process is not
+    /// dumpable. On Linux.
+    pub files_owner: Option<u32>,
     /// The environment variables, by name. Only the process itself can tell: the kernel shows
     /// others the environment that the program began with.
     pub environment: Option<Environment>,

@@ -291,6 +291,7 @@ impl<'proc> Entry<'proc> {
             caught_signals: Some(status.signals("SigCgt")?),
             no_new_privileges: Some(status.one::<u32>("NoNewPrivs", 10)? != 0),
             threads: Some(status.one("Threads", 10)?),
+            files_owner: Some(sys::stat_at(self.proc, &self.path("status"))?.uid),
             environment: None,
         })
     }

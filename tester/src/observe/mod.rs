@@ -22,7 +22,7 @@
 //! |---|---|---|---|
 //! | source | /proc | system calls; ps(1) for others | system calls; ps(1) for others |
 //! | mark of a case | a resource limit | the environment | the environment |
-//! | capabilities, no_new_privs | yes | there are none | there are none |
+//! | capabilities, no_new_privs, owner of the files in /proc | yes | there are none | there are none |
 //! | root directory, thread count | yes | no | no |
 //! | saved ids | yes | yes | outside only |
 //! | environment | inside only | inside only | inside only |
@@ -128,5 +128,6 @@ pub fn differences(inside: &Report, outside: &Report) -> Vec<String> {
         caught_signals,
         no_new_privileges,
         threads,
+        files_owner,
     )
 }

@@ -250,6 +250,7 @@ pub(crate) fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &
         blocked_signals,
         no_new_privileges,
         threads,
+        files_owner,
     );
 }
 

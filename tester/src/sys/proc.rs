@@ -13,6 +13,7 @@ pub struct Stat {
     pub device: u64,
     pub inode: u64,
     pub mode: u32,
+    pub uid: u32,
     /// For device files, the device.
     pub special_device: u64,
 }
@@ -28,6 +29,7 @@ pub fn stat_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<Stat> {
         device: stat.st_dev,
         inode: stat.st_ino,
         mode: stat.st_mode,
+        uid: stat.st_uid,
         special_device: stat.st_rdev,
     })
 }
