@@ -333,6 +333,38 @@ impl<T, Stage> Daemonize<T, Stage> {
         self
     }
 
+    /// Makes the daemon dumpable. Default: unchanged, so that the daemon is not dumpable after a
+    /// change of [`user`](Self::user) or [`group`](Self::group).
+    ///
+    /// If a process changes its effective ids, Linux takes its attribute *dumpable* away: it leaves
+    /// no core dump, and its files in /proc belong to root. Debuggers and profilers of the same user
+    /// then fail, and so does the daemon itself if it opens some files in /proc/self. This option
+    /// sets the attribute again by
+    /// [prctl(2)](https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html), and reads it
+    /// back. It does so after the change of identity and after
+    /// [`no_new_privileges`](Self::no_new_privileges), whatever the reason why the process is not
+    /// dumpable. A later change of ids by the daemon takes the attribute away again.
+    ///
+    /// # Errors
+    ///
+    /// On other platforms the start fails with
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), before any fork. If the attribute
+    /// cannot be set, it fails with [`ErrorKind::SetDumpable`](crate::ErrorKind::SetDumpable).
+    ///
+    /// # Security
+    ///
+    /// Any other process of the daemon's user can read and change the memory of a dumpable daemon by
+    /// [ptrace(2)](https://man7.org/linux/man-pages/man2/ptrace.2.html). The memory includes all that
+    /// the launcher and the privileged action have read as root, such as the key of a certificate,
+    /// and a process that controls the daemon can use its descriptors. A core dump contains the
+    /// memory too. The Linux Security Module Yama limits ptrace(2) to ancestors of a process if
+    /// `kernel.yama.ptrace_scope` is 1 or more. Do not set this option if the daemon has secrets
+    /// that its own user may not have.
+    pub fn dumpable(mut self) -> Self {
+        self.options.dumpable = true;
+        self
+    }
+
     /// Sets the environment variables `HOME`, `USER`, `LOGNAME`, `SHELL` and `PATH` to those of
     /// the daemon's user. All other variables stay. Default: the daemon has the environment of the
     /// launcher, so that a daemon of `user("nobody")` has the home directory of root.

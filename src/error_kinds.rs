@@ -127,6 +127,8 @@ error_kinds! {
     75 UserEnvironmentUnknown "cannot set the environment: no entry in the database for user";
     /// An environment variable could not be set, or other threads may read the environment.
     76 SetEnvironment(Errno) "cannot set the environment";
+    /// The call that makes a process dumpable failed, or had no effect.
+    77 SetDumpable(Errno) "cannot make the daemon dumpable";
     /// A [successor](crate::Daemonize::upgrade) could not take over the pid file of the running
     /// daemon.
     83 TakeOverPidfile(Errno) "cannot take over pid file", TakenOverPidFile;

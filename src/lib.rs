@@ -143,6 +143,7 @@
 //! | | root directory | [`chroot`] | | |
 //! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`], [`supplementary_groups`] | 13 | |
 //! | | no new privileges | [`no_new_privileges`] | | |
+//! | | dumpable | [`dumpable`] | | |
 //! | | initialize | [`initialize`] | | |
 //! | | report ready, await the acknowledgement | [`deferred_readiness`] | 14 | |
 //! | intermediate | write the pid, exit | [`pid_file`] | 12 | |
@@ -217,6 +218,7 @@
 //! [`reset_signals`]: Daemonize::reset_signals
 //! [`supplementary_groups`]: Daemonize::supplementary_groups
 //! [`no_new_privileges`]: Daemonize::no_new_privileges
+//! [`dumpable`]: Daemonize::dumpable
 //! [`user_environment`]: Daemonize::user_environment
 //! [`socket_activation`]: Daemonize::socket_activation
 //! [`initialize`]: Daemonize::initialize

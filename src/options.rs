@@ -38,6 +38,7 @@ pub(crate) struct Options {
     pub(crate) streams: Streams,
     pub(crate) supplementary_groups: SupplementaryGroups,
     pub(crate) no_new_privileges: bool,
+    pub(crate) dumpable: bool,
     pub(crate) user_environment: bool,
     pub(crate) socket_activation: bool,
     /// The descriptors to keep open.

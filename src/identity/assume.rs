@@ -95,6 +95,16 @@ pub(crate) fn set_no_new_privileges(others: &OtherThreads) -> Result<(), Failure
     Ok(sys::set_no_new_privileges().map_err(ErrorKind::SetNoNewPrivileges)?)
 }
 
+/// Undoes what the kernel does to a process that changes its ids. Verifies the result.
+pub(crate) fn become_dumpable() -> Result<(), Failure> {
+    let failed = |errno| Failure::from(ErrorKind::SetDumpable(errno));
+    sys::set_dumpable().map_err(failed)?;
+    match sys::is_dumpable().map_err(failed)? {
+        true => Ok(()),
+        false => Err(failed(errno::EPERM).with_reason("the value read back is not the one set")),
+    }
+}
+
 /// The ids and groups of a process.
 #[derive(PartialEq, Eq)]
 struct Credentials {

@@ -50,8 +50,10 @@ impl<'a> Plan<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         refuse_nul_in_names(options)?;
         if options.no_new_privileges && !sys::HAS_NO_NEW_PRIVILEGES {
-            let option = Subject::Name(String::from("no_new_privileges"));
-            return Err(Error::from(ErrorKind::Unsupported).with_subject(option));
+            return Err(unsupported("no_new_privileges"));
+        }
+        if options.dumpable && !sys::HAS_DUMPABLE {
+            return Err(unsupported("dumpable"));
         }
         let (identity, user_entry) = Identity::resolve(
             options.user.as_ref(),
@@ -160,6 +162,10 @@ fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
         })
     };
     path.map(convert).transpose()
+}
+
+fn unsupported(option: &str) -> Error {
+    Error::from(ErrorKind::Unsupported).with_subject(Subject::Name(option.to_owned()))
 }
 
 /// Precedes all look-ups, so that the mistake of the caller is the error.

@@ -117,5 +117,8 @@ fn drop_privileges_and_write_pid(
             identity::set_no_new_privileges(others)?;
         }
     }
-    Ok(())
+    match plan.options.dumpable {
+        true => identity::become_dumpable(),
+        false => Ok(()),
+    }
 }

@@ -47,6 +47,17 @@ pub(crate) fn set_no_new_privileges() -> Result<(), Errno> {
     Err(libc::ENOSYS)
 }
 
+/// FreeBSD and others have such a mark (`P_SUGID`), which only execve(2) clears.
+pub(crate) const HAS_DUMPABLE: bool = false;
+
+pub(crate) fn set_dumpable() -> Result<(), Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn is_dumpable() -> Result<bool, Errno> {
+    Err(libc::ENOSYS)
+}
+
 pub(crate) fn is_single_threaded() -> Option<bool> {
     None
 }

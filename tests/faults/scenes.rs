@@ -175,6 +175,7 @@ impl Start {
             .close_inherited_fds([])
             .reset_signals()
             .no_new_privileges()
+            .dumpable()
             .privileged_action([Step::Add("action".to_owned())])
             .initialize([Step::Add("initialization".to_owned())])
             .from_state(|state| {

@@ -4,6 +4,8 @@
 mod capabilities;
 /// Large, damaged, unreadable and missing user databases are handled as such.
 mod database;
+/// `dumpable` lets other processes of the user trace the daemon.
+mod dumpable;
 /// `group` changes all group ids, and replaces the user's primary group.
 mod group;
 /// A name that cannot be looked up is reported before any fork.
@@ -31,6 +33,7 @@ mod user_namespace;
 tester::modules!(
     capabilities,
     database,
+    dumpable,
     group,
     lookup,
     no_new_privileges,

@@ -1,4 +1,4 @@
-//! Capabilities and no_new_privs, which belong to threads.
+//! Capabilities and no_new_privs, which belong to threads; the attribute dumpable of a process.
 
 use std::os::fd::OwnedFd;
 
@@ -21,6 +21,25 @@ pub(crate) fn set_no_new_privileges() -> Result<(), Errno> {
     const ON: libc::c_ulong = 1;
     // SAFETY: prctl takes plain numbers here.
     cvt(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, ON, UNUSED, UNUSED, UNUSED) }).map(drop)
+}
+
+pub(crate) const HAS_DUMPABLE: bool = true;
+
+/// `SUID_DUMP_USER` of include/linux/sched/coredump.h.
+const DUMPABLE: libc::c_int = 1;
+
+/// prctl(2) `PR_SET_DUMPABLE`, of all threads.
+pub(crate) fn set_dumpable() -> Result<(), Errno> {
+    let dumpable = DUMPABLE as libc::c_ulong;
+    // SAFETY: prctl takes plain numbers here.
+    cvt(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, dumpable, UNUSED, UNUSED, UNUSED) }).map(drop)
+}
+
+/// prctl(2) `PR_GET_DUMPABLE`.
+pub(crate) fn is_dumpable() -> Result<bool, Errno> {
+    // SAFETY: prctl takes plain numbers here.
+    let found = cvt(unsafe { libc::prctl(libc::PR_GET_DUMPABLE, UNUSED, UNUSED, UNUSED, UNUSED) })?;
+    Ok(found == DUMPABLE)
 }
 
 /// capset(2) to nothing in the effective, permitted and inheritable sets, and prctl(2) for

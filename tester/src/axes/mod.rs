@@ -218,6 +218,7 @@ mod chroot;
 mod close_inherited_fds;
 mod deferred_readiness;
 mod directories;
+mod dumpable;
 mod entry;
 mod foreground;
 mod group;
@@ -258,6 +259,7 @@ axes! {
     group: group::Group,
     supplementary_groups: supplementary_groups::Supplementary,
     no_new_privileges: no_new_privileges::NoNewPrivileges,
+    dumpable: dumpable::Dumpable,
     user_environment: user_environment::UserEnvironment,
     socket_activation: socket_activation::SocketActivation,
     close_inherited_fds: close_inherited_fds::CloseFds,

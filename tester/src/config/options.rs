@@ -44,6 +44,7 @@ macro_rules! for_each_option {
             }
             flags {
                 no_new_privileges,
+                dumpable,
                 user_environment,
                 socket_activation,
                 reset_signals,

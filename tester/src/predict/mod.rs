@@ -124,6 +124,7 @@ impl Start<'_> {
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
         self.refuse_nul()?;
         self.refuse_unsupported()?;
+        self.refuse_dumpable()?;
         let identity = self.look_up()?;
         self.plan_takeover()?;
         self.count_threads()?;
@@ -152,11 +153,15 @@ impl Start<'_> {
             self.write_pid();
         }
         if let Some(identity) = identity {
-            self.become_identity(&identity)?;
+            let before = self.credentials.clone();
+            let assumed = self.become_identity(&identity);
+            self.lose_dumpable(&before);
+            assumed?;
         }
         if self.options.no_new_privileges {
             self.set_no_new_privileges()?;
         }
+        self.become_dumpable();
         self.initialize()?;
         self.report_readiness()?;
         self.write_pid();

@@ -208,6 +208,8 @@ const OPERATIONS: &[(i32, &str)] = &[
     (libc::PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"),
     (libc::PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"),
     (libc::PR_GET_NO_NEW_PRIVS, "PR_GET_NO_NEW_PRIVS"),
+    (libc::PR_SET_DUMPABLE, "PR_SET_DUMPABLE"),
+    (libc::PR_GET_DUMPABLE, "PR_GET_DUMPABLE"),
 ];
 
 /// A call: its number, its name if that is not the number's, the number's name, and

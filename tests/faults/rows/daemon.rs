@@ -43,6 +43,12 @@ pub(crate) fn rows() -> Vec<Row> {
         };
         Daemon "prctl(PR_SET_NO_NEW_PRIVS)" { [EINVAL, EPERM] => Error("SetNoNewPrivileges") };
 
+        // Dumpable.
+        Daemon "prctl(PR_SET_DUMPABLE)" { [EINVAL, EPERM] => Error("SetDumpable") };
+        Daemon "prctl(PR_GET_DUMPABLE)" {
+            [EINVAL, EPERM] => Error("SetDumpable"), FakeSuccess => Error("SetDumpable(1)"),
+        };
+
         // The report that the daemon is ready.
         Daemon "sendmsg(pair 2)" .retried() {
             SENDING => Error("Channel"), GONE => Error("LauncherGone"),
