@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 
 use crate::error::ErrorKind;
 use crate::failure::Failure;
-use crate::sys::{self, Errno, Pid, SingleThreaded};
+use crate::sys::{self, Pid, SingleThreaded};
 
 /// `SD_LISTEN_FDS_START` of <systemd/sd-daemon.h>.
 const FIRST_SOCKET: RawFd = 3;
@@ -50,20 +50,16 @@ impl Activation {
 
     /// Makes this process, the daemon, the one that the variables name.
     pub(crate) fn take_over(&self, single_threaded: &SingleThreaded) -> Result<(), Failure> {
-        self.set_variables(single_threaded)
-            .map_err(|errno| ErrorKind::SetEnvironment(errno).into())
-    }
-
-    fn set_variables(&self, single_threaded: &SingleThreaded) -> Result<(), Errno> {
         let number = Pid::current().number().to_string();
         let number = CString::new(number).expect("digits contain no NUL");
+        let failed = ErrorKind::SetEnvironment;
         if self.sockets.is_some() {
-            sys::setenv(c"LISTEN_PID", &number, single_threaded)?;
+            sys::setenv(c"LISTEN_PID", &number, single_threaded).map_err(failed)?;
             // The inode of a pidfd of the launcher, which sd_listen_fds(3) compares if it is set.
-            sys::unsetenv(c"LISTEN_PIDFDID", single_threaded)?;
+            sys::unsetenv(c"LISTEN_PIDFDID", single_threaded).map_err(failed)?;
         }
         if self.has_watchdog {
-            sys::setenv(c"WATCHDOG_PID", &number, single_threaded)?;
+            sys::setenv(c"WATCHDOG_PID", &number, single_threaded).map_err(failed)?;
         }
         Ok(())
     }

@@ -396,7 +396,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// [foreground](Self::foreground) the start therefore fails with
     /// [`ErrorKind::SetEnvironment`](crate::ErrorKind::SetEnvironment) and `EPERM` if other threads
     /// exist, or if the platform cannot count them. A daemon has a single thread after fork(2),
-    /// unless a handler of pthread_atfork(3) creates others. In that case the start fails too.
+    /// unless a handler of pthread_atfork(3) creates others. In that case the start fails too. If
+    /// the launcher has other threads, the caller of the unsafe [`start`](Self::start) is responsible
+    /// for the lock of the environment, as for all other locks.
     ///
     /// # Security
     ///

@@ -43,10 +43,10 @@ impl UserEnvironment {
     }
 
     pub(crate) fn set(&self, single_threaded: &SingleThreaded) -> Result<(), Failure> {
-        let mut variables = self.0.iter();
-        variables
-            .try_for_each(|(name, value)| sys::setenv(name, value, single_threaded))
-            .map_err(|errno| ErrorKind::SetEnvironment(errno).into())
+        for (name, value) in &self.0 {
+            sys::setenv(name, value, single_threaded).map_err(ErrorKind::SetEnvironment)?;
+        }
+        Ok(())
     }
 }
 
@@ -72,7 +72,7 @@ pub(crate) fn verify_unshared(forked: Option<SingleThreaded>) -> Result<SingleTh
             Ok(single_threaded)
         }
         (Err(NotSingleThreaded::OthersRun), _) => {
-            refuse("other threads exist, and may read it meanwhile".to_owned())
+            refuse("other threads may read it; start the daemon before they exist".to_owned())
         }
         (Err(NotSingleThreaded::Unknown), None) => refuse(format!(
             "the number of threads is unknown: {}",

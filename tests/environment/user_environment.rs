@@ -173,7 +173,7 @@ fn other_threads_fail_a_foreground_start() {
     for entry in ENTRIES {
         let scenario = scenario.clone().entry(entry).user_environment();
         let run = scenario.launch();
-        let text = "cannot set the environment: other threads exist, and may read it meanwhile";
+        let text = "cannot set the environment: other threads may read it; start the daemon before they exist";
         let error = match entry.returns_in_both() {
             true => run.daemon_error(),
             false => run.launcher_error(),
@@ -222,7 +222,7 @@ fn an_unknown_number_of_threads_fails_a_foreground_start() {
     let error = run.launcher_error();
     error.assert_kind("SetEnvironment", libc::EPERM);
     let text = "cannot set the environment: the number of threads is unknown: unshare(2) is \
-                forbidden, and /proc/self/status cannot be read: mount /proc";
+                forbidden, and /proc/self/status cannot be read; mount /proc";
     assert_eq!(error.text, text);
 }
 

@@ -78,7 +78,8 @@ impl Start<'_> {
         let has_other_threads = self.is_foreground() && self.config.initial.extra_threads > 0;
         if self.options.user_environment && has_other_threads {
             let failure = Failure::new("SetEnvironment", libc::EPERM);
-            return Err(failure.with_reason("other threads exist, and may read it meanwhile"));
+            return Err(failure
+                .with_reason("other threads may read it; start the daemon before they exist"));
         }
         Ok(())
     }
