@@ -53,14 +53,15 @@ impl Report {
             .find(|descriptor| descriptor.number == number)
     }
 
-    /// The value of an environment variable.
+    /// The value of an environment variable that an option of the library changes.
     ///
     /// # Panics
     ///
     /// When the environment was not observed, or the value is not text.
     pub fn variable(&self, name: &str) -> Option<&str> {
+        assert!(CHANGEABLE.contains(&name), "{name} is not reported");
         let environment = self.environment.as_ref().expect("it is observed inside");
-        let value = environment.0.get(&Bytes::from(name))?;
+        let value = environment.changeable.get(&Bytes::from(name))?;
         Some(std::str::from_utf8(&value.0).expect("the value is text"))
     }
 
@@ -118,16 +119,30 @@ impl Report {
     }
 }
 
-/// Environment variables.
-#[derive(Archive, Serialize, Deserialize, Clone, PartialEq, Eq, Default)]
-pub struct Environment(pub BTreeMap<Bytes, Bytes>);
-
-/// The values may be secret, and the diagnostics of a test may be public.
-impl fmt::Debug for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} variables", self.0.len())
-    }
+/// Environment variables. A report has to fit into one packet, which a signal handler of the process
+/// cannot interrupt. It therefore has few values.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Environment {
+    /// The variables that an option of the library changes.
+    pub changeable: BTreeMap<Bytes, Bytes>,
+    /// A hash of all other variables.
+    pub others: u64,
 }
+
+/// The names of [`Environment::changeable`].
+pub(crate) const CHANGEABLE: [&str; 11] = [
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PATH",
+    "LISTEN_PID",
+    "LISTEN_PIDFDID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
 
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {

@@ -10,14 +10,6 @@ pub(crate) fn of_user(report: &Report) -> [Option<&str>; 5] {
     NAMES.map(|name| report.variable(name))
 }
 
-/// The variables without those of the user.
-pub(crate) fn others(report: &Report) -> Vec<(Bytes, Bytes)> {
-    let environment = report.environment.clone().expect("it is observed inside");
-    let mut variables: Vec<_> = environment.0.into_iter().collect();
-    variables.retain(|(name, _)| !NAMES.map(Bytes::from).contains(name));
-    variables
-}
-
 /// A start by root with a user database of its own, which has root and these lines.
 pub(crate) fn with_database(lines: &str) -> Scenario {
     let scenario = scenario!();

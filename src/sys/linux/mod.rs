@@ -16,7 +16,6 @@ pub(crate) use super::defaults::{
 };
 use std::ffi::CStr;
 
-pub(crate) use super::defaults::{EFFECTIVE_GID_SWAPS, HAS_UNLISTED_GROUPS, SYSTEM_GROUPS};
 pub(super) use super::defaults::{GROUP_LIST_ROOM, IS_GROUP_LIST_CUT_SILENTLY, ListedGroup};
 
 pub(crate) use capabilities::*;

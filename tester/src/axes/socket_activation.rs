@@ -5,7 +5,6 @@ use super::{Axis, Choice};
 use crate::config::{self, Bytes, ExecPid};
 use crate::model::databases::Databases;
 use crate::model::start::Start;
-use crate::report::Environment;
 
 axis! {
     SocketActivation |stage| stage.config.options.socket_activation => {
@@ -59,7 +58,8 @@ impl Start<'_> {
         if self.activation().is_none() || self.is_foreground() {
             return;
         }
-        if let Some(Environment(environment)) = &mut self.process.environment {
+        if let Some(environment) = &mut self.process.environment {
+            let environment = &mut environment.changeable;
             for name in ["LISTEN_PID", "WATCHDOG_PID"] {
                 environment.insert(Bytes::from(name), Bytes(PID_OF_DAEMON.to_vec()));
             }

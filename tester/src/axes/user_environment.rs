@@ -89,7 +89,7 @@ impl Start<'_> {
         if let Some(environment) = &mut self.process.environment {
             let variables =
                 variables.map(|(name, value)| (Bytes::from(*name), Bytes::from(value.as_str())));
-            environment.0.extend(variables);
+            environment.changeable.extend(variables);
         }
     }
 }

@@ -46,17 +46,29 @@ use macos as platform;
 
 pub use platform::{OUTSIDE_IS_COMPLETE, enroll, inside, outside, prepare, process, processes_of};
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::ffi::OsStringExt as _;
 
 use crate::config::Bytes;
-use crate::report::{Environment, Report};
+use crate::report::{CHANGEABLE, Environment, Report};
 
 /// The environment of this process.
 fn environment() -> Environment {
     let variables = std::env::vars_os();
-    let variables =
-        variables.map(|(name, value)| (Bytes(name.into_vec()), Bytes(value.into_vec())));
-    Environment(variables.collect())
+    let variables = variables.map(|(name, value)| (name.into_vec(), value.into_vec()));
+    let is_changeable =
+        |(name, _): &(Vec<u8>, _)| CHANGEABLE.iter().any(|known| known.as_bytes() == name);
+    let (changeable, mut others): (Vec<_>, Vec<_>) = variables.partition(is_changeable);
+    others.sort();
+    let mut hasher = DefaultHasher::new();
+    others.hash(&mut hasher);
+    let changeable = changeable.into_iter();
+    Environment {
+        changeable: changeable
+            .map(|(name, value)| (Bytes(name), Bytes(value)))
+            .collect(),
+        others: hasher.finish(),
+    }
 }
 
 /// A process, briefly.

@@ -288,7 +288,7 @@ pub(crate) fn judge_descriptors(
 /// Replaces what stands for the pid of the daemon in its environment.
 fn fill_in_pid(expected: &mut Report) {
     let variables = expected.environment.iter_mut();
-    for value in variables.flat_map(|Environment(variables)| variables.values_mut()) {
+    for value in variables.flat_map(|environment| environment.changeable.values_mut()) {
         if value.0 == PID_OF_DAEMON {
             *value = Bytes::from(expected.pid.to_string());
         }
@@ -302,11 +302,14 @@ fn judge_environment(
     must: &Option<Environment>,
     is: &Option<Environment>,
 ) {
-    let (Some(Environment(must)), Some(Environment(is))) = (must, is) else {
+    let (Some(must), Some(is)) = (must, is) else {
         let field = format!("{moment}: the environment is seen");
         judge.compare(field, must.is_some(), is.is_some());
         return;
     };
+    let field = format!("{moment}: all other variables");
+    judge.compare(field, must.others, is.others);
+    let (must, is) = (&must.changeable, &is.changeable);
     let names: BTreeSet<&Bytes> = must.keys().chain(is.keys()).collect();
     for name in names {
         let field = format!("{moment}: variable {name:?}");
