@@ -207,24 +207,70 @@ impl Error {
         self
     }
 
-    /// An empty reason is none.
-    pub(crate) fn with_reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
-        let reason = reason.into();
-        self.0.reason = (!reason.is_empty()).then_some(reason);
-        self
-    }
-
-    pub(crate) fn with_running_pid(mut self, running_pid: u32) -> Self {
-        self.0.running_pid = Some(running_pid);
-        self
-    }
-
     pub(crate) fn with_exit_status(mut self, status: Option<ExitStatus>) -> Self {
         self.0.daemon_exit_status = status;
         self
     }
 }
 
+/// The parts of an error, for the tests of a program that handles errors. An error begins as
+/// `Error::from(kind)`:
+///
+/// ```
+/// use daemonize2::{Error, ErrorKind};
+///
+/// /// The exit status of a program whose start has failed.
+/// fn status_of(error: &Error) -> u8 {
+///     match error.kind() {
+///         // Another daemon of this program is running.
+///         ErrorKind::LockPidfile(_) if error.running_pid().is_some() => 0,
+///         _ => 1,
+///     }
+/// }
+///
+/// let held = Error::from(ErrorKind::LockPidfile(11))
+///     .with_path("/run/clockd.pid")
+///     .with_running_pid(4242);
+/// assert_eq!(status_of(&held), 0);
+/// assert_eq!(
+///     held.to_string(),
+///     "cannot lock pid file /run/clockd.pid: held by running daemon 4242"
+/// );
+/// let refused = Error::from(ErrorKind::Initialize).with_reason("no port is free");
+/// assert_eq!(status_of(&refused), 1);
+/// assert_eq!(refused.to_string(), "the initialization failed: no port is free");
+/// ```
+impl Error {
+    /// Sets the [path](Self::path) that the error is about.
+    #[must_use]
+    pub fn with_path(self, path: impl Into<PathBuf>) -> Self {
+        self.with_subject(Subject::Path(path.into()))
+    }
+
+    /// Sets the reason, which follows the kind in the text. An empty reason is none.
+    #[must_use]
+    pub fn with_reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        let reason = reason.into();
+        self.0.reason = (!reason.is_empty()).then_some(reason);
+        self
+    }
+
+    /// Sets the [pid of the running daemon](Self::running_pid). The text then shows the pid in
+    /// place of the reason.
+    #[must_use]
+    pub fn with_running_pid(mut self, running_pid: u32) -> Self {
+        self.0.running_pid = Some(running_pid);
+        self
+    }
+
+    /// Sets the [exit status of the daemon](Self::daemon_exit_status).
+    #[must_use]
+    pub fn with_daemon_exit_status(self, status: ExitStatus) -> Self {
+        self.with_exit_status(Some(status))
+    }
+}
+
+/// An error of this kind, with no path and no reason.
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         Self(Box::new(Details {

@@ -28,8 +28,25 @@ pub struct Child<T> {
     /// With [`deferred_readiness`](crate::Daemonize::deferred_readiness), it is a pair of that
     /// value and the [`Readiness`](crate::Readiness).
     ///
-    /// The field has this name since 0.7.0, which had no other closure.
+    /// The field has this name since 0.7.0, which had no other closure. [`value`](Self::value) and
+    /// [`into_value`](Self::into_value) return the same value.
     pub privileged_action_result: T,
+}
+
+impl<T> Child<T> {
+    /// The value of the last closure: see
+    /// [`privileged_action_result`](Self::privileged_action_result).
+    #[must_use]
+    pub fn value(&self) -> &T {
+        &self.privileged_action_result
+    }
+
+    /// The value of the last closure: see
+    /// [`privileged_action_result`](Self::privileged_action_result).
+    #[must_use]
+    pub fn into_value(self) -> T {
+        self.privileged_action_result
+    }
 }
 
 /// What [`Daemonize::execute`](crate::Daemonize::execute) returns, once in the launcher and once

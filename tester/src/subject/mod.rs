@@ -17,7 +17,7 @@ use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 
-use daemonize2::{Daemonize, Error, Outcome, PidFileGuard, Readiness, stage};
+use daemonize2::{Child, Daemonize, Error, Outcome, PidFileGuard, Readiness, stage};
 
 use crate::config::{AnotherStart, Config, Entry, Life};
 use crate::control::{self, Command, Message};
@@ -223,9 +223,7 @@ fn split<T>(outcome: Outcome<T>) -> Returned<T> {
             daemon_pid: parent.daemon_pid,
             first_child_exit_status: parent.first_child_exit_status.into_raw(),
         })),
-        Outcome::Child(result) => {
-            Returned::Daemon(result.map(|child| child.privileged_action_result))
-        }
+        Outcome::Child(result) => Returned::Daemon(result.map(Child::into_value)),
     }
 }
 
