@@ -715,7 +715,8 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     /// error in the form `{:#}`, in which errors of anyhow and eyre show their causes. The
     /// library adds the causes of a `Box<dyn Error>` and of an [`io::Error`](std::io::Error). It
     /// cannot find the [source](std::error::Error::source) of any other type. Therefore return
-    /// `Box<dyn Error>`:
+    /// `Box<dyn Error>`. A [`StartFailure`](crate::StartFailure) gives the launcher bytes beside the
+    /// text.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), daemonize2::Error> {
@@ -737,6 +738,49 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
         Stage: stage::BeforeReadiness,
     {
         self.with_actions(|actions| actions::then_initialize(actions, initialize))
+    }
+
+    /// Gives the launcher up to 2048 bytes with the report that the daemon is ready, for example
+    /// the address of a server. The closure gets the value of the last closure, and runs in the
+    /// daemon after it. The launcher gets the bytes as [`Parent::payload`](crate::Parent::payload).
+    ///
+    /// With [`deferred_readiness`](Self::deferred_readiness), [`Readiness::ready_with`] gives the
+    /// payload instead. In the [foreground](Self::foreground) the closure runs, but the payload has
+    /// no receiver.
+    ///
+    /// ```no_run
+    /// use std::net::TcpListener;
+    /// use daemonize2::{Daemonize, Outcome};
+    ///
+    /// let outcome = Daemonize::new()
+    ///     .initialize(|()| -> std::io::Result<_> {
+    ///         let listener = TcpListener::bind("127.0.0.1:0")?;
+    ///         let address = listener.local_addr()?;
+    ///         Ok((listener, address))
+    ///     })
+    ///     .ready_payload(|(_listener, address)| address.to_string())
+    ///     .execute_checked();
+    /// if let Outcome::Parent(Ok(daemon)) = outcome {
+    ///     println!("listening on {}", daemon.payload.escape_ascii());
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the payload is longer than 2048 bytes, the start fails with
+    /// [`ErrorKind::PayloadTooLong`](crate::ErrorKind::PayloadTooLong), in the foreground too.
+    ///
+    /// # Security
+    ///
+    /// Other users cannot read the payload: it travels through a socket pair. The launcher must not
+    /// trust it, if the daemon has fewer rights than the launcher.
+    pub fn ready_payload<P, F>(self, payload: F) -> Daemonize<T, stage::ReadyPayload>
+    where
+        P: AsRef<[u8]>,
+        F: FnOnce(&T) -> P + 'static,
+        Stage: stage::BeforeReadiness,
+    {
+        self.with_actions(|actions| actions::then_ready_payload(actions, payload))
     }
 
     /// Lets the caller report that the daemon is ready. In the daemon, the start returns the

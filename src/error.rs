@@ -117,6 +117,7 @@ struct Details {
     running_pid: Option<u32>,
     daemon_exit_status: Option<ExitStatus>,
     reason: Option<Cow<'static, str>>,
+    payload: Vec<u8>,
     is_reported_by_launcher: bool,
 }
 
@@ -184,6 +185,19 @@ impl Error {
     #[must_use]
     pub fn raw_os_error(&self) -> Option<i32> {
         self.0.kind.errno()
+    }
+
+    /// The bytes that the failed daemon has added for a program that reads the error, such as an
+    /// exit status or a structured message: see [`StartFailure`](crate::StartFailure) and
+    /// [`Readiness::fail_with`](crate::Readiness::fail_with). Empty if it has added none.
+    ///
+    /// # Security
+    ///
+    /// The bytes are as the daemon has sent them, after it has changed its identity. A launcher
+    /// that has more rights than the daemon must not trust them.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.0.payload
     }
 
     /// Whether this is the daemon's copy of an error that the launcher returns.
@@ -268,9 +282,16 @@ impl Error {
     pub fn with_daemon_exit_status(self, status: ExitStatus) -> Self {
         self.with_exit_status(Some(status))
     }
+
+    /// Sets the [payload](Self::payload).
+    #[must_use]
+    pub fn with_payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
+        self.0.payload = payload.into();
+        self
+    }
 }
 
-/// An error of this kind, with no path and no reason.
+/// An error of this kind, with no path, no reason and no payload.
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
         Self(Box::new(Details {
@@ -279,6 +300,7 @@ impl From<ErrorKind> for Error {
             running_pid: None,
             daemon_exit_status: None,
             reason: None,
+            payload: Vec::new(),
             is_reported_by_launcher: false,
         }))
     }

@@ -129,6 +129,9 @@ error_kinds! {
     76 SetEnvironment(Errno) "cannot set the environment";
     /// The call that makes a process dumpable failed, or had no effect.
     77 SetDumpable(Errno) "cannot make the daemon dumpable";
+    /// The [payload](crate::Daemonize::ready_payload) of the report that the daemon is ready is
+    /// longer than 2048 bytes.
+    60 PayloadTooLong "the payload for the launcher is too long";
     /// A [successor](crate::Daemonize::upgrade) could not take over the pid file of the running
     /// daemon.
     83 TakeOverPidfile(Errno) "cannot take over pid file", TakenOverPidFile;

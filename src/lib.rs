@@ -40,6 +40,9 @@
 //!   fails.
 //! - [`deferred_readiness`] lets the daemon itself report that it is ready, or why it is not
 //!   ([`Readiness::serve`]).
+//! - [`ready_payload`] gives the launcher up to 2048 bytes with the report that the daemon is
+//!   ready, for example the address of the server. With `deferred_readiness`,
+//!   [`Readiness::ready_with`] does.
 //! - [`foreground`]`(`[`supervised()`](supervised)`)` lets the same program also run under a
 //!   service manager.
 //!
@@ -48,7 +51,8 @@
 //! The text of an [`Error`] says what failed, on which file or user, why, and what to do: `cannot
 //! lock pid file /run/clockd.pid: held by running daemon 4242`. Print it and exit. To distinguish
 //! the failed steps, match on [`Error::kind`]. If a closure fails or panics in the daemon, the
-//! launcher returns the text of the error or panic.
+//! launcher returns the text of the error or panic. By a [`StartFailure`] a closure adds bytes,
+//! such as an exit status, which [`Error::payload`] returns.
 //!
 //! # Status and stop
 //!
@@ -145,6 +149,7 @@
 //! | | no new privileges | [`no_new_privileges`] | | |
 //! | | dumpable | [`dumpable`] | | |
 //! | | initialize | [`initialize`] | | |
+//! | | make the payload | [`ready_payload`] | | |
 //! | | report ready, await the acknowledgement | [`deferred_readiness`] | 14 | |
 //! | intermediate | write the pid, exit | [`pid_file`] | 12 | |
 //! | launcher | take over the pid file of the running daemon | [`upgrade`] | | |
@@ -223,6 +228,7 @@
 //! [`socket_activation`]: Daemonize::socket_activation
 //! [`initialize`]: Daemonize::initialize
 //! [`deferred_readiness`]: Daemonize::deferred_readiness
+//! [`ready_payload`]: Daemonize::ready_payload
 //! [`foreground`]: Daemonize::foreground
 //! [`start`]: Daemonize::start
 //! [`start_checked`]: Daemonize::start_checked
@@ -266,5 +272,5 @@ pub use notify::supervised;
 pub use options::Mask;
 pub use outcome::{Child, Outcome, Parent};
 pub use pid_file::{PidFile, PidFileGuard};
-pub use start::Readiness;
+pub use start::{Readiness, StartFailure};
 pub use streams::Stdio;

@@ -17,6 +17,16 @@ pub struct Parent {
     pub first_child_exit_status: ExitStatus,
     /// The pid of the daemon.
     pub daemon_pid: u32,
+    /// The bytes that the daemon has sent with its report: see
+    /// [`Readiness::ready_with`](crate::Readiness::ready_with) and
+    /// [`Daemonize::ready_payload`](crate::Daemonize::ready_payload). Empty if it has sent none.
+    ///
+    /// # Security
+    ///
+    /// The bytes are as the daemon has sent them, after it has changed its identity. A launcher
+    /// that has more rights than the daemon must not trust them. To print them on a terminal, use
+    /// [`escape_ascii`](slice::escape_ascii).
+    pub payload: Vec<u8>,
 }
 
 /// What [`Daemonize::execute`](crate::Daemonize::execute) returns in the daemon.

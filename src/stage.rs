@@ -15,6 +15,13 @@
 //!     .initialize(|_| Ok::<_, std::io::Error>(()));
 //! ```
 //!
+//! ```compile_fail,E0277
+//! // Wrong: with `deferred_readiness`, `Readiness::ready_with` has the payload.
+//! let daemonize = daemonize2::Daemonize::new()
+//!     .ready_payload(|()| "ready")
+//!     .deferred_readiness();
+//! ```
+//!
 //! ```
 //! let daemonize = daemonize2::Daemonize::new()
 //!     .privileged_action(|| 1)
@@ -25,13 +32,17 @@
 //!     .working_directory("/");
 //! ```
 
-/// A privileged action, an initialization or a deferred readiness may follow.
+/// A privileged action, an initialization, a payload or a deferred readiness may follow.
 #[derive(Debug)]
 pub enum Actions {}
 
-/// Another initialization or a deferred readiness may follow.
+/// Another initialization, a payload or a deferred readiness may follow.
 #[derive(Debug)]
 pub enum Initialization {}
+
+/// No other closure may follow.
+#[derive(Debug)]
+pub enum ReadyPayload {}
 
 /// No other closure may follow.
 #[derive(Debug)]
@@ -39,19 +50,20 @@ pub enum DeferredReadiness {}
 
 /// The stage in which a privileged action may follow.
 #[diagnostic::on_unimplemented(
-    message = "a privileged action must precede `initialize` and `deferred_readiness`",
-    label = "this call follows `initialize` or `deferred_readiness`",
-    note = "set closures in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
+    message = "a privileged action must precede `initialize`, `ready_payload` and `deferred_readiness`",
+    label = "this call follows `initialize`, `ready_payload` or `deferred_readiness`",
+    note = "set closures in the order in which they run: a privileged action, then `initialize`, then `ready_payload` or `deferred_readiness`"
 )]
 pub trait BeforeInitialization: sealed::Sealed {}
 
 impl BeforeInitialization for Actions {}
 
-/// The stages in which an initialization may follow.
+/// The stages in which an initialization, a payload or a deferred readiness may follow.
 #[diagnostic::on_unimplemented(
-    message = "`initialize` must precede `deferred_readiness`, which can be set once",
-    label = "this call follows `deferred_readiness`",
-    note = "set closures in the order in which they run: a privileged action, then `initialize`, then `deferred_readiness`"
+    message = "`initialize` must precede `deferred_readiness` or `ready_payload`, one of which can be set once",
+    label = "this call follows `deferred_readiness` or `ready_payload`",
+    note = "set closures in the order in which they run: a privileged action, then `initialize`, then `ready_payload` or `deferred_readiness`",
+    note = "with `deferred_readiness`, give the payload to `Readiness::ready_with`"
 )]
 pub trait BeforeReadiness: sealed::Sealed {}
 

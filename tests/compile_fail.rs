@@ -72,20 +72,28 @@ fn assert_says(body: &str, sentence: &str) {
 fn a_closure_in_the_wrong_order_gets_a_helpful_error() {
     const INITIALIZE: &str = "let _ = Daemonize::new().initialize(|()| Ok::<_, String>(()))";
     const DEFER: &str = "let _ = Daemonize::new().deferred_readiness()";
-    let action = "a privileged action must precede `initialize` and `deferred_readiness`";
-    for first in [INITIALIZE, DEFER] {
+    const PAYLOAD: &str = "let _ = Daemonize::new().ready_payload(|()| String::new())";
+    let action =
+        "a privileged action must precede `initialize`, `ready_payload` and `deferred_readiness`";
+    for first in [INITIALIZE, PAYLOAD, DEFER] {
         assert_says(&format!("{first}.privileged_action(|| ());"), action);
         assert_says(
             &format!("{first}.umask(0).try_privileged_action(|| Ok::<_, String>(()));"),
             action,
         );
     }
-    let initialize = "`initialize` must precede `deferred_readiness`";
-    assert_says(
-        &format!("{DEFER}.initialize(|_| Ok::<_, String>(()));"),
-        initialize,
-    );
-    assert_says(&format!("{DEFER}.deferred_readiness();"), initialize);
+    let initialize = "`initialize` must precede `deferred_readiness` or `ready_payload`";
+    let payload = "with `deferred_readiness`, give the payload to `Readiness::ready_with`";
+    for first in [PAYLOAD, DEFER] {
+        for next in [
+            "initialize(|_| Ok::<_, String>(()))",
+            "deferred_readiness()",
+            "ready_payload(|_| String::new())",
+        ] {
+            assert_says(&format!("{first}.{next};"), initialize);
+            assert_says(&format!("{first}.{next};"), payload);
+        }
+    }
 }
 
 fn an_unused_result_is_a_warning() {
@@ -104,7 +112,8 @@ fn an_unused_result_is_a_warning() {
 fn a_correct_program_compiles_without_diagnostics() {
     let said = diagnose(
         "let _ = Daemonize::new().privileged_action(|| 1)\
-            .initialize(|one| Ok::<_, String>(one)).deferred_readiness().umask(0);",
+            .initialize(|one| Ok::<_, String>(one)).deferred_readiness().umask(0);
+        let _ = Daemonize::new().ready_payload(|()| [0]);",
     );
     assert_eq!(said, "");
 }

@@ -376,9 +376,9 @@ enum Shape {
     Plain,
     /// `execute` starts the daemon.
     Executed,
-    /// There is an initialization, and a service manager.
+    /// There are an initialization, a payload, and a service manager.
     Initializing,
-    /// Readiness is deferred.
+    /// Readiness is deferred, and the report has a payload.
     Deferred,
     /// The daemon has another user, another root directory, and a directory.
     Jailed,
@@ -409,9 +409,13 @@ impl Shape {
                 let socket = scenario.path("notify");
                 let manager = FakeServiceManager::at(&socket);
                 let scenario = scenario.initialize([]).env("NOTIFY_SOCKET", socket);
+                let scenario = scenario.ready_payload(vec![b'p'; 2048]);
                 return (scenario, Some(manager));
             }
-            Self::Deferred => scenario.deferring([], ReadinessUse::Ready),
+            Self::Deferred => {
+                let scenario = scenario.ready_payload(vec![b'p'; 2048]);
+                scenario.deferring([], ReadinessUse::Ready)
+            }
             Self::Jailed => {
                 scenario.create_directory("jail");
                 let directory = Directory::at(scenario.path("directory"));

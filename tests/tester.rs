@@ -69,7 +69,9 @@ fn config() -> Config {
     config.try_privileged_action = Some(Fallible {
         steps: vec![Step::Add("part".to_owned()), Step::Abort],
         error: Some(ErrorText::PanicsAfter("text".to_owned())),
+        payload: Some(Bytes(vec![0, 255])),
     });
+    config.ready_payload = Some(Bytes(vec![0, 255]));
     config.initialize = vec![ErrorText::from("text").into(), [Step::Observe].into()];
     let mut deferral = Deferral::new([Step::Hold], ReadinessUse::Fail("text".into()));
     deferral.in_copy = Some(ReadinessUse::DropByPanic("text".to_owned()));

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::outcome::FailureMode;
 use crate::start::readiness::Readiness;
 use crate::start::uncommitted::UncommittedStart;
-use crate::start::{panics, text};
+use crate::start::{panics, start_failure, text};
 use crate::sys::{self, ForkIdentity};
 
 /// The closures of a start. The call runs those that precede the drop of privileges.
@@ -70,6 +70,27 @@ where
     })
 }
 
+/// Makes the payload of the report from the value of the last closure.
+pub(crate) fn then_ready_payload<T, P, F>(actions: Actions<T>, payload: F) -> Actions<T>
+where
+    T: 'static,
+    P: AsRef<[u8]>,
+    F: FnOnce(&T) -> P + 'static,
+{
+    Box::new(move || {
+        let (previous, payload) = or_drop(actions(), payload)?;
+        Ok(Initialization::Pending(Box::new(move |start| {
+            let (value, payload) = or_drop(previous.run(start), payload)?;
+            let set = run(|| match start {
+                Some(start) => start.set_payload(payload(&value).as_ref()),
+                None => Ok(()),
+            });
+            let (_, value) = or_drop(set.and_then(|set| set), value)?;
+            Ok(value)
+        })))
+    })
+}
+
 pub(crate) fn then_defer_readiness<T: 'static>(actions: Actions<T>) -> Actions<(T, Readiness)> {
     Box::new(move || {
         let previous = actions()?;
@@ -97,9 +118,11 @@ fn run_fallible<N, E: Display + 'static>(
     closure: impl FnOnce() -> Result<N, E>,
 ) -> Result<N, Failure> {
     run(closure)?.map_err(|error| {
-        let reason = text::of_error_with_causes(&error);
+        let failure = Failure::from(kind)
+            .with_reason(text::of_error_with_causes(&error))
+            .with_payload(&start_failure::payload_of(&error));
         drop_quietly(error);
-        Failure::from(kind).with_reason(reason)
+        failure
     })
 }
 

@@ -110,12 +110,14 @@ impl<'a> Launcher<'a> {
         let reaped = self.reap_intermediate(&exit);
 
         let is_settled = daemon_stays || event.is_end_of_daemon() || exit.is_end_of_daemon();
-        if event == StartEvent::Report(Message::Ready) {
+        let mut ready_payload = Vec::new();
+        if let StartEvent::Report(Message::Ready(payload)) = event {
+            ready_payload = payload;
             event = exit;
         }
         if let (StartEvent::Exit(Message::Released(daemon)), Ok(state)) = (&event, &reaped) {
             match self.commit() {
-                Ok(()) => return Ok(self.succeed(*daemon, *state)),
+                Ok(()) => return Ok(self.succeed(*daemon, *state, ready_payload)),
                 Err(failure) => event = StartEvent::Exit(Message::Failed(failure)),
             }
         }
@@ -139,8 +141,8 @@ impl<'a> Launcher<'a> {
                     return Ok(StartEvent::Report(report));
                 }
                 (_, Some(exit)) => return Ok(exit),
-                (Received::Some(Message::Ready), None) => {
-                    return Ok(StartEvent::Report(Message::Ready));
+                (Received::Some(ready @ Message::Ready(_)), None) => {
+                    return Ok(StartEvent::Report(ready));
                 }
                 (Received::Some(_), None) => return Err(errno::EPROTO),
                 (Received::EndOfFile, None) if !self.is_disconnected => {
@@ -261,7 +263,7 @@ impl<'a> Launcher<'a> {
         }
     }
 
-    fn succeed(self, daemon: Pid, intermediate: ChildState) -> Parent {
+    fn succeed(self, daemon: Pid, intermediate: ChildState, payload: Vec<u8>) -> Parent {
         // The notification takes time, and the pid file is the daemon's alone.
         drop((self.ends, self.handles));
         if let Some(systemd) = NotifySocket::open() {
@@ -270,6 +272,7 @@ impl<'a> Launcher<'a> {
         Parent {
             first_child_exit_status: intermediate.status().unwrap_or_default(),
             daemon_pid: daemon.number(),
+            payload,
         }
     }
 

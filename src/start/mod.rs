@@ -11,7 +11,7 @@
 //! | `launcher.rs`, `intermediate.rs`, `daemon.rs` | the three processes |
 //! | `foreground.rs` | the start without forks |
 //! | `steps.rs` | the steps of the daemon, in either case |
-//! | `actions.rs`, `text.rs`, `panics.rs` | the caller's closures, their errors, and their panics |
+//! | `actions.rs`, `text.rs`, `start_failure.rs`, `panics.rs` | the caller's closures, their errors, and their panics |
 //! | `uncommitted.rs`, `readiness.rs` | the report that the daemon is ready |
 //! | `protocol.rs`, `channel.rs` | the messages, and the sockets |
 //! | `inherited.rs` | the descriptors that the daemon does not inherit |
@@ -32,6 +32,7 @@ mod progress;
 mod protocol;
 mod readiness;
 mod reasons;
+mod start_failure;
 mod steps;
 mod text;
 mod uncommitted;
@@ -53,6 +54,7 @@ use self::launcher::Launcher;
 use self::plan::Plan;
 pub use self::readiness::Readiness;
 pub(crate) use self::reasons::lacks_rights;
+pub use self::start_failure::StartFailure;
 
 /// Starts a daemon. Returns in the daemon, or with the failure in the launcher.
 pub(crate) fn start<T>(

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::byte_enum::byte_enum;
 use crate::error::{ErrorKind, SubjectKind};
-use crate::failure::{Failure, MAX_REASON};
+use crate::failure::{Failure, MAX_PAYLOAD, MAX_REASON};
 use crate::sys::{Errno, Pid, errno};
 
 /// The time between SIGTERM and SIGKILL.
@@ -37,8 +37,9 @@ pub(super) const INTERMEDIATE_WAIT: Duration = SIGTERM_GRACE
 /// A message of the intermediate or the daemon to the launcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// Daemon: every step succeeded, and the daemon waits for the acknowledgement.
-    Ready,
+    /// Daemon: every step succeeded, and the daemon waits for the acknowledgement. The message
+    /// carries the payload of the report.
+    Ready(Vec<u8>),
     /// Intermediate or daemon: the start has failed.
     Failed(Failure),
     /// Daemon: a thread panics. If the daemon ends without another message, the panic is the
@@ -78,10 +79,10 @@ byte_enum! {
 pub(super) const ACKNOWLEDGEMENT: u8 = b'a';
 
 const HEADER: usize = 16;
-pub(super) const MAX_FRAME: usize = HEADER + MAX_REASON;
+pub(super) const MAX_FRAME: usize = HEADER + MAX_REASON + MAX_PAYLOAD;
 
 /// A message as bytes: tag, subject or flag, kind or flag (2), errno or status (4), pid (4),
-/// length of the reason (2), padding (2), reason.
+/// length of the reason (2), length of the payload (2), reason, payload.
 pub(super) struct Frame {
     bytes: [u8; MAX_FRAME],
     length: usize,
@@ -98,16 +99,22 @@ impl Frame {
     }
 
     fn of_failure(tag: u8, failure: &Failure) -> Self {
-        // `Failure::with_reason` has cut it to MAX_REASON.
-        let reason = failure.reason.as_bytes();
-        let length = u16::try_from(reason.len()).unwrap_or(u16::MAX);
-        let mut frame = Self::new(tag)
+        Self::new(tag)
             .with(1, [failure.subject as u8])
             .with(2, failure.kind.number().to_ne_bytes())
             .with(4, failure.kind.errno().unwrap_or(0).to_ne_bytes())
-            .with(12, length.to_ne_bytes());
-        frame.length = HEADER + reason.len();
-        frame.bytes[HEADER..frame.length].copy_from_slice(reason);
+            // `Failure` has kept both to their limits.
+            .with_part(REASON_LENGTH, failure.reason.as_bytes())
+            .with_part(PAYLOAD_LENGTH, &failure.payload)
+    }
+
+    /// Appends bytes, and writes their length into the header.
+    fn with_part(self, length_at: usize, part: &[u8]) -> Self {
+        let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
+        let mut frame = self.with(length_at, length.to_ne_bytes());
+        let end = frame.length + part.len();
+        frame.bytes[frame.length..end].copy_from_slice(part);
+        frame.length = end;
         frame
     }
 
@@ -120,6 +127,10 @@ impl Frame {
         &self.bytes[..self.length]
     }
 }
+
+/// The places of the two lengths.
+const REASON_LENGTH: usize = 12;
+const PAYLOAD_LENGTH: usize = 14;
 
 const READY: u8 = 1;
 const FAILED: u8 = 2;
@@ -135,7 +146,8 @@ impl Message {
     /// Async-signal-safe.
     pub(super) fn encode(&self) -> Frame {
         match self {
-            Self::Ready => Frame::new(READY),
+            // `UncommittedStart::set_payload` has checked its length.
+            Self::Ready(payload) => Frame::new(READY).with_part(PAYLOAD_LENGTH, payload),
             Self::Failed(failure) => Frame::of_failure(FAILED, failure),
             Self::Panicking(failure) => Frame::of_failure(PANICKING, failure),
             Self::PanicSurvived => Frame::new(PANIC_SURVIVED),
@@ -158,22 +170,27 @@ impl Message {
         let two = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
         let four = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
         let code = Errno::from_ne_bytes(four(4));
-        let length = HEADER + usize::from(two(12));
-        if length > MAX_FRAME {
+        let reason_length = usize::from(two(REASON_LENGTH));
+        let payload_length = usize::from(two(PAYLOAD_LENGTH));
+        let (max_reason, max_payload) = max_lengths(header[0]);
+        if reason_length > max_reason || payload_length > max_payload {
             return Err(errno::EPROTO);
         }
-        let Some(reason) = bytes.get(HEADER..length) else {
+        let length = HEADER + reason_length + payload_length;
+        let Some(parts) = bytes.get(HEADER..length) else {
             return Ok(None);
         };
+        let (reason, payload) = parts.split_at(reason_length);
         let failure = || {
             Some(Failure {
                 kind: ErrorKind::from_number(two(2), code)?,
                 subject: SubjectKind::from_byte(header[1])?,
                 reason: Cow::Owned(String::from_utf8_lossy(reason).into_owned()),
+                payload: payload.to_vec(),
             })
         };
         let message = match header[0] {
-            READY => Some(Self::Ready),
+            READY => Some(Self::Ready(payload.to_vec())),
             FAILED => failure().map(Self::Failed),
             PANICKING => failure().map(Self::Panicking),
             PANIC_SURVIVED => Some(Self::PanicSurvived),
@@ -192,6 +209,16 @@ impl Message {
     }
 }
 
+/// The lengths of the longest reason and payload of a message.
+fn max_lengths(tag: u8) -> (usize, usize) {
+    match tag {
+        READY => (0, MAX_PAYLOAD),
+        FAILED => (MAX_REASON, MAX_PAYLOAD),
+        PANICKING => (MAX_REASON, 0),
+        _ => (0, 0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,10 +229,18 @@ mod tests {
             let failure = Failure::from(ErrorKind::LockPidfile(11)).with_reason(reason);
             Message::Failed(failure.with_subject(SubjectKind::StandardError))
         };
+        let longest = || vec![b'p'; MAX_PAYLOAD];
+        let with_payload = |reason: String, payload: &[u8]| {
+            let failure = Failure::from(ErrorKind::NotReady).with_reason(reason);
+            Message::Failed(failure.with_payload(payload))
+        };
         for message in [
-            Message::Ready,
+            Message::Ready(Vec::new()),
+            Message::Ready(longest()),
             failed(""),
             failed("why not"),
+            with_payload(String::new(), b"payload"),
+            with_payload("r".repeat(MAX_REASON), &longest()),
             Message::Panicking(Failure::from(ErrorKind::Panicked).with_reason("out of luck")),
             Message::PanicSurvived,
             Message::DaemonHandles,
@@ -247,16 +282,36 @@ mod tests {
         let unknown_kind = [FAILED, 0, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let unknown_subject = [FAILED, 255, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let no_pid = Frame::new(RELEASED).bytes;
-        let mut too_long = Message::Ready.encode().bytes;
-        let length = u16::try_from(MAX_REASON).expect("two bytes hold it") + 1;
-        too_long[12..14].copy_from_slice(&length.to_ne_bytes());
+        let claims = |tag: u8, length_at: usize, length: usize| {
+            let length = u16::try_from(length).expect("two bytes hold it");
+            Frame::new(tag)
+                .with(2, ErrorKind::Panicked.number().to_ne_bytes())
+                .with(8, Pid::current().number().to_ne_bytes())
+                .with(length_at, length.to_ne_bytes())
+                .bytes
+        };
+        for (tag, max_reason, max_payload) in [
+            (READY, 0, MAX_PAYLOAD),
+            (FAILED, MAX_REASON, MAX_PAYLOAD),
+            (PANICKING, MAX_REASON, 0),
+            (PANIC_SURVIVED, 0, 0),
+            (RELEASED, 0, 0),
+        ] {
+            for (length_at, max) in [(REASON_LENGTH, max_reason), (PAYLOAD_LENGTH, max_payload)] {
+                assert!(Message::decode(&claims(tag, length_at, max)).is_ok());
+                for length in [max + 1, usize::from(u16::MAX)] {
+                    let bytes = claims(tag, length_at, length);
+                    assert_eq!(Message::decode(&bytes), Err(errno::EPROTO), "{tag}");
+                    assert_eq!(Message::decode(&bytes[..HEADER]), Err(errno::EPROTO));
+                }
+            }
+        }
         for bytes in [
             &[0; HEADER],
             &[255; HEADER],
             &unknown_kind,
             &unknown_subject,
             &no_pid[..],
-            &too_long[..],
         ] {
             assert_eq!(Message::decode(bytes), Err(errno::EPROTO));
         }

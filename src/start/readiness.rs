@@ -7,6 +7,7 @@ use std::thread::{self, ThreadId};
 
 use crate::error::{Error, ErrorKind};
 use crate::outcome::FailureMode;
+use crate::start::start_failure::payload_of;
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::start::{panics, text};
 use crate::sys::{self, ForkIdentity};
@@ -78,19 +79,56 @@ impl Readiness {
     ///   terminated the daemon already.
     /// - [`ErrorKind::NotReady`] in a child of the daemon, or if [`serve`](Self::serve) has
     ///   already reported a failure.
-    pub fn ready(mut self) -> Result<(), Error> {
+    pub fn ready(self) -> Result<(), Error> {
+        self.ready_with([])
+    }
+
+    /// Reports that the daemon is ready, as [`ready`](Self::ready) does, and gives the launcher
+    /// up to 2048 bytes: see [`Parent::payload`](crate::Parent::payload).
+    ///
+    /// ```no_run
+    /// use std::net::TcpListener;
+    /// use daemonize2::Daemonize;
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     let ((), readiness) = Daemonize::new()
+    ///         .deferred_readiness()
+    ///         .start_checked()?;
+    ///     readiness.serve(|readiness| {
+    ///         let listener = TcpListener::bind("127.0.0.1:0")?;
+    ///         readiness.ready_with(listener.local_addr()?.to_string())?;
+    ///         for client in listener.incoming() {
+    ///             drop(client?);
+    ///         }
+    ///         Ok(())
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// In the [foreground](crate::Daemonize::foreground) the payload has no receiver.
+    ///
+    /// # Errors
+    ///
+    /// - Those of [`ready`](Self::ready).
+    /// - [`ErrorKind::PayloadTooLong`] if the payload is longer than 2048 bytes. The start fails:
+    ///   the launcher returns the same error. A daemon of [`start`](crate::Daemonize::start) ends.
+    ///   A daemon of [`execute`](crate::Daemonize::execute) gets the error, and has to end.
+    pub fn ready_with(mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        // Before the start is taken: a panic in here fails the start by the drop of `self`.
+        let payload = payload.as_ref();
         let mut start = self.take()?;
-        start.commit().map_err(|failure| {
+        let reported = start.set_payload(payload).and_then(|()| start.commit());
+        reported.map_err(|failure| {
             start.fail(&failure);
             if start.failure_mode == FailureMode::Exit {
                 sys::_exit(1);
             }
-            failure.kind.into()
+            failure.into()
         })
     }
 
-    /// Runs a server, which must call [`ready`](Self::ready). If the server returns an error or
-    /// panics before that call, the launcher gets the cause.
+    /// Runs a server, which must call [`ready`](Self::ready) or [`ready_with`](Self::ready_with).
+    /// If the server returns an error or panics before that call, the launcher gets the cause.
     ///
     /// ```no_run
     /// use std::error::Error;
@@ -116,7 +154,8 @@ impl Readiness {
     /// Returns the result of the server. After a failure the process must end: see
     /// [`fail_and_return`](Self::fail_and_return). If the server panics, this reports the panic to
     /// the launcher and resumes it. If the server drops the readiness unused in the thread that
-    /// called this, the start fails when the server returns.
+    /// called this, the start fails when the server returns. A
+    /// [`StartFailure`](crate::StartFailure) gives the launcher bytes beside the text.
     ///
     /// Run an async server by `readiness.serve(|readiness|
     /// runtime.block_on(server(readiness)))`.
@@ -130,9 +169,10 @@ impl Readiness {
             served_by: Some(thread::current().id()),
         };
         let result = panic::catch_unwind(AssertUnwindSafe(|| server(served)));
-        let mut fail = |reason: &dyn Fn() -> String| {
+        let mut fail = |cause: &dyn Fn() -> (String, Vec<u8>)| {
             if let Ok(start) = self.take() {
-                start.fail_unready(reason());
+                let (reason, payload) = cause();
+                start.fail_unready(reason, &payload);
             }
         };
         match result {
@@ -144,11 +184,14 @@ impl Readiness {
                 Ok(value)
             }
             Ok(Err(error)) => {
-                fail(&|| text::of_error_with_causes(&error));
+                fail(&|| (text::of_error_with_causes(&error), payload_of(&error)));
                 Err(error)
             }
             Err(payload) => {
-                fail(&|| text::with_panic_prefix(&text::of_panic(&*payload)));
+                fail(&|| {
+                    let text = text::of_panic(&*payload);
+                    (text::with_panic_prefix(&text), Vec::new())
+                });
                 panic::resume_unwind(payload)
             }
         }
@@ -159,9 +202,18 @@ impl Readiness {
     ///
     /// In the [foreground](crate::Daemonize::foreground) this writes the reason to standard
     /// error.
-    pub fn fail(mut self, reason: impl Display) -> ! {
+    pub fn fail(self, reason: impl Display) -> ! {
+        self.fail_with(reason, [])
+    }
+
+    /// Fails the start as [`fail`](Self::fail) does, and gives the launcher up to 2048 bytes beside
+    /// the reason: see [`Error::payload`]. If the payload is longer, the launcher gets the reason
+    /// without a payload, and the reason says so. In the
+    /// [foreground](crate::Daemonize::foreground) the payload has no receiver.
+    pub fn fail_with(mut self, reason: impl Display, payload: impl AsRef<[u8]>) -> ! {
+        let payload = payload.as_ref();
         if let Ok(start) = self.take() {
-            start.fail_unready_and_print(text::of_error(&reason));
+            start.fail_unready_and_print(text::of_error(&reason), payload);
         }
         sys::_exit(1)
     }
@@ -194,9 +246,21 @@ impl Readiness {
     /// }
     /// ```
     #[must_use = "the process has to end, or, in the foreground, to say why it does not serve"]
-    pub fn fail_and_return(mut self, reason: impl Display) -> Error {
+    pub fn fail_and_return(self, reason: impl Display) -> Error {
+        self.fail_and_return_with(reason, [])
+    }
+
+    /// Fails the start as [`fail_and_return`](Self::fail_and_return) does, with a payload as
+    /// [`fail_with`](Self::fail_with) does. The returned error has the payload too.
+    #[must_use = "the process has to end, or, in the foreground, to say why it does not serve"]
+    pub fn fail_and_return_with(
+        mut self,
+        reason: impl Display,
+        payload: impl AsRef<[u8]>,
+    ) -> Error {
+        let payload = payload.as_ref();
         match self.take() {
-            Ok(start) => start.fail_unready(text::of_error(&reason)),
+            Ok(start) => start.fail_unready(text::of_error(&reason), payload),
             Err(error) => error,
         }
     }
@@ -218,11 +282,12 @@ impl Drop for Readiness {
             return;
         }
         if let Ok(start) = self.take() {
-            start.fail_unready_and_print(if thread::panicking() {
+            let reason = if thread::panicking() {
                 panics::describe_current()
             } else {
                 String::from("it dropped its `Readiness` unused")
-            });
+            };
+            start.fail_unready_and_print(reason, &[]);
         }
     }
 }

@@ -25,9 +25,8 @@ pub(super) fn describe(failure: Failure, options: &Options, pid_file: Option<&Pa
     if let Some(path) = pid_file {
         failure = with_pid_file(failure, path);
     }
-    let error = Error::from(failure.kind)
-        .with_subject(options.subject(failure.subject))
-        .with_reason(failure.reason);
+    let subject = options.subject(failure.subject);
+    let error = Error::from(failure).with_subject(subject);
     match (error.kind(), pid_file) {
         (ErrorKind::LockPidfile(errno::EWOULDBLOCK), Some(path)) => describe_holder(error, path),
         _ => error,

@@ -7,6 +7,7 @@ use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::failure::MAX_REASON;
+use crate::start::start_failure::StartFailure;
 
 /// The text of an error, as far as it fits into a message. The alternate form makes the errors
 /// of anyhow and eyre show their causes. A `Display` that panics ends the text.
@@ -17,13 +18,9 @@ pub(crate) fn of_error(error: &impl Display) -> String {
 /// The text of an error, and of those of its causes that the text does not contain. The causes
 /// are known for an [`io::Error`] and for a boxed [`Error`](StdError).
 pub(crate) fn of_error_with_causes<E: Display + 'static>(error: &E) -> String {
-    /// A chain of causes may be endless.
-    const MAX_CAUSES: usize = 64;
-
     written(|text| {
         write!(text, "{error:#}")?;
-        let causes = std::iter::successors(source(error), |&cause| cause.source());
-        for cause in causes.take(MAX_CAUSES) {
+        for cause in chain(error).skip(1) {
             let cause = cause.to_string();
             if !text.0.contains(cause.trim()) {
                 write!(text, ": {cause}")?;
@@ -33,17 +30,26 @@ pub(crate) fn of_error_with_causes<E: Display + 'static>(error: &E) -> String {
     })
 }
 
-/// The source of an error whose type is known to have one. `Display` alone leads to no source.
-fn source<E: 'static>(error: &E) -> Option<&(dyn StdError + 'static)> {
-    let error: &dyn Any = error;
+/// An error and its causes. Empty if the type is not known to be an [`Error`](StdError): `Display`
+/// alone leads to no cause.
+pub(super) fn chain<E: 'static>(error: &E) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    /// A chain of causes may be endless.
+    const MAX_CAUSES: usize = 64;
+
+    std::iter::successors(as_std_error(error), |&cause| cause.source()).take(1 + MAX_CAUSES)
+}
+
+fn as_std_error(error: &dyn Any) -> Option<&(dyn StdError + 'static)> {
     if let Some(error) = error.downcast_ref::<Box<dyn StdError>>() {
-        error.source()
+        Some(&**error)
     } else if let Some(error) = error.downcast_ref::<Box<dyn StdError + Send>>() {
-        error.source()
+        Some(&**error)
     } else if let Some(error) = error.downcast_ref::<Box<dyn StdError + Send + Sync>>() {
-        error.source()
+        Some(&**error)
+    } else if let Some(error) = error.downcast_ref::<StartFailure>() {
+        Some(error)
     } else {
-        error.downcast_ref::<io::Error>()?.source()
+        Some(error.downcast_ref::<io::Error>()?)
     }
 }
 

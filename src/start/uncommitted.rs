@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind};
-use crate::failure::Failure;
+use crate::failure::{Failure, check_payload};
 use crate::notify::NotifySocket;
 use crate::outcome::FailureMode;
 use crate::own_fds;
@@ -38,6 +38,8 @@ pub(crate) struct UncommittedStart {
     pid_file_path: Option<CString>,
     /// The absolute path of the pid file that a successor takes over.
     taken_over_path: Option<CString>,
+    /// The payload of the report that the daemon is ready.
+    payload: Vec<u8>,
     pub(super) daemon: ForkIdentity,
     pub(super) failure_mode: FailureMode,
 }
@@ -56,6 +58,8 @@ impl UncommittedStart {
             // Moved, since nothing may be allocated after the fork.
             pid_file_path: (plan.pid_file.as_mut()).and_then(|plan| plan.absolute_path.take()),
             taken_over_path: (plan.pid_file.as_mut()).and_then(|plan| plan.taken_over_path.take()),
+            // Not on the heap while it is empty.
+            payload: Vec::new(),
             daemon: ForkIdentity::current(),
             failure_mode,
         }
@@ -126,6 +130,14 @@ impl UncommittedStart {
         panics::expect(launcher, failure);
     }
 
+    /// Sets the payload of the report. In the foreground it has no receiver, but the same payload
+    /// is too long.
+    pub(super) fn set_payload(&mut self, payload: &[u8]) -> Result<(), Failure> {
+        check_payload(payload)?;
+        self.payload = payload.to_vec();
+        Ok(())
+    }
+
     /// Reports that the daemon is ready, and returns once the launcher has acknowledged. From
     /// then on the pid file stays locked for as long as the process lives.
     pub(super) fn commit(&mut self) -> Result<(), Failure> {
@@ -133,7 +145,7 @@ impl UncommittedStart {
             ReadySink::Launcher(launcher) => {
                 // The intermediate, which is the parent, is about to end.
                 sys::disarm_parent_death_signal();
-                launcher.send(&Message::Ready)?;
+                launcher.send(&Message::Ready(mem::take(&mut self.payload)))?;
                 if !launcher.await_acknowledgement() && !self.has_taken_over_pid_file() {
                     self.await_end_of_intermediate();
                     return Err(ErrorKind::LauncherGone.into());
@@ -183,16 +195,18 @@ impl UncommittedStart {
         }
     }
 
-    pub(super) fn fail_unready(&self, reason: String) -> Error {
-        let failure = Failure::from(ErrorKind::NotReady).with_reason(reason);
+    pub(super) fn fail_unready(&self, reason: String, payload: &[u8]) -> Error {
+        let failure = Failure::from(ErrorKind::NotReady)
+            .with_reason(reason)
+            .with_payload(payload);
         self.fail(&failure);
-        Error::from(failure.kind).with_reason(failure.reason)
+        failure.into()
     }
 
     /// Fails the start where no caller gets the error. In the foreground, where no launcher
     /// reports it, the error goes to standard error.
-    pub(super) fn fail_unready_and_print(&self, reason: String) {
-        let error = self.fail_unready(reason);
+    pub(super) fn fail_unready_and_print(&self, reason: String, payload: &[u8]) {
+        let error = self.fail_unready(reason, payload);
         if matches!(self.ready_sink, ReadySink::ServiceManager(_)) {
             error.to_standard_error();
         }

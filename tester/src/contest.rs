@@ -114,10 +114,9 @@ fn send(message: Message) {
 /// Starts a daemon. Returns in neither process.
 fn start(path: &Path, leaving: Leaving, number: u64) -> ! {
     match sys::execute(Daemonize::new().pid_file(path)) {
-        Outcome::Parent(Ok(parent)) => send(Message::LauncherReturned(LauncherResult {
-            daemon_pid: parent.daemon_pid,
-            first_child_exit_status: 0,
-        })),
+        Outcome::Parent(Ok(parent)) => {
+            send(Message::LauncherReturned(LauncherResult::from(&parent)));
+        }
         Outcome::Parent(Err(error)) => send(Message::LauncherFailed(describe(&error))),
         Outcome::Child(Err(error)) => send(Message::DaemonFailed(describe(&error))),
         Outcome::Child(Ok(_)) => {

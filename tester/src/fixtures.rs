@@ -119,6 +119,7 @@ impl StartError {
             path: path.map(Bytes::from),
             running_pid: None,
             daemon_exit_status: None,
+            payload: Bytes::default(),
             text: text.to_owned(),
         }
     }

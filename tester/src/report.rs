@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::process::ExitStatusExt;
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -339,6 +340,7 @@ pub struct StartError {
     pub running_pid: Option<u32>,
     /// `daemon_exit_status`, as the raw status of wait(2).
     pub daemon_exit_status: Option<i32>,
+    pub payload: Bytes,
     pub text: String,
 }
 
@@ -356,11 +358,22 @@ impl fmt::Display for StartError {
 }
 
 /// The result of `execute` in the launcher on success.
-#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct LauncherResult {
     pub daemon_pid: u32,
     /// `first_child_exit_status`, as the raw status of wait(2).
     pub first_child_exit_status: i32,
+    pub payload: Bytes,
+}
+
+impl From<&daemonize2::Parent> for LauncherResult {
+    fn from(parent: &daemonize2::Parent) -> Self {
+        Self {
+            daemon_pid: parent.daemon_pid,
+            first_child_exit_status: parent.first_child_exit_status.into_raw(),
+            payload: Bytes(parent.payload.clone()),
+        }
+    }
 }
 
 /// The attempts of a daemon to regain a former identity.

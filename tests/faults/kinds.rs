@@ -52,6 +52,7 @@ fn provoked_without_fault(kind: Kind) -> Option<Option<fn() -> Scenario>> {
             let scenario = scenario!().user(UNUSED_ID).group(UNUSED_ID);
             scenario.user_environment()
         }),
+        Kind::PayloadTooLong => Some(|| scenario!().ready_payload(vec![0; 2049])),
         Kind::PrivilegedAction => {
             Some(|| scenario!().try_privileged_action(ErrorText::from("no luck")))
         }

@@ -178,6 +178,7 @@ impl Start {
             .dumpable()
             .privileged_action([Step::Add("action".to_owned())])
             .initialize([Step::Add("initialization".to_owned())])
+            .ready_payload(vec![b'p'; 2048])
             .from_state(|state| {
                 state.dispositions = vec![(libc::SIGHUP, Disposition::Ignore)];
                 let open = |number| OpenDescriptor {

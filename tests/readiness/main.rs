@@ -6,7 +6,9 @@ mod copies;
 mod fail;
 /// A daemon whose launcher is gone does not become ready.
 mod launcher;
+/// The launcher gets the payload of a report or of a failure, and none that is too long.
+mod payload;
 /// The launcher returns when `ready` is acknowledged, and not before.
 mod ready;
 
-tester::modules!(copies, fail, launcher, ready);
+tester::modules!(copies, fail, launcher, payload, ready);

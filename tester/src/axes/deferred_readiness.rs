@@ -98,7 +98,10 @@ impl Start<'_> {
                 self.ends_at_once = true;
                 failed(&error_text(text))
             }
-            ReadinessUse::FailAndReturn(_) | ReadinessUse::Serve(_) => {
+            ReadinessUse::FailWith(..)
+            | ReadinessUse::FailAndReturn(_)
+            | ReadinessUse::FailAndReturnWith(..)
+            | ReadinessUse::Serve(_) => {
                 panic!("the oracle knows nothing of {:?}", deferral.usage)
             }
             ReadinessUse::Drop => failed("it dropped its `Readiness` unused"),

@@ -3,7 +3,7 @@
 use super::Axis;
 use super::privileged_action::add;
 use crate::config::{ErrorText, Fallible, Step};
-use crate::model::failure::Failure;
+use crate::model::failure::{Failure, MAX_PAYLOAD};
 use crate::model::start::Start;
 
 axis! {
@@ -16,6 +16,13 @@ axis! {
         Fails => vec![fails()], fails;
         /// The second of two fails.
         SecondFails => vec![[add("first")].into(), fails()], fails;
+        FailsWithPayload => {
+            vec![Fallible::with_payload("the initialization's error", b"\xff\0")]
+        }, fails;
+        /// The payload is too long for a message.
+        FailsWithTooLong => {
+            vec![Fallible::with_payload("the initialization's error", vec![b'p'; MAX_PAYLOAD + 1])]
+        }, fails;
         Panics => vec![[Step::Panic("the initialization's panic".to_owned())].into()], fails;
         Killed => vec![[Step::KillItself(libc::SIGKILL)].into()], fails;
     }

@@ -226,6 +226,7 @@ mod initialize;
 mod no_new_privileges;
 mod pid_file;
 mod privileged_action;
+mod ready_payload;
 mod reset_signals;
 mod socket_activation;
 mod startup_timeout;
@@ -273,6 +274,7 @@ axes! {
     privileged_action: privileged_action::Action,
     capture: privileged_action::Capture,
     initialize: initialize::Initialize,
+    ready_payload: ready_payload::Payload,
     deferred_readiness: deferred_readiness::Readiness,
     guard: pid_file::Guard,
     launcher_directory: working_directory::LauncherDirectory,
@@ -318,6 +320,7 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         privileged_action: _,
         try_privileged_action: _,
         initialize: _,
+        ready_payload: _,
         deferred_readiness: _,
         guard_pid_file: _,
         witness_capture: _,

@@ -11,13 +11,25 @@ pub struct Fallible {
     pub steps: Vec<Step>,
     /// The error that the closure then returns.
     pub error: Option<ErrorText>,
+    /// The payload of the error, which is then a `StartFailure`.
+    pub payload: Option<Bytes>,
+}
+
+impl Fallible {
+    /// An error with a payload.
+    pub fn with_payload(error: impl Into<ErrorText>, payload: impl Into<Vec<u8>>) -> Self {
+        Self {
+            payload: Some(Bytes(payload.into())),
+            ..Self::from(error.into())
+        }
+    }
 }
 
 impl<S: Into<Vec<Step>>> From<S> for Fallible {
     fn from(steps: S) -> Self {
         Self {
             steps: steps.into(),
-            error: None,
+            ..Self::default()
         }
     }
 }
@@ -60,6 +72,8 @@ impl fmt::Display for ErrorText {
         }
     }
 }
+
+impl std::error::Error for ErrorText {}
 
 /// The use of a readiness after the library has returned, and after the daemon has sent
 /// [`crate::control::Message::Daemon`].
@@ -107,13 +121,18 @@ pub struct AnotherStart {
 
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum ReadinessUse {
-    /// `ready`; [`crate::control::Message::Acknowledged`] or
-    /// [`crate::control::Message::NotAcknowledged`] reports the result.
+    /// `ready`, or `ready_with` if the configuration has a payload;
+    /// [`crate::control::Message::Acknowledged`] or [`crate::control::Message::NotAcknowledged`]
+    /// reports the result.
     Ready,
     Fail(ErrorText),
+    /// `fail_with` this payload.
+    FailWith(ErrorText, Bytes),
     /// `fail_and_return`; [`crate::control::Message::NotAcknowledged`] reports the result. Then the
     /// daemon goes on.
     FailAndReturn(ErrorText),
+    /// The same by `fail_and_return_with` this payload.
+    FailAndReturnWith(ErrorText, Bytes),
     /// `serve`, with a server that does these steps and reports readiness, unless it returns an
     /// error; [`crate::control::Message::Served`] reports the result. Then the daemon goes on.
     Serve(Fallible),

@@ -76,6 +76,9 @@ pub struct Config {
     pub initialize: Vec<Fallible>,
     /// The use of the readiness; without it, `deferred_readiness` is not called.
     pub deferred_readiness: Option<Deferral>,
+    /// The payload of the report that the daemon is ready: that of `ready_payload`, or of
+    /// `ready_with` if the readiness is deferred.
+    pub ready_payload: Option<Bytes>,
     /// Whether the daemon takes the guard of its pid file after the commitment, and drops it before
     /// it exits ([`crate::control::Message::Guarded`]).
     pub guard_pid_file: bool,

@@ -160,6 +160,13 @@ impl Scenario {
         self
     }
 
+    /// Sets the payload of the report that the daemon is ready.
+    #[must_use]
+    pub fn ready_payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
+        self.config.ready_payload = Some(Bytes(payload.into()));
+        self
+    }
+
     /// Sets what the daemon does after the library has returned.
     #[must_use]
     pub fn life(mut self, life: Life) -> Self {

@@ -20,6 +20,16 @@ pub(crate) struct Failure {
     pub(crate) status: Option<i32>,
     /// The reason, which replaces the text of the errno.
     pub(crate) reason: Option<String>,
+    /// Boxed, so that a `Result` stays small.
+    pub(crate) payload: Option<Box<Bytes>>,
+}
+
+/// The length of the longest payload.
+pub(crate) const MAX_PAYLOAD: usize = 2048;
+
+/// The reason of a payload that is too long.
+pub(crate) fn too_long(length: usize) -> String {
+    format!("{length} bytes; the limit is {MAX_PAYLOAD} bytes")
 }
 
 impl Failure {
@@ -32,7 +42,20 @@ impl Failure {
             running_pid: None,
             status: None,
             reason: None,
+            payload: None,
         }
+    }
+
+    /// Adds a payload, or to the reason of one line that the payload is left out.
+    pub(crate) fn with_payload(mut self, payload: Option<&Bytes>) -> Self {
+        match payload {
+            Some(Bytes(payload)) if payload.len() > MAX_PAYLOAD => {
+                let note = format!(" (its payload is left out: {})", too_long(payload.len()));
+                self.reason = self.reason.map(|reason| reason + &note);
+            }
+            _ => self.payload = payload.cloned().map(Box::new),
+        }
+        self
     }
 
     pub(crate) fn at(mut self, path: Option<&Bytes>) -> Self {
@@ -103,6 +126,7 @@ impl Failure {
             "NotReady" => "the daemon is not ready",
             "OpenPidfile" => "cannot open pid file",
             "Panicked" => "the daemon panicked",
+            "PayloadTooLong" => "the payload for the launcher is too long",
             "PathContainsNul" => "NUL byte in path",
             "PrimaryGroupUnknown" => "cannot find the primary group of user",
             "PrivilegedAction" => "the privileged action failed",

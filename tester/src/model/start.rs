@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::credentials::Credentials;
 use super::failure::{Failure, error_text};
 use super::initial_files::InitialFiles;
-use crate::config::{Config, Fallible, Options, Step, Stream};
+use crate::config::{Bytes, Config, Fallible, Options, Step, Stream};
 use crate::harness::Files;
 use crate::report::{Descriptor, Place, Report};
 
@@ -127,6 +127,8 @@ pub struct Prediction {
     pub(crate) afterwards: Vec<Expected>,
     /// Further messages, with the role of the sender.
     pub(crate) messages: Vec<String>,
+    /// The payload of the report.
+    pub(crate) payload: Bytes,
     /// The lines that the service manager receives, without the process id of the daemon.
     pub(crate) notified: &'static [&'static str],
     pub(crate) pid_file: Option<ExpectedPidFile>,
@@ -258,7 +260,9 @@ impl Start<'_> {
     ) -> Result<(), Failure> {
         self.run_steps(moment, &closure.steps)?;
         match &closure.error {
-            Some(error) => Err(Failure::new(kind, None).with_reason(error_text(error))),
+            Some(error) => Err(Failure::new(kind, None)
+                .with_reason(error_text(error))
+                .with_payload(closure.payload.as_ref())),
             None => Ok(()),
         }
     }

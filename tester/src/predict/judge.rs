@@ -9,7 +9,7 @@ use crate::control::Message;
 use crate::harness::Outcome;
 use crate::model::failure::Failure;
 use crate::model::start::{Prediction, Side};
-use crate::report::{AccessMode, Report, StartError};
+use crate::report::{AccessMode, LauncherResult, Report, StartError};
 use crate::subject::EXIT_START_FAILED;
 
 /// A field in which the outcome differs from the prediction.
@@ -220,9 +220,7 @@ pub(crate) fn judge_messages(
             LauncherFailed(error) => format!("{who} failed: {}", error.kind_name()),
             DaemonFailed(error) => format!("{who} fails: {}", error.kind_name()),
             Message::LauncherReturned(result) => {
-                let status = result.first_child_exit_status;
-                let pid = (Some(result.daemon_pid) != daemon).then_some(result.daemon_pid);
-                format!("{who} returned: {status} {pid:?}")
+                format!("{who} returned: {}", result_text(result, daemon))
             }
             Message::Acknowledged => format!("{who} acknowledged"),
             Message::NotAcknowledged(error) => format!("{who} not acknowledged: {}", error.text),
@@ -242,8 +240,9 @@ pub(crate) fn judge_messages(
             must.push(format!("daemon fails: {}", failure.kind));
         }
     } else {
+        let result = format!("0 None {:?}", prediction.payload);
         if in_both && !is_foreground {
-            must.push("launcher returned: 0 None".to_owned());
+            must.push(format!("launcher returned: {result}"));
         }
         if usage == Some(&ReadinessUse::Ready) {
             must.push("daemon acknowledged".to_owned());
@@ -255,6 +254,17 @@ pub(crate) fn judge_messages(
     messages.sort();
     must.sort();
     judge.compare("messages", must, messages);
+}
+
+/// What the launcher gets, with the pid only if it is not that of the daemon.
+fn result_text(result: &LauncherResult, daemon: Option<u32>) -> String {
+    let LauncherResult {
+        daemon_pid,
+        first_child_exit_status,
+        payload,
+    } = result;
+    let pid = (Some(*daemon_pid) != daemon).then_some(daemon_pid);
+    format!("{first_child_exit_status} {pid:?} {payload:?}")
 }
 
 pub(crate) fn judge_error(judge: &mut Judge, must: &Failure, is: &StartError) {
@@ -270,5 +280,7 @@ pub(crate) fn judge_error(judge: &mut Judge, must: &Failure, is: &StartError) {
         must.status,
         is.daemon_exit_status,
     );
+    let payload = must.payload.as_deref().cloned().unwrap_or_default();
+    judge.compare("error: payload", &payload, &is.payload);
     judge.compare("error: text", must.text().as_str(), &is.text);
 }

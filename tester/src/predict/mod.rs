@@ -104,6 +104,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
             (true, false) => &["MAINPID=", "READY=1", "BARRIER=1"],
         },
         failure,
+        payload: config.ready_payload.clone().unwrap_or_default(),
         reports: start.reports,
         parts: start.parts,
         afterwards,
@@ -163,6 +164,7 @@ impl Start<'_> {
         }
         self.become_dumpable();
         self.initialize()?;
+        self.make_payload()?;
         self.report_readiness()?;
         self.write_pid();
         Ok(())

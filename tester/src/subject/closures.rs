@@ -1,5 +1,6 @@
 //! The closures of a case, and their results.
 
+use std::error::Error;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -9,11 +10,11 @@ use std::os::unix::process::CommandExt as _;
 use std::panic;
 use std::process::Command as Program;
 
-use daemonize2::Daemonize;
+use daemonize2::{Daemonize, StartFailure};
 
 use super::activated::serve_activated;
 use super::{Returned, await_command, describe, enter_library, expect, own_report, send};
-use crate::config::{Bytes, ErrorText, Fallible, Foreground, Step};
+use crate::config::{Bytes, Fallible, Foreground, Step};
 use crate::control::{self, Command, Message};
 use crate::report::FileType;
 use crate::{initial, sys};
@@ -50,11 +51,14 @@ impl fmt::Debug for Product {
 }
 
 impl Fallible {
-    pub(super) fn apply_to(&self, before: Product) -> Result<Product, ErrorText> {
+    pub(super) fn apply_to(&self, before: Product) -> Result<Product, Box<dyn Error>> {
         let product = before.made_by(&self.steps);
-        match &self.error {
-            Some(error) => Err(error.clone()),
-            None => Ok(product),
+        match (&self.error, &self.payload) {
+            (Some(error), Some(payload)) => Err(StartFailure::new(error)
+                .with_payload(payload.0.clone())
+                .into()),
+            (Some(error), None) => Err(error.clone().into()),
+            (None, _) => Ok(product),
         }
     }
 }

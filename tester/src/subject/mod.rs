@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use daemonize2::{Child, Daemonize, Error, Outcome, PidFileGuard, Readiness, stage};
 
-use crate::config::{AnotherStart, Config, Entry, Life};
+use crate::config::{AnotherStart, Bytes, Config, Entry, Life};
 use crate::control::{self, Command, Message};
 use crate::report::{LauncherResult, Report, StartError};
 use crate::sys::Mark;
@@ -126,6 +126,9 @@ where
     if config.deferred_readiness.is_some() {
         enter(daemonize.deferred_readiness(), config)
             .map(|(product, readiness)| (product.into(), Some(readiness)))
+    } else if let Some(Bytes(payload)) = config.ready_payload.clone() {
+        let daemonize = daemonize.ready_payload(move |_| aside(|| payload));
+        enter(daemonize, config).map(|product| (product.into(), None))
     } else {
         enter(daemonize, config).map(|product| (product.into(), None))
     }
@@ -176,14 +179,17 @@ fn aside<T>(closure: impl FnOnce() -> T) -> T {
 }
 
 fn enter<T, S>(daemonize: Daemonize<T, S>, config: &Config) -> Returned<T> {
-    let end = if config.guard_pid_file {
+    within(end_of_start(config), || {
+        enter_library(daemonize, config.entry, config.end_failed_daemon)
+    })
+}
+
+fn end_of_start(config: &Config) -> Mark {
+    if config.guard_pid_file {
         Mark::Leave
     } else {
         Mark::Return
-    };
-    within(end, || {
-        enter_library(daemonize, config.entry, config.end_failed_daemon)
-    })
+    }
 }
 
 /// Marks the calls of the library. `end` tells whether the library is to be called again.
@@ -199,30 +205,30 @@ fn enter_library<T, S>(
     entry: Entry,
     ends_failed_daemon: bool,
 ) -> Returned<T> {
-    let split = |outcome: Outcome<T>| {
-        split(match ends_failed_daemon {
-            true => outcome.end_failed_daemon(),
-            false => outcome,
-        })
-    };
-    let started = match entry {
-        Entry::Start => sys::start(daemonize),
-        Entry::StartChecked => daemonize.start_checked(),
-        Entry::Execute => return split(sys::execute(daemonize)),
-        Entry::ExecuteChecked => return split(daemonize.execute_checked()),
-    };
-    match started {
+    match entry {
+        Entry::Start => started(sys::start(daemonize)),
+        Entry::StartChecked => started(daemonize.start_checked()),
+        Entry::Execute => split(sys::execute(daemonize), ends_failed_daemon),
+        Entry::ExecuteChecked => split(daemonize.execute_checked(), ends_failed_daemon),
+    }
+}
+
+fn started<T>(result: Result<T, Error>) -> Returned<T> {
+    match result {
         Ok(result) => Returned::Daemon(Ok(result)),
         Err(error) => Returned::StartFailed(error),
     }
 }
 
-fn split<T>(outcome: Outcome<T>) -> Returned<T> {
+fn split<T>(outcome: Outcome<T>, ends_failed_daemon: bool) -> Returned<T> {
+    let outcome = match ends_failed_daemon {
+        true => outcome.end_failed_daemon(),
+        false => outcome,
+    };
     match outcome {
-        Outcome::Parent(result) => Returned::Launcher(result.map(|parent| LauncherResult {
-            daemon_pid: parent.daemon_pid,
-            first_child_exit_status: parent.first_child_exit_status.into_raw(),
-        })),
+        Outcome::Parent(result) => {
+            Returned::Launcher(result.map(|parent| LauncherResult::from(&parent)))
+        }
         Outcome::Child(result) => Returned::Daemon(result.map(Child::into_value)),
     }
 }
@@ -255,7 +261,9 @@ fn conclude(returned: Returned, launcher: u32, config: &Config) -> ExitCode {
             send(Message::Daemon(own_report()));
             // The readiness may be kept as long as the daemon lives.
             let _kept = match (readiness, &config.deferred_readiness) {
-                (Some(readiness), Some(deferral)) => use_readiness(readiness, deferral),
+                (Some(readiness), Some(deferral)) => {
+                    use_readiness(readiness, deferral, config.ready_payload.as_ref())
+                }
                 _ => None,
             };
             if !product.parts.is_empty() {
@@ -307,6 +315,7 @@ pub(crate) fn describe(error: &Error) -> StartError {
         path: error.path().map(Into::into),
         running_pid: error.running_pid(),
         daemon_exit_status: error.daemon_exit_status().map(ExitStatusExt::into_raw),
+        payload: Bytes(error.payload().to_vec()),
         text: error.to_string(),
     }
 }

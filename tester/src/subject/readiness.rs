@@ -1,5 +1,6 @@
 //! The use of a readiness.
 
+use std::error::Error;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::thread;
@@ -9,19 +10,23 @@ use daemonize2::Readiness;
 use super::closures::Product;
 use super::commands::{run_other_daemon, start_another};
 use super::{describe, expect, own_report, send, within};
-use crate::config::{Deferral, ErrorText, ReadinessUse};
+use crate::config::{Bytes, Deferral, ReadinessUse};
 use crate::control::Message;
 use crate::sys::{self, Mark};
 
 /// Returns a readiness that the daemon keeps.
-pub(super) fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option<Readiness> {
+pub(super) fn use_readiness(
+    readiness: Readiness,
+    deferral: &Deferral,
+    payload: Option<&Bytes>,
+) -> Option<Readiness> {
     // The harness looks at the results of the steps while the readiness is used.
     let _product = Product::default().made_by(&deferral.steps);
     let readiness = match &deferral.in_copy {
         None => readiness,
         Some(usage) => match expect(copy_process(deferral.copy_has_same_pid), "fork") {
             None => {
-                let _kept = apply_use(readiness, usage);
+                let _kept = apply_use(readiness, usage, payload);
                 sys::exit_at_once(0);
             }
             Some(copy) => {
@@ -40,7 +45,8 @@ pub(super) fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option
     let usage = deferral.usage.clone();
     if deferral.in_thread {
         let before = own_report().threads;
-        let thread = thread::spawn(move || apply_use(readiness, &usage));
+        let payload = payload.cloned();
+        let thread = thread::spawn(move || apply_use(readiness, &usage, payload.as_ref()));
         let left = thread.join().unwrap_or_default();
         // The thread may still be counted for a while.
         while own_report().threads > before {
@@ -48,7 +54,7 @@ pub(super) fn use_readiness(readiness: Readiness, deferral: &Deferral) -> Option
         }
         left
     } else {
-        apply_use(readiness, &usage)
+        apply_use(readiness, &usage, payload)
     }
 }
 
@@ -60,16 +66,33 @@ fn copy_process(has_same_pid: bool) -> io::Result<Option<u32>> {
     }
 }
 
-fn apply_use(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> {
+fn apply_use(
+    readiness: Readiness,
+    usage: &ReadinessUse,
+    payload: Option<&Bytes>,
+) -> Option<Readiness> {
     match usage {
         ReadinessUse::Ready => {
-            send(match within(Mark::Return, || readiness.ready()) {
+            let report = || match payload {
+                Some(payload) => readiness.ready_with(&payload.0),
+                None => readiness.ready(),
+            };
+            send(match within(Mark::Return, report) {
                 Ok(()) => Message::Acknowledged,
                 Err(error) => Message::NotAcknowledged(describe(&error)),
             });
             None
         }
         ReadinessUse::Fail(text) => within(Mark::Return, || readiness.fail(text)),
+        ReadinessUse::FailWith(text, payload) => {
+            within(Mark::Return, || readiness.fail_with(text, &payload.0))
+        }
+        ReadinessUse::FailAndReturnWith(text, payload) => {
+            let fail = || readiness.fail_and_return_with(text, &payload.0);
+            let error = within(Mark::Return, fail);
+            send(Message::NotAcknowledged(describe(&error)));
+            None
+        }
         ReadinessUse::FailAndReturn(text) => {
             let error = within(Mark::Return, || readiness.fail_and_return(text));
             send(Message::NotAcknowledged(describe(&error)));
@@ -78,11 +101,11 @@ fn apply_use(readiness: Readiness, usage: &ReadinessUse) -> Option<Readiness> {
         ReadinessUse::Serve(server) => {
             let served = readiness.serve(|readiness| {
                 let _product = server.apply_to(Product::default())?;
-                apply_use(readiness, &ReadinessUse::Ready);
+                apply_use(readiness, &ReadinessUse::Ready, payload);
                 Ok(())
             });
             send(Message::Served(
-                served.map_err(|error: ErrorText| format!("{error:#}")),
+                served.map_err(|error: Box<dyn Error>| format!("{error:#}")),
             ));
             None
         }
