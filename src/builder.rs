@@ -10,10 +10,11 @@ use crate::directory::Directory;
 use crate::error::Error;
 use crate::identity::{Group, SupplementaryGroups, User};
 use crate::options::{Mask, Options};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Parent};
 use crate::stage;
 use crate::start::actions::{self, Actions};
-use crate::start::{self, ForkSafety, Readiness};
+use crate::start::started::OnStarted;
+use crate::start::{self, Closures, ForkSafety, Readiness};
 use crate::streams::Stdio;
 use crate::sys::SingleThreaded;
 
@@ -45,6 +46,7 @@ use crate::sys::SingleThreaded;
 pub struct Daemonize<T, Stage = stage::Actions> {
     options: Options,
     actions: Actions<T>,
+    on_started: Option<OnStarted>,
     stage: PhantomData<Stage>,
 }
 
@@ -69,6 +71,7 @@ impl Daemonize<()> {
         Self {
             options: Options::default(),
             actions: actions::none(),
+            on_started: None,
             stage: PhantomData,
         }
     }
@@ -645,10 +648,50 @@ impl<T, Stage> Daemonize<T, Stage> {
         self.options.foreground = foreground;
         self
     }
+
+    /// Runs a closure in the launcher when the daemon is ready, for example to print an address. A
+    /// later closure replaces an earlier one. Default: none.
+    ///
+    /// The closure gets what [`execute`](Self::execute) returns in the launcher: the pid of the
+    /// daemon, and the [payload](Parent::payload) of its report. The start is committed by then. It
+    /// runs before the launcher returns or exits; [`startup_timeout`](Self::startup_timeout) does
+    /// not limit it. Before the launcher exits, the library flushes std's standard output.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), daemonize2::Error> {
+    /// use std::net::TcpListener;
+    ///
+    /// let listener = daemonize2::Daemonize::new()
+    ///     .on_started(|daemon| println!("listening on {}", daemon.payload.escape_ascii()))
+    ///     .try_privileged_action(|| TcpListener::bind("127.0.0.1:0"))
+    ///     .ready_payload(|listener| match listener.local_addr() {
+    ///         Ok(address) => address.to_string(),
+    ///         Err(error) => format!("an unknown address: {error}"),
+    ///     })
+    ///     .start_checked()?;
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// If the closure panics, the daemon runs on. After [`start`](Self::start) and
+    /// [`start_checked`](Self::start_checked) the launcher then exits with status 101, as if `main`
+    /// had panicked. After [`execute`](Self::execute) and
+    /// [`execute_checked`](Self::execute_checked) the panic continues in the launcher.
+    ///
+    /// A start of another daemon in the closure fails with
+    /// [`ErrorKind::StartWithinStart`](crate::ErrorKind::StartWithinStart).
+    ///
+    /// The daemon drops its copies of the captures before its first closure. If this drop panics,
+    /// the start fails. In the [foreground](Self::foreground) there is no launcher, and the closure
+    /// is dropped too: report to the log of the service there, after the start has returned.
+    pub fn on_started<F: FnOnce(&Parent) + 'static>(mut self, on_started: F) -> Self {
+        self.on_started = Some(Box::new(on_started));
+        self
+    }
 }
 
-/// The closures of the start. All closures run in the daemon. Each gets the value that the
-/// previous closure has returned.
+/// The closures of the daemon. Each gets the value that the previous closure has returned.
 ///
 /// If a closure panics, the start fails with
 /// [`ErrorKind::Panicked`](crate::ErrorKind::Panicked) and the message of the panic, even if a
@@ -699,8 +742,17 @@ impl<T, Stage> Daemonize<T, Stage> {
         Daemonize {
             options: self.options,
             actions: next(self.actions),
+            on_started: self.on_started,
             stage: PhantomData,
         }
+    }
+
+    fn into_parts(self) -> (Options, Closures<T>) {
+        let closures = Closures {
+            actions: self.actions,
+            on_started: self.on_started,
+        };
+        (self.options, closures)
     }
 }
 
@@ -715,8 +767,8 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
     /// error in the form `{:#}`, in which errors of anyhow and eyre show their causes. The
     /// library adds the causes of a `Box<dyn Error>` and of an [`io::Error`](std::io::Error). It
     /// cannot find the [source](std::error::Error::source) of any other type. Therefore return
-    /// `Box<dyn Error>`. A [`StartFailure`](crate::StartFailure) gives the launcher bytes beside the
-    /// text.
+    /// `Box<dyn Error>`. A [`StartFailure`](crate::StartFailure) gives the launcher bytes beside
+    /// the text.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), daemonize2::Error> {
@@ -742,7 +794,7 @@ impl<T: 'static, Stage> Daemonize<T, Stage> {
 
     /// Gives the launcher up to 2048 bytes with the report that the daemon is ready, for example
     /// the address of a server. The closure gets the value of the last closure, and runs in the
-    /// daemon after it. The launcher gets the bytes as [`Parent::payload`](crate::Parent::payload).
+    /// daemon after it. The launcher gets the bytes as [`Parent::payload`].
     ///
     /// With [`deferred_readiness`](Self::deferred_readiness), [`Readiness::ready_with`] gives the
     /// payload instead. In the [foreground](Self::foreground) the closure runs, but the payload has
@@ -835,7 +887,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     pub unsafe fn start(self) -> Result<T, Error> {
         // SAFETY: what is asked of our caller.
         let safety = ForkSafety::Assumed(unsafe { SingleThreaded::assume() });
-        start::start(self.options, self.actions, safety)
+        let (options, closures) = self.into_parts();
+        start::start(options, closures, safety)
     }
 
     /// Starts the daemon like [`start`](Self::start), if the process has a single thread.
@@ -860,7 +913,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// counts only threads, as on FreeBSD and macOS. In gVisor and qemu-user, unshare(2) does not
     /// fail. The library detects this by a test process, and counts threads.
     pub fn start_checked(self) -> Result<T, Error> {
-        start::start(self.options, self.actions, ForkSafety::Checked)
+        let (options, closures) = self.into_parts();
+        start::start(options, closures, ForkSafety::Checked)
     }
 
     /// Starts the daemon, and returns in both processes, so that the launcher can continue. In
@@ -881,7 +935,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     pub unsafe fn execute(self) -> Outcome<T> {
         // SAFETY: what is asked of our caller.
         let safety = ForkSafety::Assumed(unsafe { SingleThreaded::assume() });
-        start::execute(self.options, self.actions, safety)
+        let (options, closures) = self.into_parts();
+        start::execute(options, closures, safety)
     }
 
     /// Starts the daemon like [`execute`](Self::execute), if the process has a single thread
@@ -901,6 +956,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// On FreeBSD, macOS and the other BSDs a child does not inherit a kqueue.
     pub fn execute_checked(self) -> Outcome<T> {
-        start::execute(self.options, self.actions, ForkSafety::Checked)
+        let (options, closures) = self.into_parts();
+        start::execute(options, closures, ForkSafety::Checked)
     }
 }

@@ -30,7 +30,7 @@
 //! - [`start_checked`]: the launcher exits when the daemon is ready. Use this in a command that
 //!   starts a service.
 //! - [`execute_checked`]: the launcher continues, and gets the pid of the daemon. Use this in a
-//!   program that reports the pid, or that has other work to do.
+//!   program that has other work to do.
 //! - [`start`], [`execute`]: these do not check that the process has a single thread, and are
 //!   therefore unsafe. Use these where the library cannot determine the number of threads.
 //!
@@ -43,6 +43,8 @@
 //! - [`ready_payload`] gives the launcher up to 2048 bytes with the report that the daemon is
 //!   ready, for example the address of the server. With `deferred_readiness`,
 //!   [`Readiness::ready_with`] does.
+//! - [`on_started`] runs a closure in the launcher when the daemon is ready, for example to print
+//!   that address.
 //! - [`foreground`]`(`[`supervised()`](supervised)`)` lets the same program also run under a
 //!   service manager.
 //!
@@ -154,6 +156,7 @@
 //! | intermediate | write the pid, exit | [`pid_file`] | 12 | |
 //! | launcher | take over the pid file of the running daemon | [`upgrade`] | | |
 //! | | notify systemd, if it has asked | | | |
+//! | | run the closure for a started daemon | [`on_started`] | | |
 //! | | return, or `_exit(0)` | | 15 | yes |
 //!
 //! The *intermediate* is the child of the launcher and the parent of the daemon. The daemon
@@ -229,6 +232,7 @@
 //! [`initialize`]: Daemonize::initialize
 //! [`deferred_readiness`]: Daemonize::deferred_readiness
 //! [`ready_payload`]: Daemonize::ready_payload
+//! [`on_started`]: Daemonize::on_started
 //! [`foreground`]: Daemonize::foreground
 //! [`start`]: Daemonize::start
 //! [`start_checked`]: Daemonize::start_checked

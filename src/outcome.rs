@@ -6,7 +6,8 @@ use crate::error::Error;
 use crate::sys;
 
 /// What [`Daemonize::execute`](crate::Daemonize::execute) returns in the launcher after a start
-/// that succeeded.
+/// that succeeded, and what [`Daemonize::on_started`](crate::Daemonize::on_started) gives to its
+/// closure.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Parent {

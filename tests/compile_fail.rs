@@ -113,7 +113,7 @@ fn a_correct_program_compiles_without_diagnostics() {
     let said = diagnose(
         "let _ = Daemonize::new().privileged_action(|| 1)\
             .initialize(|one| Ok::<_, String>(one)).deferred_readiness().umask(0);
-        let _ = Daemonize::new().ready_payload(|()| [0]);",
+        let _ = Daemonize::new().on_started(|_| ()).ready_payload(|()| [0]);",
     );
     assert_eq!(said, "");
 }

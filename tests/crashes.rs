@@ -376,7 +376,7 @@ enum Shape {
     Plain,
     /// `execute` starts the daemon.
     Executed,
-    /// There are an initialization, a payload, and a service manager.
+    /// There are an initialization, a payload, a closure of the launcher, and a service manager.
     Initializing,
     /// Readiness is deferred, and the report has a payload.
     Deferred,
@@ -409,7 +409,9 @@ impl Shape {
                 let socket = scenario.path("notify");
                 let manager = FakeServiceManager::at(&socket);
                 let scenario = scenario.initialize([]).env("NOTIFY_SOCKET", socket);
-                let scenario = scenario.ready_payload(vec![b'p'; 2048]);
+                let scenario = scenario
+                    .ready_payload(vec![b'p'; 2048])
+                    .on_started([Step::Print("started".to_owned())]);
                 return (scenario, Some(manager));
             }
             Self::Deferred => {

@@ -72,6 +72,7 @@ fn config() -> Config {
         payload: Some(Bytes(vec![0, 255])),
     });
     config.ready_payload = Some(Bytes(vec![0, 255]));
+    config.on_started = Some(vec![Step::Print("text".to_owned())]);
     config.initialize = vec![ErrorText::from("text").into(), [Step::Observe].into()];
     let mut deferral = Deferral::new([Step::Hold], ReadinessUse::Fail("text".into()));
     deferral.in_copy = Some(ReadinessUse::DropByPanic("text".to_owned()));

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::panic::{self, AssertUnwindSafe};
+use std::thread;
 
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
@@ -128,19 +129,24 @@ fn run_fallible<N, E: Display + 'static>(
 
 /// Runs a closure of the caller, and makes a failure of a panic.
 pub(super) fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
-    let daemon = ForkIdentity::current();
-    let _within = WithinClosure::enter();
-    let result = panic::catch_unwind(AssertUnwindSafe(closure));
-    if ForkIdentity::current() != daemon {
-        // The closure has forked and has returned in the child too. A start has one daemon, and
-        // the child is not it.
-        sys::_exit(1);
-    }
-    result.map_err(|payload| {
+    catch(closure).map_err(|payload| {
         let reason = text::of_panic(&*payload);
         drop_quietly(payload);
         Failure::from(ErrorKind::Panicked).with_reason(reason)
     })
+}
+
+/// Runs a closure of the caller, and catches a panic.
+pub(super) fn catch<N>(closure: impl FnOnce() -> N) -> thread::Result<N> {
+    let process = ForkIdentity::current();
+    let _within = WithinClosure::enter();
+    let result = panic::catch_unwind(AssertUnwindSafe(closure));
+    if ForkIdentity::current() != process {
+        // The closure has forked and has returned in the child too. A start has one launcher and
+        // one daemon, and the child is neither.
+        sys::_exit(1);
+    }
+    result
 }
 
 /// Drops a value of the caller after a failure. A panic of the drop must not hide that failure.
@@ -202,7 +208,7 @@ mod tests {
 
         impl Drop for Insisting {
             fn drop(&mut self) {
-                if !std::thread::panicking() {
+                if !thread::panicking() {
                     panic::panic_any(Self);
                 }
             }

@@ -5,19 +5,19 @@ use std::sync::MutexGuard;
 
 use crate::error::{Error, ErrorKind};
 use crate::outcome::FailureMode;
-use crate::start::actions::{self, Actions};
 use crate::start::intermediate::Inheritance;
 use crate::start::plan::Plan;
 use crate::start::progress::Step;
 use crate::start::reasons;
 use crate::start::steps::{run_daemon_steps, verify_environment};
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
+use crate::start::{Closures, actions};
 use crate::streams::{self, Stdio};
 use crate::sys::{self, SignalMask, SingleThreaded};
 
 pub(super) fn run<T>(
     mut plan: Plan<'_>,
-    actions: Actions<T>,
+    closures: Closures<T>,
     inheritance: Inheritance,
     turn: MutexGuard<'_, ()>,
     signal_mask: SignalMask,
@@ -65,6 +65,9 @@ pub(super) fn run<T>(
             })
             .and_then(|result| result)
             .map_err(|failure| reasons::with_rights(failure, plan.options))
+            actions::run(|| run_daemon_steps(closures, &plan, &mut start))
+                .and_then(|result| result)
+                .map_err(|failure| reasons::with_rights(failure, plan.options))
         }
         Err(failure) => Err(failure),
     };

@@ -5,7 +5,7 @@ use std::mem;
 use crate::error::{Error, ErrorKind};
 use crate::notify::NotifySocket;
 use crate::outcome::FailureMode;
-use crate::start::actions::Actions;
+use crate::start::Closures;
 use crate::start::plan::Plan;
 use crate::start::reasons;
 use crate::start::steps::{
@@ -19,6 +19,7 @@ pub(super) fn run<T>(mut plan: Plan<'_>, actions: Actions<T>) -> Result<T, Error
     // Precedes all changes.
     let single_threaded = verify_environment(&plan, None)
         .map_err(|failure| reasons::describe(failure, plan.options, None))?;
+pub(super) fn run<T>(mut plan: Plan<'_>, closures: Closures<T>) -> Result<T, Error> {
     let prepared = reset_signals(&plan).and_then(|()| prepare_inherited_state(&mut plan));
     let sink = ReadySink::ServiceManager(None);
     let mut start = UncommittedStart::new(&mut plan, sink, None, FailureMode::Return);
@@ -36,6 +37,7 @@ pub(super) fn run<T>(mut plan: Plan<'_>, actions: Actions<T>) -> Result<T, Error
     let mut start = Some(start);
     let result =
         prepared.and_then(|()| run_daemon_steps(actions, &plan, &mut start, single_threaded));
+    let result = prepared.and_then(|()| run_daemon_steps(closures, &plan, &mut start));
     result.map_err(|failure| {
         if let Some(start) = &start {
             start.fail(&failure);

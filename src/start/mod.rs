@@ -12,6 +12,7 @@
 //! | `foreground.rs` | the start without forks |
 //! | `steps.rs` | the steps of the daemon, in either case |
 //! | `actions.rs`, `text.rs`, `start_failure.rs`, `panics.rs` | the caller's closures, their errors, and their panics |
+//! | `started.rs` | the closure of the launcher |
 //! | `uncommitted.rs`, `readiness.rs` | the report that the daemon is ready |
 //! | `protocol.rs`, `channel.rs` | the messages, and the sockets |
 //! | `inherited.rs` | the descriptors that the daemon does not inherit |
@@ -33,6 +34,7 @@ mod protocol;
 mod readiness;
 mod reasons;
 mod start_failure;
+pub(crate) mod started;
 mod steps;
 mod text;
 mod uncommitted;
@@ -55,17 +57,20 @@ use self::plan::Plan;
 pub use self::readiness::Readiness;
 pub(crate) use self::reasons::lacks_rights;
 pub use self::start_failure::StartFailure;
+use self::started::OnStarted;
 
 /// Starts a daemon. Returns in the daemon, or with the failure in the launcher.
 pub(crate) fn start<T>(
     options: Options,
-    actions: Actions<T>,
+    closures: Closures<T>,
     fork_safety: ForkSafety,
 ) -> Result<T, Error> {
-    match launch(options, actions, fork_safety, FailureMode::Exit) {
-        // The captures of the closures are the daemon's, so that nothing drops them here.
-        Side::Launcher(Ok(_), _actions) => sys::_exit(0),
-        Side::Launcher(Err(error), _actions) => Err(error),
+    match launch(options, closures, fork_safety, FailureMode::Exit) {
+        // The captures of the actions are the daemon's, so that nothing drops them here.
+        Side::Launcher(Ok(parent), closures) => {
+            started::report_and_exit(closures.on_started, &parent)
+        }
+        Side::Launcher(Err(error), _closures) => Err(error),
         Side::Daemon(result) => result,
     }
 }
@@ -73,20 +78,36 @@ pub(crate) fn start<T>(
 /// Starts a daemon. Returns in both processes.
 pub(crate) fn execute<T>(
     options: Options,
-    actions: Actions<T>,
+    closures: Closures<T>,
     fork_safety: ForkSafety,
 ) -> Outcome<T> {
-    match launch(options, actions, fork_safety, FailureMode::Return) {
-        Side::Launcher(result, _actions) => Outcome::Parent(result),
+    match launch(options, closures, fork_safety, FailureMode::Return) {
+        Side::Launcher(Ok(parent), closures) => {
+            let actions = closures.actions;
+            // A panic of a capture's drop during the unwinding would abort the launcher.
+            started::report(closures.on_started, &parent, || {
+                actions::drop_quietly(actions);
+            });
+            Outcome::Parent(Ok(parent))
+        }
+        Side::Launcher(Err(error), _closures) => Outcome::Parent(Err(error)),
         Side::Daemon(result) => Outcome::Child(result.map(|value| Child {
             privileged_action_result: value,
         })),
     }
 }
 
+/// The closures of a start.
+pub(crate) struct Closures<T> {
+    /// Those that run in the daemon.
+    pub(crate) actions: Actions<T>,
+    /// The one that runs in the launcher.
+    pub(crate) on_started: Option<OnStarted>,
+}
+
 /// The process that returns, and its result. The launcher has the closures left.
 enum Side<T> {
-    Launcher(Result<Parent, Error>, Actions<T>),
+    Launcher(Result<Parent, Error>, Closures<T>),
     Daemon(Result<T, Error>),
 }
 
@@ -96,7 +117,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 fn launch<T>(
     mut options: Options,
-    actions: Actions<T>,
+    closures: Closures<T>,
     fork_safety: ForkSafety,
     failure_mode: FailureMode,
 ) -> Side<T> {
@@ -109,6 +130,7 @@ fn launch<T>(
             plan.create_directories()?;
             foreground::run(plan, actions)
         }));
+        return Side::Daemon(plan.and_then(|plan| foreground::run(plan, closures)));
     }
     let prepared = plan.and_then(|plan| {
         let single_threaded = fork_safety.verify(failure_mode)?;
@@ -123,7 +145,7 @@ fn launch<T>(
     });
     let (mut plan, single_threaded, turn, deadline, ends) = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return Side::Launcher(Err(error), actions),
+        Err(error) => return Side::Launcher(Err(error), closures),
     };
     let (launcher, intermediate, daemon) = ends;
     if let Some(kept) = &mut plan.kept_descriptors {
@@ -137,14 +159,14 @@ fn launch<T>(
         Err(errno) => {
             drop((panics, own_fds));
             signal_mask.restore();
-            Side::Launcher(Err(ErrorKind::Fork(errno).into()), actions)
+            Side::Launcher(Err(ErrorKind::Fork(errno).into()), closures)
         }
         Ok(Fork::Parent(child)) => {
             drop((panics, own_fds));
             signal_mask.restore();
             drop((intermediate, daemon));
             let launcher = Launcher::new(child, launcher, &plan, deadline, failure_mode);
-            Side::Launcher(launcher.run(), actions)
+            Side::Launcher(launcher.run(), closures)
         }
         Ok(Fork::Child) => {
             drop(launcher);
@@ -156,7 +178,7 @@ fn launch<T>(
                 intermediate::run(&mut plan, intermediate, daemon, deadline, &single_threaded);
             Side::Daemon(daemon::run(
                 plan,
-                actions,
+                closures,
                 inheritance,
                 turn,
                 signal_mask,

@@ -92,6 +92,7 @@ impl Readiness {
     ///
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
     ///     let ((), readiness) = Daemonize::new()
+    ///         .on_started(|parent| println!("listening on {}", parent.payload.escape_ascii()))
     ///         .deferred_readiness()
     ///         .start_checked()?;
     ///     readiness.serve(|readiness| {

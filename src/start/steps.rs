@@ -4,7 +4,8 @@
 use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::pid_file::OpenPidFile;
-use crate::start::actions::{Actions, drop_quietly};
+use crate::start::Closures;
+use crate::start::actions::{drop_quietly, run};
 use crate::start::plan::Plan;
 use crate::start::progress::Step;
 use crate::start::uncommitted::UncommittedStart;
@@ -67,7 +68,7 @@ fn set_environment(plan: &Plan<'_>, single_threaded: &SingleThreaded) -> Result<
 ///
 /// `single_threaded` is that of [`verify_environment`].
 pub(super) fn run_daemon_steps<T>(
-    actions: Actions<T>,
+    closures: Closures<T>,
     plan: &Plan<'_>,
     start: &mut Option<UncommittedStart>,
     single_threaded: Option<SingleThreaded>,
@@ -79,6 +80,15 @@ pub(super) fn run_daemon_steps<T>(
         set_environment(plan, single_threaded)?;
     }
     plan.progress.reach(Step::PrivilegedAction);
+    let Closures {
+        actions,
+        on_started,
+    } = closures;
+    // The captures are those of the launcher, and the daemon closes its copies.
+    if let Err(failure) = run(|| drop(on_started)) {
+        drop_quietly(actions);
+        return Err(failure);
+    }
     let initialization = actions()?;
     plan.progress.reach(Step::DropPrivileges);
     if let Err(failure) = drop_privileges_and_write_pid(plan, start.as_mut()) {

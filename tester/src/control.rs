@@ -77,6 +77,10 @@ pub enum Message {
     LauncherFailed(StartError),
     /// `execute` returned success in the launcher.
     LauncherReturned(LauncherResult),
+    /// The closure of `on_started` was called in the sender, with this value.
+    Started(LauncherResult),
+    /// The captures of the closure of `on_started` were dropped in the sender.
+    OnStartedDropped,
     /// The library returned an error in another process than the launcher.
     DaemonFailed(StartError),
     /// The library returned success in the daemon, which this report describes.

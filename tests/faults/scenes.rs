@@ -179,6 +179,7 @@ impl Start {
             .privileged_action([Step::Add("action".to_owned())])
             .initialize([Step::Add("initialization".to_owned())])
             .ready_payload(vec![b'p'; 2048])
+            .on_started([Step::Print("started".to_owned())])
             .from_state(|state| {
                 state.dispositions = vec![(libc::SIGHUP, Disposition::Ignore)];
                 let open = |number| OpenDescriptor {

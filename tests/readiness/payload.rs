@@ -20,9 +20,9 @@ const TOO_LONG: [u8; 2049] = [b'p'; 2049];
 const TEXT: &str = "the payload for the launcher is too long: 2049 bytes; the limit is 2048 bytes";
 
 fn the_launcher_gets_the_payload_of_the_report() {
-    for entry in [Entry::Execute, Entry::ExecuteChecked] {
+    for entry in ENTRIES {
         for payload in [&[], BYTES, &LONGEST] {
-            let scenario = daemon!().entry(entry);
+            let scenario = daemon!().entry(entry).on_started([]);
             let plain = scenario.clone().ready_payload(payload);
             let deferred = plain
                 .clone()
@@ -32,13 +32,16 @@ fn the_launcher_gets_the_payload_of_the_report() {
             let in_thread = plain.clone().deferred_readiness(in_thread);
             for scenario in [plain, deferred, in_thread] {
                 let run = scenario.start();
-                assert_eq!(run.launcher_result().payload.0, payload);
-                assert_eq!(run.launcher_result().daemon_pid, run.report().pid);
+                assert_eq!(run.started().payload.0, payload);
+                assert_eq!(run.started().daemon_pid, run.report().pid);
+                if entry.returns_in_both() {
+                    assert_eq!(run.launcher_result(), run.started());
+                }
             }
         }
         // Without a payload.
-        let run = daemon!().entry(entry).start();
-        assert_eq!(run.launcher_result().payload.0, b"");
+        let run = daemon!().entry(entry).on_started([]).start();
+        assert_eq!(run.started().payload.0, b"");
     }
 }
 

@@ -12,6 +12,8 @@ mod event_queues;
 mod exit;
 /// A start within another start is refused wherever its launcher would end the outer daemon.
 mod nested;
+/// `on_started` runs in the launcher when the daemon is ready.
+mod on_started;
 /// The daemon survives a parent-death signal, since its parent changes during the start.
 mod parent_death;
 /// The first process of a pid namespace, whose exit ends the daemon, does not start one.
@@ -26,6 +28,7 @@ tester::modules!(
     event_queues,
     exit,
     nested,
+    on_started,
     parent_death,
     pid_namespaces,
     threads

@@ -224,6 +224,7 @@ mod foreground;
 mod group;
 mod initialize;
 mod no_new_privileges;
+mod on_started;
 mod pid_file;
 mod privileged_action;
 mod ready_payload;
@@ -276,6 +277,7 @@ axes! {
     initialize: initialize::Initialize,
     ready_payload: ready_payload::Payload,
     deferred_readiness: deferred_readiness::Readiness,
+    on_started: on_started::OnStarted,
     guard: pid_file::Guard,
     launcher_directory: working_directory::LauncherDirectory,
     closed: descriptors::Closed,
@@ -322,10 +324,13 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         initialize: _,
         ready_payload: _,
         deferred_readiness: _,
+        on_started: _,
         guard_pid_file: _,
         witness_capture: _,
         report_afterwards: _,
         life: _,
+        // tests/start
+        on_started_drop_panics: _,
         // tests/timeout, tests/errors
         start_again: _,
         failed_daemon_prints: _,

@@ -176,6 +176,8 @@ pub enum Step {
     /// ([`crate::control::Message::Result`]).
     Add(String),
     Abort,
+    /// Prints this text on the standard output of std, without the end of a line.
+    Print(String),
     /// Takes this number of mebibytes of memory, and keeps them.
     FillMemory(usize),
     /// Makes a thread that stays.

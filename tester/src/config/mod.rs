@@ -79,11 +79,17 @@ pub struct Config {
     /// The payload of the report that the daemon is ready: that of `ready_payload`, or of
     /// `ready_with` if the readiness is deferred.
     pub ready_payload: Option<Bytes>,
+    /// The steps of `on_started`, after [`crate::control::Message::Started`]; without them, it is
+    /// not called.
+    pub on_started: Option<Vec<Step>>,
+    /// Whether the closure of `on_started` captures a value whose drop panics in the daemon.
+    pub on_started_drop_panics: bool,
     /// Whether the daemon takes the guard of its pid file after the commitment, and drops it before
     /// it exits ([`crate::control::Message::Guarded`]).
     pub guard_pid_file: bool,
-    /// Whether the privileged action captures a value that reports its drop
-    /// ([`crate::control::Message::CaptureDropped`]).
+    /// Whether the privileged action and the closure of `on_started` capture a value that reports
+    /// its drop ([`crate::control::Message::CaptureDropped`],
+    /// [`crate::control::Message::OnStartedDropped`]).
     pub witness_capture: bool,
     /// Whether a launcher or a failed daemon reports ([`crate::control::Message::Afterwards`]),
     /// too, when the library returns.

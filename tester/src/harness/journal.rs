@@ -75,7 +75,9 @@ impl Events {
             {
                 pids.push(report.ppid);
             }
-            Message::LauncherReturned(result) => pids.push(result.daemon_pid),
+            Message::LauncherReturned(result) | Message::Started(result) => {
+                pids.push(result.daemon_pid);
+            }
             Message::Copied(pid) | Message::Worker(pid) => pids.push(*pid),
             Message::SignalHit(Some(struck)) => pids.push(struck.process),
             _ => {}

@@ -167,6 +167,13 @@ impl Scenario {
         self
     }
 
+    /// Sets the steps of the launcher when the daemon is ready.
+    #[must_use]
+    pub fn on_started(mut self, steps: impl Into<Vec<Step>>) -> Self {
+        self.config.on_started = Some(steps.into());
+        self
+    }
+
     /// Sets what the daemon does after the library has returned.
     #[must_use]
     pub fn life(mut self, life: Life) -> Self {

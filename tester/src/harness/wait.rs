@@ -116,6 +116,12 @@ impl Run {
         self.first("the launcher's result", select!(LauncherReturned))
     }
 
+    /// What the closure of `on_started` got in the launcher.
+    #[track_caller]
+    pub fn started(&self) -> LauncherResult {
+        self.first("the launcher's closure", select!(Started))
+    }
+
     /// The error in the launcher. The launcher has printed it as its only line, and has exited.
     #[track_caller]
     pub fn launcher_error(&self) -> StartError {

@@ -129,6 +129,8 @@ pub struct Prediction {
     pub(crate) messages: Vec<String>,
     /// The payload of the report.
     pub(crate) payload: Bytes,
+    /// Whether the closure of `on_started` panics.
+    pub(crate) launcher_panics: bool,
     /// The lines that the service manager receives, without the process id of the daemon.
     pub(crate) notified: &'static [&'static str],
     pub(crate) pid_file: Option<ExpectedPidFile>,

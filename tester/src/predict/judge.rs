@@ -107,6 +107,7 @@ pub(crate) fn judge_launcher(
     let is_dropped = prediction.is_foreground && matches!(config.life, Life::Exit(_));
     let status = match prediction.failure {
         Some(_) if !is_dropped => EXIT_START_FAILED.into(),
+        None if prediction.launcher_panics => 101,
         _ => 0,
     };
     judge.compare("launcher: exit status", Some(status), outcome.status.code());
@@ -222,6 +223,7 @@ pub(crate) fn judge_messages(
             Message::LauncherReturned(result) => {
                 format!("{who} returned: {}", result_text(result, daemon))
             }
+            Message::Started(result) => format!("{who} started: {}", result_text(result, daemon)),
             Message::Acknowledged => format!("{who} acknowledged"),
             Message::NotAcknowledged(error) => format!("{who} not acknowledged: {}", error.text),
             Message::Copied(_) => format!("{who} copied itself"),
@@ -241,8 +243,11 @@ pub(crate) fn judge_messages(
         }
     } else {
         let result = format!("0 None {:?}", prediction.payload);
-        if in_both && !is_foreground {
+        if in_both && !is_foreground && !prediction.launcher_panics {
             must.push(format!("launcher returned: {result}"));
+        }
+        if config.on_started.is_some() && !is_foreground {
+            must.push(format!("launcher started: {result}"));
         }
         if usage == Some(&ReadinessUse::Ready) {
             must.push("daemon acknowledged".to_owned());

@@ -79,6 +79,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
     }
     let failed = failure.as_ref().map(|(_, side)| *side);
     start.flush();
+    start.record_on_started(failed);
     start.record_drops(failed);
     // A failure drops the result; the end of the process does not.
     if start.has_witness && failed == Some(Side::Daemon) {
@@ -88,6 +89,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
     let guards = config.guard_pid_file && failed.is_none();
     let is_pid_file_removed = guards && start.may_remove_pid_file();
     let afterwards = start.afterwards(failed);
+    let launcher_panics = start.launcher_panics(failed);
     // Not even the owner can open a file without read permission.
     let is_unreadable = |file: &ExpectedPidFile| file.mode & 0o400 == 0;
     let is_unreadable =
@@ -105,6 +107,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         },
         failure,
         payload: config.ready_payload.clone().unwrap_or_default(),
+        launcher_panics,
         reports: start.reports,
         parts: start.parts,
         afterwards,
@@ -240,7 +243,7 @@ impl Start<'_> {
             }
             return all;
         }
-        if in_both || failed.is_some() {
+        if in_both && !self.launcher_panics(failed) || failed.is_some() {
             let mut report = self.launcher();
             // Before, a joined thread may still have been counted.
             report.threads = report

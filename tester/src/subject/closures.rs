@@ -29,6 +29,17 @@ impl Drop for Witness {
     }
 }
 
+/// A value whose drop panics in every process but that which made it.
+pub(super) struct PanicsElsewhere(pub(super) u32);
+
+impl Drop for PanicsElsewhere {
+    fn drop(&mut self) {
+        if std::process::id() != self.0 {
+            panic!("the drop of a capture");
+        }
+    }
+}
+
 /// The result of the closures, which lives as long as the daemon.
 #[derive(Default)]
 pub(super) struct Product {
@@ -123,6 +134,7 @@ impl Product {
                 // Zeroes would take no memory.
                 std::mem::forget(vec![1_u8; mebibytes << 20]);
             }
+            Step::Print(text) => print!("{text}"),
             Step::Abort => std::process::abort(),
             Step::MakeThread => expect(initial::park_a_thread(|| Ok(())), "make a thread"),
             Step::MakeThreadThatKeepsCapabilities => {

@@ -31,7 +31,7 @@ mod commands;
 mod programs;
 mod readiness;
 
-use closures::{Product, Witness};
+use closures::{PanicsElsewhere, Product, Witness};
 use commands::{obey, run_other_daemon, start_another_here};
 pub use programs::*;
 use readiness::use_readiness;
@@ -82,6 +82,7 @@ fn enter_with_action(daemonize: Daemonize<()>, config: &Config) -> Returned {
     let capture = config
         .witness_capture
         .then(|| Witness(Message::CaptureDropped));
+    let daemonize = add_on_started(daemonize, config);
     match (&config.privileged_action, &config.try_privileged_action) {
         (None, None) => enter_with_initialization(daemonize, config),
         (Some(steps), None) => {
@@ -101,6 +102,23 @@ fn enter_with_action(daemonize: Daemonize<()>, config: &Config) -> Returned {
             enter_with_initialization(daemonize, config)
         }
     }
+}
+
+fn add_on_started(daemonize: Daemonize<()>, config: &Config) -> Daemonize<()> {
+    let Some(steps) = config.on_started.clone() else {
+        return daemonize;
+    };
+    let capture = config
+        .witness_capture
+        .then(|| Witness(Message::OnStartedDropped));
+    let panics = (config.on_started_drop_panics).then(|| PanicsElsewhere(std::process::id()));
+    daemonize.on_started(move |parent| {
+        let _captures = (capture, panics);
+        aside(|| {
+            send(Message::Started(LauncherResult::from(parent)));
+            Product::default().made_by(&steps)
+        });
+    })
 }
 
 fn enter_with_initialization<T>(daemonize: Daemonize<T>, config: &Config) -> Returned

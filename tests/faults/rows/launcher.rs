@@ -4,6 +4,8 @@ use super::*;
 
 /// What the service manager hears.
 const UNHEARD: &[&str] = &["the service manager is told", "launcher: standard error"];
+/// What the closure of the launcher has printed.
+const UNWRITTEN: &[&str] = &["launcher: standard output"];
 /// The error names no process that has locked the file.
 const NAMELESS: &[&str] = &[
     crate::judge::RUNNING_PID,
@@ -99,6 +101,10 @@ pub(crate) fn rows() -> Vec<Row> {
             [ENOBUFS, ENOMEM, EAGAIN, ETOOMANYREFS] => Except(UNHEARD), GONE => Except(UNHEARD),
             Short => Except(UNHEARD),
         };
+        // The launcher writes what the closure of `on_started` has printed.
+        Launcher "write(stdout)" .retried() {
+            [ENOSPC, EIO, EPIPE] => Except(UNWRITTEN), Short => Harmless(REST_FOLLOWS),
+        };
         Launcher "_exit" .never_fails(NO_ERRORS);
 
         // A start has failed. The launcher clears the pid file and ends the daemon if
@@ -157,6 +163,9 @@ pub(crate) fn rows() -> Vec<Row> {
         Launcher "recvmsg(pair 1)" [2..] .by_timing_from(3) .retried() {
             RECEIVING => Error("Channel"), Short => Harmless(REST_FOLLOWS),
         };
+
+        [Untidy]
+        Launcher "write(closed)" .never_fails("the call is to fail");
 
         // Where both sides go on, the launcher looks for event queues.
         [Executed]
