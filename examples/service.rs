@@ -22,7 +22,7 @@ mod service {
     use std::process::ExitCode;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use daemonize2::{Daemonize, Outcome, PidFile};
+    use daemonize2::{Daemonize, PidFile};
 
     type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -42,26 +42,27 @@ mod service {
                 .open(home.join("log"))?;
             daemonize = daemonize.stdout(log.try_clone()?).stderr(log);
         }
-        // Whatever fails in here is what `start` says and ends with.
+        // If this closure fails, `start` prints the error and fails.
         let address_file = home.join("address");
         let daemonize = daemonize.initialize(move |()| -> io::Result<_> {
             let listener = TcpListener::bind("127.0.0.1:0")?;
-            fs::write(address_file, listener.local_addr()?.to_string())?;
-            Ok(listener)
+            let address = listener.local_addr()?.to_string();
+            // For `status`.
+            fs::write(address_file, &address)?;
+            Ok((listener, address))
         });
 
-        match daemonize.execute_checked() {
-            Outcome::Parent(Ok(parent)) => {
-                let address = fs::read_to_string(home.join("address"))?;
-                println!("listening on {address}, pid {}", parent.daemon_pid);
+        let (listener, address) = daemonize
+            .ready_payload(|(_listener, address)| address.clone())
+            .on_started(move |daemon| {
+                let address = daemon.payload.escape_ascii();
+                println!("listening on {address}, pid {}", daemon.daemon_pid);
                 println!("log and pid file are in {}", home.display());
-                Ok(ExitCode::SUCCESS)
-            }
-            Outcome::Child(Ok(child)) => serve(&child.privileged_action_result),
-            // The launcher tells the user.
-            Outcome::Child(Err(_)) if !foreground => std::process::exit(1),
-            Outcome::Parent(Err(error)) | Outcome::Child(Err(error)) => Err(error.into()),
-        }
+            })
+            .start_checked()?;
+        println!("{} serving on {address}", now());
+        serve(&listener);
+        Ok(ExitCode::SUCCESS)
     }
 
     pub(super) fn stop() -> Result<ExitCode> {
@@ -88,8 +89,7 @@ mod service {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn serve(listener: &TcpListener) -> Result<ExitCode> {
-        println!("{} serving on {}", now(), listener.local_addr()?);
+    fn serve(listener: &TcpListener) {
         for client in listener.incoming() {
             let answered = client.and_then(|mut client| {
                 writeln!(client, "{} from pid {}", now(), std::process::id())
@@ -98,7 +98,6 @@ mod service {
                 eprintln!("{} a client was lost: {error}", now());
             }
         }
-        Ok(ExitCode::SUCCESS)
     }
 
     fn pid_file(home: &Path) -> PathBuf {
