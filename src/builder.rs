@@ -45,7 +45,7 @@ use crate::sys::SingleThreaded;
 #[must_use = "no daemon starts until an entry point is called"]
 pub struct Daemonize<T, Stage = stage::Actions> {
     options: Options,
-    actions: Actions<T>,
+    actions: Actions<'static, T>,
     on_started: Option<OnStarted>,
     stage: PhantomData<Stage>,
 }
@@ -738,7 +738,10 @@ impl<T, Stage> Daemonize<T, Stage> {
         self.with_actions(|_replaced| actions::try_privileged(action))
     }
 
-    fn with_actions<N, S>(self, next: impl FnOnce(Actions<T>) -> Actions<N>) -> Daemonize<N, S> {
+    fn with_actions<N, S>(
+        self,
+        next: impl FnOnce(Actions<'static, T>) -> Actions<'static, N>,
+    ) -> Daemonize<N, S> {
         Daemonize {
             options: self.options,
             actions: next(self.actions),
@@ -747,7 +750,7 @@ impl<T, Stage> Daemonize<T, Stage> {
         }
     }
 
-    fn into_parts(self) -> (Options, Closures<T>) {
+    fn into_parts(self) -> (Options, Closures<'static, T>) {
         let closures = Closures {
             actions: self.actions,
             on_started: self.on_started,
@@ -957,6 +960,68 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// On FreeBSD, macOS and the other BSDs a child does not inherit a kqueue.
     pub fn execute_checked(self) -> Outcome<T> {
         let (options, closures) = self.into_parts();
+        start::execute(options, closures, ForkSafety::Checked)
+    }
+}
+
+/// The entry points whose last initialization may borrow from the caller.
+impl<T: 'static, Stage> Daemonize<T, Stage> {
+    /// Starts the daemon like [`start_checked`](Self::start_checked), with this closure as the last
+    /// [initialization](Self::initialize). The closure may borrow from the caller:
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::net::TcpListener;
+    /// use daemonize2::Daemonize;
+    ///
+    /// let config = std::fs::read_to_string("/etc/clockd.conf")?;
+    /// let listener = Daemonize::new()
+    ///     .user("nobody")
+    ///     .start_checked_with(|()| TcpListener::bind(config.trim()))?;
+    /// # drop(listener);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The closure runs in the daemon. The launcher does not see what the closure writes to
+    /// borrowed variables, because each process has its own memory. After a failure the launcher
+    /// drops the closure.
+    ///
+    /// To give the launcher a payload too, use
+    /// [`deferred_readiness`](Self::deferred_readiness) and [`Readiness::ready_with`]: after the
+    /// start the daemon may borrow everything.
+    ///
+    /// # Errors
+    ///
+    /// - Those of [`start_checked`](Self::start_checked).
+    /// - [`ErrorKind::Initialize`](crate::ErrorKind::Initialize) if the closure returns an `Err`.
+    pub fn start_checked_with<N, E, F>(self, initialize: F) -> Result<N, Error>
+    where
+        E: Display + 'static,
+        F: FnOnce(T) -> Result<N, E>,
+        Stage: stage::BeforeReadiness,
+    {
+        let (options, closures) = self.into_parts();
+        let closures = closures.then_initialize(initialize);
+        start::start(options, closures, ForkSafety::Checked)
+    }
+
+    /// Starts the daemon like [`execute_checked`](Self::execute_checked), with this closure as the
+    /// last [initialization](Self::initialize). The closure may borrow from the caller, as that of
+    /// [`start_checked_with`](Self::start_checked_with) may.
+    ///
+    /// # Errors
+    ///
+    /// - Those of [`execute_checked`](Self::execute_checked).
+    /// - [`ErrorKind::Initialize`](crate::ErrorKind::Initialize) if the closure returns an `Err`.
+    pub fn execute_checked_with<N, E, F>(self, initialize: F) -> Outcome<N>
+    where
+        E: Display + 'static,
+        F: FnOnce(T) -> Result<N, E>,
+        Stage: stage::BeforeReadiness,
+    {
+        let (options, closures) = self.into_parts();
+        let closures = closures.then_initialize(initialize);
         start::execute(options, closures, ForkSafety::Checked)
     }
 }

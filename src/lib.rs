@@ -45,6 +45,8 @@
 //!   [`Readiness::ready_with`] does.
 //! - [`on_started`] runs a closure in the launcher when the daemon is ready, for example to print
 //!   that address.
+//! - [`start_checked_with`], [`execute_checked_with`] take the last initialization at the call. The
+//!   closure may borrow from the caller.
 //! - [`foreground`]`(`[`supervised()`](supervised)`)` lets the same program also run under a
 //!   service manager.
 //!
@@ -151,6 +153,7 @@
 //! | | no new privileges | [`no_new_privileges`] | | |
 //! | | dumpable | [`dumpable`] | | |
 //! | | initialize | [`initialize`] | | |
+//! | | initialize | [`initialize`], [`start_checked_with`], [`execute_checked_with`] | | |
 //! | | make the payload | [`ready_payload`] | | |
 //! | | report ready, await the acknowledgement | [`deferred_readiness`] | 14 | |
 //! | intermediate | write the pid, exit | [`pid_file`] | 12 | |
@@ -238,6 +241,8 @@
 //! [`start_checked`]: Daemonize::start_checked
 //! [`execute`]: Daemonize::execute
 //! [`execute_checked`]: Daemonize::execute_checked
+//! [`start_checked_with`]: Daemonize::start_checked_with
+//! [`execute_checked_with`]: Daemonize::execute_checked_with
 
 #![cfg(unix)]
 

@@ -89,6 +89,8 @@ fn a_closure_in_the_wrong_order_gets_a_helpful_error() {
             "initialize(|_| Ok::<_, String>(()))",
             "deferred_readiness()",
             "ready_payload(|_| String::new())",
+            "start_checked_with(|_| Ok::<_, String>(()))",
+            "execute_checked_with(|_| Ok::<_, String>(()))",
         ] {
             assert_says(&format!("{first}.{next};"), initialize);
             assert_says(&format!("{first}.{next};"), payload);
@@ -113,7 +115,10 @@ fn a_correct_program_compiles_without_diagnostics() {
     let said = diagnose(
         "let _ = Daemonize::new().privileged_action(|| 1)\
             .initialize(|one| Ok::<_, String>(one)).deferred_readiness().umask(0);
-        let _ = Daemonize::new().on_started(|_| ()).ready_payload(|()| [0]);",
+        let text = String::new();
+        let length: Result<usize, Error> =
+            Daemonize::new().start_checked_with(|()| Ok::<_, String>(text.len()));
+        let _ = (text, length, Daemonize::new().on_started(|_| ()).ready_payload(|()| [0]));",
     );
     assert_eq!(said, "");
 }

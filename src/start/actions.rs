@@ -15,19 +15,22 @@ use crate::start::{panics, start_failure, text};
 use crate::sys::{self, ForkIdentity};
 
 /// The closures of a start. The call runs those that precede the drop of privileges.
-pub(crate) type Actions<T> = Box<dyn FnOnce() -> Result<Initialization<T>, Failure>>;
+///
+/// The last initialization may borrow, so that a start has a lifetime. A start stores no closure
+/// longer than it runs itself.
+pub(crate) type Actions<'a, T> = Box<dyn FnOnce() -> Result<Initialization<'a, T>, Failure> + 'a>;
 
 /// What remains to run after the drop of privileges.
-pub(crate) enum Initialization<T> {
+pub(crate) enum Initialization<'a, T> {
     /// Nothing remains: the value is known.
     Done(T),
-    Pending(Closure<T>),
+    Pending(Closure<'a, T>),
 }
 
 /// A closure that may take the start, and with it the duty to report.
-type Closure<T> = Box<dyn FnOnce(&mut Option<UncommittedStart>) -> Result<T, Failure>>;
+type Closure<'a, T> = Box<dyn FnOnce(&mut Option<UncommittedStart>) -> Result<T, Failure> + 'a>;
 
-impl<T> Initialization<T> {
+impl<T> Initialization<'_, T> {
     pub(super) fn run(self, start: &mut Option<UncommittedStart>) -> Result<T, Failure> {
         match self {
             Self::Done(value) => Ok(value),
@@ -37,15 +40,15 @@ impl<T> Initialization<T> {
 }
 
 /// Runs no closure. Allocates nothing, neither here nor in the daemon.
-pub(crate) fn none() -> Actions<()> {
+pub(crate) fn none() -> Actions<'static, ()> {
     Box::new(|| Ok(Initialization::Done(())))
 }
 
-pub(crate) fn privileged<N>(action: impl FnOnce() -> N + 'static) -> Actions<N> {
+pub(crate) fn privileged<N>(action: impl FnOnce() -> N + 'static) -> Actions<'static, N> {
     try_privileged(|| Ok::<N, Infallible>(action()))
 }
 
-pub(crate) fn try_privileged<N, E, F>(action: F) -> Actions<N>
+pub(crate) fn try_privileged<N, E, F>(action: F) -> Actions<'static, N>
 where
     E: Display + 'static,
     F: FnOnce() -> Result<N, E> + 'static,
@@ -56,11 +59,14 @@ where
     })
 }
 
-pub(crate) fn then_initialize<T, N, E, F>(actions: Actions<T>, initialize: F) -> Actions<N>
+pub(crate) fn then_initialize<'a, T, N, E, F>(
+    actions: Actions<'static, T>,
+    initialize: F,
+) -> Actions<'a, N>
 where
     T: 'static,
     E: Display + 'static,
-    F: FnOnce(T) -> Result<N, E> + 'static,
+    F: FnOnce(T) -> Result<N, E> + 'a,
 {
     Box::new(move || {
         let (previous, initialize) = or_drop(actions(), initialize)?;
@@ -72,7 +78,10 @@ where
 }
 
 /// Makes the payload of the report from the value of the last closure.
-pub(crate) fn then_ready_payload<T, P, F>(actions: Actions<T>, payload: F) -> Actions<T>
+pub(crate) fn then_ready_payload<T, P, F>(
+    actions: Actions<'static, T>,
+    payload: F,
+) -> Actions<'static, T>
 where
     T: 'static,
     P: AsRef<[u8]>,
@@ -92,7 +101,9 @@ where
     })
 }
 
-pub(crate) fn then_defer_readiness<T: 'static>(actions: Actions<T>) -> Actions<(T, Readiness)> {
+pub(crate) fn then_defer_readiness<T: 'static>(
+    actions: Actions<'static, T>,
+) -> Actions<'static, (T, Readiness)> {
     Box::new(move || {
         let previous = actions()?;
         Ok(Initialization::Pending(Box::new(move |start| {

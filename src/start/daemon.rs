@@ -17,7 +17,7 @@ use crate::sys::{self, SignalMask, SingleThreaded};
 
 pub(super) fn run<T>(
     mut plan: Plan<'_>,
-    closures: Closures<T>,
+    closures: Closures<'_, T>,
     inheritance: Inheritance,
     turn: MutexGuard<'_, ()>,
     signal_mask: SignalMask,
@@ -61,13 +61,10 @@ pub(super) fn run<T>(
             // The drop of a closure's captures may panic too.
             actions::run(|| {
                 let single_threaded = verify_environment(&plan, Some(single_threaded))?;
-                run_daemon_steps(actions, &plan, &mut start, single_threaded)
+                run_daemon_steps(closures, &plan, &mut start, single_threaded)
             })
             .and_then(|result| result)
             .map_err(|failure| reasons::with_rights(failure, plan.options))
-            actions::run(|| run_daemon_steps(closures, &plan, &mut start))
-                .and_then(|result| result)
-                .map_err(|failure| reasons::with_rights(failure, plan.options))
         }
         Err(failure) => Err(failure),
     };

@@ -15,11 +15,10 @@ use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::streams::{self, Stdio};
 use crate::sys::{self, SignalMask};
 
-pub(super) fn run<T>(mut plan: Plan<'_>, actions: Actions<T>) -> Result<T, Error> {
+pub(super) fn run<T>(mut plan: Plan<'_>, closures: Closures<'_, T>) -> Result<T, Error> {
     // Precedes all changes.
     let single_threaded = verify_environment(&plan, None)
         .map_err(|failure| reasons::describe(failure, plan.options, None))?;
-pub(super) fn run<T>(mut plan: Plan<'_>, closures: Closures<T>) -> Result<T, Error> {
     let prepared = reset_signals(&plan).and_then(|()| prepare_inherited_state(&mut plan));
     let sink = ReadySink::ServiceManager(None);
     let mut start = UncommittedStart::new(&mut plan, sink, None, FailureMode::Return);
@@ -36,8 +35,7 @@ pub(super) fn run<T>(mut plan: Plan<'_>, closures: Closures<T>) -> Result<T, Err
     });
     let mut start = Some(start);
     let result =
-        prepared.and_then(|()| run_daemon_steps(actions, &plan, &mut start, single_threaded));
-    let result = prepared.and_then(|()| run_daemon_steps(closures, &plan, &mut start));
+        prepared.and_then(|()| run_daemon_steps(closures, &plan, &mut start, single_threaded));
     result.map_err(|failure| {
         if let Some(start) = &start {
             start.fail(&failure);

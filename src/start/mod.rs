@@ -40,6 +40,7 @@ mod text;
 mod uncommitted;
 mod unreaped;
 
+use std::fmt::Display;
 use std::mem;
 use std::sync::{Mutex, PoisonError};
 
@@ -62,7 +63,7 @@ use self::started::OnStarted;
 /// Starts a daemon. Returns in the daemon, or with the failure in the launcher.
 pub(crate) fn start<T>(
     options: Options,
-    closures: Closures<T>,
+    closures: Closures<'_, T>,
     fork_safety: ForkSafety,
 ) -> Result<T, Error> {
     match launch(options, closures, fork_safety, FailureMode::Exit) {
@@ -78,7 +79,7 @@ pub(crate) fn start<T>(
 /// Starts a daemon. Returns in both processes.
 pub(crate) fn execute<T>(
     options: Options,
-    closures: Closures<T>,
+    closures: Closures<'_, T>,
     fork_safety: ForkSafety,
 ) -> Outcome<T> {
     match launch(options, closures, fork_safety, FailureMode::Return) {
@@ -98,16 +99,29 @@ pub(crate) fn execute<T>(
 }
 
 /// The closures of a start.
-pub(crate) struct Closures<T> {
+pub(crate) struct Closures<'a, T> {
     /// Those that run in the daemon.
-    pub(crate) actions: Actions<T>,
+    pub(crate) actions: Actions<'a, T>,
     /// The one that runs in the launcher.
     pub(crate) on_started: Option<OnStarted>,
 }
 
+impl<T: 'static> Closures<'static, T> {
+    pub(crate) fn then_initialize<'a, N, E, F>(self, initialize: F) -> Closures<'a, N>
+    where
+        E: Display + 'static,
+        F: FnOnce(T) -> Result<N, E> + 'a,
+    {
+        Closures {
+            actions: actions::then_initialize(self.actions, initialize),
+            on_started: self.on_started,
+        }
+    }
+}
+
 /// The process that returns, and its result. The launcher has the closures left.
-enum Side<T> {
-    Launcher(Result<Parent, Error>, Closures<T>),
+enum Side<'a, T> {
+    Launcher(Result<Parent, Error>, Closures<'a, T>),
     Daemon(Result<T, Error>),
 }
 
@@ -117,10 +131,10 @@ static TURN: Mutex<()> = Mutex::new(());
 
 fn launch<T>(
     mut options: Options,
-    closures: Closures<T>,
+    closures: Closures<'_, T>,
     fork_safety: ForkSafety,
     failure_mode: FailureMode,
-) -> Side<T> {
+) -> Side<'_, T> {
     ForkIdentity::count_forks();
     let streams = mem::take(&mut options.streams);
     let plan = actions::refuse_nested_start(options.foreground, failure_mode)
@@ -128,9 +142,8 @@ fn launch<T>(
     if options.foreground {
         return Side::Daemon(plan.and_then(|plan| {
             plan.create_directories()?;
-            foreground::run(plan, actions)
+            foreground::run(plan, closures)
         }));
-        return Side::Daemon(plan.and_then(|plan| foreground::run(plan, closures)));
     }
     let prepared = plan.and_then(|plan| {
         let single_threaded = fork_safety.verify(failure_mode)?;

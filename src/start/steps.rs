@@ -68,7 +68,7 @@ fn set_environment(plan: &Plan<'_>, single_threaded: &SingleThreaded) -> Result<
 ///
 /// `single_threaded` is that of [`verify_environment`].
 pub(super) fn run_daemon_steps<T>(
-    closures: Closures<T>,
+    closures: Closures<'_, T>,
     plan: &Plan<'_>,
     start: &mut Option<UncommittedStart>,
     single_threaded: Option<SingleThreaded>,

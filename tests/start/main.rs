@@ -1,5 +1,7 @@
 //! A successful start returns in a daemon, and in the launcher only once that daemon is ready.
 
+/// A closure that an entry point takes may borrow from the caller.
+mod borrowing;
 /// Every entry point runs the closures in order, once, and drops what they own.
 mod closures;
 /// When the launcher ends, a service manager finds the daemon and its pid file complete.
@@ -22,6 +24,7 @@ mod pid_namespaces;
 mod threads;
 
 tester::modules!(
+    borrowing,
     closures,
     complete,
     daemon,

@@ -76,6 +76,10 @@ pub struct Config {
     pub initialize: Vec<Fallible>,
     /// The use of the readiness; without it, `deferred_readiness` is not called.
     pub deferred_readiness: Option<Deferral>,
+    /// Whether the last `initialize` is given to `start_checked_with` or `execute_checked_with`,
+    /// and borrows. Takes one of the checked entry points, and neither a payload nor a deferred
+    /// readiness.
+    pub borrows: bool,
     /// The payload of the report that the daemon is ready: that of `ready_payload`, or of
     /// `ready_with` if the readiness is deferred.
     pub ready_payload: Option<Bytes>,

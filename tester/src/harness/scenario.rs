@@ -160,6 +160,13 @@ impl Scenario {
         self
     }
 
+    /// Gives the last initialization to the entry point, as a closure that borrows.
+    #[must_use]
+    pub fn borrowing(mut self) -> Self {
+        self.config.borrows = true;
+        self
+    }
+
     /// Sets the payload of the report that the daemon is ready.
     #[must_use]
     pub fn ready_payload(mut self, payload: impl Into<Vec<u8>>) -> Self {

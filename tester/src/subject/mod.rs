@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use daemonize2::{Child, Daemonize, Error, Outcome, PidFileGuard, Readiness, stage};
 
-use crate::config::{AnotherStart, Bytes, Config, Entry, Life};
+use crate::config::{AnotherStart, Bytes, Config, Entry, Fallible, Life};
 use crate::control::{self, Command, Message};
 use crate::report::{LauncherResult, Report, StartError};
 use crate::sys::Mark;
@@ -126,22 +126,33 @@ where
     T: Into<Product> + 'static,
 {
     let mut initializations = config.initialize.iter().cloned();
+    let last = match config.borrows {
+        true => initializations.next_back(),
+        false => None,
+    };
+    let last = last.as_ref();
     let Some(first) = initializations.next() else {
-        return enter_with_readiness(daemonize, config);
+        return enter_with_readiness(daemonize, last, config);
     };
     let first = daemonize.initialize(move |before| aside(|| first.apply_to(before.into())));
     let all = initializations.fold(first, |daemonize, next| {
         daemonize.initialize(move |before| aside(|| next.apply_to(before)))
     });
-    enter_with_readiness(all, config)
+    enter_with_readiness(all, last, config)
 }
 
-fn enter_with_readiness<T, S>(daemonize: Daemonize<T, S>, config: &Config) -> Returned
+fn enter_with_readiness<T, S>(
+    daemonize: Daemonize<T, S>,
+    borrowing: Option<&Fallible>,
+    config: &Config,
+) -> Returned
 where
     T: Into<Product> + 'static,
     S: stage::BeforeReadiness,
 {
-    if config.deferred_readiness.is_some() {
+    if let Some(last) = borrowing {
+        enter_borrowing(daemonize, last, config).map(|product| (product, None))
+    } else if config.deferred_readiness.is_some() {
         enter(daemonize.deferred_readiness(), config)
             .map(|(product, readiness)| (product.into(), Some(readiness)))
     } else if let Some(Bytes(payload)) = config.ready_payload.clone() {
@@ -150,6 +161,42 @@ where
     } else {
         enter(daemonize, config).map(|product| (product.into(), None))
     }
+}
+
+/// Gives the last initialization to the entry point. It borrows, and writes to, a variable.
+fn enter_borrowing<T, S>(
+    daemonize: Daemonize<T, S>,
+    last: &Fallible,
+    config: &Config,
+) -> Returned<Product>
+where
+    T: Into<Product> + 'static,
+    S: stage::BeforeReadiness,
+{
+    let mut calls = 0;
+    let initialize = |before: T| {
+        calls += 1;
+        aside(|| last.apply_to(before.into()))
+    };
+    let returned = within(end_of_start(config), || match config.entry {
+        Entry::ExecuteChecked => split(
+            daemonize.execute_checked_with(initialize),
+            config.end_failed_daemon,
+        ),
+        Entry::StartChecked => started(daemonize.start_checked_with(initialize)),
+        Entry::Start | Entry::Execute => expect(
+            Err(io::ErrorKind::Unsupported.into()),
+            "borrow under this entry point",
+        ),
+    });
+    let is_started = matches!(returned, Returned::Daemon(Ok(_)));
+    let is_launcher = matches!(returned, Returned::Launcher(_));
+    if is_started && calls != 1 || is_launcher && calls != 0 {
+        send(Message::Problem(format!(
+            "{calls} calls of the last closure"
+        )));
+    }
+    returned
 }
 
 /// Reads at most one byte more than the limit.
