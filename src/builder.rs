@@ -87,6 +87,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// [`directory`](Self::directory). Note that /run is empty after a boot. The file is locked and empty while the daemon starts. It is complete when
     /// the launcher returns or exits. The mode is `0o644` without the bits of the
     /// [umask](Self::umask); the owner can always read the file.
+    /// start creates the file if it is missing, but not its directory. Note that /run is empty
+    /// after a boot. The file is locked and empty while the daemon starts. It is complete when
+    /// the launcher returns or exits. The mode is [`pid_file_mode`](Self::pid_file_mode).
     ///
     /// While the daemon runs, another start fails with
     /// [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile) and does not change the file.
@@ -119,7 +122,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///   remove the file, it removes their write permission. A process that opened the file
     ///   earlier can then still write to it.
     /// - If the file belongs to neither root, nor the user of the launcher, nor
-    ///   [`chown_pid_file_user`](Self::chown_pid_file_user), the start replaces the file. If the
+    ///   [`chown_pid_file_user`](Self::chown_pid_file_user), nor the owner that
+    ///   [`chown_pid_file`](Self::chown_pid_file) gives it, the start replaces the file. If the
     ///   start cannot remove the file, or if group or others can write to the directory (even with
     ///   the sticky bit), it refuses the file instead.
     /// - When run as root, the start also refuses a directory that belongs to anyone but root,
@@ -178,6 +182,36 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// the former one has ended, loses its pid file.
     pub fn upgrade(mut self, upgrade: bool) -> Self {
         self.options.upgrade = upgrade;
+        self
+    }
+
+    /// Gives the pid file exactly this mode, whatever the [umask](Self::umask) is. Default: for a
+    /// new file `0o644` without the bits of the umask, and read permission for the owner; the mode
+    /// of an existing file does not change, except for the write permission of group and others.
+    ///
+    /// `0o644` lets a monitor of any user find the daemon by
+    /// [`PidFile::running`](crate::PidFile::running). `0o600` hides the pid from other users. The
+    /// option has no effect without [`pid_file`](Self::pid_file).
+    ///
+    /// # Errors
+    ///
+    /// The start fails with [`ErrorKind::ChmodPidfile`](crate::ErrorKind::ChmodPidfile):
+    ///
+    /// - and `EINVAL`, before any fork, if the mode lets group or others write to the file, does
+    ///   not let the owner read the file, or has other bits than those of permissions.
+    /// - and `EPERM` if the launcher neither owns the file nor is root, or if the file system does
+    ///   not keep the mode, as vfat does not.
+    ///
+    /// # Security
+    ///
+    /// The library calls fchmod(2) on the locked file, and reads the mode back. A new file never
+    /// has a permission that this mode lacks. A user who has opened an existing file before can
+    /// still read it.
+    ///
+    /// In the [foreground](Self::foreground), an ordinary user's failed start cannot clear a file
+    /// that its owner may not write to. The pid then stays in the unlocked file.
+    pub fn pid_file_mode(mut self, mode: u32) -> Self {
+        self.options.pid_file_mode = Some(mode);
         self
     }
 
@@ -241,6 +275,26 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// Linux it also refuses a directory whose access control list may grant more than the mode.
     pub fn directory<D: Into<Directory>>(mut self, directory: D) -> Self {
         self.options.directories.push(directory.into());
+    /// Gives the pid file to the [user](Self::user) and the [group](Self::group) that the daemon
+    /// changes to. Default: the owner and the group do not change.
+    ///
+    /// This equals [`chown_pid_file_user`](Self::chown_pid_file_user) with the user of the daemon
+    /// and [`chown_pid_file_group`](Self::chown_pid_file_group) with its group, which is the
+    /// primary group of the user unless `group` is set. Each of the two methods, if it is called
+    /// too, takes precedence. If neither `user` nor `group` is set, the option has no effect.
+    ///
+    /// # Errors
+    ///
+    /// The start fails with [`ErrorKind::ChownPidfile`](crate::ErrorKind::ChownPidfile) and
+    /// `EPERM` if the launcher may not give the file away, which takes root.
+    ///
+    /// # Security
+    ///
+    /// The owner of the file can write to it. When run as root,
+    /// [`PidFile::stop`](crate::PidFile::stop) therefore signals the daemon only if all its user
+    /// ids are those of the owner.
+    pub fn chown_pid_file(mut self) -> Self {
+        self.options.chown_pid_file = true;
         self
     }
 

@@ -132,6 +132,9 @@ error_kinds! {
     /// The [payload](crate::Daemonize::ready_payload) of the report that the daemon is ready is
     /// longer than 2048 bytes.
     60 PayloadTooLong "the payload for the launcher is too long";
+    /// The mode of the pid file could not be changed, or the start refused the mode: see
+    /// [`pid_file_mode`](crate::Daemonize::pid_file_mode).
+    65 ChmodPidfile(Errno) "cannot change mode of pid file", PidFile;
     /// A [successor](crate::Daemonize::upgrade) could not take over the pid file of the running
     /// daemon.
     83 TakeOverPidfile(Errno) "cannot take over pid file", TakenOverPidFile;

@@ -141,10 +141,10 @@
 //! | | close inherited descriptors | [`close_inherited_fds`] | 1 | |
 //! | | umask | [`umask`] | 10 | |
 //! | | working directory | [`working_directory`] | 11 | to `/` |
-//! | | open, lock and truncate the pid file | [`pid_file`] | 12 | |
+//! | | open, lock and truncate the pid file | [`pid_file`], [`pid_file_mode`] | 12 | |
 //! | | fork, so that the daemon can acquire no terminal | | 7, 8 | |
 //! | daemon | redirect the standard streams | [`stdin`], [`stdout`], [`stderr`] | 9 | yes |
-//! | | change the owner of the pid file | [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
+//! | | change the owner of the pid file | [`chown_pid_file`], [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
 //! | | restore the signal mask, or empty it | [`reset_signals`] | 3 | |
 //! | | environment | [`user_environment`], [`socket_activation`] | | |
 //! | | privileged action | [`privileged_action`] | | |
@@ -217,6 +217,8 @@
 //! [`directory`]: Daemonize::directory
 //! [`working_directory`]: Daemonize::working_directory
 //! [`pid_file`]: Daemonize::pid_file
+//! [`pid_file_mode`]: Daemonize::pid_file_mode
+//! [`chown_pid_file`]: Daemonize::chown_pid_file
 //! [`chown_pid_file_user`]: Daemonize::chown_pid_file_user
 //! [`chown_pid_file_group`]: Daemonize::chown_pid_file_group
 //! [`upgrade`]: Daemonize::upgrade

@@ -29,8 +29,11 @@ pub(crate) struct Options {
     pub(crate) working_directory: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) upgrade: bool,
+    pub(crate) pid_file_mode: Option<u32>,
     pub(crate) chown_pid_file_user: Option<User>,
     pub(crate) chown_pid_file_group: Option<Group>,
+    /// The owner and group that the two options above do not name are those of the daemon.
+    pub(crate) chown_pid_file: bool,
     pub(crate) user: Option<User>,
     pub(crate) group: Option<Group>,
     pub(crate) umask: Option<Mask>,

@@ -229,7 +229,17 @@ fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survive
     let bytes = end.map(|file| file.bytes).unwrap_or_default();
     // A daemon that is killed after the commitment may leave its pid.
     let of_killed = killed.map(|killed| content(killed.process));
-    let is_harmless = victim == Role::Daemon && Some(&bytes) == of_killed.as_ref();
+    // Just before the acknowledgement only the daemon is left to clear the file, and it may not be
+    // able to write to the file any more: see SECURITY.md.
+    let options = &scenario.config.options;
+    let may_stay = options.chroot.is_some()
+        || options.user.is_some()
+        || options.group.is_some()
+        || options.pid_file_mode.is_some_and(|mode| mode & 0o200 == 0);
+    let is_harmless = match victim {
+        Role::Daemon => Some(&bytes) == of_killed.as_ref(),
+        Role::Launcher | Role::Intermediate => may_stay,
+    };
     if !is_committed && !bytes.is_empty() && Some(&bytes) != before.as_ref() && !is_harmless {
         let text = String::from_utf8_lossy(&bytes);
         found.push(format!("the pid file says {text:?}"));
@@ -394,8 +404,10 @@ fn harmless_but_for(
         let mut row = harmless.random_row(random);
         for &(axis, value) in values {
             row[axis] = value;
-            if AXES[axis].name.starts_with("chown_") && row[pid_file] == 0 {
-                // Without a pid file, its owner is not looked up.
+            let name = AXES[axis].name;
+            let is_of_pid_file = name.starts_with("chown_") || name == "pid_file_mode";
+            if is_of_pid_file && row[pid_file] == 0 {
+                // Without a pid file, its owner is not looked up, and its mode is not checked.
                 row[pid_file] = fresh;
             }
         }

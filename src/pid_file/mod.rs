@@ -19,7 +19,7 @@ pub use guard::PidFileGuard;
 
 pub(crate) use holder::describe_holder;
 pub(crate) use locked::OpenPidFile;
-pub(crate) use open::PidFilePlan;
+pub(crate) use open::{PidFilePlan, check_mode};
 pub(crate) use takeover::{Takeover, successor_path};
 
 use crate::sys::Pid;

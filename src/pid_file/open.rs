@@ -30,6 +30,9 @@ pub(crate) struct PidFilePlan {
     pub(crate) new_group: Option<Gid>,
     /// The user that the daemon becomes, who may own the directory.
     pub(crate) daemon_user: Option<Uid>,
+    /// The mode of the file, which [`check_mode`] accepts. `None` depends on the umask, or on the
+    /// existing file.
+    pub(crate) mode: Option<u32>,
     /// The pid files that this process has locked, if it becomes the daemon itself. They are
     /// refused: otherwise the process would lose the lock when it closes the descriptor that
     /// it opens in vain.
@@ -40,6 +43,7 @@ pub(crate) struct PidFilePlan {
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 const MODE: u32 = 0o644;
+const PERMISSIONS: u32 = 0o777;
 /// The permission that the owner needs to open the file again.
 const READABLE_BY_OWNER: u32 = 0o400;
 
@@ -93,7 +97,8 @@ impl PidFilePlan {
                 return Err(Failure::from(ErrorKind::LockPidfile(errno::EWOULDBLOCK)));
             }
         }
-        let writable = match open_or_create(directory, name) {
+        let new_mode = self.mode.unwrap_or(MODE);
+        let writable = match open_or_create(directory, name, new_mode) {
             Ok(writable) => writable,
             Err(errno::EEXIST) => return Ok(None),
             Err(errno::EACCES) => return self.remove_unwritable(directory, name, deadline),
@@ -132,6 +137,9 @@ impl PidFilePlan {
             if is_foreign {
                 return Err(open_failed(errno::EPERM).with_reason(FILE_OF_ANOTHER));
             }
+        }
+        if let Some(mode) = self.mode.filter(|mode| *mode != status.mode) {
+            change_mode(writable.as_fd(), mode)?;
         }
         sys::ftruncate(writable.as_fd()).map_err(ErrorKind::TruncatePidfile)?;
         Ok(Some(OpenPidFile::new(lock, writable, id)))
@@ -182,9 +190,9 @@ fn check_regular(descriptor: BorrowedFd<'_>) -> Result<FileStatus, Failure> {
 /// Opens the file, or creates it: `EEXIST` if another process is faster. `O_CREAT` alone
 /// does not do: in a sticky directory, Linux does not even let root open the existing file
 /// of another user that way (fs.protected_regular), and the daemon's user may own the file.
-fn open_or_create(directory: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+fn open_or_create(directory: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd, Errno> {
     match sys::openat(directory, name, Open::Existing) {
-        Err(errno::ENOENT) => sys::openat(directory, name, Open::New { mode: MODE }),
+        Err(errno::ENOENT) => sys::openat(directory, name, Open::New { mode }),
         other => other,
     }
 }
@@ -243,6 +251,30 @@ fn make_unwritable_by_others(
                 "other users can write to it, and the start cannot remove that permission",
             )
         })
+}
+
+/// Reads the mode back, since a file system without modes may ignore the change.
+fn change_mode(descriptor: BorrowedFd<'_>, mode: u32) -> Result<(), Failure> {
+    let failed = |errno| Failure::from(ErrorKind::ChmodPidfile(errno));
+    sys::fchmod(descriptor, mode).map_err(failed)?;
+    let changed = sys::fstat(descriptor).map_err(failed)?.mode == mode;
+    changed
+        .then_some(())
+        .ok_or_else(|| failed(errno::EPERM).with_reason("its file system does not keep the mode"))
+}
+
+/// Returns the reason for which [`pid_file_mode`](crate::Daemonize::pid_file_mode) refuses a mode.
+pub(crate) fn check_mode(mode: u32) -> Result<(), String> {
+    let why = if mode & !PERMISSIONS != 0 {
+        "has other bits than those of permissions"
+    } else if mode & WRITABLE_BY_OTHERS != 0 {
+        "lets other users write to it; remove the write permission of group and others"
+    } else if mode & READABLE_BY_OWNER == 0 {
+        "does not let its owner read it"
+    } else {
+        return Ok(());
+    };
+    Err(format!("mode {mode:04o} {why}"))
 }
 
 fn open_failed(errno: Errno) -> Failure {

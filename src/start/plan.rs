@@ -9,10 +9,11 @@ use crate::activation::Activation;
 use crate::directory::DirectoryPlan;
 use crate::environment::UserEnvironment;
 use crate::error::{Error, ErrorKind, Subject};
+use crate::error::{Error, ErrorKind, Subject, SubjectKind};
 use crate::identity::{Identity, User};
 use crate::options::Options;
 use crate::own_fds;
-use crate::pid_file::{PidFilePlan, Takeover};
+use crate::pid_file::{self, PidFilePlan, Takeover};
 use crate::start::inherited::KeptDescriptors;
 use crate::start::progress::Progress;
 use crate::streams::Streams;
@@ -49,6 +50,13 @@ impl<'a> Plan<'a> {
             .map(DirectoryPlan::new)
             .collect::<Result<Vec<_>, _>>()?;
         refuse_nul_in_names(options)?;
+        if let (Some(_), Some(mode)) = (&pid_file, options.pid_file_mode) {
+            pid_file::check_mode(mode).map_err(|reason| {
+                let subject = options.subject(SubjectKind::PidFile);
+                let error = Error::from(ErrorKind::ChmodPidfile(errno::EINVAL));
+                error.with_subject(subject).with_reason(reason)
+            })?;
+        }
         if options.no_new_privileges && !sys::HAS_NO_NEW_PRIVILEGES {
             return Err(unsupported("no_new_privileges"));
         }
@@ -125,6 +133,12 @@ fn plan_pid_file(
         .map(|group| group.resolve(ErrorKind::ChownPidfile))
         .transpose()?;
     plan.daemon_user = identity.and_then(|identity| identity.user);
+    if options.chown_pid_file {
+        plan.new_owner = plan.new_owner.or(plan.daemon_user);
+        let daemon_group = identity.and_then(|identity| identity.group);
+        plan.new_group = plan.new_group.or(daemon_group);
+    }
+    plan.mode = options.pid_file_mode;
     if options.foreground {
         plan.own = own_fds::pid_files();
     }

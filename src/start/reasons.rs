@@ -47,6 +47,10 @@ pub(super) fn with_rights(failure: Failure, options: &Options) -> Failure {
         ErrorKind::ChownPidfile(errno::EPERM) => {
             (String::from("changing the owner of a file"), "CAP_CHOWN")
         }
+        ErrorKind::ChmodPidfile(errno::EPERM) => (
+            String::from("changing the mode of another user's file"),
+            "CAP_FOWNER",
+        ),
         _ => return failure,
     };
     if !failure.reason.is_empty() {

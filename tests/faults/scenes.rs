@@ -230,6 +230,7 @@ impl Start {
                             sockets: vec!["socket".to_owned()],
                         });
                     });
+                    .pid_file_mode(0o644_u32);
             }
             Scene::Sandboxed => {
                 self.faults = vec![

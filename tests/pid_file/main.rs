@@ -18,9 +18,9 @@ mod guard;
 mod inheritance;
 /// The daemon alone holds the lock, and a second start fails with the running daemon's pid.
 mod lock;
-/// Neither the group nor other users can write to the file.
+/// Neither the group nor other users can write to the file; `pid_file_mode` is exact.
 mod mode;
-/// `chown_pid_file_user` and `chown_pid_file_group` change the owner; another user's file is not trusted.
+/// `chown_pid_file`, `chown_pid_file_user` and `chown_pid_file_group` change the owner; another user's file is not trusted.
 mod owner;
 /// The path starts at the working directory, outside a jail; a path that leads nowhere is reported.
 mod path;

@@ -2,6 +2,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 
 use tester::prelude::*;
+use tester::trace::{Fault, How, Role};
 
 use crate::setup::*;
 
@@ -11,6 +12,11 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_file_that_cannot_be_replaced_loses_its_write_permission_for_others, needs Root),
     case!(the_other_permissions_of_an_existing_file_are_kept),
     case!(a_file_that_others_can_still_write_is_refused, needs Root),
+    case!(the_mode_is_exact_whatever_the_umask_is),
+    case!(an_existing_file_gets_the_mode),
+    case!(a_new_file_never_has_more_permissions_than_its_mode, needs Faults),
+    case!(an_unusable_mode_is_refused_before_any_fork),
+    case!(a_mode_without_a_pid_file_has_no_effect),
     case!(a_daemon_without_privileges_cannot_write_its_pid_file, needs Root, Linux),
 ];
 
@@ -70,6 +76,89 @@ fn a_file_that_others_can_still_write_is_refused() {
     let reason = ": other users can write to it, and the start cannot remove that permission";
     assert_refused(&scenario, libc::EPERM, reason);
     assert_eq!(file_state(&path), before);
+}
+
+fn the_mode_is_exact_whatever_the_umask_is() {
+    for mode in [0o644, 0o600, 0o640, 0o444, 0o400, 0o711] {
+        for umask in [0o000, 0o027, 0o777] {
+            for foreground in [Foreground::No, Foreground::Yes] {
+                let (scenario, path) = with_pid_file();
+                let scenario = scenario.umask(umask).pid_file_mode(mode);
+                let run = scenario.foreground(foreground).launch();
+                let report = run.report();
+                assert_eq!(report.umask, Some(umask));
+                assert_eq!(pid_file_at(&path).mode, mode);
+                run.assert_pid_file_held();
+            }
+        }
+    }
+}
+
+fn an_existing_file_gets_the_mode() {
+    for (before, mode) in [
+        (0o600, 0o644),
+        (0o644, 0o600),
+        (0o666, 0o640),
+        (0o604, 0o604),
+    ] {
+        let (scenario, path) = with_pid_file();
+        fs::write(&path, "4242\n").unwrap();
+        set_mode(&path, before);
+        let scenario = scenario.umask(0o077_u32).pid_file_mode(mode);
+        // The second start takes over the file of the first.
+        for _ in 0..2 {
+            let run = scenario.start();
+            assert_eq!(run.pid_file().unwrap().mode, mode);
+            run.assert_pid_file_held();
+            run.kill_daemon();
+        }
+    }
+}
+
+/// The intermediate is killed right before it sets the mode.
+fn a_new_file_never_has_more_permissions_than_its_mode() {
+    let (scenario, path) = with_pid_file();
+    let killed = Fault {
+        process: Role::Intermediate,
+        call: "fchmod(daemon.pid)".to_owned(),
+        occurrence: 0,
+        how: How::Signal(libc::SIGKILL),
+        always: false,
+    };
+    let scenario = scenario.umask(0o040_u32).pid_file_mode(0o640_u32);
+    let run = scenario.faults(&[killed]).launch();
+    let error = run.launcher_error();
+    assert_eq!(error.kind, "IntermediateExited");
+    assert_eq!(pid_file_at(&path).mode, 0o600);
+}
+
+fn an_unusable_mode_is_refused_before_any_fork() {
+    let others = "lets other users write to it; remove the write permission of group and others";
+    for (mode, why) in [
+        (0o664, others),
+        (0o646, others),
+        (0o777, others),
+        (0o244, "does not let its owner read it"),
+        (0o000, "does not let its owner read it"),
+        (0o4644, "has other bits than those of permissions"),
+        (0o10_0644, "has other bits than those of permissions"),
+        (u32::MAX, "has other bits than those of permissions"),
+    ] {
+        let (scenario, path) = with_pid_file();
+        let error = scenario.clone().pid_file_mode(mode).fail();
+        error.assert_kind("ChmodPidfile", libc::EINVAL);
+        assert_eq!(error.path, Some("daemon.pid".into()));
+        let text = format!("cannot change mode of pid file daemon.pid: mode {mode:04o} {why}");
+        assert_eq!(error.text, text);
+        assert!(!path.exists());
+        // No process opens the pid file, whose directory does not exist.
+        let scenario = scenario.pid_file("missing/daemon.pid").pid_file_mode(mode);
+        scenario.fail().assert_kind("ChmodPidfile", libc::EINVAL);
+    }
+}
+
+fn a_mode_without_a_pid_file_has_no_effect() {
+    scenario!().pid_file_mode(0o666_u32).start();
 }
 
 fn a_daemon_without_privileges_cannot_write_its_pid_file() {

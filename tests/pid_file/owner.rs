@@ -7,6 +7,10 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_group_alone_can_be_changed, needs Root),
     case!(the_user_and_the_group_can_be_changed, needs Root),
     case!(the_owner_can_be_set_by_name, needs Root),
+    case!(the_file_can_be_given_to_the_daemon, needs Root),
+    case!(a_named_owner_takes_precedence_over_the_daemon, needs Root),
+    case!(a_daemon_that_keeps_its_identity_is_given_nothing),
+    case!(a_stale_file_of_the_daemon_is_accepted, needs Root),
     case!(an_ordinary_user_may_name_itself_as_owner),
     case!(an_ordinary_user_cannot_give_the_file_away),
     case!(the_error_says_what_giving_the_file_away_takes),
@@ -62,6 +66,70 @@ fn the_owner_can_be_set_by_name() {
     assert_eq!(pid_file_at(&path).uid, uid.trim().parse::<u32>().unwrap());
     assert_ne!(pid_file_at(&path).gid, 0);
     run.assert_pid_file_held();
+}
+
+fn the_file_can_be_given_to_the_daemon() {
+    let number_of = |option: &str, name: &str| -> u32 {
+        let output = Command::new("id").args([option, name]).output().unwrap();
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    };
+    let nobody = (number_of("-u", "nobody"), number_of("-g", "nobody"));
+    let daemon = || daemon!().chown_pid_file();
+    for (scenario, owner) in [
+        (daemon().user(UID).group(GID), (UID, GID)),
+        // The group is the primary group of the user.
+        (daemon().user("nobody"), nobody),
+        (daemon().group(GID), (0, GID)),
+        (
+            daemon().user(UID).group(GID).foreground(Foreground::Yes),
+            (UID, GID),
+        ),
+    ] {
+        let run = scenario.launch();
+        run.report();
+        let pid_file = run.pid_file().unwrap();
+        assert_eq!((pid_file.uid, pid_file.gid), owner);
+        run.assert_pid_file_held();
+        // Root trusts the file, since the daemon is a process of its owner.
+        if owner.0 != 0 {
+            assert!(scenario.control().stop(DEADLINE).unwrap());
+            run.wait_until_all_ended();
+        }
+    }
+}
+
+fn a_named_owner_takes_precedence_over_the_daemon() {
+    let scenario = || daemon!().user(UID).group(GID).chown_pid_file();
+    for (scenario, owner) in [
+        (scenario().chown_pid_file_user(0), (0, GID)),
+        (scenario().chown_pid_file_group(0), (UID, 0)),
+    ] {
+        let pid_file = scenario.start().pid_file().unwrap();
+        assert_eq!((pid_file.uid, pid_file.gid), owner);
+    }
+}
+
+fn a_daemon_that_keeps_its_identity_is_given_nothing() {
+    let (scenario, path) = with_pid_file();
+    let owner = |path: &Path| (pid_file_at(path).uid, pid_file_at(path).gid);
+    scenario.start().kill_daemon();
+    let before = owner(&path);
+    let run = scenario.chown_pid_file().start();
+    assert_eq!(owner(&path), before);
+    run.assert_pid_file_held();
+}
+
+fn a_stale_file_of_the_daemon_is_accepted() {
+    let (scenario, path) = with_pid_file();
+    let scenario = scenario.user(UID).group(GID).chown_pid_file();
+    scenario.start().kill_daemon();
+    let inode = fs::metadata(&path).unwrap().ino();
+    scenario.start().assert_pid_file_held();
+    assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
 }
 
 fn an_ordinary_user_may_name_itself_as_owner() {

@@ -1,4 +1,4 @@
-//! `chown_pid_file_user` and `chown_pid_file_group`
+//! `chown_pid_file`, `chown_pid_file_user` and `chown_pid_file_group`
 
 use super::{Axis, Choice, NUMBER, Rights, UNKNOWN, id, name};
 use crate::model::credentials::Right;
@@ -6,6 +6,13 @@ use crate::model::databases::NOBODY;
 use crate::model::failure::Failure;
 use crate::model::start::Start;
 use crate::suite::TEST_USER_ID;
+
+axis! {
+    ChownPidFile |stage| stage.config.options.chown_pid_file => {
+        Unset => false;
+        ToDaemon => true;
+    }
+}
 
 axis! {
     ChownUser |stage| stage.config.options.chown_pid_file_user => {
@@ -31,6 +38,12 @@ axis! {
         /// The id that means 'unchanged' to the kernel.
         Reserved => id(u32::MAX), fails;
         Nul => name("with\0nul"), fails;
+    }
+}
+
+impl Axis for ChownPidFile {
+    fn expected_failure(self, _other: &Choice, rights: Option<Rights>) -> Option<&'static str> {
+        only_root(self == Self::ToDaemon, rights)
     }
 }
 

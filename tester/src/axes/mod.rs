@@ -226,6 +226,7 @@ mod initialize;
 mod no_new_privileges;
 mod on_started;
 mod pid_file;
+mod pid_file_mode;
 mod privileged_action;
 mod ready_payload;
 mod reset_signals;
@@ -254,6 +255,8 @@ axes! {
     directories: directories::Directories,
     pid_file: pid_file::PidFile,
     upgrade: upgrade::Upgrade,
+    pid_file_mode: pid_file_mode::PidFileMode,
+    chown_pid_file: chown_pid_file::ChownPidFile,
     chown_pid_file_user: chown_pid_file::ChownUser,
     chown_pid_file_group: chown_pid_file::ChownGroup,
     working_directory: working_directory::WorkingDirectory,

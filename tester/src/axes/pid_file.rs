@@ -193,7 +193,7 @@ impl Start<'_> {
         if self.options.pid_file == Some(Bytes::default()) {
             return Err(refused(libc::ENOENT));
         }
-        self.pid_file = Some(match file.reach(&self.credentials) {
+        let pid_file = match file.reach(&self.credentials) {
             Ok(file) => self.open_existing_pid_file(file, directory)?,
             Err(libc::ENOENT) if directory.found.is_ok() => {
                 let directory = directory.reach(&self.credentials).map_err(refused)?;
@@ -203,7 +203,8 @@ impl Start<'_> {
                 self.new_pid_file(directory)
             }
             Err(errno) => return Err(refused(errno)),
-        });
+        };
+        self.pid_file = Some(self.change_pid_file_mode(pid_file)?);
         self.opened.push(match self.is_upgrade() {
             true => Opened::SuccessorPidFile,
             false => Opened::PidFile,

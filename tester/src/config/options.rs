@@ -20,6 +20,7 @@ macro_rules! for_each_option {
                 /// `pid_file`; a relative path is in the case's directory.
                 pid_file(daemonize, path: Bytes) => daemonize.pid_file(path.to_path()),
                 upgrade(daemonize, upgrade: bool) => daemonize.upgrade(*upgrade),
+                pid_file_mode(daemonize, mode: u32) => daemonize.pid_file_mode(*mode),
                 chown_pid_file_user(daemonize, user: Identity) => daemonize.chown_pid_file_user(user),
                 chown_pid_file_group(daemonize, group: Identity) => daemonize.chown_pid_file_group(group),
                 /// `directory`, called for each of them
@@ -43,6 +44,7 @@ macro_rules! for_each_option {
                 foreground(daemonize, foreground: Foreground) => daemonize.foreground(is_set(*foreground)),
             }
             flags {
+                chown_pid_file,
                 no_new_privileges,
                 dumpable,
                 user_environment,

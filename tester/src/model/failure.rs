@@ -114,6 +114,7 @@ impl Failure {
             "LocateDirectory" => "cannot locate directory",
             "UseDirectory" => "cannot use directory",
             "Chroot" => "cannot change root directory to",
+            "ChmodPidfile" => "cannot change mode of pid file",
             "DaemonExited" => "the daemon ended before it was ready",
             "ChownPidfile" if self.path.is_none() => "cannot change owner of pid file to",
             "ChownPidfile" => "cannot change owner of pid file",

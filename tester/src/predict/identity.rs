@@ -68,6 +68,10 @@ impl Start<'_> {
             self.new_group = group
                 .map(|group| self.gid(group, "ChownPidfile"))
                 .transpose()?;
+            if let Some(new) = identity.as_ref().filter(|_| options.chown_pid_file) {
+                self.new_owner = self.new_owner.or(new.user);
+                self.new_group = self.new_group.or(new.group);
+            }
         }
         Ok(identity)
     }

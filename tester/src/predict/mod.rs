@@ -127,6 +127,7 @@ impl Start<'_> {
     /// Does the steps in the documented order.
     pub(crate) fn run(&mut self) -> Result<(), Failure> {
         self.refuse_nul()?;
+        self.refuse_pid_file_mode()?;
         self.refuse_unsupported()?;
         self.refuse_dumpable()?;
         let identity = self.look_up()?;

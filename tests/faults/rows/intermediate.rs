@@ -62,7 +62,15 @@ pub(crate) fn rows() -> Vec<Row> {
             [EIO, EPERM, EROFS] => Error("TruncatePidfile"),
         };
 
+        // A file system such as vfat may report success and change nothing.
+        [OfRoot]
+        Intermediate "fchmod(pid file)" .retried() {
+            [EPERM, EROFS, EIO] => Error("ChmodPidfile"), FakeSuccess => Error("ChmodPidfile(1)"),
+        };
+        Intermediate "fstat(pid file)" [3..4] { EXAMINING => Error("ChmodPidfile") };
+
         // The daemon is made, and introduced to the launcher.
+        [Ordinary]
         Intermediate "fork" { FORKING => Error("Fork") };
         Intermediate "pidfd_open" { [EMFILE, ENOSYS, ENOMEM, EPERM] => Harmless(OPTIONAL) };
         Intermediate "sendmsg(pair 1)" [..1] .retried() {
