@@ -284,4 +284,7 @@ pub use options::Mask;
 pub use outcome::{Child, Outcome, Parent};
 pub use pid_file::{PidFile, PidFileGuard};
 pub use start::{Readiness, StartFailure};
+pub use pid_file::{PidFile, PidFileGuard, Status};
+pub use start::Readiness;
 pub use streams::Stdio;
+pub use sys::Signal;

@@ -9,6 +9,11 @@ use std::time::Duration;
 
 use super::PAUSE;
 use super::holder::{Found, Holder};
+use super::holder::{Found, Holder, UnknownHolder};
+use super::{
+    DIRECTORY_WRITABLE, HAS_LINKS, PAUSE, directory_and_name, others_can_replace_in,
+    others_can_write,
+};
 use crate::deadline::Deadline;
 use crate::sys::{self, Errno, Open, Pid, Signal, Uid, errno};
 use crate::trust::{
@@ -28,10 +33,7 @@ use crate::trust::{
 ///
 /// # fn main() -> std::io::Result<()> {
 /// let pid_file = PidFile::at("/run/clockd.pid");
-/// match pid_file.running()? {
-///     Some(pid) => println!("running as {pid}"),
-///     None => println!("not running"),
-/// }
+/// println!("{}", pid_file.status()?);
 /// if pid_file.stop(Duration::from_secs(10))? {
 ///     println!("stopped");
 /// }
@@ -68,10 +70,17 @@ pub struct PidFile {
     pub(super) path: PathBuf,
 }
 
+/// The daemon that [`PidFile::stop`] ends.
+pub(super) enum Target {
+    Running(Holder),
+    /// It is not ready in time.
+    Starting(Holder),
+}
+
 /// How long a daemon that is starting gets to end after SIGTERM, once the time is up.
-const SIGTERM_GRACE: Duration = Duration::from_secs(1);
+pub(super) const SIGTERM_GRACE: Duration = Duration::from_secs(1);
 /// How long a process may take to be gone after SIGKILL.
-const SIGKILL_WAIT: Duration = Duration::from_secs(5);
+pub(super) const SIGKILL_WAIT: Duration = Duration::from_secs(5);
 /// How long the lock of a process that has ended may last.
 const UNLOCK_WAIT: Duration = Duration::from_secs(1);
 
@@ -81,38 +90,23 @@ impl PidFile {
         Self { path: path.into() }
     }
 
-    /// The pid of the running daemon. `None` if the file does not exist or is not locked.
-    ///
-    /// This takes a shared lock for an instant, and a start waits until it is released. The
-    /// daemon may call this too.
-    ///
-    /// # Errors
-    ///
-    /// Every error names the path.
-    ///
-    /// - [`WouldBlock`](io::ErrorKind::WouldBlock) while a daemon is starting: from
-    ///   the moment it locks the file until it is ready.
-    /// - [`InvalidData`](io::ErrorKind::InvalidData) if the file is locked, but its content
-    ///   is not a pid, or the kernel names no process or a process with another pid.
-    /// - [`PermissionDenied`](io::ErrorKind::PermissionDenied) on FreeBSD and macOS
-    ///   if this process may not look at the daemon.
-    /// - The errors of open(2).
-    pub fn running(&self) -> io::Result<Option<u32>> {
-        match self.find()? {
-            None => Ok(None),
-            Some(Found::Running(holder)) => Ok(Some(holder.pid.number())),
-            Some(Found::Itself { is_ready: true }) => Ok(Some(Pid::current().number())),
-            Some(Found::Starting(holder)) => Err(self.starting(holder.map(|holder| holder.pid))),
-            Some(Found::Itself { is_ready: false }) => Err(self.starting(Some(Pid::current()))),
-        }
-    }
-
     /// Sends a signal to the running daemon. Returns false if no daemon is running.
+    ///
+    /// ```no_run
+    /// use daemonize2::{PidFile, Signal};
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let was_running = PidFile::at("/run/clockd.pid").signal(Signal::HUP)?;
+    /// # let _ = was_running;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// - Those of [`running`](Self::running) and of kill(2).
-    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the calling process is the daemon.
+    /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the calling process is the daemon, or if
+    ///   the system has no such signal.
     ///
     /// # Security
     ///
@@ -125,15 +119,12 @@ impl PidFile {
     /// - The file or the directory belongs to another user, and not all user ids of the process
     ///   are the id of that user. A user who can create the pid file can make any process of
     ///   this user the holder of the lock.
-    pub fn signal(&self, signal: i32) -> io::Result<bool> {
-        match self.find()? {
-            None => Ok(false),
-            Some(Found::Starting(holder)) => Err(self.starting(holder.map(|holder| holder.pid))),
-            Some(Found::Itself { .. }) => Err(self.itself()),
-            Some(Found::Running(holder)) => {
-                Ok(self.may_be_signalled(&holder)? && self.send(&holder, Signal(signal))?)
-            }
-        }
+    pub fn signal(&self, signal: impl Into<Signal>) -> io::Result<bool> {
+        let signal = signal.into();
+        let Some(holder) = self.find_running()? else {
+            return Ok(false);
+        };
+        Ok(self.may_be_signalled(&holder)? && self.send(&holder, signal)?)
     }
 
     /// Terminates the running daemon by SIGTERM. If the daemon has not ended after `patience`,
@@ -152,60 +143,100 @@ impl PidFile {
     /// - [`TimedOut`](io::ErrorKind::TimedOut) if SIGKILL does not end the daemon.
     pub fn stop(&self, patience: Duration) -> io::Result<bool> {
         let mut deadline = Deadline::after(patience);
-        let holder = loop {
-            match self.find()? {
-                None => return Ok(false),
-                Some(Found::Itself { .. }) => return Err(self.itself()),
-                Some(Found::Running(holder)) => break holder,
-                Some(Found::Starting(_)) if !deadline.has_passed() => sys::sleep(PAUSE),
-                // An empty file does not confirm the holder, so that an open descriptor has
-                // to.
-                Some(Found::Starting(Some(holder))) if holder.has_open == Some(true) => {
-                    deadline = Deadline::after(SIGTERM_GRACE);
-                    break holder;
-                }
-                Some(Found::Starting(holder)) => {
-                    return Err(self.starting(holder.map(|holder| holder.pid)));
-                }
+        let holder = match self.await_daemon(deadline)? {
+            None => return Ok(false),
+            Some(Target::Running(holder)) => holder,
+            Some(Target::Starting(holder)) => {
+                deadline = Deadline::after(SIGTERM_GRACE);
+                holder
             }
         };
+        self.stop_process(&holder, deadline)
+    }
+
+    pub(super) fn stop_process(&self, holder: &Holder, deadline: Deadline) -> io::Result<bool> {
         // Checked once for both signals: after SIGTERM, a daemon may remove its directory
         // long before it ends.
-        if !self.may_be_signalled(&holder)? {
+        if !self.may_be_signalled(holder)? {
             return Ok(false);
         }
-        self.send(&holder, Signal::TERMINATE)?;
+        self.send(holder, Signal::TERM)?;
         if !holder.ends_by(deadline) {
-            self.send(&holder, Signal::KILL)?;
+            self.send(holder, Signal::KILL)?;
             if !holder.ends_by(Deadline::after(SIGKILL_WAIT)) {
-                return Err(self.error(
-                    io::ErrorKind::TimedOut,
-                    "the daemon has not ended after SIGKILL",
-                ));
+                let text = "the daemon has not ended after SIGKILL";
+                return Err(self.error(io::ErrorKind::TimedOut, text));
             }
         }
-        // The lock of a process that has ended may last for an instant more.
-        let lock_deadline = deadline.max(Deadline::after(UNLOCK_WAIT));
+        self.await_unlock(holder, deadline)?;
+        Ok(true)
+    }
+
+    /// The daemon, or `None` if none runs. Waits for a daemon that is starting; once the deadline
+    /// has passed, such a daemon is returned if the kernel names it.
+    pub(super) fn await_daemon(&self, deadline: Deadline) -> io::Result<Option<Target>> {
+        loop {
+            match self.find()? {
+                Found::NotRunning(_) => return Ok(None),
+                Found::Running(holder) => return Ok(Some(Target::Running(holder))),
+                Found::Starting(_) if !deadline.has_passed() => sys::sleep(PAUSE),
+                // An empty file does not confirm the holder, so that an open descriptor has
+                // to.
+                Found::Starting(Some(holder)) if holder.has_open == Some(true) => {
+                    return Ok(Some(Target::Starting(holder)));
+                }
+                Found::Starting(holder) => {
+                    return Err(self.starting(holder.map(|holder| holder.pid)));
+                }
+                Found::Itself { .. } => return Err(self.itself()),
+                Found::Locked(unknown) => return Err(self.locked(&unknown)),
+            }
+        }
+    }
+
+    /// The daemon that is ready, or `None` if none runs.
+    pub(super) fn find_running(&self) -> io::Result<Option<Holder>> {
+        match self.find()? {
+            Found::NotRunning(_) => Ok(None),
+            Found::Running(holder) => Ok(Some(holder)),
+            Found::Starting(holder) => Err(self.starting(holder.map(|holder| holder.pid))),
+            Found::Itself { .. } => Err(self.itself()),
+            Found::Locked(unknown) => Err(self.locked(&unknown)),
+        }
+    }
+
+    /// The lock of a process that has ended may last for an instant more.
+    pub(super) fn await_unlock(&self, holder: &Holder, deadline: Deadline) -> io::Result<()> {
+        let deadline = deadline.max(Deadline::after(UNLOCK_WAIT));
         while !self.is_unlocked(&holder.pid_file)? {
-            if lock_deadline.has_passed() {
+            if deadline.has_passed() {
                 let text = "the daemon has ended, but another process holds its lock";
                 return Err(self.error(io::ErrorKind::TimedOut, text));
             }
             sys::sleep(PAUSE);
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// False if the daemon has ended meanwhile. If the directory does not exist any more, no
-    /// daemon of this path is running.
+    /// False if the daemon has ended meanwhile.
     fn may_be_signalled(&self, holder: &Holder) -> io::Result<bool> {
+        match self.required_users(holder)? {
+            Some(users) => self.has_users(holder.pid, &users),
+            None => Ok(false),
+        }
+    }
+
+    /// Refuses root a path that other users could have made. Returns the users that could still
+    /// have chosen the process: it must be theirs. `None` if the directory does not exist any
+    /// more: then no daemon of this path is running.
+    pub(super) fn required_users(&self, holder: &Holder) -> io::Result<Option<Vec<Uid>>> {
         if sys::geteuid() != Uid::ROOT {
-            return Ok(true);
+            return Ok(Some(Vec::new()));
         }
         let directory_failed = |errno| self.failed("cannot open the directory of", errno);
         let (directory, _) = directory_and_name(&self.c_path()?);
         let directory = match sys::openat(sys::WORKING_DIRECTORY, &directory, Open::Directory) {
-            Err(errno::ENOENT) => return Ok(false),
+            Err(errno::ENOENT) => return Ok(None),
             opened => opened.map_err(directory_failed)?,
         };
         let directory_status = sys::fstat(directory.as_fd()).map_err(directory_failed)?;
@@ -221,21 +252,29 @@ impl PidFile {
         if file.links > 1 {
             return denied(HAS_LINKS);
         }
-        let owners = [file.owner, directory_status.owner];
-        for owner in owners.into_iter().filter(|owner| *owner != Uid::ROOT) {
-            let users = match sys::users_of(holder.pid) {
-                Ok(users) => users,
-                Err(errno::ESRCH) => return Ok(false),
-                Err(errno) => {
-                    return Err(self.failed("cannot look up the user of the daemon of", errno));
-                }
-            };
-            if users.iter().any(|user| *user != owner) {
-                return denied(
-                    "it or its directory belongs to another user than root, and the daemon does \
-                     not run as that user",
-                );
+        let owners = [file.owner, directory_status.owner].into_iter();
+        Ok(Some(owners.filter(|owner| *owner != Uid::ROOT).collect()))
+    }
+
+    /// Refuses a process that is not wholly that of each of these users. False if the process has
+    /// ended meanwhile.
+    pub(super) fn has_users(&self, process: Pid, required: &[Uid]) -> io::Result<bool> {
+        if required.is_empty() {
+            return Ok(true);
+        }
+        let users = match sys::users_of(process) {
+            Ok(users) => users,
+            Err(errno::ESRCH) => return Ok(false),
+            Err(errno) => {
+                let what = format!("cannot look up the user of process {} of", process.number());
+                return Err(self.failed(&what, errno));
             }
+        };
+        let is_theirs = |owner: &Uid| users.iter().all(|user| user == owner);
+        if !required.iter().all(is_theirs) {
+            let text = "it or its directory belongs to another user than root, and the daemon does not \
+                        run as that user";
+            return Err(self.error(io::ErrorKind::PermissionDenied, text));
         }
         Ok(true)
     }
@@ -246,16 +285,26 @@ impl PidFile {
             Some(process) => sys::signal_process(process.as_fd(), signal),
             None => sys::kill(holder.pid, signal),
         };
+        let whom = || format!("process {}, the daemon of", holder.pid.number());
+        self.check_sent(sent, signal, whom)
+    }
+
+    /// False if there is no such process. `whom` precedes the path in the text of an error.
+    pub(super) fn check_sent(
+        &self,
+        sent: Result<(), Errno>,
+        signal: Signal,
+        whom: impl FnOnce() -> String,
+    ) -> io::Result<bool> {
         match sent {
             Ok(()) => Ok(true),
             Err(errno::ESRCH) => Ok(false),
-            Err(errno) => {
-                let what = format!(
-                    "cannot signal process {}, the daemon of",
-                    holder.pid.number()
-                );
-                Err(self.failed(&what, errno))
+            Err(errno::EINVAL) => {
+                let what = self.what_failed(&format!("cannot send {signal} to {}", whom()));
+                let text = format!("{what}: this system has no such signal");
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
             }
+            Err(errno) => Err(self.failed(&format!("cannot send {signal} to {}", whom()), errno)),
         }
     }
 
@@ -264,7 +313,7 @@ impl PidFile {
             .map_err(|_| self.error(io::ErrorKind::InvalidInput, "its path contains a NUL byte"))
     }
 
-    fn starting(&self, holder: Option<Pid>) -> io::Error {
+    pub(super) fn starting(&self, holder: Option<Pid>) -> io::Error {
         let text = match holder {
             Some(pid) => format!("daemon {} is starting", pid.number()),
             None => String::from("a daemon is starting"),
@@ -272,15 +321,22 @@ impl PidFile {
         self.error(io::ErrorKind::WouldBlock, text)
     }
 
-    fn itself(&self) -> io::Error {
+    pub(super) fn locked(&self, unknown: &UnknownHolder) -> io::Error {
+        self.error(io::ErrorKind::InvalidData, &unknown.why)
+    }
+
+    pub(super) fn itself(&self) -> io::Error {
         let text = "this process is the daemon, and does not signal itself";
         self.error(io::ErrorKind::InvalidInput, text)
     }
 
     pub(super) fn failed(&self, what: &str, errno: Errno) -> io::Error {
         let cause = io::Error::from_raw_os_error(errno);
-        let text = format!("{what} pid file {}: {cause}", self.path.display());
-        io::Error::new(cause.kind(), text)
+        io::Error::new(cause.kind(), format!("{}: {cause}", self.what_failed(what)))
+    }
+
+    fn what_failed(&self, what: &str) -> String {
+        format!("{what} pid file {}", self.path.display())
     }
 
     pub(super) fn error(&self, kind: io::ErrorKind, text: impl AsRef<str>) -> io::Error {

@@ -11,8 +11,12 @@ use crate::error::Error;
 use crate::own_fds;
 use crate::sys::{self, FileKind, FileStatus, Lock, Open, Pid, errno};
 
-/// What a locked pid file means.
+/// What a pid file means.
 pub(super) enum Found {
+    /// The file does not exist or is not locked. It may contain a pid.
+    NotRunning(Option<Pid>),
+    /// Not locked by a daemon that has started or starts.
+    Locked(UnknownHolder),
     Running(Holder),
     /// The file is empty. The holder is unknown if the kernel of the platform does not name
     /// it, and before the daemon is forked.
@@ -21,6 +25,23 @@ pub(super) enum Found {
     Itself {
         is_ready: bool,
     },
+}
+
+/// Why the holder of a lock is not the daemon.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct UnknownHolder {
+    /// The process that the kernel names, if it names one.
+    pub(super) pid: Option<Pid>,
+    pub(super) why: String,
+}
+
+impl UnknownHolder {
+    fn new(pid: Option<Pid>, why: impl Into<String>) -> Self {
+        Self {
+            pid,
+            why: why.into(),
+        }
+    }
 }
 
 /// The process that the kernel names.
@@ -34,6 +55,9 @@ pub(super) struct Holder {
     pub(super) has_open: Option<bool>,
 }
 
+/// Longer than any content that is a pid.
+const LONGEST_CONTENT: usize = 32;
+
 /// How long a pid file may contradict its lock. On a busy machine an instant may be long.
 const SETTLING_TIME: Duration = Duration::from_secs(1);
 
@@ -41,32 +65,28 @@ impl PidFile {
     /// Looks again for a while if the file contradicts its lock. A daemon that starts has
     /// the lock an instant before the file is empty. A daemon that ends loses its
     /// descriptors an instant before the lock.
-    pub(super) fn find(&self) -> io::Result<Option<Found>> {
+    pub(super) fn find(&self) -> io::Result<Found> {
         let deadline = Deadline::after(SETTLING_TIME);
         loop {
             match self.look() {
-                Err(error)
-                    if error.kind() == io::ErrorKind::InvalidData && !deadline.has_passed() =>
-                {
-                    sys::sleep(PAUSE);
-                }
+                Ok(Found::Locked(_)) if !deadline.has_passed() => sys::sleep(PAUSE),
                 found => return found,
             }
         }
     }
 
-    fn look(&self) -> io::Result<Option<Found>> {
+    fn look(&self) -> io::Result<Found> {
         let path = self.c_path()?;
         // The own file is not opened: the process would lose its record lock when it closes
         // the descriptor.
         if let Ok(status) = sys::fstatat(sys::WORKING_DIRECTORY, &path) {
             if let Some(is_ready) = own_fds::is_daemon_of(status.id) {
-                return Ok(Some(Found::Itself { is_ready }));
+                return Ok(Found::Itself { is_ready });
             }
         }
         let pid_file = match sys::openat(sys::WORKING_DIRECTORY, &path, Open::ReadOnly) {
             Ok(descriptor) => descriptor,
-            Err(errno::ENOENT) => return Ok(None),
+            Err(errno::ENOENT) => return Ok(Found::NotRunning(None)),
             Err(errno) => return Err(self.failed("cannot open", errno)),
         };
         let status =
@@ -74,23 +94,25 @@ impl PidFile {
         if status.kind != FileKind::Regular {
             return Err(self.error(io::ErrorKind::InvalidData, "it is not a regular file"));
         }
-        if self.is_unlocked(&pid_file)? {
-            return Ok(None);
+        if let Some(written) = self.pid_if_unlocked(&pid_file)? {
+            return Ok(Found::NotRunning(written));
         }
-        let mut content = [0; 32];
+        let mut content = [0; LONGEST_CONTENT];
         let length = sys::pread(pid_file.as_fd(), &mut content)
             .map_err(|errno| self.failed("cannot read", errno))?;
         let content = &content[..length];
         let written = parse_pid(content);
         if written.is_none() && !content.is_empty() {
-            return Err(self.error(
-                io::ErrorKind::InvalidData,
-                "it is locked, but contains no pid",
-            ));
+            let named = sys::record_lock_holder(pid_file.as_fd(), None);
+            let holder =
+                UnknownHolder::new(named.ok().flatten(), "it is locked, but contains no pid");
+            return Ok(Found::Locked(holder));
         }
-        let Some(pid) = self.named(&pid_file, written)? else {
+        let pid = match self.named(&pid_file, written)? {
+            Ok(Some(pid)) => pid,
             // The daemon is not forked yet.
-            return Ok(Some(Found::Starting(None)));
+            Ok(None) => return Ok(Found::Starting(None)),
+            Err(unknown) => return Ok(Found::Locked(unknown)),
         };
         let process = sys::open_process(pid);
         let has_open = match sys::has_open(pid, status.id) {
@@ -98,20 +120,18 @@ impl PidFile {
             // The kernel names holders.
             Err(_) if sys::record_lock_holder(pid_file.as_fd(), None) != Err(errno::ENOSYS) => None,
             Err(errno) => {
-                return Err(self.failed(
-                    &format!("cannot find out whether process {} holds", pid.number()),
-                    errno,
-                ));
+                let what = format!("cannot find out whether process {} holds", pid.number());
+                return Err(self.failed(&what, errno));
             }
         };
         // The kernel is asked again, since the pid may have been that of another process
         // when the process was opened.
-        if has_open == Some(false) || self.named(&pid_file, written)? != Some(pid) {
-            if self.is_unlocked(&pid_file)? {
-                return Ok(None);
+        if has_open == Some(false) || self.named(&pid_file, written)? != Ok(Some(pid)) {
+            if let Some(written) = self.pid_if_unlocked(&pid_file)? {
+                return Ok(Found::NotRunning(written));
             }
-            let text = format!("it is locked, but not by process {}", pid.number());
-            return Err(self.error(io::ErrorKind::InvalidData, text));
+            let why = format!("it is locked, but not by process {}", pid.number());
+            return Ok(Found::Locked(UnknownHolder::new(None, why)));
         }
         let holder = Holder {
             pid,
@@ -120,48 +140,65 @@ impl PidFile {
             status,
             has_open,
         };
-        Ok(Some(match written {
+        Ok(match written {
             Some(_) => Found::Running(holder),
             None => Found::Starting(Some(holder)),
-        }))
+        })
     }
 
     /// The process that the kernel names as the holder. If the file contains a pid, the
     /// holder must have that pid. On a platform whose kernel does not name holders, the
     /// process of that pid counts as the holder.
-    fn named(&self, pid_file: &OwnedFd, written: Option<Pid>) -> io::Result<Option<Pid>> {
+    fn named(
+        &self,
+        pid_file: &OwnedFd,
+        written: Option<Pid>,
+    ) -> io::Result<Result<Option<Pid>, UnknownHolder>> {
         let nobody = "it is locked, but the kernel names no process: a program without this \
                       library has locked it, a worker has inherited the lock of a daemon that \
                       has ended, or the daemon has closed the file (fuser(1) lists the processes \
                       that have it open)";
-        match (sys::record_lock_holder(pid_file.as_fd(), written), written) {
-            (Err(errno::ENOSYS), _) => Ok(written),
-            (Err(errno::ESRCH), _) => {
-                let text =
-                    "it is locked by a process of a pid namespace that this process cannot see";
-                Err(self.error(io::ErrorKind::InvalidData, text))
-            }
-            (Err(errno), _) => Err(self.failed("cannot find out which process holds", errno)),
-            (Ok(None), None) => Ok(None),
-            (Ok(None), Some(_)) => Err(self.error(io::ErrorKind::InvalidData, nobody)),
-            (Ok(Some(named)), Some(written))
-                if named != written && !sys::is_also_numbered(named, written) =>
-            {
-                let (named, written) = (named.number(), written.number());
-                let text = format!("it is locked by process {named}, but contains {written}");
-                Err(self.error(io::ErrorKind::InvalidData, text))
-            }
-            (Ok(Some(named)), _) => Ok(Some(named)),
-        }
+        Ok(
+            match (sys::record_lock_holder(pid_file.as_fd(), written), written) {
+                (Err(errno::ENOSYS), _) => Ok(written),
+                (Err(errno::ESRCH), _) => Err(UnknownHolder::new(
+                    None,
+                    "it is locked by a process of a pid namespace that this process cannot see",
+                )),
+                (Err(errno), _) => {
+                    return Err(self.failed("cannot find out which process holds", errno));
+                }
+                (Ok(None), None) => Ok(None),
+                (Ok(None), Some(_)) => Err(UnknownHolder::new(None, nobody)),
+                (Ok(Some(named)), Some(written))
+                    if named != written && !sys::is_also_numbered(named, written) =>
+                {
+                    let (holder, written) = (named.number(), written.number());
+                    let why = format!("it is locked by process {holder}, but contains {written}");
+                    Err(UnknownHolder::new(Some(named), why))
+                }
+                (Ok(Some(named)), _) => Ok(Some(named)),
+            },
+        )
     }
 
     pub(super) fn is_unlocked(&self, pid_file: &OwnedFd) -> io::Result<bool> {
+        self.pid_if_unlocked(pid_file).map(|found| found.is_some())
+    }
+
+    /// The pid that an unlocked file contains. The shared lock keeps a start from writing to the
+    /// file meanwhile.
+    fn pid_if_unlocked(&self, pid_file: &OwnedFd) -> io::Result<Option<Option<Pid>>> {
         match sys::flock(pid_file.as_fd(), Lock::Shared) {
             Ok(()) => {
+                let mut content = [0; LONGEST_CONTENT];
+                let length = sys::pread(pid_file.as_fd(), &mut content);
                 let _ = sys::flock(pid_file.as_fd(), Lock::None);
-                Ok(true)
+                Ok(Some(
+                    length.ok().and_then(|length| parse_pid(&content[..length])),
+                ))
             }
-            Err(errno::EWOULDBLOCK) => Ok(false),
+            Err(errno::EWOULDBLOCK) => Ok(None),
             Err(errno) => Err(self.failed("cannot lock", errno)),
         }
     }
@@ -187,16 +224,18 @@ impl Holder {
 pub(crate) fn describe_holder(error: Error, path: &Path) -> Error {
     let running = |pid: Pid| error.clone().with_running_pid(pid.number());
     match PidFile::at(path).look() {
-        Ok(Some(Found::Running(holder))) => running(holder.pid),
-        Ok(Some(Found::Itself { is_ready: true })) => running(Pid::current()),
-        Ok(Some(Found::Itself { is_ready: false })) => {
+        Ok(Found::Running(holder)) => running(holder.pid),
+        Ok(Found::Itself { is_ready: true }) => running(Pid::current()),
+        Ok(Found::Itself { is_ready: false }) => {
             error.with_reason("held by this process, which is starting")
         }
-        Ok(Some(Found::Starting(Some(holder)))) => error.with_reason(format!(
+        Ok(Found::Starting(Some(holder))) => error.with_reason(format!(
             "held by daemon {}, which is starting",
             holder.pid.number()
         )),
-        Ok(Some(Found::Starting(None))) => error.with_reason("held by a daemon that is starting"),
-        Ok(None) | Err(_) => error.with_reason("held by another process"),
+        Ok(Found::Starting(None)) => error.with_reason("held by a daemon that is starting"),
+        Ok(Found::NotRunning(_) | Found::Locked(_)) | Err(_) => {
+            error.with_reason("held by another process")
+        }
     }
 }

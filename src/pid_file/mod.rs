@@ -10,12 +10,14 @@ mod guard;
 mod holder;
 mod locked;
 mod open;
+mod status;
 mod takeover;
 
 use std::time::Duration;
 
 pub use control::PidFile;
 pub use guard::PidFileGuard;
+pub use status::Status;
 
 pub(crate) use holder::describe_holder;
 pub(crate) use locked::OpenPidFile;

@@ -134,7 +134,7 @@ impl Takeover {
 
     fn lost(&self) -> Failure {
         let reason = match PidFile::at(&self.path).find() {
-            Ok(Some(Found::Running(holder))) => {
+            Ok(Found::Running(holder)) => {
                 format!("daemon {} has been started meanwhile", holder.pid.number())
             }
             _ => String::from("its lock has changed during the start"),
@@ -146,11 +146,11 @@ impl Takeover {
 /// `None` if a daemon is starting.
 fn incumbent_of(path: &Path) -> Option<Incumbent> {
     match PidFile::at(path).find() {
-        Ok(None) => Some(Incumbent::None),
-        Ok(Some(Found::Running(holder))) => Some(Incumbent::Running(holder.pid)),
-        Ok(Some(Found::Itself { is_ready: true })) => Some(Incumbent::Running(Pid::current())),
-        Ok(Some(Found::Starting(_) | Found::Itself { is_ready: false })) => None,
-        Err(_) => Some(Incumbent::Unnamed),
+        Ok(Found::NotRunning(_)) => Some(Incumbent::None),
+        Ok(Found::Running(holder)) => Some(Incumbent::Running(holder.pid)),
+        Ok(Found::Itself { is_ready: true }) => Some(Incumbent::Running(Pid::current())),
+        Ok(Found::Starting(_) | Found::Itself { is_ready: false }) => None,
+        Ok(Found::Locked(_)) | Err(_) => Some(Incumbent::Unnamed),
     }
 }
 

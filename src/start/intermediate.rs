@@ -197,7 +197,7 @@ impl Supervisor {
     /// Terminates the daemon, and reports `message`. If the daemon cannot be terminated, reports
     /// `kind` instead; the daemon then keeps its pid file, and ends when it reports.
     fn terminate_and_exit(&self, kind: ErrorKind, message: impl FnOnce(Ended) -> Message) -> ! {
-        self.signal_daemon(Signal::TERMINATE);
+        self.signal_daemon(Signal::TERM);
         let ended = self.await_daemon_end(SIGTERM_GRACE).or_else(|| {
             self.signal_daemon(Signal::KILL);
             self.await_daemon_end(SIGKILL_WAIT)

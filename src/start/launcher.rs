@@ -435,10 +435,7 @@ fn terminate_orphan(
 /// Terminates a process, and reaps it if it has become a child of this process. Returns
 /// false if the process may not be signalled, or does not end.
 fn terminate_process(process: BorrowedFd<'_>) -> bool {
-    for (signal, wait) in [
-        (Signal::TERMINATE, SIGTERM_GRACE),
-        (Signal::KILL, SIGKILL_WAIT),
-    ] {
+    for (signal, wait) in [(Signal::TERM, SIGTERM_GRACE), (Signal::KILL, SIGKILL_WAIT)] {
         match sys::signal_process(process, signal) {
             Ok(()) | Err(errno::ESRCH) => {}
             Err(_) => return false,

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::platform::abi::MSG_NOSIGNAL;
 use super::poll::wait_readable;
-use super::process::{Pid, Signal, kill};
-use super::signal::SignalMask;
+use super::process::{Pid, kill};
+use super::signal::{Signal, SignalMask};
 use super::socket::{Wait, recv, socketpair};
 use super::thread::SingleThreaded;
 use super::{Errno, cvt, platform, retry_on_eintr};

@@ -104,6 +104,8 @@ pub(crate) use socket::*;
 pub(crate) use thread::*;
 pub(crate) use user_database::*;
 
+pub use signal::Signal;
+
 /// What [`find_shared_event_queue`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EventQueue {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::poll::sleep;
+use super::signal::Signal;
 use super::{Errno, cvt, errno_of, retry_on_eintr};
 use crate::deadline::Deadline;
 
@@ -100,21 +101,12 @@ impl ForkIdentity {
     }
 }
 
-/// A signal by its number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Signal(pub(crate) libc::c_int);
-
-impl Signal {
-    pub(crate) const TERMINATE: Self = Self(libc::SIGTERM);
-    pub(crate) const KILL: Self = Self(libc::SIGKILL);
-}
-
 /// kill(2). Only the pid of a child that is not reaped is certain to be that of the
 /// same process still. Async-signal-safe.
 pub(crate) fn kill(pid: Pid, signal: Signal) -> Result<(), Errno> {
     // SAFETY: kill takes plain numbers; a Pid is positive, so that it names
     // one process and not a group.
-    cvt(unsafe { libc::kill(pid.0, signal.0) }).map(drop)
+    cvt(unsafe { libc::kill(pid.0, signal.number()) }).map(drop)
 }
 
 /// atexit(3): calls the function when the process exits, but not when it is killed or

@@ -1,9 +1,101 @@
-//! Signals: sets, the mask, dispositions.
+//! Signals: numbers and names, sets, the mask, dispositions.
 
+use std::fmt;
 use std::mem::{self, MaybeUninit};
 use std::ptr;
 
 use super::{Errno, cvt};
+
+/// A signal by its number: see
+/// [signal.h](https://pubs.opengroup.org/onlinepubs/9799919799/basedefs/signal.h.html).
+///
+/// The constants are the signals that every Unix has. Any other signal of the system, such as a
+/// real-time signal, can be made from its number. The `Display` form is the name, such as
+/// `SIGTERM`, or the number, such as `signal 34`.
+///
+/// ```
+/// use daemonize2::Signal;
+///
+/// assert_eq!(Signal::TERM.to_string(), "SIGTERM");
+/// assert_eq!(Signal::from(Signal::HUP.number()), Signal::HUP);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Signal(libc::c_int);
+
+macro_rules! signals {
+    ($( $name:ident $constant:ident $meaning:literal; )*) => {
+        impl Signal {
+            $(
+                #[doc = concat!("`", stringify!($constant), "`: ", $meaning, ".")]
+                pub const $name: Self = Self(libc::$constant);
+            )*
+
+            fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $( libc::$constant => Some(stringify!($constant)), )*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+signals! {
+    ABRT SIGABRT "abort";
+    ALRM SIGALRM "a timer has expired";
+    BUS SIGBUS "access to memory that does not exist";
+    CHLD SIGCHLD "a child has ended, stopped or continued";
+    CONT SIGCONT "continue, if stopped";
+    FPE SIGFPE "an arithmetic error";
+    HUP SIGHUP "hang-up; most daemons reload their configuration";
+    ILL SIGILL "an invalid instruction";
+    INT SIGINT "interrupt, as by Ctrl-C";
+    KILL SIGKILL "kill; no process can catch or ignore this";
+    PIPE SIGPIPE "a write to a pipe without a reader";
+    PROF SIGPROF "a profiling timer has expired";
+    QUIT SIGQUIT "quit, as by Ctrl-\\; many daemons finish the work at hand first";
+    SEGV SIGSEGV "an invalid access to memory";
+    STOP SIGSTOP "stop; no process can catch or ignore this";
+    SYS SIGSYS "an invalid system call";
+    TERM SIGTERM "terminate";
+    TRAP SIGTRAP "a trap of a debugger";
+    TSTP SIGTSTP "stop, as by Ctrl-Z";
+    TTIN SIGTTIN "a background process reads from the terminal";
+    TTOU SIGTTOU "a background process writes to the terminal";
+    URG SIGURG "urgent data at a socket";
+    USR1 SIGUSR1 "for the program to define";
+    USR2 SIGUSR2 "for the program to define";
+    VTALRM SIGVTALRM "a timer of processor time has expired";
+    WINCH SIGWINCH "the size of the terminal has changed";
+    XCPU SIGXCPU "the limit of processor time is exceeded";
+    XFSZ SIGXFSZ "the limit of the size of a file is exceeded";
+}
+
+impl Signal {
+    /// Signal 0, which is checked, but not sent.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// The number, as in signal(7).
+    #[must_use]
+    pub const fn number(self) -> i32 {
+        self.0
+    }
+}
+
+impl From<i32> for Signal {
+    fn from(number: i32) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => formatter.write_str(name),
+            None => write!(formatter, "signal {}", self.0),
+        }
+    }
+}
 
 /// A set of signals, mostly the mask of a thread.
 #[derive(Clone, Copy)]

@@ -19,6 +19,9 @@ fn main() -> ExitCode {
         Some(argument) if argument == tester::subject::FIND_REAPER => {
             tester::subject::find_reaper()
         }
+        Some(argument) if argument == tester::subject::CONTROL_DAEMON => {
+            tester::subject::control_daemon(arguments())
+        }
         Some(argument) if argument == tester::subject::PRINT_SUPERVISED => {
             tester::subject::print_supervised()
         }

@@ -4,9 +4,12 @@
 mod polling;
 /// `running` reports only the process that holds the lock.
 mod running;
+mod setup;
 /// `signal` and `stop` reach the daemon, and `stop` returns when it is gone.
 mod signal;
+/// `status` and `wait_ready` report what a daemon is doing, to any process that may read the file.
+mod status;
 /// Root signals no process that another user could have named.
 mod trust;
 
-tester::modules!(polling, running, signal, trust);
+tester::modules!(polling, running, signal, status, trust);

@@ -170,6 +170,7 @@ fn assert_invalid(pid_file: &PidFile) {
     assert_io_error(pid_file.running(), ErrorKind::InvalidData);
     assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
     assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+    assert_io_error(pid_file.wait_ready(Duration::ZERO), ErrorKind::InvalidData);
 }
 
 fn an_invalid_content_under_a_lock_is_an_error() {
@@ -292,7 +293,9 @@ fn a_daemon_finds_itself_and_never_signals_itself() {
     let path = scenario.pid_file_path().unwrap();
     let answers = run.answer(&control::Command::AskForDaemon(Bytes::from(path.as_path())));
     assert_eq!(answers[0], format!("Ok(Some({pid}))"));
-    for answer in &answers[1..] {
+    assert_eq!(answers[1], format!("Ok(Running {{ pid: {pid} }})"));
+    assert_eq!(answers[2], answers[0]);
+    for answer in &answers[3..] {
         assert!(answer.contains("this process is the daemon"), "{answer}");
     }
     // The daemon has not lost the lock by asking.
@@ -377,6 +380,7 @@ fn every_error_names_the_path() {
             pid_file.running().unwrap_err(),
             pid_file.signal(0).unwrap_err(),
             pid_file.stop(Duration::ZERO).unwrap_err(),
+            pid_file.wait_ready(Duration::ZERO).unwrap_err(),
         ];
         for error in errors {
             let text = error.to_string();

@@ -1,5 +1,6 @@
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 
+use daemonize2::Signal;
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[
@@ -24,20 +25,24 @@ fn a_signal_reaches_the_daemon() {
     let run = scenario.start();
     assert!(scenario.control().signal(libc::SIGUSR1).unwrap());
     run.await_message(&Message::Signalled(libc::SIGUSR1));
+    assert!(scenario.control().signal(Signal::USR1).unwrap());
+    run.await_message(&Message::Signalled(libc::SIGUSR1));
     run.observe();
 }
 
 fn a_refused_signal_is_reported_with_process_and_file() {
     let scenario = daemon!();
     let run = scenario.start();
-    let error = assert_io_error(scenario.control().signal(10_000), ErrorKind::InvalidInput);
-    let text = format!(
-        "cannot signal process {}, the daemon of pid file {}: {}",
-        run.report().pid,
-        scenario.pid_file_path().unwrap().display(),
-        io::Error::from_raw_os_error(libc::EINVAL)
-    );
-    assert_eq!(error.to_string(), text);
+    for number in [10_000, -1] {
+        let error = assert_io_error(scenario.control().signal(number), ErrorKind::InvalidInput);
+        let text = format!(
+            "cannot send signal {number} to process {}, the daemon of pid file {}: this system \
+             has no such signal",
+            run.report().pid,
+            scenario.pid_file_path().unwrap().display(),
+        );
+        assert_eq!(error.to_string(), text);
+    }
     run.observe();
 }
 

@@ -65,8 +65,7 @@ fn is_ending(pid: Pid) -> bool {
 fn is_gone(error: &io::Error, pid: Pid) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
         && fs::exists("/proc/self").unwrap_or(false)
-        // Signal 0 is checked, but not sent.
-        && kill(pid, Signal(0)) != Err(libc::EPERM)
+        && kill(pid, Signal::NONE) != Err(libc::EPERM)
 }
 
 /// Whether a process has a file open: proc(5), /proc/pid/fd, where each link leads to the
@@ -184,7 +183,7 @@ pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<
         libc::syscall(
             libc::SYS_pidfd_send_signal,
             process.as_raw_fd(),
-            signal.0,
+            signal.number(),
             ptr::null::<libc::siginfo_t>(),
             0,
         )

@@ -59,6 +59,8 @@ pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
                 let patience = Duration::from_millis(10);
                 send(Message::Answer(vec![
                     format!("{:?}", pid_file.running()),
+                    format!("{:?}", pid_file.status()),
+                    format!("{:?}", pid_file.wait_ready(patience)),
                     format!("{:?}", pid_file.signal(0)),
                     format!("{:?}", pid_file.stop(patience)),
                 ]));

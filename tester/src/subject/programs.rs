@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use daemonize2::{Daemonize, Outcome, Stdio, supervised};
+use daemonize2::{Daemonize, Outcome, PidFile, Stdio, supervised};
 
 use super::{EXIT_BAD_STATE, EXIT_START_FAILED, expect};
 use crate::sys;
@@ -16,6 +16,10 @@ pub const FIND_REAPER: &str = "find-reaper";
 pub const START_AS_FIRST_PROCESS: &str = "start-as-first-process";
 
 pub const START_WITH_FULL_OUTPUT: &str = "start-with-full-output";
+
+/// The arguments of [`control_daemon`] are this, `status`, and the path of a pid
+/// file.
+pub const CONTROL_DAEMON: &str = "control-daemon";
 
 pub const PRINT_SUPERVISED: &str = "supervised";
 
@@ -85,6 +89,21 @@ pub fn start_with_full_output() -> ExitCode {
 /// Prints the effective user id, and the result of `supervised()`.
 pub fn print_supervised() -> ExitCode {
     println!("{} {}", sys::effective_user(), supervised());
+    ExitCode::SUCCESS
+}
+
+/// Asks for the status of a daemon, and prints the result.
+pub fn control_daemon(mut arguments: impl Iterator<Item = String>) -> ExitCode {
+    let call = arguments.next();
+    let pid_file = PidFile::at(arguments.next().unwrap_or_default());
+    let result = match call.as_deref() {
+        Some("status") => pid_file.status().map(|status| status.to_string()),
+        _ => return ExitCode::from(EXIT_BAD_STATE),
+    };
+    match result {
+        Ok(text) => println!("{text}"),
+        Err(error) => println!("{:?}: {error}", error.kind()),
+    }
     ExitCode::SUCCESS
 }
 
