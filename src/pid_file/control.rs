@@ -45,8 +45,9 @@ use crate::trust::{
 ///
 /// On Linux any process that may open the file for reading can find the daemon. It needs neither
 /// permission to trace the daemon nor /proc. The kernel names no process if another library has
-/// started the daemon, or if the daemon has ended and a worker has inherited its lock. The
-/// methods then return an error.
+/// started the daemon, or if the daemon has ended and a worker has inherited its lock. Then
+/// the [status](Self::status) is [`Locked`](crate::Status::Locked), and the other methods return an
+/// error.
 ///
 /// # Platform notes
 ///
@@ -135,6 +136,9 @@ impl PidFile {
     /// after `patience`, and the kernel names it, this sends SIGTERM, and SIGKILL one second
     /// later.
     ///
+    /// The signals reach the daemon alone. To stop its workers too, call
+    /// [`stop_group`](Self::stop_group).
+    ///
     /// # Errors
     ///
     /// - Those of [`signal`](Self::signal).
@@ -221,7 +225,7 @@ impl PidFile {
     /// False if the daemon has ended meanwhile.
     fn may_be_signalled(&self, holder: &Holder) -> io::Result<bool> {
         match self.required_users(holder)? {
-            Some(users) => self.has_users(holder.pid, &users),
+            Some(users) => self.has_users(holder.pid, "the daemon", &users),
             None => Ok(false),
         }
     }
@@ -258,7 +262,7 @@ impl PidFile {
 
     /// Refuses a process that is not wholly that of each of these users. False if the process has
     /// ended meanwhile.
-    pub(super) fn has_users(&self, process: Pid, required: &[Uid]) -> io::Result<bool> {
+    pub(super) fn has_users(&self, process: Pid, what: &str, required: &[Uid]) -> io::Result<bool> {
         if required.is_empty() {
             return Ok(true);
         }
@@ -266,14 +270,16 @@ impl PidFile {
             Ok(users) => users,
             Err(errno::ESRCH) => return Ok(false),
             Err(errno) => {
-                let what = format!("cannot look up the user of process {} of", process.number());
-                return Err(self.failed(&what, errno));
+                let failed = format!("cannot look up the user of process {} of", process.number());
+                return Err(self.failed(&failed, errno));
             }
         };
         let is_theirs = |owner: &Uid| users.iter().all(|user| user == owner);
         if !required.iter().all(is_theirs) {
-            let text = "it or its directory belongs to another user than root, and the daemon does not \
-                        run as that user";
+            let text = format!(
+                "it or its directory belongs to another user than root, and {what} does not run as \
+                 that user"
+            );
             return Err(self.error(io::ErrorKind::PermissionDenied, text));
         }
         Ok(true)

@@ -6,6 +6,7 @@
 
 mod control;
 mod exec;
+mod group;
 mod guard;
 mod holder;
 mod locked;

@@ -10,7 +10,9 @@
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
-use super::{Errno, EventQueue, FileId, FileStatus, Gid, Pid, Signal, Uid};
+use super::{
+    Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Pid, ProcessGroup, Signal, Uid,
+};
 
 /// "wheel" on the BSDs: su(1) lets its members become root.
 pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT];
@@ -71,6 +73,10 @@ pub(crate) fn has_open(_: Pid, _: FileId) -> Result<bool, Errno> {
 }
 
 pub(crate) fn users_of(_: Pid) -> Result<Vec<Uid>, Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn members_of(_: ProcessGroup) -> Result<Vec<GroupMember>, Errno> {
     Err(libc::ENOSYS)
 }
 

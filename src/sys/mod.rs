@@ -25,6 +25,7 @@
 //! | `OtherThreads` | what is needed to learn the privileges of the other threads | a unit struct: privileges belong to processes |
 //! | `clear_capabilities` | empties every capability set of the calling thread; false if one is left, or another thread has or may have one | `Ok(true)` |
 //! | `exchange` | exchanges two files of a directory in one step | `ENOSYS` |
+//! | `members_of` | the members of a process group that this process can see | `ENOSYS` |
 //! | `open_process`, `signal_process`, `reap` | a descriptor that always names the same process; sends it a signal; reaps it if it is a child that has ended | `None` |
 //! | `close_all_but` | closes the descriptors from 3 on except those given, at a cost that does not depend on a limit; async-signal-safe | `ENOSYS` |
 //! | `RUNTIME_DIRECTORY`, `STATE_DIRECTORY`, `LOG_DIRECTORY` | where root's daemons have their directories, after hier(7) | those of FreeBSD |

@@ -109,6 +109,59 @@ pub(crate) fn kill(pid: Pid, signal: Signal) -> Result<(), Errno> {
     cvt(unsafe { libc::kill(pid.0, signal.number()) }).map(drop)
 }
 
+/// The id of a process group that can be signalled by itself. It is never 0 or 1: to kill(2), -0
+/// means the group of the caller, and -1 every process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProcessGroup(libc::pid_t);
+
+impl ProcessGroup {
+    fn from_raw(id: libc::pid_t) -> Option<Self> {
+        (id > 1).then_some(Self(id))
+    }
+
+    /// getpgid(2). `None` if the group is that of process 1, or of another pid namespace, where
+    /// it has no number here.
+    pub(crate) fn of(pid: Pid) -> Result<Option<Self>, Errno> {
+        // SAFETY: getpgid takes a plain number.
+        cvt(unsafe { libc::getpgid(pid.0) }).map(Self::from_raw)
+    }
+
+    /// getpgrp(2): the group of the calling process.
+    pub(crate) fn current() -> Option<Self> {
+        // SAFETY: getpgrp takes nothing and cannot fail.
+        Self::from_raw(unsafe { libc::getpgrp() })
+    }
+
+    /// The process whose pid is the id of the group. It may have ended: while the group has a
+    /// member, the kernel gives the number to no other process.
+    pub(crate) fn leader(self) -> Pid {
+        Pid(self.0)
+    }
+}
+
+/// getsid(2): the process that has made the session. `None` if it has no number in this pid
+/// namespace.
+pub(crate) fn session_leader_of(pid: Pid) -> Result<Option<Pid>, Errno> {
+    // SAFETY: getsid takes a plain number.
+    cvt(unsafe { libc::getsid(pid.0) }).map(|id| (id > 0).then_some(Pid(id)))
+}
+
+/// kill(2) for every member of a group that the caller may signal. Succeeds if there is one such
+/// member. It may be a zombie, on which the signal has no effect.
+pub(crate) fn kill_group(group: ProcessGroup, signal: Signal) -> Result<(), Errno> {
+    // SAFETY: kill takes plain numbers; the id is greater than 1, so that its negative
+    // names one group.
+    cvt(unsafe { libc::kill(-group.0, signal.number()) }).map(drop)
+}
+
+/// A member of a process group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GroupMember {
+    pub(crate) pid: Pid,
+    /// Whether it is a zombie: its parent has not reaped it.
+    pub(crate) has_ended: bool,
+}
+
 /// atexit(3): calls the function when the process exits, but not when it is killed or
 /// calls `_exit`. It fails without memory, which is ignored.
 pub(crate) fn atexit(function: extern "C" fn()) {

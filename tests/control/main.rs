@@ -1,5 +1,7 @@
 //! `PidFile` finds, signals and stops the daemon, and no other process.
 
+/// A signal to the process group reaches the workers too, and no process outside the group.
+mod group;
 /// A process that polls the file fails no start, and sees no invalid content.
 mod polling;
 /// `running` reports only the process that holds the lock.
@@ -12,4 +14,4 @@ mod status;
 /// Root signals no process that another user could have named.
 mod trust;
 
-tester::modules!(polling, running, signal, status, trust);
+tester::modules!(group, polling, running, signal, status, trust);

@@ -170,6 +170,8 @@ fn assert_invalid(pid_file: &PidFile) {
     assert_io_error(pid_file.running(), ErrorKind::InvalidData);
     assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
     assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
+    assert_io_error(pid_file.signal_group(0), ErrorKind::InvalidData);
+    assert_io_error(pid_file.stop_group(Duration::ZERO), ErrorKind::InvalidData);
     assert_io_error(pid_file.wait_ready(Duration::ZERO), ErrorKind::InvalidData);
 }
 
@@ -380,6 +382,8 @@ fn every_error_names_the_path() {
             pid_file.running().unwrap_err(),
             pid_file.signal(0).unwrap_err(),
             pid_file.stop(Duration::ZERO).unwrap_err(),
+            pid_file.signal_group(0).unwrap_err(),
+            pid_file.stop_group(Duration::ZERO).unwrap_err(),
             pid_file.wait_ready(Duration::ZERO).unwrap_err(),
         ];
         for error in errors {

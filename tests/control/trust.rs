@@ -25,6 +25,11 @@ fn assert_refused(scenario: &Scenario, run: &Run, reason: &str) {
         "{error}"
     );
     assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::PermissionDenied);
+    assert_io_error(pid_file.signal_group(0), ErrorKind::PermissionDenied);
+    assert_io_error(
+        pid_file.stop_group(Duration::ZERO),
+        ErrorKind::PermissionDenied,
+    );
     run.observe();
 }
 

@@ -1,14 +1,14 @@
 //! The example `service` does what its documentation says.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::assert::OutputAssertExt as _;
-use daemonize2::PidFile;
+use daemonize2::{PidFile, Signal};
 use tempfile::TempDir;
 use tester::case;
 use tester::suite::{Case, example};
@@ -20,6 +20,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_service_is_restarted, needs Examples),
     case!(a_service_runs_in_the_foreground, needs Examples),
     case!(a_supervised_service_stays_in_the_foreground, needs Examples),
+    case!(a_service_in_the_foreground_of_a_script_has_no_group_of_its_own, needs Examples),
+    case!(a_zombie_does_not_count_as_a_member_of_a_group, needs Examples, Linux),
     case!(an_unknown_command_is_refused, needs Examples),
     case!(a_service_in_another_pid_namespace_is_stopped_by_its_pid_in_this_namespace, needs Examples, Root, Linux, Mounting),
 ];
@@ -66,11 +68,10 @@ impl Service {
 
     /// Waits until a service that is started in the foreground is running.
     #[track_caller]
-    fn await_running(&self, child: &mut Child) {
+    fn await_running(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         // No event announces that the service runs.
         while self.run("status").status.code() != Some(0) {
-            assert_eq!(child.try_wait().unwrap(), None);
             assert!(Instant::now() < deadline, "not running");
         }
     }
@@ -201,12 +202,12 @@ fn a_service_is_restarted() {
 
 fn a_service_runs_in_the_foreground() {
     let service = Service::new();
-    let mut child = service
+    let child = service
         .command("run")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    service.await_running(&mut child);
+    service.await_running();
     let (address, pid) = address_and_pid(&service.run("status"));
     assert_eq!(pid, child.id());
     assert_answers(&address, pid);
@@ -241,6 +242,66 @@ fn a_supervised_service_stays_in_the_foreground() {
     assert_answers(&address, pid);
     service.run("stop").assert().success();
     child.wait().unwrap();
+}
+
+/// Otherwise a signal to the group would reach the script, too.
+fn a_service_in_the_foreground_of_a_script_has_no_group_of_its_own() {
+    use std::os::unix::process::CommandExt as _;
+
+    for (script, why) in [
+        ("\"$0\" run; exit", "whose leader is another process"),
+        // The leader ends, but the session is that of the test.
+        (
+            "\"$0\" run &",
+            "which belongs to the session of another process",
+        ),
+    ] {
+        let service = Service::new();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).process_group(0);
+        let run = service.command("run");
+        let variables = run.get_envs();
+        shell
+            .arg(run.get_program())
+            .envs(variables.filter_map(|(name, value)| Some((name, value?))))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let mut shell = shell.spawn().unwrap();
+        service.await_running();
+        let pid_file = service.home.path().join("daemonize2-service/service.pid");
+        let pid_file = PidFile::at(pid_file);
+        if script.ends_with('&') {
+            shell.wait().unwrap();
+        }
+        for error in [
+            pid_file.signal_group(Signal::KILL).unwrap_err(),
+            pid_file.stop_group(Duration::ZERO).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            assert!(error.to_string().ends_with(why), "{error}");
+        }
+        // The daemon alone can be stopped.
+        assert!(pid_file.stop(Duration::from_secs(20)).unwrap());
+        shell.wait().unwrap();
+    }
+}
+
+fn a_zombie_does_not_count_as_a_member_of_a_group() {
+    use std::os::unix::process::CommandExt as _;
+
+    let service = Service::new();
+    let mut command = service.command("run");
+    let mut child = command
+        .process_group(0)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    service.await_running();
+    let pid_file = service.home.path().join("daemonize2-service/service.pid");
+    // Its parent, this test, reaps the service later.
+    let patience = Duration::from_secs(20);
+    assert!(PidFile::at(pid_file).stop_group(patience).unwrap());
+    assert!(!child.wait().unwrap().success());
 }
 
 fn an_unknown_command_is_refused() {

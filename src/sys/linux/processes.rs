@@ -12,7 +12,9 @@ use std::ptr;
 
 use super::directory::field;
 use crate::sys::fd::move_above_streams;
-use crate::sys::{Errno, FileId, Pid, Signal, Uid, cvt, errno_of, kill, retry_on_eintr};
+use crate::sys::{
+    Errno, FileId, GroupMember, Pid, ProcessGroup, Signal, Uid, cvt, errno_of, kill, retry_on_eintr,
+};
 
 /// prctl(2) `PR_SET_PDEATHSIG`, of the calling thread. Each thread has a setting of its
 /// own, which no other thread can read or change. Async-signal-safe.
@@ -48,6 +50,33 @@ pub(crate) fn users_of(pid: Pid) -> Result<Vec<Uid>, Errno> {
         .and_then(|ids| ids.split_whitespace().map(|id| id.parse().ok()).collect())
         .map(|ids: Vec<u32>| ids.into_iter().map(Uid).collect())
         .ok_or(libc::EIO)
+}
+
+/// proc(5), /proc/pid/stat of every process. Without /proc, or if it hides the processes of other
+/// users (`hidepid`), members are missing.
+pub(crate) fn members_of(group: ProcessGroup) -> Result<Vec<GroupMember>, Errno> {
+    let processes = fs::read_dir("/proc").map_err(|error| errno_of(&error))?;
+    let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let member = |pid: Pid| {
+        let status = fs::read_to_string(format!("/proc/{}/stat", pid.number())).ok()?;
+        let (state, found) = state_and_group(&status)?;
+        (found == group.leader().number()).then_some(GroupMember {
+            pid,
+            has_ended: matches!(state, "Z" | "X"),
+        })
+    };
+    Ok(numbers
+        .filter_map(Pid::from_number)
+        .filter_map(member)
+        .collect())
+}
+
+/// The third and the fifth field of /proc/pid/stat. The second one, the name, is in parentheses,
+/// and may contain spaces and parentheses.
+fn state_and_group(status: &str) -> Option<(&str, u32)> {
+    let (_, rest) = status.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    Some((fields.next()?, fields.nth(1)?.parse().ok()?))
 }
 
 /// A process loses its memory before its descriptors, and both before it is reaped. In
@@ -212,6 +241,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::deadline::Deadline;
 
     #[test]
     fn a_process_that_is_gone_was_ending() {
@@ -220,6 +250,36 @@ mod tests {
         let gone = Pid::from_number(child.id()).expect("a pid");
         assert!(is_ending(gone));
         assert!(!is_ending(Pid::current()));
+    }
+
+    #[test]
+    fn the_name_of_a_process_hides_neither_its_state_nor_its_group() {
+        let status = "77 (a) Z 1 (b) S 1 4242 4242 0 -1";
+        assert_eq!(state_and_group(status), Some(("S", 4242)));
+        assert_eq!(state_and_group("77 (a) S 1"), None);
+        // A group of another pid namespace has no number.
+        assert_eq!(state_and_group("77 (a) S 1 0 0"), Some(("S", 0)));
+    }
+
+    #[test]
+    fn a_member_of_a_group_that_is_not_reaped_has_ended() {
+        use std::os::unix::process::CommandExt as _;
+
+        let mut child = Command::new("true")
+            .process_group(0)
+            .spawn()
+            .expect("start a process");
+        let pid = Pid::from_number(child.id()).expect("a pid");
+        let group = ProcessGroup::of(pid).expect("a group").expect("its number");
+        let process = open_process(pid).expect("Linux 5.3");
+        assert!(crate::sys::await_readable(process.as_fd(), Deadline::NEVER));
+        let zombie = GroupMember {
+            pid,
+            has_ended: true,
+        };
+        assert_eq!(members_of(group), Ok(vec![zombie]));
+        child.wait().expect("wait for it");
+        assert_eq!(members_of(group), Ok(Vec::new()));
     }
 
     #[test]

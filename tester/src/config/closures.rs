@@ -161,6 +161,8 @@ pub enum Step {
     ForkTwice,
     /// Forks a process that keeps copies of everything, and stays until the harness ends.
     ForkWorker,
+    /// The same, in a session of its own.
+    ForkWorkerInSession,
     WriteFile(NewFile),
     /// Opens a TCP socket that listens on a free port of the loopback address. The socket becomes
     /// part of the result.

@@ -9,6 +9,8 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
 use std::panic;
 use std::process::Command as Program;
+use std::thread;
+use std::time::Duration;
 
 use daemonize2::{Daemonize, StartFailure};
 
@@ -106,9 +108,20 @@ impl Product {
                     send(Message::Copied(copy));
                 }
             }
-            Step::ForkWorker => match expect(sys::fork(), "fork") {
-                Some(worker) => send(Message::Worker(worker)),
+            Step::ForkWorker | Step::ForkWorkerInSession => match expect(sys::fork(), "fork") {
+                Some(worker) => {
+                    // Until then a signal to the group reaches the worker, too.
+                    while *step == Step::ForkWorkerInSession
+                        && expect(sys::session(worker), "find the session") != worker
+                    {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    send(Message::Worker(worker));
+                }
                 None => {
+                    if *step == Step::ForkWorkerInSession {
+                        expect(sys::new_session(), "make a session");
+                    }
                     control::wait_for_harness_to_end();
                     sys::exit_at_once(0);
                 }

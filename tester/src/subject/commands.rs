@@ -63,6 +63,8 @@ pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
                     format!("{:?}", pid_file.wait_ready(patience)),
                     format!("{:?}", pid_file.signal(0)),
                     format!("{:?}", pid_file.stop(patience)),
+                    format!("{:?}", pid_file.signal_group(0)),
+                    format!("{:?}", pid_file.stop_group(patience)),
                 ]));
             }
             Command::StartAnother(start) => {

@@ -17,7 +17,7 @@ pub const START_AS_FIRST_PROCESS: &str = "start-as-first-process";
 
 pub const START_WITH_FULL_OUTPUT: &str = "start-with-full-output";
 
-/// The arguments of [`control_daemon`] are this, `status`, and the path of a pid
+/// The arguments of [`control_daemon`] are this, `status` or `stop_group`, and the path of a pid
 /// file.
 pub const CONTROL_DAEMON: &str = "control-daemon";
 
@@ -92,12 +92,16 @@ pub fn print_supervised() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Asks for the status of a daemon, and prints the result.
+/// Asks for the status of a daemon, or stops its group without patience. Prints the result.
 pub fn control_daemon(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     let call = arguments.next();
     let pid_file = PidFile::at(arguments.next().unwrap_or_default());
     let result = match call.as_deref() {
         Some("status") => pid_file.status().map(|status| status.to_string()),
+        Some("stop_group") => {
+            let stopped = pid_file.stop_group(Duration::ZERO);
+            stopped.map(|stopped| stopped.to_string())
+        }
         _ => return ExitCode::from(EXIT_BAD_STATE),
     };
     match result {
