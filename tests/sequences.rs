@@ -7,6 +7,7 @@
 use std::env;
 use std::process::ExitCode;
 
+use daemonize2::Status;
 use proptest::collection::vec;
 use proptest::prelude::{Just, ProptestConfig, Strategy};
 use proptest::strategy::Union;
@@ -225,18 +226,14 @@ impl Machine {
             }
             (Operation::StopAtOnce, None) => {
                 let run = held.launch();
-                let pid = run.held().pid;
+                run.held();
                 thread::scope(|scope| {
                     let stop = scope.spawn(|| self.pid_file().stop(PATIENCE));
                     run.proceed();
                     assert!(stop.join().unwrap().unwrap());
                 });
                 run.wait_until_all_ended();
-                // The pid is in the file before the daemon has started.
-                self.state = match run.launcher().output.status.success() {
-                    true => State::Stale(pid),
-                    false => State::Empty,
-                };
+                self.state = State::Empty;
             }
             (Operation::Stop, _) => self.stop(),
             (Operation::Restart, _) => {
@@ -271,7 +268,7 @@ impl Machine {
     fn stop(&mut self) {
         let is_running = self.running().is_some();
         assert_eq!(self.pid_file().stop(PATIENCE).unwrap(), is_running);
-        self.end(State::Stale);
+        self.end(|_| State::Empty);
     }
 
     /// Starts while a prober takes the lock again and again, and once for longer.
@@ -304,6 +301,14 @@ impl Machine {
     fn judge(&mut self) {
         let told = self.pid_file().running().unwrap();
         assert_eq!(told, self.running(), "{:?}", self.state);
+        let status = match &self.state {
+            State::Absent | State::Empty => Status::NotRunning,
+            State::Running { run, .. } => Status::Running {
+                pid: run.report().pid,
+            },
+            State::Stale(pid) => Status::Dead { pid: *pid },
+        };
+        assert_eq!(self.pid_file().status().unwrap(), status);
         let file = tester::harness::PidFile::look(&self.path).unwrap();
         if let Some(file) = &file {
             // The mode is 0644 without the bits of the umask 027.

@@ -19,6 +19,7 @@ use crate::sys::{self, Errno, Open, Pid, Signal, Uid, errno};
 use crate::trust::{
     DIRECTORY_WRITABLE, HAS_LINKS, directory_and_name, others_can_replace_in, others_can_write,
 };
+use crate::sys::{self, Errno, Lock, Open, Pid, Signal, Uid, errno};
 
 /// The pid file of a daemon that may be running, as
 /// [`Daemonize::pid_file`](crate::Daemonize::pid_file) makes it.
@@ -132,6 +133,10 @@ impl PidFile {
     /// this sends SIGKILL. Returns true when the daemon has ended and the lock is released, and
     /// false if no daemon was running.
     ///
+    /// If this process may write to the file, the file is empty afterwards. Then the
+    /// [status](Self::status) is [`NotRunning`](crate::Status::NotRunning), and not
+    /// [`Dead`](crate::Status::Dead) as after a crash.
+    ///
     /// If a daemon is starting, this waits until it is ready. If the daemon is still starting
     /// after `patience`, and the kernel names it, this sends SIGTERM, and SIGKILL one second
     /// later.
@@ -173,6 +178,7 @@ impl PidFile {
             }
         }
         self.await_unlock(holder, deadline)?;
+        self.empty(holder);
         Ok(true)
     }
 
@@ -212,7 +218,7 @@ impl PidFile {
     /// The lock of a process that has ended may last for an instant more.
     pub(super) fn await_unlock(&self, holder: &Holder, deadline: Deadline) -> io::Result<()> {
         let deadline = deadline.max(Deadline::after(UNLOCK_WAIT));
-        while !self.is_unlocked(&holder.pid_file)? {
+        while !self.is_unlocked(&holder.pid_file)? && !holder.is_replaced() {
             if deadline.has_passed() {
                 let text = "the daemon has ended, but another process holds its lock";
                 return Err(self.error(io::ErrorKind::TimedOut, text));
@@ -220,6 +226,28 @@ impl PidFile {
             sys::sleep(PAUSE);
         }
         Ok(())
+    }
+
+    /// Empties the file of a daemon that was stopped, if this process may. The shared lock keeps
+    /// a start from writing to the file meanwhile.
+    pub(super) fn empty(&self, holder: &Holder) {
+        let Ok(path) = self.c_path() else {
+            return;
+        };
+        let id = holder.status.id;
+        if sys::flock(holder.pid_file.as_fd(), Lock::Shared).is_err() {
+            return;
+        }
+        // A file of another kind, such as a device, is not even opened.
+        if sys::fstatat(sys::WORKING_DIRECTORY, &path).is_ok_and(|there| there.id == id) {
+            let writable = sys::openat(sys::WORKING_DIRECTORY, &path, Open::WriteOnly);
+            if let Ok(writable) = writable {
+                if sys::fstat(writable.as_fd()).is_ok_and(|opened| opened.id == id) {
+                    let _ = sys::ftruncate(writable.as_fd());
+                }
+            }
+        }
+        let _ = sys::flock(holder.pid_file.as_fd(), Lock::None);
     }
 
     /// False if the daemon has ended meanwhile.

@@ -67,6 +67,8 @@ impl PidFile {
     /// process of the group is left after `patience`, this sends SIGKILL to the group. Returns
     /// true when the lock is released and the group is empty, and false if no daemon was running.
     ///
+    /// The file is empty afterwards, as it is after [`stop`](Self::stop).
+    ///
     /// Zombies do not count as members, where the library can list the members: see the platform
     /// notes. If a daemon is starting, this waits until it is ready. If the daemon is still
     /// starting after `patience`, this does what [`stop`](Self::stop) does: the intermediate is a
@@ -113,6 +115,7 @@ impl PidFile {
             }
         }
         self.await_unlock(&holder, deadline)?;
+        self.empty(&holder);
         Ok(true)
     }
 

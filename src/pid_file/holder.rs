@@ -47,6 +47,8 @@ impl UnknownHolder {
 /// The process that the kernel names.
 pub(super) struct Holder {
     pub(super) pid: Pid,
+    /// The pid in the file. It may be that of another pid namespace.
+    written: Option<Pid>,
     /// Opened before the kernel names the process for the last time.
     pub(super) process: Option<OwnedFd>,
     pub(super) pid_file: OwnedFd,
@@ -135,6 +137,7 @@ impl PidFile {
         }
         let holder = Holder {
             pid,
+            written,
             process,
             pid_file,
             status,
@@ -205,6 +208,13 @@ impl PidFile {
 }
 
 impl Holder {
+    /// Whether another start has locked the file since: it has removed the pid.
+    pub(super) fn is_replaced(&self) -> bool {
+        let mut content = [0; LONGEST_CONTENT];
+        sys::pread(self.pid_file.as_fd(), &mut content)
+            .is_ok_and(|length| parse_pid(&content[..length]) != self.written)
+    }
+
     /// Waits for the end of the process. False if the deadline passes first.
     pub(super) fn ends_by(&self, deadline: Deadline) -> bool {
         if let Some(process) = &self.process {

@@ -18,7 +18,8 @@ pub enum Status {
     /// No daemon is running. The file does not exist, or is not locked and contains no pid.
     NotRunning,
     /// No daemon is running. The file is not locked, but contains the pid of a daemon that has
-    /// ended: it was killed, or has not removed the file. Another process may have this pid now.
+    /// ended: [`PidFile::stop`] has not stopped it, and it has not removed the file. Another
+    /// process may have this pid now.
     Dead {
         /// The pid in the file.
         pid: u32,

@@ -1,12 +1,16 @@
 use std::io::ErrorKind;
 
-use daemonize2::Signal;
+use daemonize2::{Signal, Status};
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_signal_reaches_the_daemon),
     case!(a_refused_signal_is_reported_with_process_and_file),
     case!(stop_sends_sigterm_first),
+    case!(stop_empties_the_pid_file),
+    case!(stop_empties_no_other_file),
+    case!(stop_does_not_empty_the_file_of_the_next_daemon),
+    case!(stop_does_not_wait_for_the_end_of_the_next_daemon),
     case!(stop_kills_a_daemon_that_survives_sigterm),
     case!(stop_kills_a_daemon_that_has_removed_its_directory),
     case!(stop_waits_for_a_daemon_that_dies_slowly),
@@ -58,6 +62,70 @@ fn stop_sends_sigterm_first() {
     run.await_message(&Message::Signalled(libc::SIGTERM));
     // The daemon cannot be stopped twice.
     assert!(!scenario.control().stop(DEADLINE).unwrap());
+}
+
+/// Otherwise a daemon that was stopped would look like one that has crashed.
+fn stop_empties_the_pid_file() {
+    let scenario = daemon!();
+    for stop in [PidFile::stop, PidFile::stop_group] {
+        let run = scenario.start();
+        let place = run.pid_file().unwrap().place;
+        assert!(stop(&scenario.control(), DEADLINE).unwrap());
+        let pid_file = run.pid_file().unwrap();
+        assert_eq!((pid_file.bytes, pid_file.place), (Vec::new(), place));
+        assert_eq!(scenario.control().status().unwrap(), Status::NotRunning);
+    }
+}
+
+/// The path may lead to another file by then.
+fn stop_empties_no_other_file() {
+    let replace_by_file = |precious: &Path, path: &Path| fs::hard_link(precious, path);
+    let replace_by_link = |precious: &Path, path: &Path| symlink(precious, path);
+    for replace in [replace_by_file as fn(&Path, &Path) -> _, replace_by_link] {
+        let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Report);
+        let run = scenario.start();
+        let path = scenario.pid_file_path().unwrap();
+        let precious = scenario.path("precious");
+        fs::write(&precious, "precious").unwrap();
+        thread::scope(|scope| {
+            let stopping = scope.spawn(|| scenario.control().stop(DEADLINE));
+            run.await_message(&Message::Signalled(libc::SIGTERM));
+            fs::remove_file(&path).unwrap();
+            replace(&precious, &path).unwrap();
+            run.exit(0);
+            assert!(stopping.join().unwrap().unwrap());
+        });
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "precious");
+    }
+}
+
+/// A start that follows at once is not disturbed.
+fn stop_does_not_empty_the_file_of_the_next_daemon() {
+    let scenario = daemon!();
+    let mut run = scenario.start();
+    for _ in 0..20 {
+        thread::scope(|scope| {
+            let stopping = scope.spawn(|| scenario.control().stop(DEADLINE));
+            run.wait_until_all_ended();
+            run = scenario.start();
+            assert!(stopping.join().unwrap().unwrap());
+        });
+        run.assert_pid_file_held();
+    }
+}
+
+fn stop_does_not_wait_for_the_end_of_the_next_daemon() {
+    let scenario = daemon!().privileged_action([Step::ForkWorker]);
+    let run = scenario.start();
+    let daemon = run.handle(run.report().pid);
+    thread::scope(|scope| {
+        let stopping = scope.spawn(|| scenario.control().stop(DEADLINE));
+        assert!(daemon.wait(Instant::now() + DEADLINE).unwrap());
+        // The worker stands for the next daemon: a start that has locked the file empties it.
+        fs::write(scenario.pid_file_path().unwrap(), "").unwrap();
+        assert!(stopping.join().unwrap().unwrap());
+    });
+    assert_eq!(run.living(), [run.worker()]);
 }
 
 fn stop_kills_a_daemon_that_survives_sigterm() {
