@@ -84,12 +84,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// A relative path starts at the daemon's [working directory](Self::working_directory). The
     /// start creates the file if it is missing, but not its directory: for that, use
-    /// [`directory`](Self::directory). Note that /run is empty after a boot. The file is locked and empty while the daemon starts. It is complete when
-    /// the launcher returns or exits. The mode is `0o644` without the bits of the
-    /// [umask](Self::umask); the owner can always read the file.
-    /// start creates the file if it is missing, but not its directory. Note that /run is empty
-    /// after a boot. The file is locked and empty while the daemon starts. It is complete when
-    /// the launcher returns or exits. The mode is [`pid_file_mode`](Self::pid_file_mode).
+    /// [`directory`](Self::directory). Note that /run is empty after a boot. The file is locked
+    /// and empty while the daemon starts. It is complete when the launcher returns or exits. The
+    /// mode is [`pid_file_mode`](Self::pid_file_mode).
     ///
     /// While the daemon runs, another start fails with
     /// [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile) and does not change the file.
@@ -206,7 +203,7 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// The library calls fchmod(2) on the locked file, and reads the mode back. A new file never
     /// has a permission that this mode lacks. A user who has opened an existing file before can
-    /// still read it.
+    /// still read it. A user who can read the file can also lock it, and so prevent a start.
     ///
     /// In the [foreground](Self::foreground), an ordinary user's failed start cannot clear a file
     /// that its owner may not write to. The pid then stays in the unlocked file.
@@ -275,6 +272,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// Linux it also refuses a directory whose access control list may grant more than the mode.
     pub fn directory<D: Into<Directory>>(mut self, directory: D) -> Self {
         self.options.directories.push(directory.into());
+        self
+    }
+
     /// Gives the pid file to the [user](Self::user) and the [group](Self::group) that the daemon
     /// changes to. Default: the owner and the group do not change.
     ///

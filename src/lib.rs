@@ -60,9 +60,11 @@
 //!
 //! # Status and stop
 //!
-//! [`PidFile`] reports, signals and stops the running daemon. The daemon runs if the pid file
-//! is locked; a number in a file proves nothing. A [`PidFileGuard`] removes the file when the
-//! daemon exits.
+//! [`PidFile`] reports the [`Status`] of the daemon, signals and stops it, with its workers if you
+//! wish ([`PidFile::stop_group`]), and waits until it is ready ([`PidFile::wait_ready`]). The daemon
+//! runs if the pid file is locked; a number in a file proves nothing. A [`PidFileGuard`] removes
+//! the file when the daemon exits. For the exit codes of an init script, see
+//! [`Status::lsb_exit_code`] and [`Error::lsb_exit_code`].
 //!
 //! # systemd and containers
 //!
@@ -258,6 +260,7 @@ mod error;
 mod escape;
 mod failure;
 mod identity;
+mod lsb;
 mod notify;
 mod options;
 mod outcome;
@@ -282,9 +285,7 @@ pub use identity::{Group, SupplementaryGroups, User};
 pub use notify::supervised;
 pub use options::Mask;
 pub use outcome::{Child, Outcome, Parent};
-pub use pid_file::{PidFile, PidFileGuard};
-pub use start::{Readiness, StartFailure};
 pub use pid_file::{PidFile, PidFileGuard, Status};
-pub use start::Readiness;
+pub use start::{Readiness, StartFailure};
 pub use streams::Stdio;
 pub use sys::Signal;

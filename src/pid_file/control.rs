@@ -8,18 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::PAUSE;
-use super::holder::{Found, Holder};
 use super::holder::{Found, Holder, UnknownHolder};
-use super::{
-    DIRECTORY_WRITABLE, HAS_LINKS, PAUSE, directory_and_name, others_can_replace_in,
-    others_can_write,
-};
 use crate::deadline::Deadline;
-use crate::sys::{self, Errno, Open, Pid, Signal, Uid, errno};
+use crate::sys::{self, Errno, Lock, Open, Pid, Signal, Uid, errno};
 use crate::trust::{
     DIRECTORY_WRITABLE, HAS_LINKS, directory_and_name, others_can_replace_in, others_can_write,
 };
-use crate::sys::{self, Errno, Lock, Open, Pid, Signal, Uid, errno};
 
 /// The pid file of a daemon that may be running, as
 /// [`Daemonize::pid_file`](crate::Daemonize::pid_file) makes it.

@@ -149,7 +149,9 @@ impl PidFile {
     ///
     /// Several clients may start the daemon at the same time. One start succeeds, and the others
     /// fail with [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile). Their clients wait for
-    /// the daemon of the first one. If its start fails, one of them tries again.
+    /// the daemon of the first one. If its start fails, one of them tries again. A client that has
+    /// threads, such as those of an async runtime, cannot fork: it executes another program that
+    /// starts the daemon.
     ///
     /// ```no_run
     /// use std::error::Error;

@@ -9,7 +9,6 @@ use crate::activation::Activation;
 use crate::directory::DirectoryPlan;
 use crate::environment::UserEnvironment;
 use crate::error::{Error, ErrorKind, Subject};
-use crate::error::{Error, ErrorKind, Subject, SubjectKind};
 use crate::identity::{Identity, User};
 use crate::options::Options;
 use crate::own_fds;
@@ -50,10 +49,10 @@ impl<'a> Plan<'a> {
             .map(DirectoryPlan::new)
             .collect::<Result<Vec<_>, _>>()?;
         refuse_nul_in_names(options)?;
-        if let (Some(_), Some(mode)) = (&pid_file, options.pid_file_mode) {
+        if let (Some(path), Some(mode)) = (&options.pid_file, options.pid_file_mode) {
             pid_file::check_mode(mode).map_err(|reason| {
-                let subject = options.subject(SubjectKind::PidFile);
                 let error = Error::from(ErrorKind::ChmodPidfile(errno::EINVAL));
+                let subject = Subject::Path(path.clone());
                 error.with_subject(subject).with_reason(reason)
             })?;
         }

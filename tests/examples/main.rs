@@ -1,6 +1,7 @@
 //! The examples do what their documentation says.
 
+mod control;
 mod service;
 mod upgrade;
 
-tester::modules!(service, upgrade);
+tester::modules!(control, service, upgrade);

@@ -229,7 +229,7 @@ impl Start {
                             process: ExecPid::Own,
                             sockets: vec!["socket".to_owned()],
                         });
-                    });
+                    })
                     .pid_file_mode(0o644_u32);
             }
             Scene::Sandboxed => {

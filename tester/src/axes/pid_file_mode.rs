@@ -52,7 +52,7 @@ impl Start<'_> {
             let failure = Failure::new("ChmodPidfile", libc::EPERM);
             let deed = "changing the mode of another user's file";
             let failure = failure.refused(caller, deed, "CAP_FOWNER");
-            return Err(failure.at(self.options.pid_file.as_ref()));
+            return Err(failure.at(self.locked_path().as_ref()));
         }
         Ok(ExpectedPidFile { mode, ..file })
     }

@@ -191,6 +191,9 @@ pub(crate) fn rows() -> Vec<Row> {
         Launcher "flock(work/run/daemon, LOCK_SH)" .retried() {
             [ENOLCK] => Harmless(NO_HOLDER), [EAGAIN] => Error("LockPidfile"),
         };
+        Launcher "pread(work/run/daemon)" .retried() {
+            [EIO] => Harmless("the pid of a daemon that has ended is of no use"),
+        };
         Launcher "flock(work/run/daemon, LOCK_UN)" .retried() {
             [ENOLCK] => Harmless("the end of the descriptor unlocks it"),
         };
