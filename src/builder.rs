@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::directory::Directory;
 use crate::error::Error;
-use crate::identity::{Group, SupplementaryGroups, User};
+use crate::identity::{Capability, Group, SupplementaryGroups, User};
 use crate::options::{Mask, Options};
 use crate::outcome::{Outcome, Parent};
 use crate::stage;
@@ -319,8 +319,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// The library sets the real, effective and saved ids, and reads them back. If an id or
     /// a supplementary group changes and the daemon is not root afterwards, the library tries to
     /// regain the former ids and those of root. On Linux it also clears all capability sets but
-    /// the bounding set. If an id can be regained, or a value that was read back is wrong, the
-    /// daemon ends, and the start fails with
+    /// the bounding set, except what [`keep_capabilities`](Self::keep_capabilities) and
+    /// [`ambient_capabilities`](Self::ambient_capabilities) keep. If an id can be regained, or a
+    /// value that was read back is wrong, the daemon ends, and the start fails with
     /// [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained).
     pub fn user<U: Into<User>>(mut self, user: U) -> Self {
         self.options.user = Some(user.into());
@@ -366,6 +367,108 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// look-up from a user without groups.
     pub fn supplementary_groups(mut self, groups: SupplementaryGroups) -> Self {
         self.options.supplementary_groups = groups;
+        self
+    }
+
+    /// Keeps these capabilities of Linux in the daemon, and drops all others: a daemon that is not
+    /// root can, for example, bind port 80 at any time. Default: a change of
+    /// [`user`](Self::user), [`group`](Self::group) or
+    /// [`supplementary_groups`](Self::supplementary_groups) drops all capabilities, unless the
+    /// daemon is root. Without such a change the daemon has those of the launcher.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), daemonize2::Error> {
+    /// use daemonize2::{Capability, Daemonize};
+    ///
+    /// Daemonize::new()
+    ///     .user("www-data")
+    ///     .keep_capabilities([Capability::NET_BIND_SERVICE])
+    ///     .start_checked()
+    /// # }
+    /// ```
+    ///
+    /// After the change of identity the permitted and the effective set consist of these
+    /// capabilities. The inheritable and the ambient set are empty: programs that the daemon
+    /// executes do not get the capabilities, nor does the next program of
+    /// [`PidFile::exec`](crate::PidFile::exec). Use
+    /// [`ambient_capabilities`](Self::ambient_capabilities) for these. The closures of
+    /// [`initialize`](Self::initialize) have the capabilities. A later call replaces the list. An
+    /// empty list drops all capabilities.
+    ///
+    /// The launcher needs the capabilities in its permitted set, but need not be root: a program
+    /// may have file capabilities ([setcap(8)](https://man7.org/linux/man-pages/man8/setcap.8.html)).
+    /// Without `user` and `group` no id changes.
+    ///
+    /// The bounding set does not change: it grants nothing, but a program that the daemon executes
+    /// can gain its capabilities by a set-user-id bit or by file capabilities. Set
+    /// [`no_new_privileges`](Self::no_new_privileges) to prevent this. The daemon still has the kept
+    /// capabilities then.
+    ///
+    /// Capabilities belong to a thread. A thread that the daemon creates afterwards has those of
+    /// its creator. A thread that the [privileged action](Self::privileged_action) has created, and
+    /// in the [foreground](Self::foreground) any other thread, does not get them. If such a
+    /// thread has a capability that is not kept, the start fails.
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::KeepCapabilities`](crate::ErrorKind::KeepCapabilities), before any fork, if
+    ///   the launcher does not have a capability, if the kernel does not know it, or if a
+    ///   secure bit of the launcher forbids to keep it. The text names the capability or the
+    ///   secure bit. If the privileged action has dropped the capability, the start fails with the
+    ///   same kind.
+    /// - [`ErrorKind::PrivilegesRetained`](crate::ErrorKind::PrivilegesRetained) if the daemon is
+    ///   not root, and could regain former ids: if it keeps [`Capability::SETUID`] or
+    ///   [`Capability::SETGID`], or if its real or saved user is root. The same if another
+    ///   capability is left, in this thread or in another thread.
+    /// - [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) on platforms other than Linux,
+    ///   before any fork.
+    ///
+    /// # Security
+    ///
+    /// A compromised daemon has the kept capabilities. With some of them it can become root, so
+    /// that the change of identity is worth nothing: `SYS_ADMIN`, `SYS_MODULE`, `SYS_PTRACE`,
+    /// `SYS_RAWIO`, `SYS_BOOT`, `BPF`, `DAC_OVERRIDE`, `DAC_READ_SEARCH`, `FOWNER`, `CHOWN`,
+    /// `SETFCAP`, `MKNOD`. With `SYS_CHROOT` it can leave the [`chroot`](Self::chroot). With
+    /// `SETPCAP`, `MAC_ADMIN` or `NET_ADMIN` it can weaken other defences.
+    ///
+    /// A daemon that stays root drops the other capabilities too. But it owns the files of the
+    /// system, and a program that it executes gets all capabilities of the bounding set, unless
+    /// `no_new_privileges` is set.
+    pub fn keep_capabilities<C>(mut self, capabilities: C) -> Self
+    where
+        C: IntoIterator<Item = Capability>,
+    {
+        self.options.keep_capabilities = Some(capabilities.into_iter().collect());
+        self
+    }
+
+    /// Keeps these capabilities like [`keep_capabilities`](Self::keep_capabilities), and passes them
+    /// on to the programs that the daemon executes, as `AmbientCapabilities=` of systemd does.
+    /// Default: as for `keep_capabilities`.
+    ///
+    /// The inheritable and the ambient set consist of these capabilities; the permitted and the
+    /// effective set consist of these and those of `keep_capabilities`. If only one of the
+    /// two options is set, the list of the other one is empty.
+    ///
+    /// A program with a set-user-id bit, a set-group-id bit or file capabilities does not get
+    /// ambient capabilities. [`no_new_privileges`](Self::no_new_privileges) does not take them away.
+    ///
+    /// # Errors
+    ///
+    /// - Those of `keep_capabilities`.
+    /// - [`ErrorKind::KeepCapabilities`](crate::ErrorKind::KeepCapabilities), before any fork, if
+    ///   a capability is not in the bounding set of the launcher, or if the secure bit
+    ///   `SECBIT_NO_CAP_AMBIENT_RAISE` forbids to add it; and with `EINVAL` before Linux 4.3.
+    ///
+    /// # Security
+    ///
+    /// That of `keep_capabilities`, and every descendant has the capabilities: also a shell that an
+    /// attacker makes the daemon execute.
+    pub fn ambient_capabilities<C>(mut self, capabilities: C) -> Self
+    where
+        C: IntoIterator<Item = Capability>,
+    {
+        self.options.ambient_capabilities = Some(capabilities.into_iter().collect());
         self
     }
 

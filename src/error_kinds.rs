@@ -135,6 +135,10 @@ error_kinds! {
     /// The mode of the pid file could not be changed, or the start refused the mode: see
     /// [`pid_file_mode`](crate::Daemonize::pid_file_mode).
     65 ChmodPidfile(Errno) "cannot change mode of pid file", PidFile;
+    /// The launcher or the daemon does not have a capability that the daemon is to
+    /// [keep](crate::Daemonize::keep_capabilities), or its secure bits forbid it. The text names the
+    /// capability or the secure bit.
+    79 KeepCapabilities(Errno) "cannot keep capabilities";
     /// A [successor](crate::Daemonize::upgrade) could not take over the pid file of the running
     /// daemon.
     83 TakeOverPidfile(Errno) "cannot take over pid file", TakenOverPidFile;

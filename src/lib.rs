@@ -125,7 +125,8 @@
 //!    may no longer write to the file.
 //! 2. **Dropped means dropped.** After a change of user, group or root directory, a daemon that
 //!    is not root cannot regain the former ids, groups and capabilities, or reach the former root
-//!    directory. The library tries to regain the ids, and ends the daemon if it succeeds.
+//!    directory. It has exactly the capabilities that the caller names, by default none. The
+//!    library tries to regain the ids, and ends the daemon if it succeeds.
 //! 3. **Another process checks each promise.** The tests look at the daemon from outside.
 //!
 //! # The start, step by step
@@ -133,6 +134,7 @@
 //! | | step | option | daemon(7), new process of SysV daemons | daemon(3) |
 //! |---|---|---|---|---|
 //! | launcher | look up users and groups | [`user`], [`group`], [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
+//! | | check the capabilities of the launcher | [`keep_capabilities`], [`ambient_capabilities`] | | |
 //! | | count threads, look for event queues | [`start_checked`], [`execute_checked`] | | |
 //! | | create directories | [`directory`] | | |
 //! | | flush standard output | | | |
@@ -151,7 +153,7 @@
 //! | | environment | [`user_environment`], [`socket_activation`] | | |
 //! | | privileged action | [`privileged_action`] | | |
 //! | | root directory | [`chroot`] | | |
-//! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`], [`supplementary_groups`] | 13 | |
+//! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`], [`supplementary_groups`], [`keep_capabilities`], [`ambient_capabilities`] | 13 | |
 //! | | no new privileges | [`no_new_privileges`] | | |
 //! | | dumpable | [`dumpable`] | | |
 //! | | initialize | [`initialize`] | | |
@@ -232,6 +234,8 @@
 //! [`close_inherited_fds`]: Daemonize::close_inherited_fds
 //! [`reset_signals`]: Daemonize::reset_signals
 //! [`supplementary_groups`]: Daemonize::supplementary_groups
+//! [`keep_capabilities`]: Daemonize::keep_capabilities
+//! [`ambient_capabilities`]: Daemonize::ambient_capabilities
 //! [`no_new_privileges`]: Daemonize::no_new_privileges
 //! [`dumpable`]: Daemonize::dumpable
 //! [`user_environment`]: Daemonize::user_environment
@@ -281,7 +285,7 @@ struct Readme;
 pub use builder::Daemonize;
 pub use directory::Directory;
 pub use error::{Error, ErrorKind};
-pub use identity::{Group, SupplementaryGroups, User};
+pub use identity::{Capability, Group, SupplementaryGroups, User};
 pub use notify::supervised;
 pub use options::Mask;
 pub use outcome::{Child, Outcome, Parent};

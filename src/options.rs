@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::directory::Directory;
 use crate::error::{Subject, SubjectKind};
-use crate::identity::{Group, SupplementaryGroups, User};
+use crate::identity::{Capability, Group, SupplementaryGroups, User};
 use crate::pid_file;
 use crate::streams::Streams;
 
@@ -40,6 +40,8 @@ pub(crate) struct Options {
     pub(crate) chroot: Option<PathBuf>,
     pub(crate) streams: Streams,
     pub(crate) supplementary_groups: SupplementaryGroups,
+    pub(crate) keep_capabilities: Option<Vec<Capability>>,
+    pub(crate) ambient_capabilities: Option<Vec<Capability>>,
     pub(crate) no_new_privileges: bool,
     pub(crate) dumpable: bool,
     pub(crate) user_environment: bool,

@@ -1,20 +1,22 @@
 //! The change of identity, and its verification.
 
+use super::capabilities::{KeptCapabilities, keep_failed};
 use super::resolve::{Identity, sorted_dedup};
 use crate::error::{ErrorKind, SubjectKind};
 use crate::failure::Failure;
-use crate::sys::{self, Gid, Ids, OtherThreads, Uid, errno};
+use crate::sys::{self, CapabilitySets, Gid, Ids, OtherThreads, Uid, errno};
 
 impl Identity {
     /// Assumes this identity: groups, then gid, then uid, since each step takes away the
-    /// privilege for the step before. Then verifies the result, and that the process
-    /// cannot regain the former identity.
+    /// privilege for the step before, then the capabilities. Then verifies the result, and
+    /// that the process cannot regain the former identity.
     ///
     /// # Errors
     ///
     /// After [`ErrorKind::PrivilegesRetained`] the process must end.
     pub(crate) fn assume(&self, others: &OtherThreads) -> Result<(), Failure> {
         let before = Credentials::current()?;
+        let loses_kept = self.check_kept_capabilities(&before.user_ids)?;
         if let Some(groups) = &self.groups {
             self.set_groups(&before.groups, groups)?;
         }
@@ -22,7 +24,12 @@ impl Identity {
             sys::set_group_ids(group).map_err(ErrorKind::SetGroup)?;
         }
         if let Some(user) = self.user {
-            sys::set_user_ids(user).map_err(ErrorKind::SetUser)?;
+            set_user_ids(user, loses_kept)?;
+        }
+
+        // Nothing that may fail comes between: all capabilities may still be permitted.
+        if let Some(kept) = self.capabilities {
+            reduce_capabilities(kept.sets(), others)?;
         }
 
         let after = Credentials::current()?;
@@ -31,16 +38,37 @@ impl Identity {
         }
         // If the saved ids are unknown, they may be what has changed.
         let is_unchanged = after == before && after.user_ids.saved.is_some();
-        if after.user_ids.effective == Uid::ROOT || is_unchanged {
-            // Root can regain any id, and an unchanged identity has dropped nothing.
-            return Ok(());
+        let is_root = after.user_ids.effective == Uid::ROOT;
+        if self.capabilities.is_none() {
+            if is_root || is_unchanged {
+                // Root can regain any id, and an unchanged identity has dropped nothing.
+                return Ok(());
+            }
+            reduce_capabilities(CapabilitySets::NONE, others)?;
         }
-        let reason = match sys::clear_capabilities(others) {
-            Ok(true) => before.try_regain(&after),
-            Ok(false) => Some("this thread or another still has capabilities"),
-            Err(_) => Some("it cannot clear its capabilities"),
-        };
-        reason.map_or(Ok(()), |text| Err(retained(text)))
+        if !is_root {
+            let kept = self.regain_by_kept(&after);
+            if let Some(text) = kept.or_else(|| before.try_regain(&after)) {
+                return Err(retained(text));
+            }
+        }
+        (self.capabilities).map_or(Ok(()), KeptCapabilities::raise_ambient)
+    }
+
+    /// Checks that a process with these ids can keep the capabilities. Returns whether a
+    /// change of the user would take them away.
+    pub(super) fn check_kept_capabilities(&self, ids: &Ids<Uid>) -> Result<bool, Failure> {
+        let leaves_root = self.user.is_some_and(|user| user != Uid::ROOT) && ids.has(Uid::ROOT);
+        (self.capabilities).map_or(Ok(false), |kept| kept.check(leaves_root))
+    }
+
+    /// Why a process that keeps capabilities, and is not root, could regain former ids.
+    fn regain_by_kept(&self, after: &Credentials) -> Option<&'static str> {
+        let kept = self.capabilities?;
+        match after.user_ids.has(Uid::ROOT) {
+            true => Some("its real or saved user is still root: set `user`"),
+            false => kept.regain_ids(),
+        }
     }
 
     fn is_assumed(&self, before: &Credentials, after: &Credentials) -> bool {
@@ -77,6 +105,32 @@ impl Identity {
             Err(errno::EPERM) if grants_same_access(present, wanted, primary) => Ok(()),
             other => Ok(other.map_err(ErrorKind::SetSupplementaryGroups)?),
         }
+    }
+}
+
+/// Sets the user ids. If the change would take the capabilities away that are to be kept, all
+/// stay permitted until [`sys::reduce_capabilities`].
+fn set_user_ids(user: Uid, loses_kept: bool) -> Result<(), Failure> {
+    if loses_kept {
+        sys::set_keepcaps(true).map_err(keep_failed)?;
+    }
+    let changed = sys::set_user_ids(user);
+    if loses_kept && sys::set_keepcaps(false).is_err() {
+        return Err(retained("it cannot clear PR_SET_KEEPCAPS"));
+    }
+    changed.map_err(|errno| ErrorKind::SetUser(errno).into())
+}
+
+fn reduce_capabilities(wanted: CapabilitySets, others: &OtherThreads) -> Result<(), Failure> {
+    match sys::reduce_capabilities(wanted, others) {
+        Ok(true) => Ok(()),
+        Ok(false) if wanted == CapabilitySets::NONE => {
+            Err(retained("this thread or another still has capabilities"))
+        }
+        Ok(false) => Err(retained(
+            "this thread or another still has other capabilities",
+        )),
+        Err(_) => Err(retained("it cannot clear its capabilities")),
     }
 }
 

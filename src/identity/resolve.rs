@@ -3,8 +3,10 @@
 use std::ffi::{CStr, CString};
 use std::fmt;
 
-use super::{Group, SupplementaryGroups, User};
+use super::capabilities::KeptCapabilities;
+use super::{Capability, Group, SupplementaryGroups, User};
 use crate::error::{Error, ErrorKind, Subject};
+use crate::failure::Failure;
 use crate::sys::{self, Errno, Gid, Uid, UserEntry, errno};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,6 +156,8 @@ pub(crate) struct Identity {
     pub(crate) group: Option<Gid>,
     /// The whole set of supplementary groups; `None` leaves them as they are.
     pub(super) groups: Option<Vec<Gid>>,
+    /// `None` keeps none if the identity changes, unless the daemon is root.
+    pub(super) capabilities: Option<KeptCapabilities>,
 }
 
 impl Identity {
@@ -165,6 +169,9 @@ impl Identity {
         supplementary: &SupplementaryGroups,
         wants_entry: bool,
     ) -> Result<(Option<Self>, Option<UserEntry>), Error> {
+        kept: Option<&[Capability]>,
+        ambient: Option<&[Capability]>,
+    ) -> Result<Option<Self>, Error> {
         // The entry has the primary group, and the name by which the groups are listed.
         let wants_entry =
             wants_entry || group.is_none() || *supplementary == SupplementaryGroups::FromDatabase;
@@ -208,6 +215,24 @@ impl Identity {
             groups,
         });
         Ok((identity, entry))
+        let user = user.map(|(_, resolved)| resolved.uid);
+        let error = |failure: Failure| Error::from(failure.kind).with_reason(failure.reason);
+        let capabilities = KeptCapabilities::resolve(kept, ambient).map_err(error)?;
+        let identity = Self {
+            user,
+            group,
+            groups,
+            capabilities,
+        };
+        if capabilities.is_some() {
+            (identity.check_kept_capabilities(&sys::user_ids())).map_err(error)?;
+        }
+        Ok(identity.changes_something().then_some(identity))
+    }
+
+    fn changes_something(&self) -> bool {
+        let changes_ids = self.user.is_some() || self.group.is_some() || self.groups.is_some();
+        changes_ids || self.capabilities.is_some()
     }
 }
 

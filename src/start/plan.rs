@@ -67,6 +67,13 @@ impl<'a> Plan<'a> {
             options.group.as_ref(),
             &options.supplementary_groups,
             options.user_environment,
+        refuse_unsupported(options)?;
+        let identity = Identity::resolve(
+            options.user.as_ref(),
+            options.group.as_ref(),
+            &options.supplementary_groups,
+            options.keep_capabilities.as_deref(),
+            options.ambient_capabilities.as_deref(),
         )?;
         if let Some(identity) = &identity {
             for directory in &mut directories {
@@ -179,6 +186,29 @@ fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
 
 fn unsupported(option: &str) -> Error {
     Error::from(ErrorKind::Unsupported).with_subject(Subject::Name(option.to_owned()))
+fn refuse_unsupported(options: &Options) -> Result<(), Error> {
+    let lacks_capabilities = !sys::HAS_CAPABILITIES;
+    let unsupported = [
+        (
+            "no_new_privileges",
+            options.no_new_privileges && !sys::HAS_NO_NEW_PRIVILEGES,
+        ),
+        (
+            "keep_capabilities",
+            options.keep_capabilities.is_some() && lacks_capabilities,
+        ),
+        (
+            "ambient_capabilities",
+            options.ambient_capabilities.is_some() && lacks_capabilities,
+        ),
+    ];
+    match unsupported.into_iter().find(|(_, is_set)| *is_set) {
+        Some((option, _)) => {
+            Err(Error::from(ErrorKind::Unsupported)
+                .with_subject(Subject::Name(String::from(option))))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Precedes all look-ups, so that the mistake of the caller is the error.

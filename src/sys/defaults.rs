@@ -12,6 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use super::{
     Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Pid, ProcessGroup, Signal, Uid,
+    CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, Pid, SecureBits, Signal, Uid,
 };
 
 /// "wheel" on the BSDs: su(1) lets its members become root.
@@ -93,8 +94,32 @@ pub(crate) fn disarm_parent_death_signal() {}
 
 pub(crate) const HAS_CAPABILITIES: bool = false;
 
-pub(crate) fn clear_capabilities(_: &OtherThreads) -> Result<bool, Errno> {
+pub(crate) fn reduce_capabilities(_: CapabilitySets, _: &OtherThreads) -> Result<bool, Errno> {
     Ok(true)
+}
+
+pub(crate) fn capget() -> Result<CapabilitySets, Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn secure_bits() -> Result<SecureBits, Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn set_keepcaps(_: bool) -> Result<(), Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn is_in_bounding_set(_: u8) -> Result<bool, Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn is_ambient(_: u8) -> Result<bool, Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn raise_ambient(_: u8) -> Result<(), Errno> {
+    Err(libc::ENOSYS)
 }
 
 /// Privileges belong to the process, so that other threads do not matter.

@@ -23,7 +23,8 @@
 //! | `has_open` | whether a process has a file open, and locked if that is known; false if the process does not exist | `ENOSYS`: unknown |
 //! | `users_of` | at least the real, effective and saved uid of a process | `ENOSYS` |
 //! | `OtherThreads` | what is needed to learn the privileges of the other threads | a unit struct: privileges belong to processes |
-//! | `clear_capabilities` | empties every capability set of the calling thread; false if one is left, or another thread has or may have one | `Ok(true)` |
+//! | `reduce_capabilities` | sets the capabilities of the calling thread, and empties its ambient set of all others; false if it has others then, or another thread has or may have others | `Ok(true)` |
+//! | `capget`, `secure_bits`, `set_keepcaps`, `is_in_bounding_set`, `is_ambient`, `raise_ambient` | capabilities and secure bits of the calling thread, as capabilities(7) defines them | `ENOSYS`, and `HAS_CAPABILITIES` is false |
 //! | `exchange` | exchanges two files of a directory in one step | `ENOSYS` |
 //! | `members_of` | the members of a process group that this process can see | `ENOSYS` |
 //! | `open_process`, `signal_process`, `reap` | a descriptor that always names the same process; sends it a signal; reaps it if it is a child that has ended | `None` |
@@ -63,6 +64,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
+mod capabilities;
 mod child;
 mod defaults;
 mod environment;
@@ -91,6 +93,7 @@ mod user_database;
 )]
 mod platform;
 
+pub(crate) use capabilities::*;
 pub(crate) use child::*;
 pub(crate) use environment::*;
 pub(crate) use fd::*;
