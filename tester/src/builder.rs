@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use daemonize2::{Daemonize, Group, Stdio, User, supervised};
+use daemonize2::{Capability, Daemonize, Group, Stdio, User, supervised};
 
 use crate::config::{
     Access, Directory, DirectoryPlace, Foreground, Identity, Options, Stream, SupplementaryGroups,
@@ -43,6 +43,10 @@ macro_rules! builder_calls {
 }
 
 for_each_option!(builder_calls);
+
+fn capabilities(numbers: &[u8]) -> impl Iterator<Item = Capability> {
+    numbers.iter().copied().map(Capability::from)
+}
 
 fn is_set(foreground: Foreground) -> bool {
     match foreground {

@@ -146,6 +146,9 @@ pub enum Command {
     /// Write these bytes to every regular file that is open, and again through /proc/self/fd. The
     /// answer lists the writes that succeed.
     OverwriteFiles(Bytes),
+    /// Bind a port below 1024, change the owner of this file, and look for PR_SET_KEEPCAPS (Linux).
+    /// The answer lists what succeeds.
+    TryCapabilities(Bytes),
     /// Close every descriptor above the standard streams, as some libraries do, and open new files
     /// in this directory until every number up to 20 is taken.
     ReplaceDescriptors(Bytes),

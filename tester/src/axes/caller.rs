@@ -9,6 +9,9 @@ use crate::sys;
 /// Groups that a daemon of another user has to lose.
 const GROUPS: [u32; 4] = [0, 4, 7, 4711];
 
+/// The capabilities that Docker leaves to root by default.
+const OF_CONTAINER: u64 = 0xa804_25fb;
+
 axis! {
     /// The identity of the launcher.
     Caller |stage| (stage.config.initial.ids, stage.config.initial.capabilities) => {
@@ -25,10 +28,12 @@ axis! {
             }),
             None,
         );
-        /// An ordinary user that may change its ids.
+        /// Root as in a container.
+        ContainerRoot => (Some(Ids::user(0, 0)), Some(OF_CONTAINER));
+        /// An ordinary user that may change its ids, and bind ports.
         Capable => (
             ordinary(stage, |user| [user; 3]),
-            Some(sys::CAP_SETGID | sys::CAP_SETUID),
+            Some(sys::CAP_SETGID | sys::CAP_SETUID | sys::CAP_NET_BIND_SERVICE),
         );
         /// As a set-user-ID program of root: the real user is ordinary.
         RealUser => (ordinary(stage, |user| [user, 0, 0]), None);
@@ -62,7 +67,9 @@ impl Axis for Caller {
         match self {
             Self::Itself => None,
             _ if sys::effective_user() != 0 => Some("only root can start as another user"),
-            Self::Capable if !cfg!(target_os = "linux") => Some("only Linux has capabilities"),
+            Self::Capable | Self::ContainerRoot if !cfg!(target_os = "linux") => {
+                Some("only Linux has capabilities")
+            }
             Self::TestUser if databases.user(TEST_USER).is_none() => Some("there is no test user"),
             _ => None,
         }
@@ -75,10 +82,15 @@ impl Caller {
         Rights {
             is_root: match self {
                 Self::Itself => is_root,
-                Self::RootWithGroups | Self::RealUser => true,
+                Self::RootWithGroups | Self::RealUser | Self::ContainerRoot => true,
                 _ => false,
             },
             may_change_ids: self == Self::Capable,
+            may_bind_ports: match self {
+                Self::Itself => is_root,
+                Self::Ordinary | Self::TestUser | Self::RealGroup => false,
+                _ => true,
+            },
             has_groups: match self {
                 Self::Itself => databases.own_groups_are_many(),
                 Self::TestUser => true,

@@ -96,6 +96,7 @@ pub(crate) trait Axis: Values {
 pub(crate) struct Rights {
     is_root: bool,
     may_change_ids: bool,
+    may_bind_ports: bool,
     /// Whether it has supplementary groups, which only root can drop.
     has_groups: bool,
 }
@@ -223,6 +224,7 @@ mod entry;
 mod foreground;
 mod group;
 mod initialize;
+pub(crate) mod keep_capabilities;
 mod no_new_privileges;
 mod on_started;
 mod pid_file;
@@ -263,6 +265,8 @@ axes! {
     user: user::User,
     group: group::Group,
     supplementary_groups: supplementary_groups::Supplementary,
+    keep_capabilities: keep_capabilities::KeepCapabilities,
+    ambient_capabilities: keep_capabilities::AmbientCapabilities,
     no_new_privileges: no_new_privileges::NoNewPrivileges,
     dumpable: dumpable::Dumpable,
     user_environment: user_environment::UserEnvironment,
@@ -381,6 +385,8 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         // tests/privileges, tests/pid_file: mounts and namespaces take long, and are not allowed everywhere.
         user_database: _,
         user_namespace: _,
+        // tests/privileges: a program that sets it keeps what it has.
+        bounding_capabilities: _,
         // tests/limits: the launcher could not report any more.
         free_descriptors: _,
     } = initial;

@@ -187,6 +187,10 @@ pub enum Step {
     /// Makes a thread that stays, and that keeps its capabilities over a change of user, by
     /// PR_SET_KEEPCAPS of prctl(2) (Linux).
     MakeThreadThatKeepsCapabilities,
+    /// Drops the capabilities of this mask (Linux).
+    DropCapabilities(u64),
+    /// Sets these secure bits (Linux).
+    SetSecureBits(u64),
     /// Sets the parent-death signal (Linux).
     ArmParentDeathSignal(i32),
     /// Writes these bytes to every socket of the process, except those of the tester.

@@ -65,6 +65,8 @@ macro_rules! for_each_initial_field {
         capabilities: Option<u64> => (*capabilities, sys::set_capabilities),
         /// The inheritable and ambient capabilities, as a bit mask (Linux).
         ambient_capabilities: Option<u64> => (*ambient_capabilities, sys::set_ambient_capabilities),
+        /// The bounding set, as a bit mask; takes CAP_SETPCAP (Linux).
+        bounding_capabilities: Option<u64> => (*bounding_capabilities, sys::limit_bounding_set),
         /// A user namespace of the launcher (Linux).
         user_namespace: Option<UserNamespace> => (user_namespace, enter_user_namespace),
         dispositions: Vec<(i32, Disposition)> => (dispositions, set_disposition),

@@ -35,6 +35,10 @@ macro_rules! for_each_option {
                 stdout(daemonize, stream: Stream) => daemonize.stdout(stream.open()?),
                 stderr(daemonize, stream: Stream) => daemonize.stderr(stream.open()?),
                 supplementary_groups(daemonize, groups: SupplementaryGroups) => daemonize.supplementary_groups(groups.into()),
+                /// `keep_capabilities`, by number
+                keep_capabilities(daemonize, numbers: Vec<u8>) => daemonize.keep_capabilities(capabilities(numbers)),
+                /// `ambient_capabilities`, by number
+                ambient_capabilities(daemonize, numbers: Vec<u8>) => daemonize.ambient_capabilities(capabilities(numbers)),
                 /// `close_inherited_fds`, which keeps these and the descriptors of the tester
                 close_inherited_fds(daemonize, keep: Vec<i32>) => sys::close_inherited_fds(
                     daemonize,

@@ -2,6 +2,7 @@
 //! no process receives the command, or if no answer comes.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 
 use super::run::Run;
 use crate::config::Bytes;
@@ -68,6 +69,13 @@ impl Run {
     #[track_caller]
     pub fn answer(&self, command: &Command) -> Vec<String> {
         self.ask(command, select!(Answer))
+    }
+
+    /// Lets the daemon bind a port below 1024, change the owner of this file, and look for
+    /// PR_SET_KEEPCAPS. Returns what succeeds.
+    #[track_caller]
+    pub fn try_capabilities(&self, file: &Path) -> Vec<String> {
+        self.answer(&Command::TryCapabilities(file.into()))
     }
 
     /// Lets the daemon exit, and waits for the end of all processes.

@@ -1,10 +1,12 @@
 //! Users and groups: their look-up before the first fork, and the change to them.
 
+use crate::axes::keep_capabilities::Kept;
 use crate::config::{Identity, SupplementaryGroups};
-use crate::model::credentials::{Right, all};
+use crate::model::credentials::{Credentials, Right, all};
 use crate::model::failure::{Failure, refused_id};
 use crate::model::start::{Side, Start};
 use crate::report::{Capabilities, IdTriple};
+use crate::sys;
 
 /// The identity of the daemon.
 pub(crate) struct NewIdentity {
@@ -56,7 +58,11 @@ impl Start<'_> {
             group,
             groups,
         };
-        let changes = new.user.is_some() || new.group.is_some() || new.groups.is_some();
+        self.check_kept_capabilities()?;
+        let changes = new.user.is_some()
+            || new.group.is_some()
+            || new.groups.is_some()
+            || self.kept_capabilities().is_some();
         let identity = changes.then_some(new);
         self.look_up_environment()?;
         if options.pid_file.is_some() {
@@ -98,13 +104,22 @@ impl Start<'_> {
 
     /// Changes the groups, the gid, the uid, and then the capabilities.
     pub(crate) fn become_identity(&mut self, new: &NewIdentity) -> Result<(), Failure> {
+        let before = self.credentials.clone();
+        self.change_ids(new)?;
+        let kept = self.kept_capabilities();
+        if let Err(reason) = self.drop_capabilities(&before, kept) {
+            (self.side, self.ends_at_once) = (Side::Gone, true);
+            let user = self.options.user.as_ref();
+            let failure = Failure::new("PrivilegesRetained", None).with_reason(reason);
+            return Err(failure.with_subject(user.or(self.options.group.as_ref())));
+        }
+        self.process.uid = Some(self.credentials.uid);
+        self.process.capabilities = self.credentials.capabilities;
+        Ok(())
+    }
+
+    fn change_ids(&mut self, new: &NewIdentity) -> Result<(), Failure> {
         let (user, group) = (self.options.user.as_ref(), self.options.group.as_ref());
-        let sorted = |groups: &[u32]| {
-            let mut groups = groups.to_vec();
-            groups.sort_unstable();
-            groups.dedup();
-            groups
-        };
         let before = self.credentials.clone();
         let deed = match (user, group) {
             (Some(Identity::Name(name)), _) => format!("changing to user {name}"),
@@ -145,30 +160,94 @@ impl Start<'_> {
             if !me.has(Right::SetUser) && !holds(me.uid, uid) {
                 return Err(refused("SetUser").with_subject(user));
             }
-            me.become_user(uid, self.config.initial.secure_bits.unwrap_or(0));
+            let keeps = self.kept_capabilities().map_or(0, |_| sys::KEEP_CAPS);
+            let secure_bits = self.config.initial.secure_bits.unwrap_or(0);
+            self.credentials.become_user(uid, secure_bits | keeps);
         }
-        let is_changed = (me.uid, me.gid, sorted(&me.groups))
-            != (before.uid, before.gid, sorted(&before.groups));
-        // Each thread gives up its own capabilities.
-        let keeps = |sets: Capabilities| sets.inheritable | sets.permitted | sets.effective != 0;
-        let another_keeps = self.has_made_thread && me.capabilities.is_some_and(keeps);
-        if me.uid.effective != 0 && is_changed && another_keeps {
-            let failure = Failure::new("PrivilegesRetained", None)
-                .with_reason("this thread or another still has capabilities");
-            (self.side, self.ends_at_once) = (Side::Gone, true);
-            return Err(failure.with_subject(user.or(group)));
-        }
-        if me.uid.effective != 0 && is_changed {
-            me.capabilities = me.capabilities.map(|sets| Capabilities {
-                inheritable: 0,
-                permitted: 0,
-                effective: 0,
-                ambient: 0,
-                ..sets
-            });
-        }
-        self.process.uid = Some(me.uid);
-        self.process.capabilities = me.capabilities;
         Ok(())
     }
+
+    /// Does to the capabilities what the library does. An error is the reason why privileges are
+    /// retained.
+    fn drop_capabilities(
+        &mut self,
+        before: &Credentials,
+        kept: Option<Kept>,
+    ) -> Result<(), &'static str> {
+        let others = self.capabilities_of_other_threads(before);
+        let me = &mut self.credentials;
+        let is_changed = (me.uid, me.gid, sorted(&me.groups))
+            != (before.uid, before.gid, sorted(&before.groups));
+        let is_root = me.uid.effective == 0;
+        if kept.is_none() && (is_root || !is_changed) {
+            return Ok(());
+        }
+        let wanted = kept.unwrap_or(Kept {
+            permitted: 0,
+            ambient: 0,
+        });
+        me.capabilities = me.capabilities.map(|sets| Capabilities {
+            inheritable: wanted.ambient,
+            permitted: wanted.permitted,
+            effective: wanted.permitted,
+            ambient: wanted.ambient,
+            ..sets
+        });
+        // Each thread gives up its own capabilities.
+        let has_another = |sets: &Capabilities| {
+            (sets.permitted | sets.effective) & !wanted.permitted != 0
+                || sets.inheritable & !wanted.ambient != 0
+        };
+        if others.iter().any(has_another) {
+            return Err(match wanted.permitted {
+                0 => "this thread or another still has capabilities",
+                _ => "this thread or another still has other capabilities",
+            });
+        }
+        if kept.is_some() && !is_root {
+            if me.uid.real == 0 || me.uid.saved == Some(0) {
+                return Err("its real or saved user is still root: set `user`");
+            }
+            if wanted.permitted & sys::CAP_SETUID != 0 {
+                return Err("it keeps CAP_SETUID, and could regain a former user id");
+            }
+        }
+        Ok(())
+    }
+
+    /// The capabilities of the other threads after the change of ids.
+    fn capabilities_of_other_threads(&self, before: &Credentials) -> Vec<Capabilities> {
+        let uid = self.credentials.uid;
+        let mut others = Vec::new();
+        if self.has_made_thread {
+            let secure_bits = self.config.initial.secure_bits.unwrap_or(0);
+            let mut thread = before.clone();
+            if uid != before.uid {
+                thread.become_user(uid.effective, secure_bits);
+            }
+            others.extend(thread.capabilities);
+        }
+        let has_root =
+            |uid: IdTriple| [Some(uid.real), Some(uid.effective), uid.saved].contains(&Some(0));
+        // The initial state reduces only the capabilities of the first thread. Only root has some to
+        // begin with.
+        if self.is_foreground()
+            && self.config.initial.extra_threads > 0
+            && has_root(before.uid)
+            && has_root(uid)
+        {
+            others.extend(before.capabilities.map(|sets| Capabilities {
+                permitted: sets.bounding,
+                ..sets
+            }));
+        }
+        others
+    }
+}
+
+fn sorted(groups: &[u32]) -> Vec<u32> {
+    let mut groups = groups.to_vec();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }

@@ -82,7 +82,9 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
     start.record_on_started(failed);
     start.record_drops(failed);
     // A failure drops the result; the end of the process does not.
-    if start.has_witness && failed == Some(Side::Daemon) {
+    let retains = |(failure, _): &(Failure, Side)| failure.kind == "PrivilegesRetained";
+    let is_dropped = failed == Some(Side::Daemon) || failure.as_ref().is_some_and(retains);
+    if start.has_witness && is_dropped {
         start.messages.push("daemon ResultDropped".to_owned());
     }
     start.record_exits(failed);
@@ -130,6 +132,7 @@ impl Start<'_> {
         self.refuse_pid_file_mode()?;
         self.refuse_unsupported()?;
         self.refuse_dumpable()?;
+        self.refuse_capabilities_elsewhere()?;
         let identity = self.look_up()?;
         self.plan_takeover()?;
         self.count_threads()?;

@@ -154,6 +154,10 @@ impl Product {
                 let made = initial::park_a_thread(|| sys::keep_capabilities(true));
                 expect(made, "make a thread");
             }
+            Step::DropCapabilities(mask) => {
+                expect(sys::drop_capability(*mask), "drop a capability");
+            }
+            Step::SetSecureBits(bits) => expect(sys::set_secure_bits(*bits), "set secure bits"),
             Step::ArmParentDeathSignal(signal) => {
                 expect(
                     sys::ask_for_parent_death_signal(*signal),

@@ -1,9 +1,10 @@
 //! The commands that a daemon obeys.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
+use std::net::TcpListener;
 use std::os::fd::IntoRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, chown};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -50,6 +51,9 @@ pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
                 send(Message::Answer(Vec::new()));
             }
             Command::OverwriteFiles(bytes) => send(Message::Answer(overwrite_files(&bytes.0))),
+            Command::TryCapabilities(file) => {
+                send(Message::Answer(try_capabilities(&file.to_path())));
+            }
             Command::ReplaceDescriptors(directory) => {
                 replace_descriptors(&directory.to_path());
                 send(Message::Answer(Vec::new()));
@@ -82,6 +86,20 @@ pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
             }
         }
     }
+}
+
+fn try_capabilities(file: &Path) -> Vec<String> {
+    let mut ports = (512..1024_u16)
+        .rev()
+        .map(|port| TcpListener::bind(("127.0.0.1", port)))
+        .filter(|bound| !matches!(bound, Err(error) if error.kind() == ErrorKind::AddrInUse));
+    let attempts = [
+        ("bind", ports.next().is_some_and(|bound| bound.is_ok())),
+        ("chown", chown(file, Some(0), Some(0)).is_ok()),
+        ("keepcaps", sys::keeps_capabilities()),
+    ];
+    let succeeded = attempts.into_iter().filter(|(_, succeeds)| *succeeds);
+    succeeded.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Does what an intruder in the daemon would try.

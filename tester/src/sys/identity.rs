@@ -155,6 +155,42 @@ linux_only! {
         check(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, libc::c_ulong::from(keep)) }).map(drop)
     }
 
+    /// Makes every capability but these impossible to gain, and to make inheritable.
+    pub fn limit_bounding_set(mask: u64) -> io::Result<()> {
+        (0..64_u8)
+            .filter(|number| mask & 1 << number == 0)
+            .map(|number| {
+                // SAFETY: the option takes an integer.
+                check(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number)) })
+            })
+            // The kernel knows the capabilities up to one.
+            .take_while(|dropped| !matches!(dropped, Err(error) if error.raw_os_error() == Some(libc::EINVAL)))
+            .try_for_each(|dropped| dropped.map(drop))
+    }
+
+    /// Gives the program these capabilities, permitted and effective: `struct vfs_cap_data` of
+    /// <linux/capability.h>.
+    pub fn set_file_capabilities(program: &Path, mask: u64) -> io::Result<()> {
+        const REVISION_2_EFFECTIVE: u32 = 0x0200_0001;
+        let low = u32::try_from(mask & u64::from(u32::MAX)).expect("masked");
+        let high = u32::try_from(mask >> 32).expect("the upper half");
+        let words = [REVISION_2_EFFECTIVE, low, 0, high, 0].map(u32::to_le_bytes);
+        let value = words.concat();
+        let program = CString::new(program.as_os_str().as_bytes())?;
+        let name = c"security.capability";
+        // SAFETY: the strings end in a NUL, and the value is as long as is said.
+        check(unsafe {
+            libc::setxattr(
+                program.as_ptr(),
+                name.as_ptr(),
+                value.as_ptr().cast(),
+                value.len(),
+                0,
+            )
+        })
+        .map(drop)
+    }
+
     /// Sets the bits of capabilities(7) about the change of ids.
     pub fn set_secure_bits(bits: u64) -> io::Result<()> {
         // SAFETY: the option takes an integer.
@@ -197,14 +233,30 @@ linux_only! {
     }
 }
 
+/// Whether the permitted capabilities survive a change to an ordinary user.
+pub fn keeps_capabilities() -> bool {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the option takes no argument.
+    return unsafe { libc::prctl(libc::PR_GET_KEEPCAPS) } == 1;
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
 /// Of <linux/capability.h>.
+pub const CAP_CHOWN: u64 = 1;
 pub const CAP_SETGID: u64 = 1 << 6;
 pub const CAP_SETUID: u64 = 1 << 7;
+pub const CAP_SETPCAP: u64 = 1 << 8;
+pub const CAP_NET_BIND_SERVICE: u64 = 1 << 10;
 
 /// SECBIT_NOROOT of <linux/securebits.h>: uid 0 has no capabilities of its own.
 pub const NOROOT: u64 = 1;
 /// SECBIT_NO_SETUID_FIXUP: a change of the uid removes no capability.
 pub const NO_SETUID_FIXUP: u64 = 1 << 2;
+/// SECBIT_KEEP_CAPS_LOCKED: KEEP_CAPS cannot be changed.
+pub const KEEP_CAPS_LOCKED: u64 = 1 << 5;
+/// SECBIT_NO_CAP_AMBIENT_RAISE: no capability can become ambient.
+pub const NO_CAP_AMBIENT_RAISE: u64 = 1 << 6;
 /// SECBIT_KEEP_CAPS: the permitted capabilities survive when root becomes another user.
 pub const KEEP_CAPS: u64 = 1 << 4;
 

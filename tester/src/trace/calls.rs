@@ -205,6 +205,9 @@ const LOCKS: &[(i32, &str)] = &[
 const OFFSETS: &[(i32, &str)] = &[(libc::SEEK_SET, "SEEK_SET"), (libc::SEEK_CUR, "SEEK_CUR")];
 const OPERATIONS: &[(i32, &str)] = &[
     (libc::PR_CAP_AMBIENT, "PR_CAP_AMBIENT"),
+    (libc::PR_CAPBSET_READ, "PR_CAPBSET_READ"),
+    (libc::PR_GET_SECUREBITS, "PR_GET_SECUREBITS"),
+    (libc::PR_SET_KEEPCAPS, "PR_SET_KEEPCAPS"),
     (libc::PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"),
     (libc::PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"),
     (libc::PR_GET_NO_NEW_PRIVS, "PR_GET_NO_NEW_PRIVS"),
