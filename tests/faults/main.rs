@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         case!(every_row_is_tried, needs Faults),
         case!(a_fault_in_an_ordinary_start_is_reported_or_harmless, needs Faults),
         case!(a_fault_in_a_start_of_root_is_reported_or_harmless, needs Root, TestUser, Tracing, Faults),
+        case!(a_fault_in_a_start_that_keeps_capabilities_is_reported_or_harmless, needs Root, TestUser, Tracing, Faults),
         case!(a_fault_in_a_sandbox_is_reported_or_harmless, needs Faults),
         case!(a_fault_in_an_untidy_start_is_reported_or_harmless, needs Faults),
         case!(a_fault_beside_a_running_daemon_is_harmless, needs Faults),

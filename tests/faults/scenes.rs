@@ -32,6 +32,8 @@ scenes! {
     Ordinary a_fault_in_an_ordinary_start_is_reported_or_harmless;
     /// The start has every option.
     OfRoot a_fault_in_a_start_of_root_is_reported_or_harmless;
+    /// The same, and the daemon keeps capabilities.
+    Keeping a_fault_in_a_start_that_keeps_capabilities_is_reported_or_harmless;
     /// A sandbox forbids unshare(2) and close_range(2).
     Sandboxed a_fault_in_a_sandbox_is_reported_or_harmless;
     /// Standard input and output are closed, and others can write to the pid file.
@@ -77,10 +79,15 @@ impl Scene {
             Self::Locked | Self::Panicking | Self::Refusing | Self::Forgetful => {
                 Some(Self::Failing)
             }
+            Self::Keeping => Some(Self::OfRoot),
             Self::Abandoned => Some(Self::Late),
             Self::Nameless => Some(Self::Orphaned),
             _ => None,
         }
+    }
+
+    pub(crate) fn is_of_root(self) -> bool {
+        matches!(self, Self::OfRoot | Self::Keeping)
     }
 
     pub(crate) fn is_possible(self) -> bool {
@@ -88,7 +95,7 @@ impl Scene {
             let needs = [Need::Root, Need::TestUser, Need::Tracing];
             needs.iter().all(|need| need.unmet().is_none())
         });
-        self != Self::OfRoot || *IS_ROOTS
+        !self.is_of_root() || *IS_ROOTS
     }
 
     /// Whether timing decides how far the processes get before the scene stops
@@ -152,6 +159,10 @@ pub(crate) struct Start {
     pub(crate) holder: Option<Run>,
 }
 
+/// Of <linux/capability.h>.
+const CHOWN: u8 = 0;
+const BIND_PORTS: u8 = 10;
+
 /// The daemon is not to inherit these descriptors: one is below those by which
 /// the tester reports, one above.
 const INHERITED: [i32; 2] = [150, 250];
@@ -213,7 +224,7 @@ impl Start {
         let mut scenario = self.scenario.clone();
         match scene {
             Scene::Ordinary => {}
-            Scene::OfRoot => {
+            Scene::OfRoot | Scene::Keeping => {
                 scenario.create_directory("jail");
                 scenario = scenario
                     .chroot("../jail")
@@ -231,6 +242,12 @@ impl Start {
                         });
                     })
                     .pid_file_mode(0o644_u32);
+                    .chown_pid_file_group(TEST_USER);
+                if scene == Scene::Keeping {
+                    scenario = scenario
+                        .keep_capabilities([CHOWN])
+                        .ambient_capabilities([BIND_PORTS]);
+                }
             }
             Scene::Sandboxed => {
                 self.faults = vec![

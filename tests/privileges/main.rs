@@ -1,5 +1,7 @@
 //! The daemon has exactly the configured identity, and no way back to its former one.
 
+/// `ambient_capabilities` are passed on to the programs that the daemon executes.
+mod ambient_capabilities;
 /// A change of identity leaves no capability in any set.
 mod capabilities;
 /// Large, damaged, unreadable and missing user databases are handled as such.
@@ -8,6 +10,8 @@ mod database;
 mod dumpable;
 /// `group` changes all group ids, and replaces the user's primary group.
 mod group;
+/// `keep_capabilities` keeps these capabilities, and no other.
+mod kept_capabilities;
 /// A name that cannot be looked up is reported before any fork.
 mod lookup;
 /// `no_new_privileges` keeps execve(2) from granting anything.
@@ -31,10 +35,12 @@ mod user;
 mod user_namespace;
 
 tester::modules!(
+    ambient_capabilities,
     capabilities,
     database,
     dumpable,
     group,
+    kept_capabilities,
     lookup,
     no_new_privileges,
     ordinary_user,

@@ -170,6 +170,59 @@ pub(crate) fn of_each_thread(pid: u32, line: &str) -> Vec<String> {
     threads.into_iter().map(value).collect()
 }
 
+/// Of <linux/capability.h>.
+pub(crate) const CHOWN: u8 = 0;
+pub(crate) const CHANGE_GROUP: u8 = 6;
+pub(crate) const CHANGE_USER: u8 = 7;
+pub(crate) const BIND_PORTS: u8 = 10;
+
+/// The permitted and the effective set are `permitted`, the inheritable and the ambient set are
+/// `ambient`.
+#[track_caller]
+pub(crate) fn assert_sets(run: &Run, permitted: u64, ambient: u64) {
+    for view in run.views() {
+        let sets = view.capabilities.expect("its capabilities");
+        let found = [sets.permitted, sets.effective];
+        assert_eq!(found, [permitted; 2], "{sets:x?}");
+        let found = [sets.inheritable, sets.ambient];
+        assert_eq!(found, [ambient; 2], "{sets:x?}");
+    }
+}
+
+/// The daemon succeeds in these deeds of [`Run::try_capabilities`], and in no other.
+#[track_caller]
+pub(crate) fn assert_succeeds(run: &Run, deeds: &[&str]) {
+    let file = scenario!();
+    let path = file.path("file");
+    fs::write(&path, "").unwrap();
+    let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let everyone_binds = start.is_ok_and(|start| start.trim().parse::<u32>().unwrap() < 1024);
+    let mut found = run.try_capabilities(&path);
+    if everyone_binds && !deeds.contains(&"bind") {
+        found.retain(|deed| deed != "bind");
+    }
+    assert_eq!(found, deeds);
+}
+
+/// The inheritable, permitted, effective and ambient set of a program that the daemon executes.
+#[track_caller]
+pub(crate) fn sets_of_program(scenario: Scenario) -> [u64; 4] {
+    sets_by("grep".as_ref(), scenario)
+}
+
+/// The same, by this copy of grep(1).
+#[track_caller]
+pub(crate) fn sets_by(grep: &Path, scenario: Scenario) -> [u64; 4] {
+    let words = [grep.into(), "^Cap".into(), "/proc/self/status".into()];
+    let run = scenario.initialize([Step::Run(words.into())]).start();
+    let lines = run.result().concat();
+    ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"].map(|name| {
+        let mut lines = lines.lines();
+        let mask = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(mask.trim(), 16).unwrap()
+    })
+}
+
 /// A copy of a program with this mode and owner, in the directory of the scenario.
 pub(crate) fn copy_of(program: &Path, mode: u32, owner: (u32, u32)) -> Scenario {
     let directory = scenario!();

@@ -121,6 +121,31 @@ pub(crate) fn rows() -> Vec<Row> {
             FakeSuccess => Error("PrivilegesRetained"),
         };
 
+        // The daemon keeps two capabilities, of which one is ambient.
+        [Keeping]
+        Daemon "capget" [..1] { [EPERM, EINVAL] => Error("KeepCapabilities") };
+        Daemon "prctl(PR_GET_SECUREBITS)"|"prctl(PR_CAPBSET_READ)" {
+            [EPERM, EINVAL] => Error("KeepCapabilities"),
+        };
+        Daemon "prctl(PR_SET_KEEPCAPS)" [..1] {
+            [EPERM] => Error("KeepCapabilities"), FakeSuccess => Error("PrivilegesRetained"),
+        };
+        // From now on all capabilities of root may be left, so that the daemon must end.
+        Daemon "prctl(PR_SET_KEEPCAPS)" [1..] { [EPERM] => Error("PrivilegesRetained") };
+        Daemon "capget" [1..2] { [EPERM, EINVAL] => Error("PrivilegesRetained") };
+        Daemon "capset" {
+            [EPERM, EINVAL] => Error("PrivilegesRetained"),
+            FakeSuccess => Error("PrivilegesRetained"),
+        };
+        Daemon "capget" [2..] { [EPERM, EINVAL] => Error("PrivilegesRetained") };
+        // The library asks for the ambient capability, adds it, and asks again.
+        Daemon "prctl(PR_CAP_AMBIENT)" [..1] { [EINVAL, EPERM] => Error("KeepCapabilities") };
+        Daemon "prctl(PR_CAP_AMBIENT)" [1..2] {
+            [EPERM, EINVAL] => Error("KeepCapabilities"),
+            FakeSuccess => Error("KeepCapabilities(1)"),
+        };
+        Daemon "prctl(PR_CAP_AMBIENT)" [2..] { [EPERM] => Error("KeepCapabilities") };
+
         // The daemon reports its failure, and has no other way to do so.
         [Failing]
         Daemon "sendmsg(pair 2)" .retried() {

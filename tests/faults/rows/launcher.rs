@@ -271,6 +271,13 @@ pub(crate) fn rows() -> Vec<Row> {
         };
         Launcher "read(/proc/*/status)" [1..] .retried() { Short => Harmless(REST_FOLLOWS) };
 
+        // The launcher has the capabilities that the daemon keeps.
+        [Keeping]
+        Launcher "getresuid" .never_fails(NO_ERRORS);
+        Launcher "capget"|"prctl(PR_GET_SECUREBITS)" {
+            [EPERM, EINVAL] => Error("KeepCapabilities"),
+        };
+
         // Standard input and output are closed, so that new descriptors move up.
         [Untidy]
         Launcher "fcntl(pair 1, F_DUPFD_CLOEXEC)"|"fcntl(pair 2, F_DUPFD_CLOEXEC)" {
