@@ -282,6 +282,11 @@ mod trust;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// Compiles the recipes.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/recipes.md")]
+struct Recipes;
+
 pub use builder::Daemonize;
 pub use directory::Directory;
 pub use error::{Error, ErrorKind};

@@ -6,10 +6,9 @@ mod resolve;
 
 use crate::error::Subject;
 
-pub(crate) use assume::{become_dumpable, set_no_new_privileges};
 pub use capabilities::Capability;
 
-pub(crate) use assume::set_no_new_privileges;
+pub(crate) use assume::{become_dumpable, set_no_new_privileges};
 pub(crate) use resolve::Identity;
 
 use resolve::NameOrId;

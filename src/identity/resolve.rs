@@ -168,10 +168,9 @@ impl Identity {
         group: Option<&Group>,
         supplementary: &SupplementaryGroups,
         wants_entry: bool,
-    ) -> Result<(Option<Self>, Option<UserEntry>), Error> {
         kept: Option<&[Capability]>,
         ambient: Option<&[Capability]>,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<(Option<Self>, Option<UserEntry>), Error> {
         // The entry has the primary group, and the name by which the groups are listed.
         let wants_entry =
             wants_entry || group.is_none() || *supplementary == SupplementaryGroups::FromDatabase;
@@ -208,14 +207,6 @@ impl Identity {
             Some((_, resolved)) => (Some(resolved.uid), resolved.entry),
             None => (None, None),
         };
-        let changes_something = user.is_some() || group.is_some() || groups.is_some();
-        let identity = changes_something.then_some(Self {
-            user,
-            group,
-            groups,
-        });
-        Ok((identity, entry))
-        let user = user.map(|(_, resolved)| resolved.uid);
         let error = |failure: Failure| Error::from(failure.kind).with_reason(failure.reason);
         let capabilities = KeptCapabilities::resolve(kept, ambient).map_err(error)?;
         let identity = Self {
@@ -227,7 +218,7 @@ impl Identity {
         if capabilities.is_some() {
             (identity.check_kept_capabilities(&sys::user_ids())).map_err(error)?;
         }
-        Ok(identity.changes_something().then_some(identity))
+        Ok((identity.changes_something().then_some(identity), entry))
     }
 
     fn changes_something(&self) -> bool {

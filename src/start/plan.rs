@@ -56,22 +56,12 @@ impl<'a> Plan<'a> {
                 error.with_subject(subject).with_reason(reason)
             })?;
         }
-        if options.no_new_privileges && !sys::HAS_NO_NEW_PRIVILEGES {
-            return Err(unsupported("no_new_privileges"));
-        }
-        if options.dumpable && !sys::HAS_DUMPABLE {
-            return Err(unsupported("dumpable"));
-        }
+        refuse_unsupported(options)?;
         let (identity, user_entry) = Identity::resolve(
             options.user.as_ref(),
             options.group.as_ref(),
             &options.supplementary_groups,
             options.user_environment,
-        refuse_unsupported(options)?;
-        let identity = Identity::resolve(
-            options.user.as_ref(),
-            options.group.as_ref(),
-            &options.supplementary_groups,
             options.keep_capabilities.as_deref(),
             options.ambient_capabilities.as_deref(),
         )?;
@@ -184,8 +174,6 @@ fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
     path.map(convert).transpose()
 }
 
-fn unsupported(option: &str) -> Error {
-    Error::from(ErrorKind::Unsupported).with_subject(Subject::Name(option.to_owned()))
 fn refuse_unsupported(options: &Options) -> Result<(), Error> {
     let lacks_capabilities = !sys::HAS_CAPABILITIES;
     let unsupported = [
@@ -193,6 +181,7 @@ fn refuse_unsupported(options: &Options) -> Result<(), Error> {
             "no_new_privileges",
             options.no_new_privileges && !sys::HAS_NO_NEW_PRIVILEGES,
         ),
+        ("dumpable", options.dumpable && !sys::HAS_DUMPABLE),
         (
             "keep_capabilities",
             options.keep_capabilities.is_some() && lacks_capabilities,

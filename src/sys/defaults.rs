@@ -11,8 +11,8 @@ use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 
 use super::{
-    Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Pid, ProcessGroup, Signal, Uid,
-    CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, Pid, SecureBits, Signal, Uid,
+    CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Pid, ProcessGroup,
+    SecureBits, Signal, Uid,
 };
 
 /// "wheel" on the BSDs: su(1) lets its members become root.

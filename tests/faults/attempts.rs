@@ -51,7 +51,7 @@ fn numbered(scene: Scene, records: &[SyscallRecord]) -> Vec<Call> {
     let mut counts = BTreeMap::new();
     // The launcher looks up users and groups first, until one of these calls.
     let next: &[&str] = match scene {
-        Scene::OfRoot => &["unshare", "socketpair"],
+        scene if scene.is_of_root() => &["unshare", "socketpair"],
         Scene::Foreground => &["getcwd"],
         _ => &[],
     };
@@ -59,12 +59,6 @@ fn numbered(scene: Scene, records: &[SyscallRecord]) -> Vec<Call> {
     let numbered = |record: &SyscallRecord| {
         let name = record.call.as_str();
         looks_up &= record.process == Role::Launcher && !next.contains(&name);
-        let is_look_up = looks_up && name != "getcwd";
-    // The launcher looks up users and groups first.
-    let mut looks_up = scene.is_of_root();
-    let numbered = |record: &SyscallRecord| {
-        let name = record.call.as_str();
-        looks_up &= record.process == Role::Launcher && !["unshare", "socketpair"].contains(&name);
         // A module of the name service may load libcap, which reads the bounding set.
         let own = ["getcwd", "getresuid", "capget", "prctl(PR_GET_SECUREBITS)"];
         let is_look_up = looks_up && !own.contains(&name);

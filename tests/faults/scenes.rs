@@ -242,7 +242,6 @@ impl Start {
                         });
                     })
                     .pid_file_mode(0o644_u32);
-                    .chown_pid_file_group(TEST_USER);
                 if scene == Scene::Keeping {
                     scenario = scenario
                         .keep_capabilities([CHOWN])

@@ -42,9 +42,6 @@ pub(crate) fn is_dumpable() -> Result<bool, Errno> {
     Ok(found == DUMPABLE)
 }
 
-/// capset(2) to nothing in the effective, permitted and inheritable sets, and prctl(2) for
-/// the ambient set; then capget(2). The bounding set stays: it grants nothing, and limits
-/// what a set-user-id program gains.
 /// capset(2) to these capabilities in the effective, permitted and inheritable sets; then
 /// capget(2). False if another capability is left, here or in another thread, or if this
 /// thread lacks one. The bounding set stays: it grants nothing, and limits what a set-user-id
