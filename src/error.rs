@@ -126,6 +126,7 @@ struct Details {
 pub(crate) enum Subject {
     Path(PathBuf),
     Name(String),
+    LogFile { stream: &'static str, path: PathBuf },
 }
 
 byte_enum! {
@@ -145,6 +146,9 @@ byte_enum! {
         StandardInput,
         StandardOutput,
         StandardError,
+        /// The log file that is standard output.
+        OutputLog,
+        ErrorLog,
     }
 }
 
@@ -160,7 +164,7 @@ impl Error {
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match &self.0.subject {
-            Some(Subject::Path(path)) => Some(path),
+            Some(Subject::Path(path) | Subject::LogFile { path, .. }) => Some(path),
             _ => None,
         }
     }
@@ -218,6 +222,28 @@ impl Error {
 
     pub(crate) fn with_subject(mut self, subject: impl Into<Option<Subject>>) -> Self {
         self.0.subject = subject.into();
+        self
+    }
+
+    /// An empty reason is none.
+    pub(crate) fn with_reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        let reason = reason.into();
+        self.0.reason = (!reason.is_empty()).then_some(reason);
+        self
+    }
+
+    /// Adds to the reason, which may be the text of the errno.
+    pub(crate) fn with_appended_reason(self, text: &str) -> Self {
+        let reason = match (&self.0.reason, self.raw_os_error()) {
+            (Some(reason), _) => format!("{reason}; {text}"),
+            (None, Some(errno)) => format!("{}; {text}", io::Error::from_raw_os_error(errno)),
+            (None, None) => text.to_owned(),
+        };
+        self.with_reason(reason)
+    }
+
+    pub(crate) fn with_running_pid(mut self, running_pid: u32) -> Self {
+        self.0.running_pid = Some(running_pid);
         self
     }
 
@@ -313,6 +339,9 @@ impl Display for Error {
         let subject = match &details.subject {
             Some(Subject::Path(path)) => Some(path.to_string_lossy()),
             Some(Subject::Name(name)) => Some(Cow::Borrowed(name.as_str())),
+            Some(Subject::LogFile { stream, path }) => {
+                Some(Cow::Owned(format!("{stream} log file {}", path.display())))
+            }
             None => None,
         };
         if let Some(subject) = subject {

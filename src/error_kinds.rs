@@ -139,6 +139,13 @@ error_kinds! {
     /// [keep](crate::Daemonize::keep_capabilities), or its secure bits forbid it. The text names the
     /// capability or the secure bit.
     79 KeepCapabilities(Errno) "cannot keep capabilities";
+    /// The [log file](crate::Stdio::append) of a standard stream could not be opened, or the start
+    /// refused its type, its owner or its directory.
+    68 OpenLogFile(Errno) "cannot open";
+    /// A new log file could not be given to the user and the group of the daemon.
+    69 ChownLogFile(Errno) "cannot change owner of";
+    /// A [log file](crate::Stdio::append) is set as standard input.
+    70 StandardInputIsLogFile "standard input cannot be a log file:";
     /// A [successor](crate::Daemonize::upgrade) could not take over the pid file of the running
     /// daemon.
     83 TakeOverPidfile(Errno) "cannot take over pid file", TakenOverPidFile;

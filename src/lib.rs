@@ -298,3 +298,6 @@ pub use pid_file::{PidFile, PidFileGuard, Status};
 pub use start::{Readiness, StartFailure};
 pub use streams::Stdio;
 pub use sys::Signal;
+pub use pid_file::{PidFile, PidFileGuard};
+pub use start::Readiness;
+pub use streams::{Stdio, reopen_logs};

@@ -8,7 +8,7 @@ use crate::directory::Directory;
 use crate::error::{Subject, SubjectKind};
 use crate::identity::{Capability, Group, SupplementaryGroups, User};
 use crate::pid_file;
-use crate::streams::Streams;
+use crate::streams::{self, Streams};
 
 /// The permission bits that new files of the daemon do *not* get.
 ///
@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) umask: Option<Mask>,
     pub(crate) chroot: Option<PathBuf>,
     pub(crate) streams: Streams,
+    /// The paths of the log files among the streams, once these are taken.
+    pub(crate) log_files: [Option<PathBuf>; 3],
     pub(crate) supplementary_groups: SupplementaryGroups,
     pub(crate) keep_capabilities: Option<Vec<Capability>>,
     pub(crate) ambient_capabilities: Option<Vec<Capability>>,
@@ -65,6 +67,12 @@ impl Options {
         }
     }
 
+    /// Takes the streams, and keeps the paths of the log files.
+    pub(crate) fn take_streams(&mut self) -> Streams {
+        self.log_files = streams::log_files(&self.streams);
+        std::mem::take(&mut self.streams)
+    }
+
     /// The pid file that the start locks. A successor takes over the named file with it.
     pub(crate) fn locked_pid_file(&self) -> Option<PathBuf> {
         let pid_file = self.pid_file.as_deref()?;
@@ -74,13 +82,17 @@ impl Options {
         })
     }
 
-    /// The path in the file system, if the working directory of this process is known.
-    pub(crate) fn absolute(&self, pid_file: &Path) -> Option<PathBuf> {
+    /// The path in the file system, if the working directory of this process is known. A relative
+    /// path starts at the daemon's working directory.
+    pub(crate) fn absolute(&self, path: &Path) -> Option<PathBuf> {
+        if path.is_absolute() {
+            return Some(path.to_owned());
+        }
         let mut directory = std::env::current_dir().ok()?;
         if let Some(working_directory) = &self.working_directory {
             directory.push(working_directory);
         }
-        Some(directory.join(pid_file))
+        Some(directory.join(path))
     }
 
     pub(crate) fn absolute_locked_pid_file(&self) -> Option<PathBuf> {
@@ -89,7 +101,11 @@ impl Options {
 
     pub(crate) fn subject(&self, kind: SubjectKind) -> Option<Subject> {
         let path = |path: &Option<PathBuf>| path.clone().map(Subject::Path);
-        let name = |name: &str| Some(Subject::Name(name.to_owned()));
+        let log_file = |index: usize| {
+            let path = self.log_files[index].clone()?;
+            let stream = streams::NAMES[index];
+            Some(Subject::LogFile { stream, path })
+        };
         let user = self.user.as_ref();
         let group = self.group.as_ref().map(Group::subject);
         match kind {
@@ -102,9 +118,11 @@ impl Options {
             SubjectKind::Group => group.or_else(|| user.map(User::group_subject)),
             SubjectKind::Identity => user.map(User::subject).or(group),
             SubjectKind::NullDevice => Some(Subject::Path(Path::new("/dev/null").to_owned())),
-            SubjectKind::StandardInput => name("standard input"),
-            SubjectKind::StandardOutput => name("standard output"),
-            SubjectKind::StandardError => name("standard error"),
+            SubjectKind::StandardInput
+            | SubjectKind::StandardOutput
+            | SubjectKind::StandardError => streams::subject(kind),
+            SubjectKind::OutputLog => log_file(1),
+            SubjectKind::ErrorLog => log_file(2),
         }
     }
 }

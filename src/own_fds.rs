@@ -1,5 +1,5 @@
 //! The registry of the descriptors that the library keeps open while the caller's code runs:
-//! pid files, and the channel of a start that is not committed.
+//! pid files, and the channel and the streams to come of a start that is not committed.
 //!
 //! A process that the caller forks has copies of these descriptors, and of the values that
 //! own them. Such a value is forgotten there, never dropped: the caller may have closed the
@@ -83,15 +83,15 @@ impl LockedForFork {
     }
 }
 
-/// Locks the registry before fork(2). Reserves the memory for the pid file and the channel
-/// of one start, since nothing may be allocated after the fork.
+/// Locks the registry before fork(2). Reserves the memory for the pid file, the channel and
+/// the three streams of one start, since nothing may be allocated after the fork.
 pub(crate) fn lock_for_fork() -> LockedForFork {
     let mut own_fds = own_fds();
-    own_fds.reserve(2);
+    own_fds.reserve(5);
     LockedForFork(own_fds)
 }
 
-/// Registers a channel, or a descriptor that names a process.
+/// Registers a channel, a descriptor that names a process, or a stream to come.
 pub(crate) fn register(descriptor: BorrowedFd<'_>) {
     let file = sys::fstat(descriptor).map(|attributes| attributes.id);
     add(descriptor, file.ok(), Purpose::Channel);

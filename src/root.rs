@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString};
 
 use crate::error::{ErrorKind, SubjectKind};
 use crate::failure::Failure;
+use crate::streams;
 use crate::sys::{self, Errno};
 
 /// Changes the root directory, and never leaves the working directory outside of it:
@@ -22,7 +23,9 @@ pub(crate) fn change(root: &CStr) -> Result<(), Failure> {
     let before = working_directory().ok();
     sys::chdir(root).map_err(ErrorKind::Chroot)?;
     let new_root = working_directory().map_err(ErrorKind::Chroot)?;
+    let logs = streams::paths_inside(&new_root.path);
     sys::chroot_to_working_directory().map_err(ErrorKind::Chroot)?;
+    logs.enter();
 
     sys::chdir(c"/").map_err(ErrorKind::Chroot)?;
     if sys::working_directory_id().map_err(ErrorKind::Chroot)? != new_root.id {
@@ -54,11 +57,11 @@ fn working_directory() -> Result<Directory, Errno> {
     })
 }
 
-/// The path of a directory through the new root, if it lies inside. Both paths are absolute
+/// The path of a file through the new root, if it lies inside. Both paths are absolute
 /// and without symbolic links, as getcwd(3) returns them.
-fn path_inside(directory: &CStr, root: &CStr) -> Option<CString> {
+pub(crate) fn path_inside(file: &CStr, root: &CStr) -> Option<CString> {
     let root = root.to_bytes();
-    let rest = directory
+    let rest = file
         .to_bytes()
         .strip_prefix(root.strip_suffix(b"/").unwrap_or(root))?;
     match rest.first() {

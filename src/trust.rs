@@ -1,7 +1,11 @@
 //! Which files and directories a start trusts, where other users may have put them.
 
 use std::ffi::{CStr, CString};
+use std::fs;
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use crate::error::ErrorKind;
 use crate::failure::Failure;
@@ -95,6 +99,60 @@ pub(crate) fn others_can_write(descriptor: BorrowedFd<'_>, status: &FileStatus) 
 /// Whether those users can replace a file in an open directory. The sticky bit prevents it.
 pub(crate) fn others_can_replace_in(directory: BorrowedFd<'_>, status: &FileStatus) -> bool {
     others_can_write(directory, status) && status.mode & STICKY == 0
+}
+
+/// Whose file and directory the start accepts, for a person.
+pub(crate) struct Owners {
+    directory: &'static str,
+    file: &'static str,
+}
+
+pub(crate) const OF_PID_FILE: Owners = Owners {
+    directory: "of root, of `user` or of `chown_pid_file_user`",
+    file: "of root, of the user of this process or of `chown_pid_file_user`",
+};
+pub(crate) const OF_LOG_FILE: Owners = Owners {
+    directory: "of root or of `user`",
+    file: "of root, of the user of the launcher or of `user`",
+};
+
+/// What a person should know of a file that could not be opened: the state of the directory or
+/// file, and what the library would accept. `None` if the failure itself says everything.
+pub(crate) fn explain(failure: &Failure, path: &Path, owners: &Owners) -> Option<String> {
+    let errno = failure.kind.errno()?;
+    let directory = path.parent()?;
+    let found = fs::metadata(directory).map(|found| {
+        let mode = found.mode() & 0o7777;
+        owner_and_mode(Uid(found.uid()), Gid(found.gid()), mode)
+    });
+    let shown = directory.display();
+    let reason = io::Error::from_raw_os_error(errno);
+    Some(match (&*failure.reason, errno, found) {
+        ("", errno::ENOENT, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
+            format!("{reason}: its directory {shown} does not exist")
+        }
+        ("", errno::EACCES, Ok(found)) => format!(
+            "{reason}: this process runs as uid {}; the directory {shown} belongs to {found}",
+            sys::geteuid().0
+        ),
+        (refusal @ DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
+            "{refusal}: {shown} belongs to {found}; a start as root accepts a directory {}",
+            owners.directory
+        ),
+        (refusal @ DIRECTORY_WRITABLE, _, Ok(found)) => format!(
+            "{refusal}: {shown} belongs to {found}; remove that permission, or set the sticky \
+             bit"
+        ),
+        (refusal @ FILE_OF_ANOTHER, _, _) => {
+            let found = fs::symlink_metadata(path).ok()?;
+            format!(
+                "{refusal}, uid {}; a start accepts a file {}",
+                found.uid(),
+                owners.file
+            )
+        }
+        _ => return None,
+    })
 }
 
 /// The owner of a file, for a person.

@@ -1,6 +1,5 @@
 //! The daemon: from the fork to the return to the caller.
 
-use std::mem;
 use std::sync::MutexGuard;
 
 use crate::error::{Error, ErrorKind};
@@ -14,6 +13,8 @@ use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::start::{Closures, actions};
 use crate::streams::{self, Stdio};
 use crate::sys::{self, SignalMask, SingleThreaded};
+use crate::streams::{self, Before};
+use crate::sys::{self, SignalMask};
 
 pub(super) fn run<T>(
     mut plan: Plan<'_>,
@@ -33,16 +34,17 @@ pub(super) fn run<T>(
     plan.progress.reach(Step::RedirectStreams);
     // Until the signal mask is restored nothing allocates or frees memory. A failure leaves the
     // closures alone.
-    //
-    // The streams are redirected after a failure too: the launcher prints the failure on its
-    // terminal, and the daemon must not print it there again.
     let prepared = inheritance.prepared.and_then(|pid_file| {
         start.pid_file = pid_file;
         start.become_pid_file_holder()
     });
-    let redirected = streams::redirect(mem::take(&mut plan.streams), Stdio::devnull);
+    let before = match &prepared {
+        Ok(()) => Before::Succeeded,
+        Err(_) => Before::Failed,
+    };
+    let redirected = streams::redirect_forked(&mut plan.streams, before);
     let prepared = prepared
-        .and(redirected)
+        .and(redirected.map(|pending| start.pending_streams = pending))
         .and_then(|()| start.change_pid_file_owner(plan.pid_file.as_ref()));
     let signal_mask = match plan.options.reset_signals {
         true => SignalMask::empty(),

@@ -1,7 +1,5 @@
 //! A start in the foreground: the same steps in this process, without forks and session.
 
-use std::mem;
-
 use crate::error::{Error, ErrorKind};
 use crate::notify::NotifySocket;
 use crate::outcome::FailureMode;
@@ -12,7 +10,7 @@ use crate::start::steps::{
     prepare_inherited_state, reset_signals, run_daemon_steps, verify_environment,
 };
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
-use crate::streams::{self, Stdio};
+use crate::streams::{self, Before, Stdio};
 use crate::sys::{self, SignalMask};
 
 pub(super) fn run<T>(mut plan: Plan<'_>, closures: Closures<'_, T>) -> Result<T, Error> {
@@ -24,7 +22,8 @@ pub(super) fn run<T>(mut plan: Plan<'_>, closures: Closures<'_, T>) -> Result<T,
     let mut start = UncommittedStart::new(&mut plan, sink, None, FailureMode::Return);
     let prepared = prepared.and_then(|pid_file| {
         start.pid_file = pid_file;
-        streams::redirect(mem::take(&mut plan.streams), Stdio::keep)?;
+        start.pending_streams =
+            streams::redirect(&mut plan.streams, Stdio::keep, Before::Succeeded)?;
         start.ready_sink = ReadySink::ServiceManager(NotifySocket::open());
         start.change_pid_file_owner(plan.pid_file.as_ref())?;
         start.register_descriptors();

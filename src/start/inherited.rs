@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 
-use crate::streams::{Stdio, Streams};
+use crate::streams::StreamsPlan;
 use crate::sys::{self, Errno};
 
 /// The descriptors from 3 on that stay open when the others are closed. They are listed before
@@ -16,12 +16,12 @@ pub(super) struct KeptDescriptors {
 impl KeptDescriptors {
     /// Lists those of the named descriptors that are open, the sources of the streams, and the
     /// library's `own`. Must precede the opening of any descriptor for this start.
-    pub(super) fn new(named: &[RawFd], streams: &Streams, own: &[RawFd]) -> Self {
+    pub(super) fn new(named: &[RawFd], streams: &StreamsPlan, own: &[RawFd]) -> Self {
         /// Room for the descriptors of this start, and for a list of all that are open.
         const ROOM: usize = 512;
 
         let named = named.iter().copied().filter(|&number| sys::is_open(number));
-        let sources = streams.iter().flatten().filter_map(Stdio::source);
+        let sources = streams.descriptors();
         let mut kept = Self {
             numbers: named.chain(sources).chain(own.iter().copied()).collect(),
             scratch: Vec::new(),
@@ -61,7 +61,7 @@ mod tests {
         let mut numbers = files.each_ref().map(|file| file.as_raw_fd());
         let [one, other, own] = numbers;
         let named = [other, one, i32::MAX, other, -1, 2, 0, one];
-        let kept = KeptDescriptors::new(&named, &[None, None, None], &[own, one]);
+        let kept = KeptDescriptors::new(&named, &StreamsPlan::default(), &[own, one]);
         numbers.sort_unstable();
         assert_eq!(kept.numbers, numbers);
     }

@@ -281,10 +281,7 @@ impl<'a> Launcher<'a> {
     fn failure_of_ended_daemon(&self) -> Failure {
         let exited = Failure::from(ErrorKind::DaemonExited);
         match &self.last_panic {
-            None => {
-                let [_, _, stderr] = &self.plan.streams;
-                exited.with_reason(reasons::daemon_ended(stderr.as_ref()))
-            }
+            None => exited.with_reason(reasons::daemon_ended(&self.plan.streams)),
             Some(panic) if !panic.is_survived => panic.failure.clone(),
             Some(LastPanic { failure, .. }) => exited.with_reason(match failure.kind {
                 ErrorKind::Panicked => text::with_panic_prefix(&failure.reason),

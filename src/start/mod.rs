@@ -49,6 +49,7 @@ use crate::error::{Error, ErrorKind};
 use crate::options::Options;
 use crate::outcome::{Child, FailureMode, Outcome, Parent};
 use crate::own_fds;
+use crate::streams;
 use crate::sys::{self, Fork, ForkIdentity};
 
 use self::actions::Actions;
@@ -136,7 +137,7 @@ fn launch<T>(
     failure_mode: FailureMode,
 ) -> Side<'_, T> {
     ForkIdentity::count_forks();
-    let streams = mem::take(&mut options.streams);
+    let streams = options.take_streams();
     let plan = actions::refuse_nested_start(options.foreground, failure_mode)
         .and_then(|()| Plan::new(&options, streams));
     if options.foreground {
@@ -166,16 +167,17 @@ fn launch<T>(
     }
     let panics = panics::lock_for_fork();
     let mut own_fds = own_fds::lock_for_fork();
+    let logs = streams::lock_for_fork();
     // No handler of the launcher runs in a child by surprise.
     let signal_mask = sys::block_signals();
     match sys::fork(&single_threaded) {
         Err(errno) => {
-            drop((panics, own_fds));
+            drop((panics, own_fds, logs));
             signal_mask.restore();
             Side::Launcher(Err(ErrorKind::Fork(errno).into()), closures)
         }
         Ok(Fork::Parent(child)) => {
-            drop((panics, own_fds));
+            drop((panics, own_fds, logs));
             signal_mask.restore();
             drop((intermediate, daemon));
             let launcher = Launcher::new(child, launcher, &plan, deadline, failure_mode);
@@ -186,7 +188,7 @@ fn launch<T>(
             // The launcher may be a daemon, or about to become one. Its lock must not live on
             // in this daemon.
             own_fds.close_copies();
-            drop((panics, own_fds));
+            drop((panics, own_fds, logs));
             let inheritance =
                 intermediate::run(&mut plan, intermediate, daemon, deadline, &single_threaded);
             Side::Daemon(daemon::run(

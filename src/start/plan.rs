@@ -15,15 +15,14 @@ use crate::own_fds;
 use crate::pid_file::{self, PidFilePlan, Takeover};
 use crate::start::inherited::KeptDescriptors;
 use crate::start::progress::Progress;
-use crate::streams::Streams;
+use crate::streams::{Log, LogUsers, Streams, StreamsPlan};
 use crate::sys::{self, errno};
 
 /// The options, and what must be looked up or allocated before the fork: between fork(2) and
 /// the first closure nothing allocates.
 pub(super) struct Plan<'a> {
     pub(super) options: &'a Options,
-    /// Taken out of the options, since the daemon consumes them.
-    pub(super) streams: Streams,
+    pub(super) streams: StreamsPlan,
     pub(super) kept_descriptors: Option<KeptDescriptors>,
     pub(super) working_directory: Option<CString>,
     pub(super) directories: Vec<DirectoryPlan>,
@@ -48,6 +47,7 @@ impl<'a> Plan<'a> {
         let mut directories = directories
             .map(DirectoryPlan::new)
             .collect::<Result<Vec<_>, _>>()?;
+        let log_files = c_log_files(options)?;
         refuse_nul_in_names(options)?;
         if let (Some(path), Some(mode)) = (&options.pid_file, options.pid_file_mode) {
             pid_file::check_mode(mode).map_err(|reason| {
@@ -77,6 +77,8 @@ impl<'a> Plan<'a> {
             .map(|path| plan_pid_file(options, path, identity.as_ref()))
             .transpose()?;
         let takeover = plan_takeover(options, pid_file.as_mut())?;
+        let logs = plan_logs(options, log_files, identity.as_ref())?;
+        let streams = StreamsPlan::new(streams, logs);
         // In the foreground this process keeps what earlier starts have opened.
         let own_fds = match options.foreground {
             true => own_fds::numbers(),
@@ -163,6 +165,38 @@ fn plan_takeover(
     })?;
     plan.taken_over_path = c_path(Some(&absolute))?;
     Takeover::plan(absolute, path).map(Some)
+}
+
+/// Refuses a log file as standard input, which would always be empty.
+fn c_log_files(options: &Options) -> Result<[Option<CString>; 3], Error> {
+    let [input, output, error] = options.log_files.each_ref().map(Option::as_deref);
+    if let Some(path) = input {
+        let subject = Subject::Path(path.to_owned());
+        return Err(Error::from(ErrorKind::StandardInputIsLogFile).with_subject(subject));
+    }
+    Ok([None, c_path(output)?, c_path(error)?])
+}
+
+fn plan_logs(
+    options: &Options,
+    paths: [Option<CString>; 3],
+    identity: Option<&Identity>,
+) -> Result<[Option<Log>; 3], Error> {
+    let mut logs = [None, None, None];
+    if paths.iter().all(Option::is_none) {
+        return Ok(logs);
+    }
+    let users = LogUsers {
+        launcher: Some(sys::geteuid()),
+        daemon: identity.and_then(|identity| identity.user),
+        daemon_group: identity.and_then(|identity| identity.group),
+    };
+    for ((log, path), given) in logs.iter_mut().zip(paths).zip(&options.log_files) {
+        let absolute = given.as_ref().and_then(|path| options.absolute(path));
+        let absolute = c_path(absolute.as_deref())?;
+        *log = path.map(|path| Log::new(path, absolute, users));
+    }
+    Ok(logs)
 }
 
 fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {

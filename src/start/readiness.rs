@@ -10,6 +10,7 @@ use crate::outcome::FailureMode;
 use crate::start::start_failure::payload_of;
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::start::{panics, text};
+use crate::streams;
 use crate::sys::{self, ForkIdentity};
 
 /// Reports that the daemon is ready, or why it is not.
@@ -77,6 +78,9 @@ impl Readiness {
     ///   a daemon of [`execute`](crate::Daemonize::execute) gets this error: a daemon of
     ///   [`start`](crate::Daemonize::start) ends. In most cases the intermediate process has
     ///   terminated the daemon already.
+    /// - [`ErrorKind::RedirectStreams`] if a stream that was [kept until
+    ///   ready](crate::Stdio::keep_until_ready) cannot be replaced. A daemon of
+    ///   [`start`](crate::Daemonize::start) ends.
     /// - [`ErrorKind::NotReady`] in a child of the daemon, or if [`serve`](Self::serve) has
     ///   already reported a failure.
     pub fn ready(self) -> Result<(), Error> {
@@ -125,6 +129,7 @@ impl Readiness {
                 sys::_exit(1);
             }
             failure.into()
+            Error::from(failure.kind).with_subject(streams::subject(failure.subject))
         })
     }
 

@@ -2,21 +2,19 @@
 //! lacks, and how to fix it.
 
 use std::fmt::Write as _;
-use std::fs::{self, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Subject};
+use crate::error::{Error, ErrorKind, Subject, SubjectKind};
 use crate::failure::Failure;
 use crate::options::Options;
 use crate::pid_file::describe_holder;
 use crate::start::progress::Step;
-use crate::streams::Stdio;
-use crate::sys::{self, Gid, Uid, errno};
+use crate::streams::StreamsPlan;
+use crate::sys::{self, Uid, errno};
 use crate::trust;
 
 /// Makes the error that the caller gets. `pid_file` is the absolute path.
@@ -27,6 +25,11 @@ pub(super) fn describe(failure: Failure, options: &Options, pid_file: Option<&Pa
     }
     let subject = options.subject(failure.subject);
     let error = Error::from(failure).with_subject(subject);
+    let failure = with_rights(failure, options);
+    let failure = with_state_of_file(failure, options, pid_file);
+    let error = Error::from(failure.kind)
+        .with_subject(options.subject(failure.subject))
+        .with_reason(failure.reason);
     match (error.kind(), pid_file) {
         (ErrorKind::LockPidfile(errno::EWOULDBLOCK), Some(path)) => describe_holder(error, path),
         _ => error,
@@ -44,7 +47,7 @@ pub(super) fn with_rights(failure: Failure, options: &Options) -> Failure {
             String::from("changing the root directory"),
             "CAP_SYS_CHROOT",
         ),
-        ErrorKind::ChownPidfile(errno::EPERM) => {
+        ErrorKind::ChownPidfile(errno::EPERM) | ErrorKind::ChownLogFile(errno::EPERM) => {
             (String::from("changing the owner of a file"), "CAP_CHOWN")
         }
         ErrorKind::ChmodPidfile(errno::EPERM) => (
@@ -83,49 +86,26 @@ pub(crate) fn lacks_rights(uid: Uid, deed: &str, capabilities: &str) -> String {
     format!("{reason}: this process runs as {found}")
 }
 
-/// Adds to a pid file that could not be opened the state of the directory or file, and what the
-/// library would accept. The absolute path shows what a relative one is relative to.
-fn with_pid_file(failure: Failure, path: &Path) -> Failure {
-    let ErrorKind::OpenPidfile(errno) = failure.kind else {
-        return failure;
-    };
-    let Some(directory) = path.parent() else {
-        return failure;
-    };
-    let found = fs::metadata(directory).map(|found| owner_and_mode(&found));
-    let shown = directory.display();
-    let reason = io::Error::from_raw_os_error(errno);
-    let text = match (&*failure.reason, errno, found) {
-        ("", errno::ENOENT, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-            format!("{reason}: its directory {shown} does not exist")
+/// Adds to a pid file or log file that could not be opened the state of the directory or file, and
+/// what the library would accept. The absolute path shows what a relative one is relative to.
+fn with_state_of_file(failure: Failure, options: &Options, pid_file: Option<&Path>) -> Failure {
+    let log_file = |index: usize| options.absolute(options.log_files[index].as_ref()?);
+    let reason = match (failure.kind, failure.subject) {
+        (ErrorKind::OpenPidfile(_), _) => {
+            pid_file.and_then(|path| trust::explain(&failure, path, &trust::OF_PID_FILE))
         }
-        ("", errno::EACCES, Ok(found)) => format!(
-            "{reason}: this process runs as uid {}; the directory {shown} belongs to {found}",
-            sys::geteuid().0
-        ),
-        (refusal @ trust::DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
-            "{refusal}: {shown} belongs to {found}; a start as root accepts a directory of \
-             root, of `user` or of `chown_pid_file_user`"
-        ),
-        (refusal @ trust::DIRECTORY_WRITABLE, _, Ok(found)) => format!(
-            "{refusal}: {shown} belongs to {found}; remove that permission, or set the sticky \
-             bit"
-        ),
-        (refusal @ trust::FILE_OF_ANOTHER, _, _) => match fs::symlink_metadata(path) {
-            Ok(found) => format!(
-                "{refusal}, uid {}; a start accepts a file of root, of the user of this \
-                 process or of `chown_pid_file_user`",
-                found.uid()
-            ),
-            Err(_) => return failure,
-        },
-        _ => return failure,
+        (ErrorKind::OpenLogFile(_), SubjectKind::OutputLog) => {
+            log_file(1).and_then(|path| trust::explain(&failure, &path, &trust::OF_LOG_FILE))
+        }
+        (ErrorKind::OpenLogFile(_), SubjectKind::ErrorLog) => {
+            log_file(2).and_then(|path| trust::explain(&failure, &path, &trust::OF_LOG_FILE))
+        }
+        _ => None,
     };
-    failure.with_reason(text)
-}
-
-fn owner_and_mode(found: &Metadata) -> String {
-    trust::owner_and_mode(Uid(found.uid()), Gid(found.gid()), found.mode() & 0o7777)
+    match reason {
+        Some(reason) => failure.with_reason(reason),
+        None => failure,
+    }
 }
 
 /// The fate of a daemon that was not acknowledged.
@@ -154,8 +134,8 @@ impl DaemonFate {
 }
 
 /// Where the messages of a daemon went that has ended without a report.
-pub(super) fn daemon_ended(stderr: Option<&Stdio>) -> &'static str {
-    if stderr.is_none_or(Stdio::is_devnull) {
+pub(super) fn daemon_ended(streams: &StreamsPlan) -> &'static str {
+    if streams.is_standard_error_null() {
         "its standard error is /dev/null: set `stderr` to see its messages"
     } else {
         ""

@@ -18,6 +18,7 @@ use crate::start::channel::DaemonEnd;
 use crate::start::panics;
 use crate::start::plan::Plan;
 use crate::start::protocol::Message;
+use crate::streams::PendingStreams;
 use crate::sys::{self, ForkIdentity, Pid};
 
 /// The receiver of the report that the daemon is ready.
@@ -42,6 +43,7 @@ pub(crate) struct UncommittedStart {
     payload: Vec<u8>,
     pub(super) daemon: ForkIdentity,
     pub(super) failure_mode: FailureMode,
+    pub(super) pending_streams: PendingStreams,
 }
 
 impl UncommittedStart {
@@ -62,6 +64,7 @@ impl UncommittedStart {
             payload: Vec::new(),
             daemon: ForkIdentity::current(),
             failure_mode,
+            pending_streams: PendingStreams::default(),
         }
     }
 
@@ -104,6 +107,7 @@ impl UncommittedStart {
         if let Some(pid_file) = &self.pid_file {
             own_fds::register_pid_file(pid_file.lock(), pid_file.id());
         }
+        self.pending_streams.register();
     }
 
     fn channel(&self) -> Option<BorrowedFd<'_>> {
@@ -141,6 +145,9 @@ impl UncommittedStart {
     /// Reports that the daemon is ready, and returns once the launcher has acknowledged. From
     /// then on the pid file stays locked for as long as the process lives.
     pub(super) fn commit(&mut self) -> Result<(), Failure> {
+        // Once the launcher has the report, it may exit, and its terminal or pipe must be free.
+        self.pending_streams.redirect()?;
+        self.pending_streams.close();
         match &self.ready_sink {
             ReadySink::Launcher(launcher) => {
                 // The intermediate, which is the parent, is about to end.
@@ -190,6 +197,8 @@ impl UncommittedStart {
             pid_file.clear(self.pid_file_path.as_deref());
         }
         if let ReadySink::Launcher(launcher) = &self.ready_sink {
+            // The launcher prints the failure, and its terminal or pipe must be free.
+            let _ = self.pending_streams.redirect();
             // A launcher that is gone needs no report.
             let _ = launcher.send(&Message::Failed(failure.clone()));
         }
@@ -222,6 +231,9 @@ impl Drop for UncommittedStart {
             self.channel().map(own_fds::unregister);
             let pid_file = self.pid_file.as_ref().map(OpenPidFile::lock);
             pid_file.map(own_fds::unregister);
+            self.pending_streams.close();
+        } else {
+            self.pending_streams.forget();
         }
         if !is_own || matches!(&self.ready_sink, ReadySink::Launcher(end) if !end.is_still_open()) {
             mem::forget(self.take_ready_sink());

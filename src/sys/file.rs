@@ -56,6 +56,10 @@ pub(crate) enum Open {
     ReadOnly,
     /// As `Existing`, but only for writing.
     WriteOnly,
+    /// As `WriteOnly`, but each write goes to the end of the file.
+    Append,
+    /// As `Append`, but fails with `EEXIST` unless it creates the file.
+    AppendToNew { mode: u32 },
     /// A directory, to look up names in.
     Directory,
     /// The same, but a symbolic link to a directory fails, with an errno of the platform.
@@ -76,6 +80,11 @@ pub(crate) fn openat(directory: BorrowedFd<'_>, path: &CStr, how: Open) -> Resul
         ),
         Open::ReadOnly => (libc::O_RDONLY | UNTRUSTED, 0),
         Open::WriteOnly => (libc::O_WRONLY | UNTRUSTED, 0),
+        Open::Append => (libc::O_WRONLY | libc::O_APPEND | UNTRUSTED, 0),
+        Open::AppendToNew { mode } => (
+            libc::O_WRONLY | libc::O_APPEND | UNTRUSTED | libc::O_CREAT | libc::O_EXCL,
+            mode,
+        ),
         Open::Directory => (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC, 0),
         Open::DirectoryItself => (
             libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC,
@@ -103,6 +112,13 @@ pub(crate) fn openat(directory: BorrowedFd<'_>, path: &CStr, how: Open) -> Resul
         Err(abi::O_NOFOLLOW_ERRNO) if flags & libc::O_NOFOLLOW != 0 => Err(libc::ELOOP),
         Err(errno) => Err(errno),
     }
+}
+
+/// fcntl(2) `F_SETFL`: each write goes to the end of the file, and waits if it must.
+/// Async-signal-safe.
+pub(crate) fn set_append_only_flag(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: the descriptor is open; F_SETFL takes an int.
+    cvt(unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFL, libc::O_APPEND) }).map(drop)
 }
 
 /// Closes a number if it still refers to this file. Otherwise the number may belong to
