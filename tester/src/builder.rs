@@ -106,6 +106,8 @@ impl Stream {
         let source = match self {
             Self::DevNull => return Ok(Stdio::devnull()),
             Self::Keep => return Ok(Stdio::keep()),
+            Self::Log(path) => return Ok(Stdio::append(path.to_path())),
+            Self::UntilReady(_) => return Ok(Stdio::keep_until_ready(self.when_ready().open()?)),
             Self::File(source) => source,
         };
         let mut options = OpenOptions::new();

@@ -156,6 +156,18 @@ pub enum Command {
     AskForDaemon(Bytes),
     /// Start another daemon, which drops the copy of the guard, and stays until the harness ends.
     StartAnother(AnotherStart),
+    /// Write these bytes to the descriptor of this number.
+    Write(i32, Bytes),
+    /// Call `reopen_logs`. The answer is the error, if there is one.
+    ReopenLogs,
+    /// Fork a worker that calls `reopen_logs`, writes these bytes to standard error, and ends. The
+    /// answer is the error of `reopen_logs`.
+    ReopenLogsInWorker(Bytes),
+    /// Make this number of threads, which write numbered lines to standard output and to standard
+    /// error in turn.
+    StartWriters(u32),
+    /// End these threads. The answer has how many lines each has written to each stream.
+    StopWriters,
     Exit(i32),
 }
 

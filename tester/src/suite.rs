@@ -76,6 +76,19 @@ pub fn compiler() -> Option<PathBuf> {
         .then_some(compiler)
 }
 
+/// The path of logrotate(8), which is not in every user's PATH.
+pub fn logrotate() -> Option<PathBuf> {
+    let paths = [
+        "/usr/sbin/logrotate",
+        "/sbin/logrotate",
+        "/usr/local/sbin/logrotate",
+    ];
+    paths
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|path| path.exists())
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     Root,
@@ -99,6 +112,8 @@ pub enum Need {
     /// The example `service` of the root package, built beside the tests.
     Examples,
     Compiler,
+    /// logrotate(8)
+    Logrotate,
 }
 
 impl Need {
@@ -127,6 +142,7 @@ impl Need {
             ),
             Self::Compiler => (compiler().is_some(), "needs cargo's compiler"),
             Self::Examples => (example("service").is_some(), "needs the examples"),
+            Self::Logrotate => (logrotate().is_some(), "needs logrotate"),
         };
         (!met).then_some(reason)
     }

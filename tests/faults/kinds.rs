@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tester::config::{Directory, ErrorText};
+use tester::config::{Directory, ErrorText, Stream};
 use tester::{Scenario, scenario};
 
 use crate::attempts::DATABASES;
@@ -56,6 +56,7 @@ fn provoked_without_fault(kind: Kind) -> Option<Option<fn() -> Scenario>> {
         Kind::PrivilegedAction => {
             Some(|| scenario!().try_privileged_action(ErrorText::from("no luck")))
         }
+        Kind::StandardInputIsLogFile => Some(|| scenario!().stdin(Stream::log("input.log"))),
         // The documentation says that no start returns these kinds.
         Kind::GetPidfileFlags | Kind::SetPidfileFlags => None,
         // tests/start provokes these kinds.

@@ -62,6 +62,7 @@ fn main() -> ExitCode {
         case!(a_fault_in_a_start_that_keeps_capabilities_is_reported_or_harmless, needs Root, TestUser, Tracing, Faults),
         case!(a_fault_in_a_sandbox_is_reported_or_harmless, needs Faults),
         case!(a_fault_in_an_untidy_start_is_reported_or_harmless, needs Faults),
+        case!(a_fault_in_opening_log_files_is_reported_or_harmless, needs Faults),
         case!(a_fault_beside_a_running_daemon_is_harmless, needs Faults),
         case!(a_fault_after_a_failure_does_not_hide_the_failure, needs Faults),
         case!(a_fault_after_a_panic_does_not_hide_the_panic, needs Faults),

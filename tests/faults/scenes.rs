@@ -38,6 +38,9 @@ scenes! {
     Sandboxed a_fault_in_a_sandbox_is_reported_or_harmless;
     /// Standard input and output are closed, and others can write to the pid file.
     Untidy a_fault_in_an_untidy_start_is_reported_or_harmless;
+    /// The library opens log files. One of them is opened before the daemon is ready, and used
+    /// afterwards.
+    Logging a_fault_in_opening_log_files_is_reported_or_harmless;
     /// A running daemon has locked the pid file.
     Locked a_fault_beside_a_running_daemon_is_harmless;
     /// The initialization fails.
@@ -80,6 +83,7 @@ impl Scene {
                 Some(Self::Failing)
             }
             Self::Keeping => Some(Self::OfRoot),
+            Self::OfRoot => Some(Self::Logging),
             Self::Abandoned => Some(Self::Late),
             Self::Nameless => Some(Self::Orphaned),
             _ => None,
@@ -225,8 +229,19 @@ impl Start {
         match scene {
             Scene::Ordinary => {}
             Scene::OfRoot | Scene::Keeping => {
+            Scene::Logging => {
+                scenario.create_directory("logs");
+                fs::write(scenario.path("logs/error.log"), "").expect("create a log file");
+                let [output, error] = ["logs/output.log", "logs/error.log"]
+                    .map(|path| Stream::log(scenario.path(path)));
+                scenario = scenario.stdout(output).stderr(error.until_ready());
+            }
+            Scene::OfRoot => {
                 scenario.create_directory("jail");
+                scenario.create_directory("logs");
+                let output = Stream::log(scenario.path("logs/output.log"));
                 scenario = scenario
+                    .stdout(output)
                     .chroot("../jail")
                     .user(TEST_USER)
                     .group(TEST_USER)

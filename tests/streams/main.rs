@@ -11,5 +11,7 @@ mod others;
 mod setup;
 /// The source of a stream may itself be a standard stream, or take the place of a closed one.
 mod sources;
+/// A stream may stay the launcher's until the daemon is ready.
+mod until_ready;
 
-tester::modules!(closed, null_device, options, others, sources);
+tester::modules!(closed, null_device, options, others, sources, until_ready);

@@ -127,6 +127,7 @@ impl Start<'_> {
     }
 
     pub(crate) fn commit(&mut self) {
+        self.replace_kept_streams();
         self.opened.retain(|&opened| opened != Opened::Channel);
         if !self.is_foreground() {
             self.parents = self.adopters();

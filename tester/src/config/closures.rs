@@ -164,6 +164,12 @@ pub enum Step {
     /// The same, in a session of its own.
     ForkWorkerInSession,
     WriteFile(NewFile),
+    /// Writes a text to the descriptor of this number.
+    Write(i32, String),
+    /// Calls `reopen_logs`. A failure becomes part of the result.
+    ReopenLogs,
+    /// Closes every descriptor above the standard streams, except sockets and those of the tester.
+    CloseFiles,
     /// Opens a TCP socket that listens on a free port of the loopback address. The socket becomes
     /// part of the result.
     Listen,

@@ -149,6 +149,18 @@ pub enum Stream {
     Keep,
     /// A file that the tester opens.
     File(FileSource),
+    /// A log file that the library opens.
+    Log(Bytes),
+    UntilReady(Then),
+}
+
+/// What a stream becomes that is kept until the daemon is ready.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum Then {
+    DevNull,
+    Keep,
+    File(FileSource),
+    Log(Bytes),
 }
 
 /// A file that becomes a standard stream.
@@ -181,13 +193,41 @@ impl Stream {
         Self::file(path, Access::Read)
     }
 
+    /// A log file that the library opens.
+    pub fn log(path: impl Into<Bytes>) -> Self {
+        Self::Log(path.into())
+    }
+
+    /// The stream of the launcher until the daemon is ready, then this stream.
+    #[must_use]
+    pub fn until_ready(self) -> Self {
+        Self::UntilReady(match self {
+            Self::DevNull => Then::DevNull,
+            Self::Keep => Then::Keep,
+            Self::File(source) => Then::File(source),
+            Self::Log(path) => Then::Log(path),
+            Self::UntilReady(then) => then,
+        })
+    }
+
     /// Moves the source to the descriptor `number`.
     #[must_use]
     pub fn at(mut self, number: i32) -> Self {
-        if let Self::File(source) = &mut self {
+        if let Self::File(source) | Self::UntilReady(Then::File(source)) = &mut self {
             source.number = Some(number);
         }
         self
+    }
+
+    /// What the stream is in the end.
+    pub(crate) fn when_ready(&self) -> Self {
+        match self {
+            Self::UntilReady(Then::DevNull) => Self::DevNull,
+            Self::UntilReady(Then::Keep) => Self::Keep,
+            Self::UntilReady(Then::File(source)) => Self::File(source.clone()),
+            Self::UntilReady(Then::Log(path)) => Self::Log(path.clone()),
+            other => other.clone(),
+        }
     }
 }
 

@@ -78,6 +78,12 @@ impl Failure {
         self
     }
 
+    /// What the error calls the file at its path.
+    pub(crate) fn with_name(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
     /// Adds who lacks a right, and which capabilities the deed requires.
     pub(crate) fn refused(self, me: &Credentials, deed: &str, capabilities: &str) -> Self {
         let reason = io::Error::from_raw_os_error(libc::EPERM);
@@ -116,6 +122,7 @@ impl Failure {
             "Chroot" => "cannot change root directory to",
             "ChmodPidfile" => "cannot change mode of pid file",
             "DaemonExited" => "the daemon ended before it was ready",
+            "ChownLogFile" => "cannot change owner of",
             "ChownPidfile" if self.path.is_none() => "cannot change owner of pid file to",
             "ChownPidfile" => "cannot change owner of pid file",
             "Fork" => "cannot fork",
@@ -126,6 +133,7 @@ impl Failure {
             "LockPidfile" => "cannot lock pid file",
             "MultiThreaded" => "cannot fork safely",
             "NotReady" => "the daemon is not ready",
+            "OpenLogFile" => "cannot open",
             "OpenPidfile" => "cannot open pid file",
             "Panicked" => "the daemon panicked",
             "PayloadTooLong" => "the payload for the launcher is too long",
@@ -153,7 +161,10 @@ impl Failure {
             kind => panic!("the oracle has no words for {kind}"),
         };
         let path = (self.path.as_ref()).map(|path| String::from_utf8_lossy(&path.0).into_owned());
-        let subject = path.or_else(|| self.name.clone());
+        let subject = match (path, &self.name) {
+            (Some(path), Some(name)) => Some(format!("{name} {path}")),
+            (path, name) => path.or_else(|| name.clone()),
+        };
         let subject = subject.map(|subject| format!(" {}", on_one_line(&subject)));
         let running = self.running_pid;
         let running = running.map(|pid| format!(": held by running daemon {pid}"));

@@ -177,7 +177,7 @@ impl<'a> InitialFiles<'a> {
             true => Some(base),
             false => pid_file.as_deref().and_then(Path::parent),
         };
-        let source = |stream: &Option<Stream>| match stream {
+        let source = |stream: &Option<Stream>| match stream.as_ref().map(Stream::when_ready) {
             Some(Stream::File(source)) => fs::metadata(source.path.to_path()).ok(),
             _ => None,
         };

@@ -44,6 +44,8 @@ pub(crate) struct Expected {
     /// The possible parents, while the parent changes.
     pub(crate) parents: Vec<Parent>,
     pub(crate) opened: Vec<Opened>,
+    /// What the kept streams become, at numbers that the kernel chooses.
+    pub(crate) pending: Vec<Descriptor>,
 }
 
 impl Expected {
@@ -116,8 +118,24 @@ pub(crate) struct ExpectedDirectory {
     pub(crate) gid: u32,
 }
 
+/// A file that a start creates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewFile {
+    pub(crate) path: PathBuf,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl NewFile {
+    /// Stands for the device and inode of a new file, until these are known. No file has them.
+    pub(crate) fn identity(number: usize) -> (u64, u64) {
+        (u64::MAX, number as u64)
+    }
+}
+
 /// Everything that a start must do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prediction {
     pub(crate) is_foreground: bool,
     pub(crate) failure: Option<(Failure, Side)>,
@@ -147,6 +165,7 @@ pub struct Prediction {
     pub(crate) writes: Vec<(Descriptor, Written)>,
     /// The files in the directory of the case before the start.
     pub(crate) files: Files,
+    pub(crate) new_files: Vec<NewFile>,
 }
 
 impl Prediction {
@@ -168,6 +187,8 @@ pub(crate) struct Start<'a> {
     pub(crate) credentials: Credentials,
     pub(crate) parents: Vec<Parent>,
     pub(crate) opened: Vec<Opened>,
+    /// What each stream becomes when the daemon is ready.
+    pub(crate) pending: [Option<Descriptor>; 3],
     pub(crate) side: Side,
     pub(crate) pid_file: Option<ExpectedPidFile>,
     pub(crate) directories: Vec<ExpectedDirectory>,
@@ -179,6 +200,7 @@ pub(crate) struct Start<'a> {
     pub(crate) parts: Vec<String>,
     pub(crate) messages: Vec<String>,
     pub(crate) writes: Vec<(Descriptor, Written)>,
+    pub(crate) new_files: Vec<NewFile>,
     pub(crate) is_redirected: bool,
     /// Whether the privileged action has begun.
     pub(crate) has_acted: bool,
@@ -200,6 +222,7 @@ impl Start<'_> {
             report: self.process.clone(),
             parents: self.parents.clone(),
             opened: self.opened.clone(),
+            pending: self.pending.iter().flatten().cloned().collect(),
         });
     }
 

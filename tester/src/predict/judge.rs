@@ -75,6 +75,7 @@ pub fn mismatches(
     outcome: &Outcome,
 ) -> Vec<Mismatch> {
     let mut judge = Judge::default();
+    let prediction = &judge_files::with_new_files(prediction, outcome);
     judge.compare("trouble", None, outcome.trouble.as_deref());
     judge_launcher(&mut judge, config, prediction, outcome);
     judge_messages(&mut judge, config, prediction, outcome);

@@ -3,7 +3,7 @@
 use super::judge::{Judge, judge_text};
 use crate::harness::{Files, Outcome, PidFile, SeenFile};
 use crate::model::initial_files::successor_path;
-use crate::model::start::{ExpectedDirectory, ExpectedPidFile, Prediction};
+use crate::model::start::{ExpectedDirectory, ExpectedPidFile, NewFile, Prediction};
 
 pub(crate) fn judge_pid_file(judge: &mut Judge, prediction: &Prediction, outcome: &Outcome) {
     let must = prediction.pid_file.as_ref();
@@ -63,6 +63,43 @@ pub(crate) fn judge_pid_file_at(
     if let Some(place) = &must.place {
         judge.compare(format!("{moment}: identity"), place, &is.place);
     }
+}
+
+/// `S_IFREG`, whose type differs between platforms.
+const REGULAR: u32 = 0o100_000;
+
+/// Gives the files that the start creates their identities. They then count as files that were
+/// there before, and were empty.
+pub(crate) fn with_new_files(prediction: &Prediction, outcome: &Outcome) -> Prediction {
+    let mut prediction = prediction.clone();
+    for (index, new) in prediction.new_files.iter().enumerate() {
+        let placeholder = NewFile::identity(index + 1);
+        let found = outcome.files.0.get(&new.path);
+        let identity = found.map_or(placeholder, |found| found.identity);
+        let reports = (prediction.reports.iter_mut()).chain(&mut prediction.afterwards);
+        let of_reports = reports.flat_map(|expected| {
+            let open = expected.report.descriptors.iter_mut().flatten();
+            open.chain(&mut expected.pending)
+        });
+        let of_writes = prediction.writes.iter_mut().map(|(to, _)| to);
+        for descriptor in of_reports.chain(of_writes) {
+            if (descriptor.device, descriptor.inode) == placeholder {
+                (descriptor.device, descriptor.inode) = identity;
+            }
+        }
+        let seen = SeenFile {
+            identity,
+            mode: REGULAR | new.mode,
+            uid: new.uid,
+            gid: new.gid,
+            links: Some(1),
+            // The mode may forbid the harness to read it.
+            content: (found.is_none_or(|found| found.content.is_some())).then(Vec::new),
+            target: None,
+        };
+        prediction.files.0.insert(new.path.clone(), seen);
+    }
+    prediction
 }
 
 /// Compares the files of the case: only the files that are written to may change.

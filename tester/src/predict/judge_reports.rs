@@ -137,6 +137,17 @@ pub(crate) fn number_opened(
     let (Some(known), Some(found)) = (&mut expected.descriptors, &is.descriptors) else {
         return;
     };
+    for pending in &must.pending {
+        let further = found.iter().filter(|found| found.number > 2).find(|found| {
+            let is_known = known.iter().any(|known| known.number == found.number);
+            let identity = (found.device, found.inode, found.access);
+            !is_known && identity == (pending.device, pending.inode, pending.access)
+        });
+        known.push(Descriptor {
+            number: further.map_or(-1, |further| further.number),
+            ..pending.clone()
+        });
+    }
     for opened in &must.opened {
         let further = found.iter().filter(|found| found.number > 2).find(|found| {
             let is_known = known.iter().any(|known| known.number == found.number);

@@ -33,6 +33,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         credentials: Credentials::of(before),
         parents: vec![Parent::Unchanged],
         opened: Vec::new(),
+        pending: [const { None }; 3],
         side: Side::Launcher,
         pid_file: initial_files
             .pid_file_seen
@@ -54,6 +55,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         parts: Vec::new(),
         messages: Vec::new(),
         writes: Vec::new(),
+        new_files: Vec::new(),
         is_redirected: false,
         has_acted: false,
         has_witness: false,
@@ -72,6 +74,9 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         let pid_file = start.pid_file.as_mut().expect("it was opened");
         pid_file.is_pid &= !is_cleared;
         pid_file.locked = false;
+    }
+    if result.is_err() && !start.is_foreground() {
+        start.replace_kept_streams();
     }
     let failure = result.err().map(|failure| (failure, start.side));
     if let Some((failure, side)) = &failure {
@@ -122,6 +127,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
         directories: start.directories,
         writes: start.writes,
         files: initial_files.files.clone(),
+        new_files: start.new_files,
     }
 }
 
@@ -146,11 +152,12 @@ impl Start<'_> {
         self.close_inherited();
         self.set_umask();
         let first_steps = self.change_directory().and_then(|()| self.open_pid_file());
-        // If the intermediate fails, the daemon still sets its streams.
-        if first_steps.is_ok() || !self.is_foreground() {
-            self.redirect();
+        // After a failure, the daemon still sets its streams.
+        let prepared = first_steps.and_then(|()| self.redirect(identity.as_ref(), true));
+        if prepared.is_err() && !self.is_foreground() {
+            self.redirect(identity.as_ref(), false)?;
         }
-        first_steps?;
+        prepared?;
         self.chown_pid_file()?;
         self.restore_signal_mask();
         self.set_user_environment();
@@ -238,6 +245,7 @@ impl Start<'_> {
             report,
             parents,
             opened: Vec::new(),
+            pending: Vec::new(),
         };
         let unchanged = || vec![Parent::Unchanged];
         let mut all = Vec::new();

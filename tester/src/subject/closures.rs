@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
@@ -134,6 +134,19 @@ impl Product {
                     .and_then(|mut opened| opened.write_all(&file.content.0));
                 expect(written, "write a file");
             }
+            Step::Write(number, text) => write(*number, text.as_bytes()),
+            Step::ReopenLogs => {
+                let reopened = daemonize2::reopen_logs();
+                self.parts
+                    .extend(reopened.err().map(|error| error.to_string()));
+            }
+            Step::CloseFiles => {
+                for descriptor in own_report().descriptors.unwrap_or_default() {
+                    if descriptor.number > 2 && descriptor.file_type != FileType::Socket {
+                        sys::close(descriptor.number);
+                    }
+                }
+            }
             Step::Listen => {
                 let listener = expect(TcpListener::bind(("127.0.0.1", 0)), "listen");
                 let address = expect(listener.local_addr(), "find its own port");
@@ -215,4 +228,10 @@ impl Product {
             }
         }
     }
+}
+
+pub(super) fn write(number: i32, bytes: &[u8]) {
+    let stream = sys::inherited(number).ok_or_else(|| io::Error::other("it is closed"));
+    let written = stream.and_then(|stream| sys::as_file(stream).write_all(bytes));
+    expect(written, "write to a descriptor");
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use daemonize2::{Daemonize, Outcome, PidFile, PidFileGuard};
 
-use super::{await_command, expect, own_report, send};
+use super::closures::write;
+use super::{await_command, expect, own_report, send, writers};
 use crate::config::AnotherStart;
 use crate::control::{self, Command, FormerIds, Message};
 use crate::report::{FileType, Place, Regained};
@@ -80,6 +81,25 @@ pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
                     send(Message::Observed(own_report()));
                 }
             }
+            Command::Write(number, bytes) => {
+                write(number, &bytes.0);
+                send(Message::Answer(Vec::new()));
+            }
+            Command::ReopenLogs => send(Message::Answer(reopen_logs())),
+            Command::ReopenLogsInWorker(bytes) => match expect(sys::fork(), "fork") {
+                Some(worker) => expect(sys::wait_for_child(worker), "wait for the worker"),
+                None => {
+                    let answer = reopen_logs();
+                    write(2, &bytes.0);
+                    send(Message::Answer(answer));
+                    sys::exit_at_once(0);
+                }
+            },
+            Command::StartWriters(count) => {
+                writers::start(count);
+                send(Message::Answer(Vec::new()));
+            }
+            Command::StopWriters => send(Message::Answer(writers::stop())),
             Command::Exit(status) => {
                 drop(guard.take());
                 std::process::exit(status);
@@ -100,6 +120,9 @@ fn try_capabilities(file: &Path) -> Vec<String> {
     ];
     let succeeded = attempts.into_iter().filter(|(_, succeeds)| *succeeds);
     succeeded.map(|(name, _)| name.to_owned()).collect()
+fn reopen_logs() -> Vec<String> {
+    let error = daemonize2::reopen_logs().err();
+    error.iter().map(ToString::to_string).collect()
 }
 
 /// Does what an intruder in the daemon would try.
@@ -190,6 +213,10 @@ pub(super) fn start_another_here(start: &AnotherStart) -> bool {
 
 /// Runs the new daemon after its drops.
 pub(super) fn run_other_daemon() -> ! {
+    // It has no log files, whatever the daemon has that started it.
+    for error in reopen_logs() {
+        send(Message::Problem(error));
+    }
     send(Message::Observed(own_report()));
     control::wait_for_harness_to_end();
     sys::exit_at_once(0);

@@ -30,6 +30,7 @@ mod closures;
 mod commands;
 mod programs;
 mod readiness;
+mod writers;
 
 use closures::{PanicsElsewhere, Product, Witness};
 use commands::{obey, run_other_daemon, start_another_here};

@@ -67,7 +67,11 @@ pub(crate) fn rows() -> Vec<Row> {
         Launcher "sigprocmask" .never_fails(NO_ERRORS);
         Launcher "fork" { FORKING => Error("Fork") };
 
+        [Logging]
+        Launcher "geteuid" .never_fails(NO_ERRORS);
+
         // The launcher waits for the intermediate and the daemon.
+        [Ordinary]
         Launcher "recvmsg(pair 1)" .by_timing_from(3) .retried() {
             RECEIVING => Error("Channel"), [ECONNRESET] => Error("IntermediateExited"),
             Short => Harmless(REST_FOLLOWS),

@@ -52,6 +52,17 @@ const COUNTED_AGAIN: &str = "the library counts again, since a thread may just h
 const SIZE_IS_A_HINT: &str = "std only takes the size as a hint";
 
 const OPENING: [i32; 7] = [EACCES, EMFILE, ENFILE, ENOMEM, EIO, ENAMETOOLONG, ENXIO];
+const CREATING: [i32; 9] = [
+    EACCES,
+    EMFILE,
+    ENFILE,
+    ENOMEM,
+    EIO,
+    ENAMETOOLONG,
+    ENOSPC,
+    EDQUOT,
+    EROFS,
+];
 /// The same without EACCES.
 const REOPENING: [i32; 6] = [EMFILE, ENFILE, ENOMEM, EIO, ENAMETOOLONG, ENXIO];
 const SENDING: [i32; 2] = [ENOBUFS, ENOMEM];
