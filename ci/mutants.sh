@@ -32,8 +32,8 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 callers="compatibility control limits pid_file"
 is_called() {
     case $1 in
-        src/builder.rs | src/error.rs | src/notify.rs | src/own_fds.rs | src/streams.rs) ;;
-        src/identity/* | src/pid_file/* | src/sys/linux/*) ;;
+        src/builder.rs | src/error.rs | src/notify.rs | src/own_fds.rs) ;;
+        src/identity/* | src/pid_file/* | src/streams/* | src/sys/linux/*) ;;
         src/sys/fd.rs | src/sys/file.rs | src/sys/mod.rs | src/sys/poll.rs) ;;
         *) return 1 ;;
     esac
@@ -46,6 +46,9 @@ ordinary="control"
 order=${MUTANTS_SUITES:-"directories environment root streams signals errors limits privileges sequences
     compatibility foreground notification combinations control descriptors crashes readiness
     faults timeout start pid_file"}
+order=${MUTANTS_SUITES:-"directories root streams log_files signals errors limits privileges
+    sequences compatibility foreground notification combinations control descriptors crashes
+    readiness faults timeout start pid_file"}
 
 die() {
     printf '%s\n' "mutants.sh: $*" >&2
@@ -70,7 +73,8 @@ experts() {
         src/start/*) echo start errors crashes readiness ;;
         src/activation.rs | src/environment.rs | src/sys/environment.rs) echo environment ;;
         src/root.rs) echo root ;;
-        src/streams.rs) echo streams ;;
+        src/streams/*) echo log_files streams ;;
+        src/trust.rs) echo log_files pid_file control ;;
         src/sys/fd.rs | src/sys/file.rs | src/sys/poll.rs | src/sys/socket.rs)
             echo streams start pid_file descriptors
             ;;

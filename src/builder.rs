@@ -735,6 +735,13 @@ impl<T, Stage> Daemonize<T, Stage> {
     }
 
     /// Redirects standard input. Default: [`Stdio::devnull`].
+    ///
+    /// # Errors
+    ///
+    /// - [`ErrorKind::OpenDevnull`](crate::ErrorKind::OpenDevnull) if `/dev/null` is needed and
+    ///   cannot be opened.
+    /// - [`ErrorKind::StandardInputIsLogFile`](crate::ErrorKind::StandardInputIsLogFile) for
+    ///   [`Stdio::append`], before any fork.
     pub fn stdin<S: Into<Stdio>>(mut self, stdio: S) -> Self {
         self.options.streams[0] = Some(stdio.into());
         self
@@ -742,14 +749,24 @@ impl<T, Stage> Daemonize<T, Stage> {
 
     /// Redirects standard output. Default: [`Stdio::devnull`].
     ///
-    /// The caller opens the file before the start, with the umask and the permissions of the
-    /// launcher. To use one file for two streams, call [`try_clone`](std::fs::File::try_clone).
+    /// For a log file, use [`Stdio::append`]: the daemon opens it, and
+    /// [`reopen_logs`](crate::reopen_logs) opens it again after a rotation. With
+    /// [`Stdio::keep_until_ready`], the output until then goes where that of the launcher goes.
+    ///
+    /// The caller opens any other file before the start, with the umask and the permissions of the
+    /// launcher. To use one such file for two streams, call
+    /// [`try_clone`](std::fs::File::try_clone).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Stdio::append`] and [`Stdio::devnull`].
     pub fn stdout<S: Into<Stdio>>(mut self, stdio: S) -> Self {
         self.options.streams[1] = Some(stdio.into());
         self
     }
 
-    /// Redirects standard error. Default: [`Stdio::devnull`].
+    /// Redirects standard error, as [`stdout`](Self::stdout) redirects standard output. Default:
+    /// [`Stdio::devnull`].
     pub fn stderr<S: Into<Stdio>>(mut self, stdio: S) -> Self {
         self.options.streams[2] = Some(stdio.into());
         self

@@ -66,6 +66,30 @@
 //! the file when the daemon exits. For the exit codes of an init script, see
 //! [`Status::lsb_exit_code`] and [`Error::lsb_exit_code`].
 //!
+//! # Where does the output go?
+//!
+//! By default to `/dev/null`: the daemon outlives the terminal of the launcher. Set [`stdout`] and
+//! [`stderr`]:
+//!
+//! | the stream is | with |
+//! |---|---|
+//! | a log file, which [`reopen_logs`] opens again after a rotation | [`Stdio::append`] |
+//! | a file, a pipe or a socket that the caller has opened | [`File`](std::fs::File), [`OwnedFd`](std::os::fd::OwnedFd) |
+//! | that of the launcher, for as long as the daemon runs | [`Stdio::keep`] |
+//! | that of the launcher until the daemon is ready, then one of the others | [`Stdio::keep_until_ready`] |
+//!
+//! ```no_run
+//! use daemonize2::{Daemonize, Stdio};
+//!
+//! # fn main() -> Result<(), daemonize2::Error> {
+//! Daemonize::new()
+//!     .user("clockd")
+//!     .stdout(Stdio::append("/var/log/clockd/clockd.log"))
+//!     .stderr(Stdio::keep_until_ready(Stdio::append("/var/log/clockd/error.log")))
+//!     .start_checked()
+//! # }
+//! ```
+//!
 //! # systemd and containers
 //!
 //! With [`foreground`]`(`[`supervised()`](supervised)`)` the program forks when a shell starts
@@ -149,6 +173,8 @@
 //! | | fork, so that the daemon can acquire no terminal | | 7, 8 | |
 //! | daemon | redirect the standard streams | [`stdin`], [`stdout`], [`stderr`] | 9 | yes |
 //! | | change the owner of the pid file | [`chown_pid_file`], [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
+//! | daemon | open log files, redirect the standard streams | [`stdin`], [`stdout`], [`stderr`], [`Stdio::append`] | 9 | yes |
+//! | | change the owner of the pid file | [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
 //! | | restore the signal mask, or empty it | [`reset_signals`] | 3 | |
 //! | | environment | [`user_environment`], [`socket_activation`] | | |
 //! | | privileged action | [`privileged_action`] | | |
@@ -159,6 +185,7 @@
 //! | | initialize | [`initialize`] | | |
 //! | | initialize | [`initialize`], [`start_checked_with`], [`execute_checked_with`] | | |
 //! | | make the payload | [`ready_payload`] | | |
+//! | | replace the streams that were kept | [`Stdio::keep_until_ready`] | 9 | yes |
 //! | | report ready, await the acknowledgement | [`deferred_readiness`] | 14 | |
 //! | intermediate | write the pid, exit | [`pid_file`] | 12 | |
 //! | launcher | take over the pid file of the running daemon | [`upgrade`] | | |
@@ -200,6 +227,11 @@
 //!   [`socket_activation`] it changes no environment variables. It never changes resource limits or the locale.
 //! - It does not restart a daemon, rotate logs, or supervise a daemon that is ready. A service
 //!   manager can do that.
+//!   [`reset_signals`] it changes no signal actions. It never changes resource limits, the
+//!   environment or the locale.
+//! - It does not restart a daemon, or supervise a daemon that is ready: a service manager can do
+//!   that. It does not rename log files: logrotate(8) and newsyslog(8) can. [`reopen_logs`] opens
+//!   the new ones.
 //! - It does not remove the pid file when the daemon exits, unless you use a [`PidFileGuard`].
 //!   The next start takes over the file of a dead daemon.
 //! - [`start_checked`] and [`start`] refuse to run as pid 1, because the exit of pid 1 would end
