@@ -18,6 +18,8 @@ pub(crate) const DIRECTORY_WRITABLE: &str = "other users can write to its direct
 pub(crate) const FILE_OF_ANOTHER: &str = "it belongs to another user";
 pub(crate) const HAS_LINKS: &str = "it has other hard links";
 pub(crate) const IS_LINK: &str = "it is a symbolic link";
+const IS_LINK_OF_ANOTHER: &str =
+    "a part of its path is not a directory, or is a symbolic link that another user can change";
 pub(crate) const IS_REPLACED: &str = "other processes keep replacing it";
 
 pub(crate) const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -71,15 +73,72 @@ pub(crate) fn open_trusted_directory(
         return Ok(None);
     }
     let directory = sys::openat(sys::WORKING_DIRECTORY, directory, Open::Directory)?;
-    let status = sys::fstat(directory.as_fd())?;
+    check_directory(directory.as_fd(), owners)?;
+    Ok(Some(directory))
+}
+
+/// The same for a file that root creates for another user. Root follows a symbolic link to the
+/// directory only if no other user can have made the link: that user would choose the directory
+/// in which root creates the file. Async-signal-safe.
+pub(crate) fn open_trusted_path(
+    directory: &CStr,
+    owners: [Option<Uid>; 3],
+) -> Result<Option<OwnedFd>, Refusal> {
+    if sys::geteuid() != Uid::ROOT {
+        return Ok(None);
+    }
+    let path = directory.to_bytes();
+    let start = match path.first() {
+        Some(b'/') => c"/",
+        _ => c".",
+    };
+    let mut reached = sys::openat(sys::WORKING_DIRECTORY, start, Open::Directory)?;
+    let names = path.split(|byte| *byte == b'/');
+    let mut buffer = [0; NAME_MAX + 1];
+    for name in names.filter(|name| !name.is_empty() && *name != b".") {
+        let name = c_name(name, &mut buffer)?;
+        let status = sys::fstat(reached.as_fd())?;
+        let is_roots = status.owner == Uid::ROOT || sys::is_unmapped(status.owner);
+        let may_follow = is_roots && !others_can_write(reached.as_fd(), &status);
+        let how = match may_follow {
+            true => Open::Directory,
+            false => Open::DirectoryItself,
+        };
+        reached = match sys::openat(reached.as_fd(), name, how) {
+            Err(errno @ (errno::ELOOP | errno::ENOTDIR)) if !may_follow => {
+                return Err(Refusal::new(errno, IS_LINK_OF_ANOTHER));
+            }
+            opened => opened?,
+        };
+    }
+    check_directory(reached.as_fd(), owners)?;
+    Ok(Some(reached))
+}
+
+/// The length of the longest name on the file systems of all platforms.
+const NAME_MAX: usize = 255;
+
+/// A C string of a name, without allocation.
+fn c_name<'a>(name: &[u8], buffer: &'a mut [u8; NAME_MAX + 1]) -> Result<&'a CStr, Errno> {
+    let end = name.len();
+    if end > NAME_MAX {
+        return Err(errno::ENAMETOOLONG);
+    }
+    buffer[..end].copy_from_slice(name);
+    buffer[end] = 0;
+    CStr::from_bytes_with_nul(&buffer[..=end]).map_err(|_| errno::EINVAL)
+}
+
+fn check_directory(directory: BorrowedFd<'_>, owners: [Option<Uid>; 3]) -> Result<(), Refusal> {
+    let status = sys::fstat(directory)?;
     // In a user namespace the owner of /run or /tmp may have no number.
     if !owners.contains(&Some(status.owner)) && !sys::is_unmapped(status.owner) {
         return Err(Refusal::new(errno::EPERM, DIRECTORY_OF_ANOTHER));
     }
-    if others_can_replace_in(directory.as_fd(), &status) {
+    if others_can_replace_in(directory, &status) {
         return Err(Refusal::new(errno::EPERM, DIRECTORY_WRITABLE));
     }
-    Ok(Some(directory))
+    Ok(())
 }
 
 /// Whether users other than root and the owner can write to an open file. The members of a

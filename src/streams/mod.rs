@@ -101,9 +101,9 @@ impl Stdio {
     /// symbolic link, and does not wait for the reader of a FIFO.
     ///
     /// When run as root, the start also refuses a directory that belongs to any other user. It
-    /// refuses a directory that others can write to, unless the directory has the sticky bit. These
-    /// checks do not include the directories above. If another user owns one of those, that user
-    /// chooses where root creates the file.
+    /// refuses a directory that others can write to, unless the directory has the sticky bit. On the
+    /// way to the directory, it follows a symbolic link only in a directory in which no other user
+    /// than root can create one.
     pub fn append<P: Into<PathBuf>>(path: P) -> Self {
         Self::of(Source::Append(path.into()))
     }

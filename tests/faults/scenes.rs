@@ -230,18 +230,16 @@ impl Start {
             Scene::Ordinary => {}
             Scene::OfRoot | Scene::Keeping => {
             Scene::Logging => {
-                scenario.create_directory("logs");
-                fs::write(scenario.path("logs/error.log"), "").expect("create a log file");
-                let [output, error] = ["logs/output.log", "logs/error.log"]
-                    .map(|path| Stream::log(scenario.path(path)));
+                let logs = scenario.create_directory("work/logs");
+                fs::write(logs.join("error.log"), "").expect("create a log file");
+                let [output, error] = ["logs/output.log", "logs/error.log"].map(Stream::log);
                 scenario = scenario.stdout(output).stderr(error.until_ready());
             }
             Scene::OfRoot => {
                 scenario.create_directory("jail");
-                scenario.create_directory("logs");
-                let output = Stream::log(scenario.path("logs/output.log"));
+                scenario.create_directory("work/logs");
                 scenario = scenario
-                    .stdout(output)
+                    .stdout(Stream::log("logs/output.log"))
                     .chroot("../jail")
                     .user(TEST_USER)
                     .group(TEST_USER)

@@ -13,6 +13,9 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_directory_of_another_user_is_refused, needs Root),
     case!(a_directory_that_others_can_write_is_refused, needs Root),
     case!(a_directory_of_the_daemons_user_is_accepted, needs Root),
+    case!(a_link_that_the_daemons_user_can_change_is_not_followed, needs Root),
+    case!(a_link_in_a_sticky_directory_is_not_followed, needs Root),
+    case!(a_link_of_root_is_followed, needs Root),
     case!(a_sticky_directory_is_accepted, needs Root),
     case!(an_ordinary_user_may_use_a_directory_that_others_can_write),
     case!(a_log_file_that_cannot_be_given_away_is_removed),
@@ -120,6 +123,46 @@ fn a_directory_of_the_daemons_user_is_accepted() {
     let (scenario, path) = in_directory(USER, GID, 0o755);
     let run = scenario.user(USER).group(GID).start();
     assert_appends(&run.report(), 2, &path);
+}
+
+/// Otherwise that user would choose where root creates a file for that user.
+fn a_link_that_the_daemons_user_can_change_is_not_followed() {
+    let (scenario, _) = with_log("home/logs/error.log");
+    let (scenario, home) = scenario.with_directory("home");
+    let target = scenario.create_directory("target");
+    symlink(&target, home.join("logs")).unwrap();
+    chown(&home, Some(USER), Some(GID)).unwrap();
+    let scenario = scenario.user(USER).group(GID);
+    let reason = "a part of its path is not a directory, or is a symbolic link that another user \
+                  can change";
+    assert_refused(&scenario, libc::ENOTDIR, reason);
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    fs::remove_file(home.join("logs")).unwrap();
+    scenario.create_directory("home/logs");
+    assert_appends(&scenario.start().report(), 2, &home.join("logs/error.log"));
+}
+
+fn a_link_in_a_sticky_directory_is_not_followed() {
+    let (scenario, _) = with_log("sticky/logs/error.log");
+    let (scenario, sticky) = scenario.with_directory("sticky");
+    set_mode(&sticky, 0o1777);
+    let target = scenario.create_directory("target");
+    symlink(&target, sticky.join("logs")).unwrap();
+    assert_refused(
+        &scenario,
+        libc::ENOTDIR,
+        "is a symbolic link that another user can change",
+    );
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+}
+
+fn a_link_of_root_is_followed() {
+    let (scenario, _) = with_log("link/./logs//error.log");
+    let (scenario, _) = scenario.with_directory("target");
+    let directory = scenario.create_directory("target/logs");
+    symlink("target", scenario.path("link")).unwrap();
+    let run = scenario.user(USER).group(GID).start();
+    assert_appends(&run.report(), 2, &directory.join("error.log"));
 }
 
 fn a_sticky_directory_is_accepted() {

@@ -180,7 +180,7 @@ impl Start<'_> {
         name: &str,
         identity: Option<&NewIdentity>,
     ) -> Result<Descriptor, Failure> {
-        let shown = path.to_path();
+        let shown = self.initial_files.base.join(path.to_path());
         let failed = |kind, errno| Failure::new(kind, errno).at(Some(path)).with_name(name);
         let directory = shown.parent().expect("the path of a case");
         let (device, inode) = match self.initial_files.files.0.get(&shown) {

@@ -142,6 +142,8 @@ pub struct InitialFiles<'a> {
     /// Whether the user that runs the tests cannot read the pid file.
     pub(crate) is_pid_file_hidden: bool,
     pub(crate) sources: [Option<Metadata>; 3],
+    /// The directory at which relative paths of the daemon start.
+    pub(crate) base: PathBuf,
     pub(crate) null_device: Option<Metadata>,
     /// All files in the directory of the case.
     pub(crate) files: Files,
@@ -203,6 +205,7 @@ impl<'a> InitialFiles<'a> {
                 source(&options.stdout),
                 source(&options.stderr),
             ],
+            base: base.to_owned(),
             null_device: fs::metadata("/dev/null").ok(),
             files: Files::look(scenario.directory(), pid_file.as_deref()),
             is_foreground: scenario.is_foreground(),

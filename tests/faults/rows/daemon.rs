@@ -32,26 +32,30 @@ pub(crate) fn rows() -> Vec<Row> {
         // Log files. Root looks at their directory first.
         [Logging]
         Daemon "geteuid" .never_fails(NO_ERRORS);
-        Daemon "open(logs)" .by_root().retried() { OPENING => Error("OpenLogFile") };
-        Daemon "fstat(logs)" .by_root() { EXAMINING => Error("OpenLogFile") };
-        Daemon "close(logs)" .by_root() { [EIO, EINTR] => Harmless(CLOSED) };
-        Daemon "fcntl(logs, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
-        Daemon "open(logs/output.log)" [..1] .retried() { OPENING => Error("OpenLogFile") };
-        Daemon "open(logs/output.log)" [1..] .retried() {
+        Daemon "open(.)" .by_root().retried() { OPENING => Error("OpenLogFile") };
+        Daemon "fstat(work)" .by_root() { EXAMINING => Error("OpenLogFile") };
+        Daemon "close(work)" .by_root() { [EIO, EINTR] => Harmless(CLOSED) };
+        Daemon "fcntl(work, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
+        Daemon "open(work/logs)" .by_root().retried() { OPENING => Error("OpenLogFile") };
+        Daemon "fstat(work/logs)" .by_root() { EXAMINING => Error("OpenLogFile") };
+        Daemon "close(work/logs)" .by_root() { [EIO, EINTR] => Harmless(CLOSED) };
+        Daemon "fcntl(work/logs, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
+        Daemon "open(work/logs/output.log)" [..1] .retried() { OPENING => Error("OpenLogFile") };
+        Daemon "open(work/logs/output.log)" [1..] .retried() {
             CREATING => Error("OpenLogFile"), [EEXIST] => Harmless("the daemon looks again"),
         };
-        Daemon "open(logs/error.log)" .retried() {
+        Daemon "open(work/logs/error.log)" .retried() {
             OPENING => Error("OpenLogFile"), [ELOOP] => Error("OpenLogFile"),
         };
-        Daemon "fstat(logs/output.log)" { EXAMINING => Error("OpenLogFile") };
-        Daemon "fstat(logs/error.log)" [..1] { EXAMINING => Error("OpenLogFile") };
-        Daemon "fstat(logs/error.log)" [1..] {
+        Daemon "fstat(work/logs/output.log)" { EXAMINING => Error("OpenLogFile") };
+        Daemon "fstat(work/logs/error.log)" [..1] { EXAMINING => Error("OpenLogFile") };
+        Daemon "fstat(work/logs/error.log)" [1..] {
             EXAMINING => Harmless("the daemon still has the descriptor"),
         };
-        Daemon "fcntl(logs/output.log, F_SETFL)"|"fcntl(logs/error.log, F_SETFL)" {
+        Daemon "fcntl(work/logs/output.log, F_SETFL)"|"fcntl(work/logs/error.log, F_SETFL)" {
             [EPERM] => Error("OpenLogFile"),
         };
-        Daemon "dup2(logs/output.log, 1)"|"dup2(logs/error.log, 2)" .retried() {
+        Daemon "dup2(work/logs/output.log, 1)"|"dup2(work/logs/error.log, 2)" .retried() {
             [EMFILE, EPERM] => Error("RedirectStreams"),
             [EBUSY] => Harmless("the daemon makes the call again"),
         };
@@ -115,11 +119,11 @@ pub(crate) fn rows() -> Vec<Row> {
         Daemon "fstat(pid file)" { EXAMINING => Error("ChownPidfile") };
 
         // The owner of a new log file.
-        Daemon "fchown(logs/output.log)" .retried() {
+        Daemon "fchown(work/logs/output.log)" .retried() {
             [EPERM, EROFS, EIO] => Error("ChownLogFile"), FakeSuccess => Error("ChownLogFile(1)"),
         };
-        Daemon "fstat(logs/output.log)" [..1] { EXAMINING => Error("OpenLogFile") };
-        Daemon "fstat(logs/output.log)" [1..] { EXAMINING => Error("ChownLogFile") };
+        Daemon "fstat(work/logs/output.log)" [..1] { EXAMINING => Error("OpenLogFile") };
+        Daemon "fstat(work/logs/output.log)" [1..] { EXAMINING => Error("ChownLogFile") };
 
         // The root directory, and the path of the log file in it.
         Daemon "readlink(*" .platform("the C library resolves the path") {
@@ -232,7 +236,7 @@ pub(crate) fn rows() -> Vec<Row> {
     rows.extend(duplicated(process, &["/dev/null", "log"]));
     let files = ["pair 1", "pair 2", "pair 3", "log"];
     rows.extend(closed(Scene::Ordinary, process, &files));
-    let files = ["logs/output.log", "logs/error.log"];
+    let files = ["work/logs/output.log", "work/logs/error.log"];
     rows.extend(closed(Scene::Logging, process, &files));
     rows
 }
