@@ -181,7 +181,8 @@ fn an_ordinary_user_may_use_a_directory_that_others_can_write() {
 /// Otherwise the next start would take the file for one that its owner wants.
 fn a_log_file_that_cannot_be_given_away_is_removed() {
     let (scenario, path) = with_log("error.log");
-    let error = scenario.as_ordinary_user().user(0).fail_in_launcher();
+    let scenario = scenario.as_ordinary_user().user(0);
+    let error = scenario.fail_in_launcher();
     error.assert_kind("ChownLogFile", libc::EPERM);
     let start = format!(
         "cannot change owner of standard error log file {}: Operation not permitted",
