@@ -13,6 +13,14 @@ WORKDIR /src/daemonize2
 COPY ci/users.sh ci/users.sh
 RUN sh ci/users.sh
 
+# For the cases with logrotate(8).
+RUN if command -v apk >/dev/null; then \
+        apk add logrotate; \
+    else \
+        apt-get -q update && \
+            DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends logrotate; \
+    fi
+
 # Nobody debugs in here, and without it the build takes half the time and a
 # quarter of the space.
 ENV CARGO_PROFILE_DEV_DEBUG=0 \
