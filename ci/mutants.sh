@@ -43,12 +43,9 @@ is_called() {
 ordinary="control"
 
 # All but those of the tester itself and of the examples, the fastest first.
-order=${MUTANTS_SUITES:-"directories environment root streams signals errors limits privileges sequences
-    compatibility foreground notification combinations control descriptors crashes readiness
-    faults timeout start pid_file"}
-order=${MUTANTS_SUITES:-"directories root streams log_files signals errors limits privileges
-    sequences compatibility foreground notification combinations control descriptors crashes
-    readiness faults timeout start pid_file"}
+order=${MUTANTS_SUITES:-"directories environment root streams log_files signals errors limits
+    privileges sequences compatibility foreground notification combinations control descriptors
+    crashes readiness faults timeout start pid_file"}
 
 die() {
     printf '%s\n' "mutants.sh: $*" >&2

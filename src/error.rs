@@ -225,13 +225,6 @@ impl Error {
         self
     }
 
-    /// An empty reason is none.
-    pub(crate) fn with_reason(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
-        let reason = reason.into();
-        self.0.reason = (!reason.is_empty()).then_some(reason);
-        self
-    }
-
     /// Adds to the reason, which may be the text of the errno.
     pub(crate) fn with_appended_reason(self, text: &str) -> Self {
         let reason = match (&self.0.reason, self.raw_os_error()) {
@@ -240,11 +233,6 @@ impl Error {
             (None, None) => text.to_owned(),
         };
         self.with_reason(reason)
-    }
-
-    pub(crate) fn with_running_pid(mut self, running_pid: u32) -> Self {
-        self.0.running_pid = Some(running_pid);
-        self
     }
 
     pub(crate) fn with_exit_status(mut self, status: Option<ExitStatus>) -> Self {

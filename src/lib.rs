@@ -171,10 +171,8 @@
 //! | | working directory | [`working_directory`] | 11 | to `/` |
 //! | | open, lock and truncate the pid file | [`pid_file`], [`pid_file_mode`] | 12 | |
 //! | | fork, so that the daemon can acquire no terminal | | 7, 8 | |
-//! | daemon | redirect the standard streams | [`stdin`], [`stdout`], [`stderr`] | 9 | yes |
-//! | | change the owner of the pid file | [`chown_pid_file`], [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
 //! | daemon | open log files, redirect the standard streams | [`stdin`], [`stdout`], [`stderr`], [`Stdio::append`] | 9 | yes |
-//! | | change the owner of the pid file | [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
+//! | | change the owner of the pid file | [`chown_pid_file`], [`chown_pid_file_user`], [`chown_pid_file_group`] | | |
 //! | | restore the signal mask, or empty it | [`reset_signals`] | 3 | |
 //! | | environment | [`user_environment`], [`socket_activation`] | | |
 //! | | privileged action | [`privileged_action`] | | |
@@ -182,7 +180,6 @@
 //! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`], [`supplementary_groups`], [`keep_capabilities`], [`ambient_capabilities`] | 13 | |
 //! | | no new privileges | [`no_new_privileges`] | | |
 //! | | dumpable | [`dumpable`] | | |
-//! | | initialize | [`initialize`] | | |
 //! | | initialize | [`initialize`], [`start_checked_with`], [`execute_checked_with`] | | |
 //! | | make the payload | [`ready_payload`] | | |
 //! | | replace the streams that were kept | [`Stdio::keep_until_ready`] | 9 | yes |
@@ -224,11 +221,8 @@
 //!
 //! - Without [`close_inherited_fds`] it closes no descriptors of the caller. Without
 //!   [`reset_signals`] it changes no signal actions. Without [`user_environment`] and
-//!   [`socket_activation`] it changes no environment variables. It never changes resource limits or the locale.
-//! - It does not restart a daemon, rotate logs, or supervise a daemon that is ready. A service
-//!   manager can do that.
-//!   [`reset_signals`] it changes no signal actions. It never changes resource limits, the
-//!   environment or the locale.
+//!   [`socket_activation`] it changes no environment variables. It never changes resource limits
+//!   or the locale.
 //! - It does not restart a daemon, or supervise a daemon that is ready: a service manager can do
 //!   that. It does not rename log files: logrotate(8) and newsyslog(8) can. [`reopen_logs`] opens
 //!   the new ones.
@@ -328,8 +322,5 @@ pub use options::Mask;
 pub use outcome::{Child, Outcome, Parent};
 pub use pid_file::{PidFile, PidFileGuard, Status};
 pub use start::{Readiness, StartFailure};
-pub use streams::Stdio;
-pub use sys::Signal;
-pub use pid_file::{PidFile, PidFileGuard};
-pub use start::Readiness;
 pub use streams::{Stdio, reopen_logs};
+pub use sys::Signal;

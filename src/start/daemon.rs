@@ -11,10 +11,8 @@ use crate::start::reasons;
 use crate::start::steps::{run_daemon_steps, verify_environment};
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
 use crate::start::{Closures, actions};
-use crate::streams::{self, Stdio};
-use crate::sys::{self, SignalMask, SingleThreaded};
 use crate::streams::{self, Before};
-use crate::sys::{self, SignalMask};
+use crate::sys::{self, SignalMask, SingleThreaded};
 
 pub(super) fn run<T>(
     mut plan: Plan<'_>,

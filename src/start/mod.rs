@@ -41,7 +41,6 @@ mod uncommitted;
 mod unreaped;
 
 use std::fmt::Display;
-use std::mem;
 use std::sync::{Mutex, PoisonError};
 
 use crate::deadline::Deadline;

@@ -128,8 +128,8 @@ impl Readiness {
             if start.failure_mode == FailureMode::Exit {
                 sys::_exit(1);
             }
-            failure.into()
-            Error::from(failure.kind).with_subject(streams::subject(failure.subject))
+            let subject = streams::subject(failure.subject);
+            Error::from(failure).with_subject(subject)
         })
     }
 

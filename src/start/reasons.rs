@@ -19,17 +19,10 @@ use crate::trust;
 
 /// Makes the error that the caller gets. `pid_file` is the absolute path.
 pub(super) fn describe(failure: Failure, options: &Options, pid_file: Option<&Path>) -> Error {
-    let mut failure = with_rights(failure, options);
-    if let Some(path) = pid_file {
-        failure = with_pid_file(failure, path);
-    }
-    let subject = options.subject(failure.subject);
-    let error = Error::from(failure).with_subject(subject);
     let failure = with_rights(failure, options);
     let failure = with_state_of_file(failure, options, pid_file);
-    let error = Error::from(failure.kind)
-        .with_subject(options.subject(failure.subject))
-        .with_reason(failure.reason);
+    let subject = options.subject(failure.subject);
+    let error = Error::from(failure).with_subject(subject);
     match (error.kind(), pid_file) {
         (ErrorKind::LockPidfile(errno::EWOULDBLOCK), Some(path)) => describe_holder(error, path),
         _ => error,

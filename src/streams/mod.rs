@@ -59,7 +59,7 @@ impl Stdio {
         Self::of(Source::Keep)
     }
 
-    /// A log file: all that the daemon writes is appended to it. [`reopen_logs`](crate::reopen_logs)
+    /// A log file: all that the daemon writes is appended to it. [`reopen_logs`]
     /// opens the file again, after it was renamed.
     ///
     /// The daemon opens the file when it redirects its streams: after the change of the working

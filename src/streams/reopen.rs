@@ -166,8 +166,10 @@ fn as_path(path: &CStr) -> &Path {
 /// Any thread may call this, also while other threads write. It is not async-signal-safe: do not
 /// call it in a signal handler, but in a thread that waits for signals.
 ///
-/// A process that the daemon has forked has streams of its own. It calls this for itself. The
-/// function replaces a stream even if the process has redirected it since the start.
+/// A process that the daemon has forked has streams of its own, and calls this for itself. After
+/// execve(2) the new program has no log files. The function replaces a stream even if the process
+/// has redirected it since the start. Before the start is committed, it does not open the log file
+/// of a stream that is [kept until the daemon is ready](crate::Stdio::keep_until_ready).
 ///
 /// # Errors
 ///

@@ -302,6 +302,8 @@ fn open(descriptor: &OpenDescriptor) -> io::Result<()> {
 }
 
 fn set_ids(ids: &Ids, keeps_capabilities: bool) -> io::Result<()> {
+    // The secure bit may be part of the initial state.
+    let keeps_capabilities = keeps_capabilities && !sys::keeps_capabilities();
     if keeps_capabilities {
         sys::keep_capabilities(true)?;
     }

@@ -228,18 +228,16 @@ impl Start {
         let mut scenario = self.scenario.clone();
         match scene {
             Scene::Ordinary => {}
-            Scene::OfRoot | Scene::Keeping => {
             Scene::Logging => {
                 let logs = scenario.create_directory("work/logs");
                 fs::write(logs.join("error.log"), "").expect("create a log file");
                 let [output, error] = ["logs/output.log", "logs/error.log"].map(Stream::log);
                 scenario = scenario.stdout(output).stderr(error.until_ready());
             }
-            Scene::OfRoot => {
+            Scene::OfRoot | Scene::Keeping => {
                 scenario.create_directory("jail");
                 scenario.create_directory("work/logs");
                 scenario = scenario
-                    .stdout(Stream::log("logs/output.log"))
                     .chroot("../jail")
                     .user(TEST_USER)
                     .group(TEST_USER)
@@ -255,11 +253,12 @@ impl Start {
                         });
                     })
                     .pid_file_mode(0o644_u32);
-                if scene == Scene::Keeping {
-                    scenario = scenario
+                scenario = match scene {
+                    Scene::Keeping => scenario
                         .keep_capabilities([CHOWN])
-                        .ambient_capabilities([BIND_PORTS]);
-                }
+                        .ambient_capabilities([BIND_PORTS]),
+                    _ => scenario.stdout(Stream::log("logs/output.log")),
+                };
             }
             Scene::Sandboxed => {
                 self.faults = vec![

@@ -187,6 +187,7 @@ fn a_failed_initialization_frees_the_launchers_output() {
     let failing = Fallible {
         steps: warn().to_vec(),
         error: Some(ErrorText::from("no luck")),
+        payload: None,
     };
     for entry in CHECKED {
         let scenario = scenario!().piped().entry(entry);

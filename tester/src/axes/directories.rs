@@ -96,7 +96,7 @@ impl Axis for Directories {
     fn contradiction(self, other: &Choice, _databases: &Databases) -> Option<&'static str> {
         let is_root = other.caller.is_some_and(|caller| match caller {
             Caller::Itself => sys::effective_user() == 0,
-            Caller::RootWithGroups | Caller::RealUser => true,
+            Caller::RootWithGroups | Caller::ContainerRoot | Caller::RealUser => true,
             _ => false,
         });
         match self {

@@ -164,28 +164,6 @@ impl Start<'_> {
             let secure_bits = self.config.initial.secure_bits.unwrap_or(0);
             self.credentials.become_user(uid, secure_bits | keeps);
         }
-        let is_changed = (me.uid, me.gid, sorted(&me.groups))
-            != (before.uid, before.gid, sorted(&before.groups));
-        // Each thread gives up its own capabilities.
-        let keeps = |sets: Capabilities| sets.inheritable | sets.permitted | sets.effective != 0;
-        let another_keeps = self.has_made_thread && me.capabilities.is_some_and(keeps);
-        if me.uid.effective != 0 && is_changed {
-            me.capabilities = me.capabilities.map(|sets| Capabilities {
-                inheritable: 0,
-                permitted: 0,
-                effective: 0,
-                ambient: 0,
-                ..sets
-            });
-        }
-        if me.uid.effective != 0 && is_changed && another_keeps {
-            let failure = Failure::new("PrivilegesRetained", None)
-                .with_reason("this thread or another still has capabilities");
-            (self.side, self.ends_at_once) = (Side::Gone, true);
-            return Err(failure.with_subject(user.or(group)));
-        }
-        self.process.uid = Some(me.uid);
-        self.process.capabilities = me.capabilities;
         Ok(())
     }
 

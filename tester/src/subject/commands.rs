@@ -120,6 +120,8 @@ fn try_capabilities(file: &Path) -> Vec<String> {
     ];
     let succeeded = attempts.into_iter().filter(|(_, succeeds)| *succeeds);
     succeeded.map(|(name, _)| name.to_owned()).collect()
+}
+
 fn reopen_logs() -> Vec<String> {
     let error = daemonize2::reopen_logs().err();
     error.iter().map(ToString::to_string).collect()
