@@ -13,8 +13,10 @@ WORKDIR /src/daemonize2
 COPY ci/users.sh ci/users.sh
 RUN sh ci/users.sh
 
-# For the cases with logrotate(8).
-RUN if command -v apk >/dev/null; then \
+# For the cases with logrotate(8), unless the base image has it.
+RUN if command -v logrotate >/dev/null; then \
+        :; \
+    elif command -v apk >/dev/null; then \
         apk add logrotate; \
     else \
         apt-get -q update && \

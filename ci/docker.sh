@@ -171,7 +171,7 @@ make_base() {
     [ -n "$mirror" ] || mirror=$(sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p' /etc/apt/sources.list | head -n 1)
     tree=$work/base
     part "debootstrap" unshare --pid --fork --kill-child debootstrap --variant=minbase \
-        --include=ca-certificates,gcc,libc6-dev,rustc,cargo trixie "$tree" "$mirror" >&2
+        --include=ca-certificates,gcc,libc6-dev,logrotate,rustc,cargo trixie "$tree" "$mirror" >&2
     # What the machine trusts, so that cargo reaches its registry as it does here.
     cp /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/"
     part "base image" import_base >&2
