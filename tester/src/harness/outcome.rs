@@ -11,11 +11,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::sync::OnceLock;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::case::{Case, Handover, read_text};
 use super::kill::kill_all;
-use super::{Files, PidFile, Scenario};
+use super::{Files, PidFile, Scenario, slowness};
 use crate::config::{Life, ReadinessUse, Step};
 use crate::control::{self, Command, Frame, Message};
 use crate::observe;
@@ -160,6 +161,11 @@ impl Case {
         for path in [&self.config, &self.stdout, &self.stderr] {
             fs::remove_file(path).expect("remove a file");
         }
+        let has_killed = |frame: &Frame| matches!(frame.message, Message::SignalHit(Some(_)));
+        let pid_file_at_end = match frames.iter().any(has_killed) {
+            true => self.pid_file_after_kill(),
+            false => self.pid_file(),
+        };
         let pid_file_path = scenario.pid_file_path();
         Outcome {
             launcher: child.id(),
@@ -171,7 +177,7 @@ impl Case {
             frames,
             pid_file_place: (pid_file.as_ref()).and_then(|file| Some(file.as_ref()?.place.clone())),
             pid_file,
-            pid_file_at_end: self.pid_file(),
+            pid_file_at_end,
             files: Files::look(scenario.directory(), pid_file_path.as_deref()),
             pid_file_path,
             nobody_left,
@@ -205,6 +211,22 @@ impl Case {
         match self.scenario.pid_file_path() {
             Some(path) => PidFile::look(&path).ok(),
             None => Some(None),
+        }
+    }
+
+    /// A process that is killed closes its control socket before the file that it has locked. No
+    /// handle is known if it was killed before it could report.
+    fn pid_file_after_kill(&self) -> Option<Option<PidFile>> {
+        let deadline = Instant::now() + Duration::from_secs(1) * slowness();
+        loop {
+            let pid_file = self.pid_file();
+            let is_locked = pid_file
+                .as_ref()
+                .is_some_and(|found| found.as_ref().is_some_and(|pid_file| pid_file.locked));
+            if !is_locked || Instant::now() >= deadline {
+                return pid_file;
+            }
+            thread::yield_now();
         }
     }
 
