@@ -4,5 +4,6 @@ mod agent;
 mod control;
 mod service;
 mod upgrade;
+mod web;
 
-tester::modules!(agent, control, service, upgrade);
+tester::modules!(agent, control, service, upgrade, web);
