@@ -6,8 +6,8 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use crate::byte_enum::byte_enum;
 use crate::escape::on_one_line;
+use crate::subject::{Subject, SubjectKind};
 use crate::sys::Errno;
 
 /// Makes [`ErrorKind`] of the table in error_kinds.rs, so that no variant lacks a number, a
@@ -119,37 +119,6 @@ struct Details {
     reason: Option<Cow<'static, str>>,
     payload: Vec<u8>,
     is_reported_by_launcher: bool,
-}
-
-/// What an error is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
-    Path(PathBuf),
-    Name(String),
-    LogFile { stream: &'static str, path: PathBuf },
-}
-
-byte_enum! {
-    /// Where the launcher finds the [`Subject`] of a failure. The subject itself need not
-    /// travel, since the launcher knows the options.
-    pub(crate) enum SubjectKind {
-        None,
-        WorkingDirectory,
-        PidFile,
-        TakenOverPidFile,
-        Chroot,
-        User,
-        Group,
-        /// The user, or the group where no user is set.
-        Identity,
-        NullDevice,
-        StandardInput,
-        StandardOutput,
-        StandardError,
-        /// The log file that is standard output.
-        OutputLog,
-        ErrorLog,
-    }
 }
 
 impl Error {

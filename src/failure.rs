@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::error::{Error, ErrorKind, SubjectKind};
+use crate::error::{Error, ErrorKind};
+use crate::subject::SubjectKind;
 
 /// A failure of a start. The intermediate and the daemon make one without an allocation and
 /// send it to the launcher, which makes an [`Error`] of it.

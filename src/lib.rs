@@ -300,6 +300,7 @@ mod root;
 pub mod stage;
 mod start;
 mod streams;
+mod subject;
 mod sys;
 mod trust;
 

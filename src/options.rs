@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::directory::Directory;
-use crate::error::{Subject, SubjectKind};
 use crate::identity::{Capability, Group, SupplementaryGroups, User};
 use crate::pid_file;
 use crate::streams::{self, Streams};
+use crate::subject::{Subject, SubjectKind};
 
 /// The permission bits that new files of the daemon do *not* get.
 ///

@@ -2,9 +2,10 @@
 
 use std::ffi::{CStr, CString};
 
-use crate::error::{ErrorKind, SubjectKind};
+use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::streams;
+use crate::subject::SubjectKind;
 use crate::sys::{self, Errno};
 
 /// Changes the root directory, and never leaves the working directory outside of it:

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use super::{Directory, Environment};
 use crate::deadline::Deadline;
-use crate::error::{Error, ErrorKind, Subject};
+use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::identity::Identity;
 use crate::start::lacks_rights;
+use crate::subject::Subject;
 use crate::sys::{self, Errno, FileKind, FileStatus, Gid, Open, Uid, errno};
 use crate::trust::{
     self, DIRECTORY_OF_ANOTHER, DIRECTORY_WRITABLE, FILE_OF_ANOTHER, IS_LINK, owner_and_mode,

@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 pub(crate) use create::DirectoryPlan;
 
-use crate::error::{Error, ErrorKind, Subject};
+use crate::error::{Error, ErrorKind};
+use crate::subject::Subject;
 use crate::sys::{self, Uid};
 
 /// A directory of the daemon, which [`Daemonize::directory`](crate::Daemonize::directory) creates.

@@ -2,8 +2,9 @@
 
 use super::capabilities::{KeptCapabilities, keep_failed};
 use super::resolve::{Identity, sorted_dedup};
-use crate::error::{ErrorKind, SubjectKind};
+use crate::error::ErrorKind;
 use crate::failure::Failure;
+use crate::subject::SubjectKind;
 use crate::sys::{self, CapabilitySets, Gid, Ids, OtherThreads, Uid, errno};
 
 impl Identity {

@@ -4,7 +4,7 @@ mod assume;
 mod capabilities;
 mod resolve;
 
-use crate::error::Subject;
+use crate::subject::Subject;
 
 pub use capabilities::Capability;
 

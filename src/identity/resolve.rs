@@ -5,8 +5,9 @@ use std::fmt;
 
 use super::capabilities::KeptCapabilities;
 use super::{Capability, Group, SupplementaryGroups, User};
-use crate::error::{Error, ErrorKind, Subject};
+use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
+use crate::subject::Subject;
 use crate::sys::{self, Errno, Gid, Uid, UserEntry, errno};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 use super::PidFile;
 use super::holder::{Found, describe_holder};
-use crate::error::{Error, ErrorKind, Subject};
+use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
+use crate::subject::Subject;
 use crate::sys::{self, Errno, FileId, FileKind, Open, Pid, errno};
 use crate::trust::directory_and_name;
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::activation::Activation;
 use crate::directory::DirectoryPlan;
 use crate::environment::UserEnvironment;
-use crate::error::{Error, ErrorKind, Subject};
+use crate::error::{Error, ErrorKind};
 use crate::identity::{Identity, User};
 use crate::options::Options;
 use crate::own_fds;
@@ -16,6 +16,7 @@ use crate::pid_file::{self, PidFilePlan, Takeover};
 use crate::start::inherited::KeptDescriptors;
 use crate::start::progress::Progress;
 use crate::streams::{Log, LogUsers, Streams, StreamsPlan};
+use crate::subject::Subject;
 use crate::sys::{self, errno};
 
 /// The options, and what must be looked up or allocated before the fork: between fork(2) and

@@ -18,8 +18,9 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::byte_enum::byte_enum;
-use crate::error::{ErrorKind, SubjectKind};
+use crate::error::ErrorKind;
 use crate::failure::{Failure, MAX_PAYLOAD, MAX_REASON};
+use crate::subject::SubjectKind;
 use crate::sys::{Errno, Pid, errno};
 
 /// The time between SIGTERM and SIGKILL.

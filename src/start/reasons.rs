@@ -8,12 +8,13 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind, Subject, SubjectKind};
+use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::options::Options;
 use crate::pid_file::describe_holder;
 use crate::start::progress::Step;
 use crate::streams::StreamsPlan;
+use crate::subject::{Subject, SubjectKind};
 use crate::sys::{self, Uid, errno};
 use crate::trust;
 

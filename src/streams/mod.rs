@@ -18,7 +18,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Subject, SubjectKind};
+use crate::subject::{Subject, SubjectKind};
 
 pub(crate) use log_file::LogUsers;
 pub(crate) use pending::PendingStreams;

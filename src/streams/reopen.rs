@@ -11,9 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::log_file::{LogFile, LogUsers};
 use super::{NAMES, NUMBERS};
-use crate::error::{Error, ErrorKind, Subject};
+use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::root::path_inside;
+use crate::subject::Subject;
 use crate::sys::{self, errno};
 use crate::trust;
 
