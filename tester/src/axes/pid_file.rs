@@ -419,9 +419,9 @@ impl Start<'_> {
         else {
             return false;
         };
-        let is_there =
-            self.process.root == self.before.root && directory.reach(&self.credentials).is_ok();
-        is_there
+        let directory = directory.reach(&self.credentials);
+        self.process.root == self.before.root
+            && directory.is_ok_and(|directory| self.credentials.may(directory, EXECUTE))
             && self
                 .credentials
                 .may_as(file.uid, file.gid, file.mode, WRITE)

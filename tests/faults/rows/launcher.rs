@@ -187,6 +187,10 @@ pub(crate) fn rows() -> Vec<Row> {
 
         // The launcher looks at the former pid file before the fork.
         [Upgrading]
+        Launcher "getcwd" [..1] {
+            [ENOENT, EACCES, ENOMEM] => Harmless("only the removal of the pid file needs it"),
+        };
+        Launcher "getcwd" [1..] { [ENOENT, EACCES, ENOMEM] => Error("TakeOverPidfile(2)") };
         Launcher "stat(work/run/daemon)" {
             EXAMINING => Harmless("the launcher looks at the lock in any case"),
         };
