@@ -78,15 +78,23 @@ impl Takeover {
         Ok(Self { path, incumbent })
     }
 
-    /// Makes the successor's pid file, which is `own`, the pid file.
-    pub(crate) fn run(&self, own: Option<FileId>) -> Result<TakenOver, Failure> {
+    /// Makes the successor's pid file the pid file. The launcher knows the file by its descriptor,
+    /// unless a limit of the system has kept the descriptor from it.
+    pub(crate) fn run(&self, daemon: Pid, own: Option<FileId>) -> Result<TakenOver, Failure> {
         let (directory, name) = directory_and_name(&c_path(&self.path));
         let (_, successor) = directory_and_name(&c_path(&successor_path(&self.path)));
         // The start has checked the directory. It is the same one if it contains the file.
         let directory =
             sys::openat(sys::WORKING_DIRECTORY, &directory, Open::Directory).map_err(failed)?;
         let status = sys::fstatat(directory.as_fd(), &successor).map_err(failed)?;
-        if own != Some(status.id) || status.links > 1 {
+        let is_own = match own {
+            Some(own) => own == status.id,
+            None => {
+                let named = incumbent_of(&successor_path(&self.path));
+                named == Some(Incumbent::Running(daemon))
+            }
+        };
+        if !is_own || status.links > 1 {
             return Err(failed(errno::EAGAIN).with_reason("another process has moved the new file"));
         }
         // The plan has looked at the file; it may be another one by now.

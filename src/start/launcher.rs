@@ -116,7 +116,7 @@ impl<'a> Launcher<'a> {
             event = exit;
         }
         if let (StartEvent::Exit(Message::Released(daemon)), Ok(state)) = (&event, &reaped) {
-            match self.commit() {
+            match self.commit(*daemon) {
                 Ok(()) => return Ok(self.succeed(*daemon, *state, ready_payload)),
                 Err(failure) => event = StartEvent::Exit(Message::Failed(failure)),
             }
@@ -243,14 +243,14 @@ impl<'a> Launcher<'a> {
 
     /// Acknowledges the report of the daemon. If the daemon is a successor, the takeover of the
     /// pid file commits the start: a launcher that is killed right after it has started a daemon.
-    fn commit(&self) -> Result<(), Failure> {
+    fn commit(&self, daemon: Pid) -> Result<(), Failure> {
         let acknowledged = |kind| Failure::from(kind);
         let Some(takeover) = &self.plan.takeover else {
             return self.ends.acknowledge().map_err(acknowledged);
         };
         let handles = self.handles.as_ref();
         let pid_file = handles.and_then(|handles| handles.pid_file.as_ref());
-        let taken_over = takeover.run(pid_file.map(OpenPidFile::id))?;
+        let taken_over = takeover.run(daemon, pid_file.map(OpenPidFile::id))?;
         match self.ends.acknowledge() {
             Ok(()) => {
                 taken_over.finish();
