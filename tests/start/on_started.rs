@@ -66,11 +66,12 @@ fn a_panic_of_on_started_leaves_the_daemon_running() {
         launcher.assert().code(101).stdout("listening");
         let text = String::from_utf8(launcher.output.stderr.clone()).unwrap();
         assert_eq!(text.matches("out of luck").count(), 1, "{text}");
+        // The answer of the daemon follows all messages of the launcher.
+        assert_eq!(run.observe().pid, run.report().pid);
         // The panic is resumed under `execute` alone, and its launcher exits like any program.
         let exited = run.senders_of(&Message::AtExit);
         assert_eq!(!exited.is_empty(), entry.returns_in_both());
         assert!(!run.has_sent(|message| matches!(message, Message::LauncherReturned(_))));
-        assert_eq!(run.observe().pid, run.report().pid);
         run.assert_pid_file_complete();
     }
 }
