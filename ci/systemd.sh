@@ -301,6 +301,15 @@ another() {
     "$@"
 }
 
+# As `another`, but the main process is still the same, and executes its next program.
+same() {
+    before=$(sed -n 's/^MainPID=//p' "$work/out/$1/show")
+    shift
+    expect "the main process" "$(show MainPID)" "$before"
+    expect "the program's generation" "$(cat "$seen/generation")" 2
+    "$@"
+}
+
 came_back() {
     expect "NRestarts" "$(show NRestarts)" 1
     killed=$(cat "$seen/before")
@@ -401,7 +410,7 @@ missed_by_watchdog() {
 
 verified() {
     expect "the status of systemd-analyze verify" "$(cat "$seen/status")" 0
-    ! grep -E 'service-(forking|notify)\.service|tokio\.service|socket-activation\.(service|socket)' \
+    ! grep -E 'service-(forking|notify)\.service|(tokio|upgrade)\.service|socket-activation\.(service|socket)' \
         "$seen/complaints"
 }
 
@@ -447,6 +456,11 @@ all_cases() {
         check "$kind-hung" missed_by_watchdog
     done
 
+    check upgrade-start runs daemon upgrade
+    check upgrade-exec same upgrade-start runs daemon upgrade
+    check upgrade-successor another upgrade-exec runs daemon upgrade
+    check upgrade-stop stopped
+
     check tokio-start runs self tokio
     check tokio-stop stopped_cleanly
 }
@@ -480,7 +494,7 @@ cd "$root"
 printf '=== build\n'
 cargo build --locked --message-format=json-render-diagnostics \
     --example service --example tokio --example server_with_deferred_readiness \
-    --example socket_activation >"$work/build.json"
+    --example socket_activation --example upgrade >"$work/build.json"
 mkdir "$work/programs"
 sed -n 's/^{"reason":"compiler-artifact",.*"kind":\["example"\].*"executable":"\([^"]*\)".*/\1/p' "$work/build.json" |
     while read -r program; do

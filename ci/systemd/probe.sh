@@ -254,13 +254,44 @@ activation() {
     systemctl reset-failed "$activated"
 }
 
+# --- Upgrades ------------------------------------------------------------------
+
+generation() { tr '\0' '\n' <"/proc/$(main_pid upgrade.service)/environ" | sed -n 's/^GENERATION=//p'; }
+
+upgrades() {
+    local unit=upgrade.service path=/run/daemonize2-upgrade/pid before
+
+    systemctl_for upgrade-start start "$unit"
+    look upgrade-start "$unit" "$path"
+
+    systemctl_for upgrade-exec reload "$unit"
+    for _ in {1..100}; do
+        [ "$(generation)" != 2 ] || break
+        sleep 0.1
+    done
+    generation >"$out/upgrade-exec/generation"
+    look upgrade-exec "$unit" "$path"
+
+    before=$(main_pid "$unit")
+    systemctl_for upgrade-successor kill --kill-whom=main --signal=USR2 "$unit"
+    for _ in {1..100}; do
+        [ "$(main_pid "$unit")" = "$before" ] || break
+        sleep 0.1
+    done
+    settle 1
+    look upgrade-successor "$unit" "$path"
+
+    systemctl_for upgrade-stop stop "$unit"
+    look upgrade-stop "$unit" "$path"
+}
+
 # --- All of them -------------------------------------------------------------
 
 systemctl --version | head -n 1 >"$out/version"
 
 mkdir "$out/unit-files"
 systemd-analyze verify service-forking.service service-notify.service tokio.service \
-    socket-activation.socket socket-activation.service \
+    upgrade.service socket-activation.socket socket-activation.service \
     >"$out/unit-files/complaints" 2>&1
 echo $? >"$out/unit-files/status"
 
@@ -289,6 +320,8 @@ ExecStart=/usr/local/bin/socket_activation $activated_pid
 END
 activation notify
 plain "$activated"
+
+upgrades
 
 # That the directory stays shows who removed the file. systemctl forgets how an
 # inactive unit ended.
