@@ -52,7 +52,6 @@ fn numbered(scene: Scene, records: &[SyscallRecord]) -> Vec<Call> {
     // The launcher looks up users and groups first, until one of these calls.
     let next: &[&str] = match scene {
         scene if scene.is_of_root() => &["unshare", "socketpair"],
-        Scene::Foreground => &["getcwd"],
         _ => &[],
     };
     let mut looks_up = !next.is_empty();

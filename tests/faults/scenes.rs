@@ -333,10 +333,7 @@ impl Start {
                 fs::write(&path, "").expect("leave a pid file");
             }
             Scene::Foreground => {
-                scenario = scenario
-                    .foreground(Foreground::Yes)
-                    .user_environment()
-                    .life(Life::Exit(0));
+                scenario = scenario.foreground(Foreground::Yes).life(Life::Exit(0));
             }
         }
         self.scenario = scenario;

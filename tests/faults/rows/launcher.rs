@@ -227,11 +227,7 @@ pub(crate) fn rows() -> Vec<Row> {
 
         // The launcher is the daemon.
         [Foreground]
-        Launcher "unshare" [..1] {
-            [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC), [EINVAL] => Harmless(COUNTED_AGAIN),
-            Always(EINVAL) => UnlessForbidden("SetEnvironment(1)"),
-        };
-        Launcher "unshare" [1..] {
+        Launcher "unshare" {
             [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC), [EINVAL] => Harmless(COUNTED_AGAIN),
             Always(EINVAL) => UnlessForbidden("SetNoNewPrivileges(1)"),
         };
