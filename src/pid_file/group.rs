@@ -12,7 +12,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use super::control::{SIGKILL_WAIT, SIGTERM_GRACE, Target};
-use super::holder::Holder;
+use super::holder::{Holder, SETTLING_TIME};
 use super::{PAUSE, PidFile};
 use crate::deadline::Deadline;
 use crate::sys::{self, Pid, ProcessGroup, Signal, errno};
@@ -148,6 +148,11 @@ impl PidFile {
             return Err(self.error(io::ErrorKind::InvalidInput, text));
         }
         if leader != holder.pid {
+            // The intermediate writes the pid an instant before it ends.
+            let deadline = Deadline::after(SETTLING_TIME);
+            while session_leader == Some(leader) && exists(leader) && !deadline.has_passed() {
+                sys::sleep(PAUSE);
+            }
             if exists(leader) {
                 return refused(format!(
                     "the daemon is in process group {id}, whose leader is another process"

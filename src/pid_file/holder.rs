@@ -61,7 +61,7 @@ pub(super) struct Holder {
 const LONGEST_CONTENT: usize = 32;
 
 /// How long a pid file may contradict its lock. On a busy machine an instant may be long.
-const SETTLING_TIME: Duration = Duration::from_secs(1);
+pub(super) const SETTLING_TIME: Duration = Duration::from_secs(1);
 
 impl PidFile {
     /// Looks again for a while if the file contradicts its lock. A daemon that starts has
