@@ -144,22 +144,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// before, the pid file does not change, and an empty `NAME.new` stays. If no daemon is
     /// running, this is an ordinary start.
     ///
-    /// The former daemon is neither informed nor stopped. Hand its sockets over, and stop it:
-    ///
-    /// ```no_run
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use daemonize2::{Daemonize, PidFile};
-    ///
-    /// let former = PidFile::at("/run/clockd.pid").running()?;
-    /// Daemonize::new()
-    ///     .pid_file("/run/clockd.pid")
-    ///     .upgrade(true)
-    ///     .start_checked()?;
-    /// // The former daemon has not been stopped, and serves until it gets a signal.
-    /// # let _ = former;
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The library neither informs nor stops the former daemon. The caller hands its sockets over,
+    /// and stops it: see `examples/upgrade.rs`.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, IntoRawFd as _, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -106,22 +106,49 @@ impl PidFile {
         let Some(lock) = sys::adopt(number, status.id) else {
             return Ok(false);
         };
-        let mut content = [0; LONGEST_LINE];
-        let length = sys::pread(lock.as_fd(), &mut content)
-            .map_err(|errno| self.failed("cannot read", errno))?;
-        if parse_pid(&content[..length]) != Some(Pid::current()) {
-            // The daemon has executed the former program in a child. The descriptor is not closed:
-            // see `exec`.
+        // After a failure the descriptor stays open: to close it would unlock the file.
+        let adopted = self.verify_adopted(lock.as_fd());
+        if !matches!(adopted, Ok(true)) {
             let _ = lock.into_raw_fd();
-            return Ok(false);
-        }
-        let locked = sys::flock(lock.as_fd(), Lock::Exclusive)
-            .and_then(|()| sys::take_record_lock(lock.as_fd()))
-            .and_then(|()| sys::set_cloexec(lock.as_raw_fd()));
-        if let Err(errno) = locked {
-            return Err(self.failed("cannot lock", errno));
+            return adopted;
         }
         own_fds::keep_pid_file(lock, status.id, Some(Box::leak(path.into_boxed_c_str())));
         Ok(true)
+    }
+
+    /// Returns false if the descriptor belongs to another process: a child of the daemon has
+    /// inherited it if another thread forked during [`exec`](Self::exec).
+    fn verify_adopted(&self, lock: BorrowedFd<'_>) -> io::Result<bool> {
+        let mut content = [0; LONGEST_LINE];
+        let length =
+            sys::pread(lock, &mut content).map_err(|errno| self.failed("cannot read", errno))?;
+        if parse_pid(&content[..length]) != Some(Pid::current()) {
+            return Ok(false);
+        }
+        sys::flock(lock, Lock::Exclusive)
+            .and_then(|()| sys::take_record_lock(lock))
+            .and_then(|()| sys::set_cloexec(lock.as_raw_fd()))
+            .map_err(|errno| self.failed("cannot lock", errno))?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::*;
+
+    #[test]
+    fn only_the_process_in_the_pid_file_adopts_its_lock() {
+        let path = env::temp_dir().join(format!("daemonize2-adopted-{}", std::process::id()));
+        let verify = |pid: u32| {
+            fs::write(&path, format!("{pid}\n")).expect("write a pid file");
+            let file = File::open(&path).expect("open the pid file");
+            PidFile::at(&path).verify_adopted(file.as_fd())
+        };
+        let verified = [verify(std::process::id()), verify(1)];
+        fs::remove_file(&path).expect("remove the pid file");
+        assert!(matches!(verified, [Ok(true), Ok(false)]), "{verified:?}");
     }
 }

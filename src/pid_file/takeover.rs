@@ -184,7 +184,8 @@ impl TakenOver {
         let exchange = || sys::exchange(directory, &self.successor, &self.name);
         match exchange() {
             Err(errno::ENOENT) => {
-                // Without a former file. No other start that creates it now must lose it.
+                // There is no former file. A rename could replace a file that another start creates
+                // now.
                 match sys::openat(directory, &self.name, Open::New { mode: OWNER_ONLY }) {
                     // Whatever the umask of the launcher is, it looks at the file.
                     Ok(created) => sys::fchmod(created.as_fd(), OWNER_ONLY)?,
