@@ -47,8 +47,10 @@ mod service {
         let daemonize = daemonize.initialize(move |()| -> io::Result<_> {
             let listener = TcpListener::bind("127.0.0.1:0")?;
             let address = listener.local_addr()?.to_string();
-            // For `status`.
-            fs::write(address_file, &address)?;
+            // For `status`, which never sees a part of it.
+            let new = address_file.with_extension("new");
+            fs::write(&new, &address)?;
+            fs::rename(new, address_file)?;
             Ok((listener, address))
         });
 
