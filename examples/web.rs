@@ -1,5 +1,5 @@
-//! A web server: it binds its port, drops its privileges, prints its address, and writes log files
-//! that logrotate(8) may rename.
+//! A web server with axum and tracing: it binds its port, drops its privileges, prints its address,
+//! and writes log files that logrotate(8) may rename.
 //!
 //! ```text
 //! # cargo run --example web -- /srv/web 127.0.0.1:80 nobody
@@ -18,11 +18,13 @@ mod web {
     use std::time::Duration;
     use std::{io, process};
 
+    use axum::Router;
+    use axum::http::{Method, Uri};
     use daemonize2::{Daemonize, Directory, Stdio};
-    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::net::TcpListener;
     use tokio::runtime::Runtime;
     use tokio::signal::unix::{Signal, SignalKind, signal};
+    use tracing::{error, info};
 
     struct Server {
         listener: TcpListener,
@@ -56,6 +58,9 @@ mod web {
         let (runtime, server) = daemonize
             .try_privileged_action(|| std::net::TcpListener::bind(address))
             .initialize(|listener| -> io::Result<_> {
+                // Standard output is the log file, also after it has been reopened.
+                let log = tracing_subscriber::fmt();
+                log.with_ansi(false).with_target(false).init();
                 let runtime = Runtime::new()?;
                 let server = runtime.block_on(async { Server::new(listener) })?;
                 Ok((runtime, server))
@@ -79,40 +84,31 @@ mod web {
             })
         }
 
-        async fn serve(mut self) -> io::Result<()> {
-            loop {
-                tokio::select! {
-                    client = self.listener.accept() => {
-                        tokio::spawn(answer(client?.0));
+        async fn serve(self) -> io::Result<()> {
+            let Self {
+                listener,
+                mut rotation,
+                mut end,
+            } = self;
+            tokio::spawn(async move {
+                while rotation.recv().await.is_some() {
+                    if let Err(error) = daemonize2::reopen_logs() {
+                        error!("{error}");
                     }
-                    _ = self.rotation.recv() => {
-                        if let Err(error) = daemonize2::reopen_logs() {
-                            eprintln!("web: {error}");
-                        }
-                    }
-                    _ = self.end.recv() => return Ok(()),
                 }
-            }
+            });
+            let router = Router::new().fallback(answer);
+            axum::serve(listener, router)
+                .with_graceful_shutdown(async move {
+                    end.recv().await;
+                })
+                .await
         }
     }
 
-    /// A client that is gone is no failure of the server.
-    async fn answer(client: TcpStream) -> io::Result<()> {
-        let mut client = BufReader::new(client);
-        let mut request = String::new();
-        client.read_line(&mut request).await?;
-        let mut header = String::new();
-        while client.read_line(&mut header).await? > 2 {
-            header.clear();
-        }
-        let text = format!("hello from process {}\n", process::id());
-        let length = text.len();
-        let answer = format!(
-            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
-        );
-        // One line for each request, before the client has its answer.
-        println!("{}", request.trim_end().escape_default());
-        client.write_all(answer.as_bytes()).await
+    async fn answer(method: Method, uri: Uri) -> String {
+        info!(%method, %uri, "request");
+        format!("hello from process {}\n", process::id())
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fmt, io};
+use std::{fmt, io, process};
 
 use daemonize2::PidFile;
 
@@ -14,7 +14,7 @@ use crate::config::{
 };
 use crate::control::{Command, Frame, Message};
 use crate::report::{Report, StartError};
-use crate::{Run, Scenario, harness, select, sys};
+use crate::{Run, Scenario, harness, select, suite, sys};
 
 /// A user id that is in no database.
 pub const UID: u32 = 4_000_000_001;
@@ -445,4 +445,30 @@ impl Run {
         let pid_file = self.pid_file().expect("a pid file");
         assert!(pid_file.is_released(), "{pid_file:?}");
     }
+}
+
+/// Runs logrotate(8) with these directives for the log files of a directory. The configuration is
+/// in another one.
+pub fn rotate_logs(configuration: &Path, logs: &Path, directives: &str) {
+    let [config, state] = ["logrotate.conf", "state"].map(|name| configuration.join(name));
+    let logs = logs.display();
+    let text = format!("{logs}/*.log {{\n    rotate 100\n{directives}}}\n");
+    fs::write(&config, text).unwrap();
+    set_mode(&config, 0o644);
+    let program = suite::logrotate().expect("it is there");
+    let output = process::Command::new(program)
+        .args(["--force", "--state"])
+        .args([state, config])
+        .output()
+        .expect("run logrotate");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}");
+}
+
+/// The files that logrotate(8) has made of a log file, oldest first, and the file itself.
+pub fn rotated(path: &Path) -> Vec<PathBuf> {
+    let old = (1..=100).rev();
+    let old = old.map(|number| PathBuf::from(format!("{}.{number}", path.display())));
+    let all = old.chain([path.to_owned()]);
+    all.filter(|path| path.exists()).collect()
 }

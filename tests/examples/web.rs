@@ -2,19 +2,21 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use daemonize2::{PidFile, Signal};
 use tempfile::TempDir;
 use tester::case;
-use tester::fixtures::set_mode;
+use tester::fixtures::{rotate_logs, rotated, set_mode};
 use tester::harness::DEADLINE;
 use tester::suite::{Case, example};
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_web_server_prints_its_address_and_answers, needs Examples),
     case!(a_web_server_reopens_a_log_file_that_was_renamed, needs Examples),
+    case!(a_web_server_loses_no_request_while_logrotate_runs, needs Examples, Logrotate),
     case!(a_web_server_that_cannot_bind_its_port_says_so, needs Examples),
     case!(a_web_server_of_root_has_port_80_and_no_privileges, needs Examples, Root, Linux),
 ];
@@ -48,7 +50,10 @@ impl Web {
 
     fn get(&self, path: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect(&self.address)?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: web\r\n\r\n")?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n"
+        )?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
@@ -75,10 +80,12 @@ fn a_web_server_prints_its_address_and_answers() {
         answer.ends_with(&format!("\r\n\r\nhello from process {pid}\n")),
         "{answer}"
     );
-    assert_eq!(
-        fs::read_to_string(web.log("access.log")).unwrap(),
-        "GET /one HTTP/1.1\n"
+    let log = fs::read_to_string(web.log("access.log")).unwrap();
+    assert!(
+        log.ends_with(" INFO request method=GET uri=/one\n"),
+        "{log}"
     );
+    assert_eq!(log.lines().count(), 1);
     assert_eq!(fs::read_to_string(web.log("error.log")).unwrap(), "");
 }
 
@@ -98,9 +105,48 @@ fn a_web_server_reopens_a_log_file_that_was_renamed() {
     requests += 1;
     let [old, new] =
         ["access.log.1", "access.log"].map(|name| fs::read_to_string(web.log(name)).unwrap());
-    assert!(old.starts_with("GET /before "), "{old}");
-    assert!(new.ends_with("GET /after HTTP/1.1\n"), "{new}");
+    assert!(
+        old.lines().next().unwrap().ends_with("uri=/before"),
+        "{old}"
+    );
+    assert!(new.ends_with("uri=/after\n"), "{new}");
     assert_eq!(old.lines().count() + new.lines().count(), requests);
+}
+
+fn a_web_server_loses_no_request_while_logrotate_runs() {
+    let web = Web::start("127.0.0.1:0", None);
+    let pid_file = web.home.path().join("run/web.pid").display().to_string();
+    let directives =
+        format!("    postrotate\n        kill -HUP $(cat {pid_file})\n    endscript\n");
+    let path = web.log("access.log");
+    let is_done = AtomicBool::new(false);
+    let requests = thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let requests = (0..).take_while(|number| {
+                web.get(&format!("/{number}")).unwrap();
+                !is_done.load(Ordering::Relaxed)
+            });
+            requests.count() + 1
+        });
+        for _ in 0..5 {
+            rotate_logs(web.home.path(), &web.home.path().join("log"), &directives);
+            let deadline = Instant::now() + DEADLINE;
+            while !path.exists() {
+                assert!(Instant::now() < deadline, "no new log file");
+                thread::yield_now();
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+        client.join().unwrap()
+    });
+    let files = rotated(&path);
+    assert_eq!(files.len(), 6, "{files:?}");
+    let texts = files.iter().map(|file| fs::read_to_string(file).unwrap());
+    let text: String = texts.collect();
+    for (number, line) in text.lines().enumerate() {
+        assert!(line.ends_with(&format!(" uri=/{number}")), "{line}");
+    }
+    assert_eq!(text.lines().count(), requests);
 }
 
 fn a_web_server_that_cannot_bind_its_port_says_so() {

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use control::Command as Ask;
+use tester::fixtures::{rotate_logs, rotated};
 use tester::prelude::*;
 
 use crate::setup::*;
@@ -156,29 +157,8 @@ fn a_truncated_log_file_starts_again() {
     assert_eq!(read(&path), "after\n");
 }
 
-/// Runs logrotate with these directives for the files of a case.
 fn logrotate(scenario: &Scenario, directives: &str) {
-    let directory = scenario.directory().display();
-    let config = scenario.path("logrotate.conf");
-    let text = format!("{directory}/*.log {{\n    rotate 100\n{directives}}}\n");
-    fs::write(&config, text).unwrap();
-    set_mode(&config, 0o644);
-    let program = suite::logrotate().expect("it is there");
-    let output = Command::new(program)
-        .args(["--force", "--state"])
-        .args([scenario.path("state"), config])
-        .output()
-        .expect("run logrotate");
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}");
-}
-
-/// The rotated files of a log file, oldest first, and the file itself.
-fn rotated(path: &Path) -> Vec<PathBuf> {
-    let old = (1..=100).rev();
-    let old = old.map(|number| PathBuf::from(format!("{}.{number}", path.display())));
-    let all = old.chain([path.to_owned()]);
-    all.filter(|path| path.exists()).collect()
+    rotate_logs(scenario.directory(), scenario.directory(), directives);
 }
 
 fn logrotate_loses_no_line() {
