@@ -2,8 +2,10 @@
 
 mod agent;
 mod control;
+mod prefork;
+mod server;
 mod service;
 mod upgrade;
 mod web;
 
-tester::modules!(agent, control, service, upgrade, web);
+tester::modules!(agent, control, prefork, service, upgrade, web);

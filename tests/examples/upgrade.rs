@@ -1,18 +1,16 @@
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpStream;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
-use std::process::{ChildStderr, Command, Stdio};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use std::{fs, thread};
 
-use daemonize2::PidFile;
 use tempfile::TempDir;
 use tester::case;
 use tester::harness::DEADLINE;
 use tester::suite::{Case, example};
 use tester::sys::ProcessHandle;
+
+use crate::server::{Answer, Server, command};
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_successor_takes_over_socket_and_pid_file, needs Examples),
@@ -24,114 +22,20 @@ pub(crate) const CASES: &[Case] = &[
     case!(no_connection_is_refused_during_upgrades, needs Examples),
 ];
 
-/// The example, by a link that the test may replace. Dropping this stops the daemon.
-struct Server {
-    directory: TempDir,
-    address: String,
-    /// The daemon keeps the standard error of the launcher.
-    messages: BufReader<ChildStderr>,
-}
-
-impl Server {
-    fn start() -> Self {
-        let directory = TempDir::with_prefix("upgrade-").unwrap();
-        symlink(example("upgrade").unwrap(), directory.path().join("server")).unwrap();
-        let launcher = command(directory.path());
-        Self::launch(directory, launcher)
-    }
-
-    fn launch(directory: TempDir, mut launcher: Command) -> Self {
-        let launcher = launcher.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut launcher = launcher.spawn().unwrap();
-        let mut text = String::new();
-        let mut stdout = launcher.stdout.take().unwrap();
-        stdout.read_to_string(&mut text).unwrap();
-        assert!(launcher.wait().unwrap().success());
-        let address = text.trim_end().strip_prefix("listening on ");
-        Self {
-            directory,
-            address: address.expect(&text).to_owned(),
-            messages: BufReader::new(launcher.stderr.take().unwrap()),
-        }
-    }
-
-    #[track_caller]
-    fn assert_says(&mut self, expected: &str) {
-        let mut line = String::new();
-        self.messages.read_line(&mut line).unwrap();
-        assert!(line.contains(expected), "{line:?}");
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn pid_file(&self) -> PidFile {
-        PidFile::at(self.path("server.pid"))
-    }
-
-    fn pid(&self) -> u32 {
-        self.pid_file()
-            .running()
-            .unwrap()
-            .expect("a running daemon")
-    }
-
-    /// The pid and the generation in an answer of the server.
-    fn answer(&self) -> (u32, u32) {
-        let mut text = String::new();
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.read_to_string(&mut text).unwrap();
-        let (pid, generation) = text
-            .trim_end()
-            .strip_prefix("process ")
-            .and_then(|rest| rest.split_once(", generation "))
-            .unwrap_or_else(|| panic!("{text:?}"));
-        (pid.parse().unwrap(), generation.parse().unwrap())
-    }
-
-    fn signal(&self, signal: i32) {
-        assert!(self.pid_file().signal(signal).unwrap());
-    }
-
-    /// Waits for the answer of a program of this generation.
-    fn await_generation(&self, generation: u32) -> u32 {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            // Each answer comes from a program that has begun to serve.
-            let (pid, found) = self.answer();
-            if found == generation {
-                return pid;
-            }
-            assert!(found < generation && Instant::now() < deadline, "{found}");
-        }
-    }
-
-    fn replace_program(&self, program: impl AsRef<Path>) {
-        let new = self.path("server.next");
-        symlink(program, &new).unwrap();
-        fs::rename(new, self.path("server")).unwrap();
-    }
-}
-
-fn command(directory: &Path) -> Command {
-    let mut command = Command::new(directory.join("server"));
-    command
-        .arg(directory.join("server.pid"))
-        .stdin(Stdio::null());
-    command
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.pid_file().stop(DEADLINE);
-    }
+fn start() -> Server {
+    Server::start("upgrade", &[])
 }
 
 fn a_successor_takes_over_socket_and_pid_file() {
-    let server = Server::start();
+    let server = start();
     let former = server.pid();
-    assert_eq!(server.answer(), (former, 1));
+    assert_eq!(
+        server.answer(),
+        Answer {
+            pid: former,
+            generation: 1
+        }
+    );
     let handle = ProcessHandle::open(former).unwrap().expect("it runs");
     server.signal(libc::SIGUSR2);
     let successor = server.await_generation(2);
@@ -144,14 +48,20 @@ fn a_successor_takes_over_socket_and_pid_file() {
 }
 
 fn a_failed_successor_leaves_the_daemon_running() {
-    let mut server = Server::start();
+    let mut server = start();
     let daemon = server.pid();
     server.replace_program("/bin/false");
     server.signal(libc::SIGUSR2);
     server.assert_says(&format!(
         "the successor has failed; process {daemon} goes on"
     ));
-    assert_eq!(server.answer(), (daemon, 1));
+    assert_eq!(
+        server.answer(),
+        Answer {
+            pid: daemon,
+            generation: 1
+        }
+    );
     assert_eq!(server.pid(), daemon);
     server.replace_program(example("upgrade").unwrap());
     server.signal(libc::SIGUSR2);
@@ -159,14 +69,14 @@ fn a_failed_successor_leaves_the_daemon_running() {
 }
 
 fn a_daemon_executes_its_new_program_and_keeps_its_pid_file() {
-    let server = Server::start();
+    let server = start();
     let daemon = server.pid();
     for generation in 2..5 {
         server.signal(libc::SIGHUP);
         assert_eq!(server.await_generation(generation), daemon);
         assert_eq!(server.pid(), daemon);
         // No second daemon starts.
-        let second = command(server.directory.path()).output().unwrap();
+        let second = command(server.directory(), &[]).output().unwrap();
         assert!(!second.status.success());
         let text = String::from_utf8(second.stderr).unwrap();
         assert!(
@@ -178,12 +88,18 @@ fn a_daemon_executes_its_new_program_and_keeps_its_pid_file() {
 }
 
 fn a_daemon_that_cannot_execute_its_new_program_goes_on() {
-    let mut server = Server::start();
+    let mut server = start();
     let daemon = server.pid();
     server.replace_program("missing");
     server.signal(libc::SIGHUP);
     server.assert_says(&format!("process {daemon} goes on"));
-    assert_eq!(server.answer(), (daemon, 1));
+    assert_eq!(
+        server.answer(),
+        Answer {
+            pid: daemon,
+            generation: 1
+        }
+    );
     assert_eq!(server.pid(), daemon);
     server.replace_program(example("upgrade").unwrap());
     server.signal(libc::SIGHUP);
@@ -192,7 +108,7 @@ fn a_daemon_that_cannot_execute_its_new_program_goes_on() {
 
 /// The former program has named the descriptor of the pid file in the environment.
 fn a_successor_of_an_executed_program_is_another_daemon() {
-    let server = Server::start();
+    let server = start();
     let daemon = server.pid();
     server.signal(libc::SIGHUP);
     assert_eq!(server.await_generation(2), daemon);
@@ -215,8 +131,7 @@ fn a_daemon_that_has_dropped_its_privileges_executes_its_new_program() {
             .unwrap()
             .success()
     );
-    let mut launcher = command(directory.path());
-    launcher.arg("nobody");
+    let launcher = command(directory.path(), &["nobody"]);
     let server = Server::launch(directory, launcher);
     let daemon = server.pid();
     server.signal(libc::SIGHUP);
@@ -229,7 +144,7 @@ fn a_daemon_that_has_dropped_its_privileges_executes_its_new_program() {
 }
 
 fn no_connection_is_refused_during_upgrades() {
-    let server = Server::start();
+    let server = start();
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
         let client = scope.spawn(|| {
