@@ -27,11 +27,13 @@ wrong() {
 }
 
 check_fmt() {
-    cargo fmt --all --check
+    cargo fmt --all --check &&
+        cargo fmt --manifest-path benches/Cargo.toml --check
 }
 
 check_clippy() {
-    cargo clippy --locked --workspace --all-targets -- -D warnings
+    cargo clippy --locked --workspace --all-targets -- -D warnings &&
+        cargo clippy --locked --manifest-path benches/Cargo.toml -- -D warnings
 }
 
 # The public documentation as docs.rs builds it, then all of it, since the
