@@ -27,6 +27,8 @@ macro_rules! linux_only {
 
 mod descriptor;
 mod identity;
+#[cfg(not(target_os = "linux"))]
+mod kqueue;
 mod mount;
 #[cfg(target_os = "linux")]
 mod proc;
@@ -37,9 +39,13 @@ mod sandbox;
 mod signal;
 mod socket;
 
+#[cfg(target_os = "linux")]
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::RawFd;
+#[cfg(target_os = "linux")]
+use std::os::fd::{AsRawFd, BorrowedFd};
+#[cfg(target_os = "linux")]
 use std::time::{Duration, Instant};
 
 use daemonize2::{Daemonize, Error, Outcome};
@@ -97,6 +103,7 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 }
 
 /// Waits for one of `events`, an error or a hang-up; `false` if the time is up first.
+#[cfg(target_os = "linux")]
 fn poll_until(fd: BorrowedFd<'_>, events: i16, deadline: Option<Instant>) -> io::Result<bool> {
     let mut poll = libc::pollfd {
         fd: fd.as_raw_fd(),

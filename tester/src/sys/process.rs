@@ -6,8 +6,12 @@ use std::io;
 use std::os::fd::{AsFd, RawFd};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
+#[cfg(not(target_os = "linux"))]
+use std::time::Duration;
 use std::time::Instant;
 
+#[cfg(not(target_os = "linux"))]
+use super::kqueue::EventQueue;
 #[cfg(target_os = "linux")]
 use super::poll_until;
 use super::{check, retry};
@@ -224,32 +228,24 @@ impl ProcessHandle {
     }
 
     /// Waits until the process has ended; `false` if the time is up first.
+    ///
+    /// FreeBSD reports the end at once if the process has begun to end, when its files are still
+    /// open and locked (sys/kern/kern_event.c, `filt_procattach`). getpgid(2) finds the process
+    /// until it is a zombie.
     pub fn wait(&self, deadline: Instant) -> io::Result<bool> {
-        // SAFETY: no requirement.
-        let queue = check(unsafe { libc::kqueue() })?;
-        // SAFETY: the call has just made the descriptor, so that nothing else owns it.
-        let queue = unsafe { OwnedFd::from_raw_fd(queue) };
-        // SAFETY: all zeroes are a valid kevent.
-        let mut change: libc::kevent = unsafe { std::mem::zeroed() };
-        change.ident = usize::try_from(self.pid).expect("a process id fits");
-        change.filter = libc::EVFILT_PROC;
-        change.flags = libc::EV_ADD | libc::EV_ONESHOT;
-        change.fflags = libc::NOTE_EXIT;
-        let mut event = change;
-        let result = retry(|| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let timeout = libc::timespec {
-                tv_sec: libc::time_t::try_from(left.as_secs()).unwrap_or(libc::time_t::MAX),
-                tv_nsec: left.subsec_nanos().into(),
-            };
-            // SAFETY: one change is read, at most one event is written.
-            check(unsafe { libc::kevent(queue.as_raw_fd(), &change, 1, &mut event, 1, &timeout) })
-        });
-        match result {
-            Ok(events) => Ok(events > 0),
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(true),
-            Err(error) => Err(error),
+        let pid = usize::try_from(self.pid).expect("a process id fits");
+        match EventQueue::of(pid, libc::EVFILT_PROC, libc::NOTE_EXIT) {
+            Ok(queue) if queue.next(Some(deadline))?.is_none() => return Ok(false),
+            Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
+            Ok(_) | Err(_) => {}
         }
+        while process_group(self.pid).is_ok() {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(true)
     }
 }
 

@@ -8,7 +8,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Instant;
 
-use super::{check, poll_until, retry};
+#[cfg(not(target_os = "linux"))]
+use super::kqueue::EventQueue;
+#[cfg(target_os = "linux")]
+use super::poll_until;
+use super::{check, retry};
 
 /// Whether a message keeps its boundary. macOS has no SOCK_SEQPACKET for local sockets, and of its
 /// kinds only the stream reports that the other side is gone.
@@ -185,18 +189,41 @@ pub fn receive_with_sender(
     Ok(Some((bytes, sender)))
 }
 
-/// Ends both directions for every process with either end.
+/// Sends an end of file to every process with the other end. What is queued stays, and the other
+/// side can still send: on FreeBSD and macOS, an end of both directions would discard what this side
+/// has not received yet.
 pub fn shut_down(socket: BorrowedFd<'_>) {
     // SAFETY: shutdown takes plain numbers. A peer that is gone is no error.
-    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
 }
 
-/// Waits until the other side is gone, and receives nothing.
+/// Waits until the other side is shut down or gone, and receives nothing.
 pub fn wait_for_hangup(socket: BorrowedFd<'_>) -> io::Result<()> {
-    poll_until(socket, 0, None).map(drop)
+    wait_for_hangup_until(socket, None).map(drop)
 }
 
-/// Whether the other side is gone.
+/// Whether the other side is shut down or gone.
 pub fn is_hung_up(socket: BorrowedFd<'_>) -> bool {
-    poll_until(socket, 0, Some(Instant::now())).unwrap_or(true)
+    wait_for_hangup_until(socket, Some(Instant::now())).unwrap_or(true)
+}
+
+#[cfg(target_os = "linux")]
+fn wait_for_hangup_until(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    poll_until(socket, libc::POLLRDHUP, deadline)
+}
+
+/// poll(2) of FreeBSD and macOS waits for a hang-up only if it waits for messages too, and a queued
+/// message would end the wait.
+#[cfg(not(target_os = "linux"))]
+fn wait_for_hangup_until(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
+    let number = usize::try_from(socket.as_raw_fd()).expect("a descriptor is not negative");
+    let queue = EventQueue::of(number, libc::EVFILT_READ, 0)?;
+    loop {
+        match queue.next(deadline)? {
+            Some(flags) if flags & libc::EV_EOF != 0 => return Ok(true),
+            // A message has come.
+            Some(_) => {}
+            None => return Ok(false),
+        }
+    }
 }
