@@ -38,8 +38,11 @@ pub const PROC: RawFd = 201;
 /// The descriptor of the master of the pseudo-terminal, if there is one.
 pub const TERMINAL: RawFd = 202;
 
+/// The descriptor of its slave.
+pub const TERMINAL_SLAVE: RawFd = 203;
+
 /// The descriptors of the tester. No report lists them.
-pub const RESERVED: std::ops::RangeInclusive<RawFd> = CONTROL..=TERMINAL;
+pub const RESERVED: std::ops::RangeInclusive<RawFd> = CONTROL..=TERMINAL_SLAVE;
 
 /// The environment variable by which the tester knows that it has a harness. Its value is the token
 /// of the case, by which the harness knows its processes.

@@ -87,8 +87,9 @@ fn set_session(session: Session) -> io::Result<()> {
         sys::new_session()?;
     }
     if session == Session::LeaderWithTerminal {
-        let master = sys::acquire_terminal()?;
+        let [master, slave] = sys::acquire_terminal()?;
         sys::keep_at(master, control::TERMINAL, true)?;
+        sys::keep_at(slave, control::TERMINAL_SLAVE, true)?;
     }
     Ok(())
 }

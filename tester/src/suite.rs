@@ -124,10 +124,7 @@ impl Need {
             Self::OrdinaryUser => (sys::effective_user() != 0, "needs an ordinary user"),
             Self::Linux => (cfg!(target_os = "linux"), "needs Linux"),
             Self::TestUser => (has_test_user(), "needs user daemonize2-test"),
-            Self::Terminals => (
-                std::path::Path::new("/dev/ptmx").exists(),
-                "needs pseudo-terminals",
-            ),
+            Self::Terminals => (sys::has_terminals(), "needs pseudo-terminals"),
             Self::Stepping => (can_step(), "needs ptrace"),
             Self::Faults => (
                 can_step() && can_replace_calls(),

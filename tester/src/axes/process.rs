@@ -4,6 +4,7 @@ use super::caller::Caller;
 use super::{Axis, Choice, Rights};
 use crate::config::Session;
 use crate::model::databases::Databases;
+use crate::sys;
 
 axis! {
     LauncherSession |stage| stage.config.initial.session => {
@@ -38,7 +39,12 @@ axis! {
     }
 }
 
-impl Axis for LauncherSession {}
+impl Axis for LauncherSession {
+    fn contradiction(self, _other: &Choice, _databases: &Databases) -> Option<&'static str> {
+        (self == Self::LeaderWithTerminal && !sys::has_terminals())
+            .then_some("there are no pseudo-terminals")
+    }
+}
 
 impl Axis for Threads {
     fn contradiction(self, other: &Choice, _databases: &Databases) -> Option<&'static str> {

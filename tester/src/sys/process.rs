@@ -396,23 +396,36 @@ pub enum Resource {
     FileSize,
 }
 
-/// Opens a pseudo-terminal, and makes it the controlling terminal of this session leader. Returns
-/// the master; its close hangs the terminal up.
-pub fn acquire_terminal() -> io::Result<OwnedFd> {
-    let (mut master, mut slave) = (-1, -1);
-    // SAFETY: the first two pointers are valid for the call, the others ask
-    // for nothing.
-    check(unsafe {
-        libc::openpty(
-            &mut master,
-            &mut slave,
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-        )
-    })?;
+/// Whether a process can open a pseudo-terminal.
+pub fn has_terminals() -> bool {
+    static HAS_TERMINALS: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *HAS_TERMINALS.get_or_init(|| open_master().is_ok())
+}
+
+/// posix_openpt(3), for which FreeBSD needs no /dev/ptmx.
+fn open_master() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers are passed.
+    let master = check(unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY) })?;
     // SAFETY: the call has just made the descriptor, so that nothing else owns it.
-    let master = unsafe { OwnedFd::from_raw_fd(master) };
+    Ok(unsafe { OwnedFd::from_raw_fd(master) })
+}
+
+/// Opens a pseudo-terminal, and makes it the controlling terminal of this session leader. Returns
+/// the master and the slave. The terminal hangs up when the master is closed; FreeBSD takes it from
+/// the session when no process has the slave open.
+pub fn acquire_terminal() -> io::Result<[OwnedFd; 2]> {
+    let master = open_master()?;
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::grantpt(master.as_raw_fd()) })?;
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::unlockpt(master.as_raw_fd()) })?;
+    // SAFETY: no other thread calls ptsname, which writes to a static buffer.
+    let name = unsafe { libc::ptsname(master.as_raw_fd()) };
+    if name.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the name ends in a NUL, and is valid until the next call.
+    let slave = check(unsafe { libc::open(name, libc::O_RDWR | libc::O_NOCTTY) })?;
     // SAFETY: the call has just made the descriptor, so that nothing else owns it.
     let slave = unsafe { OwnedFd::from_raw_fd(slave) };
     #[allow(
