@@ -259,7 +259,7 @@ impl ProcessHandle {
 #[cfg(not(target_os = "linux"))]
 #[derive(Debug)]
 pub struct Detained {
-    _never: (),
+    _never: OwnedFd,
 }
 
 #[cfg(not(target_os = "linux"))]
