@@ -25,8 +25,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::num::NonZero;
+use std::os::unix::fs::PermissionsExt;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode};
 use std::thread;
 
@@ -257,6 +258,7 @@ macro_rules! modules {
 
 /// Runs the cases that the command line selects, as any Rust test does.
 pub fn suite(cases: &[Case]) -> ExitCode {
+    set_up_process();
     // A case finds only the descriptors open that it asks for, whatever the caller has open.
     sys::pass_on_standard_streams_alone();
     // The number is taken before another thread can open a file.
@@ -297,6 +299,29 @@ pub fn suite(cases: &[Case]) -> ExitCode {
         .collect();
     record(&skipped);
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Makes up for defaults of the machine under which cases would fail.
+///
+/// launchd of macOS starts programs with a limit of 256 descriptors, fewer than cases that run side
+/// by side have open. It gives each user, root included, a directory of temporary files that no
+/// other user can enter, but a daemon that changes its user must.
+fn set_up_process() {
+    const ENOUGH_DESCRIPTORS: u64 = 1024;
+    sys::raise_descriptor_limit(ENOUGH_DESCRIPTORS).expect("raise the limit of descriptors");
+    let usual = fs::canonicalize(std::env::temp_dir());
+    if !usual.is_ok_and(|directory| can_be_entered_by_all(&directory)) {
+        let common = fs::canonicalize("/tmp").expect("a directory /tmp");
+        sys::set_environment("TMPDIR", common.to_str().expect("a plain path"));
+    }
+}
+
+fn can_be_entered_by_all(directory: &Path) -> bool {
+    let is_open = |above: &Path| {
+        let found = fs::metadata(above);
+        found.is_ok_and(|found| found.permissions().mode() & 0o001 != 0)
+    };
+    directory.ancestors().all(is_open)
 }
 
 /// The environment variable with the name of the only case to run.

@@ -364,6 +364,24 @@ pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(resource, &limit) }).map(drop)
 }
 
+/// Raises the number of descriptors that this process and its children can open, if it is lower and
+/// as far as the hard limit permits.
+pub fn raise_descriptor_limit(wanted: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the pointer is valid for the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    let wanted = limit_value(wanted).min(limit.rlim_max);
+    if limit.rlim_cur >= wanted {
+        return Ok(());
+    }
+    limit.rlim_cur = wanted;
+    // SAFETY: the pointer is valid for the call.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
+}
+
 /// Sets the soft limit `RLIMIT_RTTIME`.
 #[cfg(target_os = "linux")]
 pub fn limit_real_time(microseconds: u64) -> io::Result<()> {
