@@ -308,10 +308,12 @@ fn set_ids(ids: &Ids, keeps_capabilities: bool) -> io::Result<()> {
     if keeps_capabilities {
         sys::keep_capabilities(true)?;
     }
-    if let Some(groups) = &ids.groups {
-        sys::set_supplementary_groups(groups)?;
-    }
+    // If the first group is the effective gid, a later change of the gid would replace it.
     sys::set_group_ids(ids.gid)?;
+    if let Some(groups) = &ids.groups {
+        let [_, effective, _] = ids.gid;
+        sys::set_supplementary_groups(&sys::with_effective_gid(groups, effective))?;
+    }
     sys::set_user_ids(ids.uid)?;
     if keeps_capabilities {
         sys::keep_capabilities(false)?;

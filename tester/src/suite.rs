@@ -55,6 +55,8 @@ pub const TEST_USER: &str = "daemonize2-test";
 /// The user id of [`TEST_USER`], and the id of its primary group.
 pub const TEST_USER_ID: u32 = 7001;
 
+/// The groups of [`TEST_USER`] that the scripts create. macOS adds others, which every user has: see
+/// [`test_user_groups`].
 pub const TEST_USER_GROUPS: [u32; 3] = [7001, 7002, 7003];
 
 /// The environment variable with the path of a tester whose panics abort: `cargo build -p tester
@@ -146,22 +148,40 @@ impl Need {
     }
 }
 
-/// id(1) asks the same databases as the library on every system.
-fn has_test_user() -> bool {
-    let id = |option: &str| -> Option<Vec<u32>> {
-        let output = Command::new("id").args([option, TEST_USER]).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        let mut ids: Vec<u32> = text
-            .split_ascii_whitespace()
-            .map(|id| id.parse().ok())
-            .collect::<Option<_>>()?;
-        ids.sort_unstable();
-        Some(ids)
-    };
-    id("-u") == Some(vec![TEST_USER_ID])
-        && id("-g") == Some(vec![TEST_USER_ID])
-        && id("-G") == Some(TEST_USER_GROUPS.to_vec())
+/// What id(1) prints of [`TEST_USER`], sorted. It asks the same databases as the library on every
+/// system.
+fn ids_of_test_user(option: &str) -> Option<Vec<u32>> {
+    let output = Command::new("id").args([option, TEST_USER]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let words = text.split_ascii_whitespace().map(|id| id.parse().ok());
+    let mut ids: Vec<u32> = words.collect::<Option<_>>()?;
+    ids.sort_unstable();
+    ids.dedup();
+    Some(ids)
 }
+
+fn has_test_user() -> bool {
+    let has_groups = |groups: Vec<u32>| match HAS_COMPUTED_GROUPS {
+        true => TEST_USER_GROUPS.iter().all(|group| groups.contains(group)),
+        false => groups == TEST_USER_GROUPS,
+    };
+    ids_of_test_user("-u") == Some(vec![TEST_USER_ID])
+        && ids_of_test_user("-g") == Some(vec![TEST_USER_ID])
+        && ids_of_test_user("-G").is_some_and(has_groups)
+}
+
+/// All groups that the databases list for [`TEST_USER`].
+///
+/// # Panics
+///
+/// When id(1) fails, or there is no such user.
+pub fn test_user_groups() -> Vec<u32> {
+    ids_of_test_user("-G").expect("the groups of the test user")
+}
+
+/// Whether a user is in groups that no administrator has listed: macOS puts every user in
+/// `everyone`, and every local one in `localaccounts`.
+const HAS_COMPUTED_GROUPS: bool = cfg!(target_vendor = "apple");
 
 fn can_step() -> bool {
     #[cfg(target_os = "linux")]

@@ -55,7 +55,7 @@ pub(crate) fn assert_ids(view: &Report, uid: u32, gid: u32, groups: &[u32]) {
     assert!(view.uid.is_none_or(|ids| ids == uid), "{:?}", view.uid);
     assert!(view.gid.is_none_or(|ids| ids == gid), "{:?}", view.gid);
     if let Some(found) = &view.groups {
-        assert_eq!(found, &groups_as_listed(gid, groups));
+        assert_eq!(groups_as_listed(gid, found), groups_as_listed(gid, groups));
     }
 }
 

@@ -1,5 +1,5 @@
 use tester::prelude::*;
-use tester::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
+use tester::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID, test_user_groups};
 
 use crate::setup::*;
 
@@ -29,28 +29,35 @@ fn the_groups_of_the_database_are_the_default() {
         .as_root_with_groups()
         .supplementary_groups(default);
     let run = scenario.clone().user(TEST_USER).start();
-    assert_dropped(&run, TEST_USER_ID, TEST_USER_ID, &TEST_USER_GROUPS, (0, 0));
+    assert_dropped(
+        &run,
+        TEST_USER_ID,
+        TEST_USER_ID,
+        &test_user_groups(),
+        (0, 0),
+    );
     assert_is(&scenario.clone().group(GID).start(), 0, GID, &[GID]);
     assert_is(&scenario.start(), 0, 0, &ROOTS_GROUPS);
 }
 
 /// The groups that are kept. On some systems the effective group replaces the first.
-const KEPT_GROUPS: &[u32] = if sys::EFFECTIVE_GID_IS_LISTED {
-    &[4, 7, 4711]
-} else {
-    &ROOTS_GROUPS
-};
+fn kept_groups() -> &'static [u32] {
+    match sys::gid_replaces_first_group().unwrap() {
+        true => &ROOTS_GROUPS[1..],
+        false => &ROOTS_GROUPS,
+    }
+}
 
 fn kept_groups_stay_with_another_user() {
     let scenario = root_to_user();
     let run = scenario.supplementary_groups(SupplementaryGroups::Keep);
-    assert_dropped(&run.start(), UID, GID, KEPT_GROUPS, (0, 0));
+    assert_dropped(&run.start(), UID, GID, kept_groups(), (0, 0));
 }
 
 fn kept_groups_stay_with_another_group() {
     let scenario = scenario!().as_root_with_groups().group(GID);
     let run = scenario.supplementary_groups(SupplementaryGroups::Keep);
-    assert_is(&run.start(), 0, GID, KEPT_GROUPS);
+    assert_is(&run.start(), 0, GID, kept_groups());
 }
 
 fn keeping_the_groups_changes_nothing() {
@@ -126,7 +133,7 @@ fn groups_change_in_the_foreground() {
     let scenario = root_to_user().foreground(Foreground::Yes);
     for (groups, expected) in [
         (only([8, 4712]), &[8, 4712][..]),
-        (SupplementaryGroups::Keep, KEPT_GROUPS),
+        (SupplementaryGroups::Keep, kept_groups()),
     ] {
         let (run, _) = scenario.clone().supplementary_groups(groups).serve();
         assert_dropped(&run, UID, GID, expected, (0, 0));

@@ -1,5 +1,5 @@
 use tester::prelude::*;
-use tester::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
+use tester::suite::{TEST_USER, TEST_USER_ID, test_user_groups};
 
 use crate::setup::*;
 
@@ -28,12 +28,12 @@ fn a_user_alone_sets_its_primary_group() {
 
 fn a_user_alone_sets_all_its_groups() {
     let run = scenario!().as_root_with_groups().user(TEST_USER).start();
-    assert_is(&run, TEST_USER_ID, TEST_USER_ID, &TEST_USER_GROUPS);
+    assert_is(&run, TEST_USER_ID, TEST_USER_ID, &test_user_groups());
 }
 
 fn a_user_by_number_is_the_same_as_by_name() {
     let run = scenario!().as_root_with_groups().user(TEST_USER_ID).start();
-    assert_is(&run, TEST_USER_ID, TEST_USER_ID, &TEST_USER_GROUPS);
+    assert_is(&run, TEST_USER_ID, TEST_USER_ID, &test_user_groups());
 }
 
 fn a_user_without_an_entry_has_only_the_configured_group() {

@@ -3,7 +3,7 @@
 use super::{Axis, Choice, NUMBER, Rights, Stage};
 use crate::config::Ids;
 use crate::model::databases::{Databases, NOBODY};
-use crate::suite::{TEST_USER, TEST_USER_GROUPS, TEST_USER_ID};
+use crate::suite::{TEST_USER, TEST_USER_ID};
 use crate::sys;
 
 /// Groups that a daemon of another user has to lose.
@@ -23,7 +23,7 @@ axis! {
         /// The test user with its groups.
         TestUser => (
             Some(Ids {
-                groups: Some(TEST_USER_GROUPS.to_vec()),
+                groups: stage.databases.user(TEST_USER).map(|entry| entry.groups.clone()),
                 ..Ids::user(TEST_USER_ID, TEST_USER_ID)
             }),
             None,

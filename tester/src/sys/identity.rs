@@ -68,9 +68,35 @@ pub fn supplementary_groups() -> io::Result<Vec<u32>> {
     Ok(groups)
 }
 
-/// Whether the effective gid is the first of the groups: before FreeBSD 15, and
-/// on macOS.
+/// Whether the list of groups may begin with the effective gid, so that a comparison of two lists
+/// has to add it to both.
 pub const EFFECTIVE_GID_IS_LISTED: bool = cfg!(any(target_os = "freebsd", target_vendor = "apple"));
+
+/// Whether the effective gid is the first of the groups, and a change of the gid replaces that
+/// group. On FreeBSD it is for programs that were linked for a release before 15, whatever the
+/// kernel: root tries it, and for another user the present groups tell.
+///
+/// # Errors
+///
+/// Those of the system calls.
+pub fn gid_replaces_first_group() -> io::Result<bool> {
+    if !cfg!(target_os = "freebsd") {
+        return Ok(cfg!(target_vendor = "apple"));
+    }
+    const GROUPS: [u32; 2] = [1, 2];
+    const GID: u32 = 3;
+    if effective_user() != 0 {
+        return Ok(supplementary_groups()?.first() == Some(&group_ids().effective));
+    }
+    let Some(child) = super::fork()? else {
+        let is_replaced = set_supplementary_groups(&GROUPS)
+            .and_then(|()| set_effective_group(GID))
+            .and_then(|()| supplementary_groups())
+            .is_ok_and(|groups| groups.contains(&GID));
+        super::exit_at_once(is_replaced.into());
+    };
+    Ok(super::exit_status_of_child(child)? == Some(1))
+}
 
 /// The largest number of supplementary groups. On Linux the kernel tells it, since sysconf(3) of
 /// musl has a limit of its own.
@@ -90,6 +116,16 @@ pub fn most_groups() -> usize {
     usize::try_from(most).expect("a limit") + usize::from(cfg!(target_os = "freebsd"))
 }
 
+/// The list of groups that setgroups(2) has to get after the gid was set: the effective gid first,
+/// where the first group is the effective gid.
+pub fn with_effective_gid(groups: &[u32], effective: u32) -> Vec<u32> {
+    if !EFFECTIVE_GID_IS_LISTED {
+        return groups.to_vec();
+    }
+    let others = groups.iter().copied().filter(|&group| group != effective);
+    [effective].into_iter().chain(others).collect()
+}
+
 pub fn set_supplementary_groups(groups: &[u32]) -> io::Result<()> {
     #[allow(
         clippy::useless_conversion,
@@ -100,32 +136,36 @@ pub fn set_supplementary_groups(groups: &[u32]) -> io::Result<()> {
     check(unsafe { libc::setgroups(count, groups.as_ptr()) }).map(drop)
 }
 
-/// Sets real, effective and saved user id. On macOS, setreuid(2) chooses the saved one.
+/// Sets real, effective and saved user id.
+///
+/// On macOS, setreuid(2) makes the saved id equal to the effective one, and seteuid(2) then changes
+/// the effective one alone. Three different ids, none of them root, cannot be set there: the saved id
+/// is then the effective one.
 pub fn set_user_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
     #[cfg(not(target_os = "macos"))]
     // SAFETY: no requirement.
-    let result = unsafe { libc::setresuid(real, effective, saved) };
+    return check(unsafe { libc::setresuid(real, effective, saved) }).map(drop);
     #[cfg(target_os = "macos")]
-    let result = {
-        let _ = saved;
+    {
+        let is_reachable = saved == 0 || [real, saved].contains(&effective);
+        let saved = if is_reachable { saved } else { effective };
         // SAFETY: no requirement.
-        unsafe { libc::setreuid(real, effective) }
-    };
-    check(result).map(drop)
+        check(unsafe { libc::setreuid(real, saved) })?;
+        set_effective_user(effective)
+    }
 }
 
-/// Sets real, effective and saved group id. On macOS, setregid(2) chooses the saved one.
+/// Sets real, effective and saved group id, as root.
 pub fn set_group_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
     #[cfg(not(target_os = "macos"))]
     // SAFETY: no requirement.
-    let result = unsafe { libc::setresgid(real, effective, saved) };
+    return check(unsafe { libc::setresgid(real, effective, saved) }).map(drop);
     #[cfg(target_os = "macos")]
-    let result = {
-        let _ = saved;
+    {
         // SAFETY: no requirement.
-        unsafe { libc::setregid(real, effective) }
-    };
-    check(result).map(drop)
+        check(unsafe { libc::setregid(real, saved) })?;
+        set_effective_group(effective)
+    }
 }
 
 pub fn set_effective_user(uid: u32) -> io::Result<()> {
@@ -282,10 +322,10 @@ linux_only! {
 
 /// Makes the program of `command` start with these ids, and with only these supplementary groups.
 pub fn start_as(command: &mut Command, uid: u32, gid: u32, groups: &[u32]) {
-    let groups = groups.to_vec();
+    let groups = with_effective_gid(groups, gid);
     let become_it = move || {
-        set_supplementary_groups(&groups)?;
         set_group_ids([gid; 3])?;
+        set_supplementary_groups(&groups)?;
         set_user_ids([uid; 3])
     };
     // SAFETY: the closure only makes async-signal-safe calls.

@@ -64,6 +64,14 @@ pub fn wait_for_child(pid: u32) -> io::Result<()> {
     }
 }
 
+/// Waits for the end of a child; `None` if a signal has killed it.
+pub fn exit_status_of_child(pid: u32) -> io::Result<Option<i32>> {
+    let mut status = 0;
+    // SAFETY: the pointer is valid for the call.
+    retry(|| check(unsafe { libc::waitpid(signed(pid), &raw mut status, 0) }))?;
+    Ok(libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status)))
+}
+
 /// Reaps a child that has ended, if there is one.
 pub fn reap_any_child() -> Option<u32> {
     // SAFETY: a null status pointer asks for none.
@@ -453,5 +461,5 @@ pub fn acquire_terminal() -> io::Result<[OwnedFd; 2]> {
     let request = libc::TIOCSCTTY.into();
     // SAFETY: the request takes an integer.
     check(unsafe { libc::ioctl(slave.as_raw_fd(), request, 0) })?;
-    Ok(master)
+    Ok([master, slave])
 }
