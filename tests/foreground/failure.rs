@@ -6,7 +6,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_failure_is_returned_and_clears_the_pid_file),
     case!(a_failure_before_the_first_step_is_returned),
     case!(a_failure_to_get_ready_ends_the_process),
-    case!(a_failure_to_get_ready_ends_the_process_if_standard_error_is_full),
+    case!(a_failure_to_get_ready_ends_the_process_if_standard_error_is_broken),
 ];
 
 fn a_failure_is_returned_and_clears_the_pid_file() {
@@ -73,12 +73,18 @@ fn a_failure_to_get_ready_ends_the_process() {
     run.launcher().assert().code(0).stderr(text);
 }
 
-fn a_failure_to_get_ready_ends_the_process_if_standard_error_is_full() {
+/// A write to a FIFO that no process reads any more fails with EPIPE.
+fn a_failure_to_get_ready_ends_the_process_if_standard_error_is_broken() {
     let scenario = daemon!().foreground(Foreground::Yes);
-    symlink("/dev/full", scenario.path("full")).unwrap();
+    let fifo = scenario.path("fifo");
+    sys::make_fifo(&fifo).unwrap();
+    let reader = File::options().read(true).write(true).open(&fifo).unwrap();
     let usage = ReadinessUse::Fail("no port".into());
-    let scenario = scenario.stderr(Stream::append("full")).deferring([], usage);
-    let run = scenario.launch();
+    let scenario = scenario.stderr(Stream::append("fifo"));
+    let run = scenario.deferring([Step::Hold], usage).launch();
+    run.held();
+    drop(reader);
+    run.proceed();
     run.launcher().assert().code(1);
     run.assert_nothing_left();
 }
