@@ -96,7 +96,14 @@ fn with_places(scenario: Scenario) -> (Scenario, (u32, u32)) {
         0 => (UID, GID),
         _ => own_ids(),
     };
-    let scenario = scenario.as_ordinary_user();
+    // A process that has changed its ids trusts its environment only on Linux.
+    let scenario = match sys::effective_user() {
+        0 => {
+            chown(scenario.directory(), Some(UID), Some(GID)).unwrap();
+            scenario.launched_by(UID, GID, &[])
+        }
+        _ => scenario,
+    };
     create(&scenario.path("runtime"), ids, 0o700);
     let runtime = scenario.path("runtime");
     let state = scenario.path("home/state");

@@ -104,6 +104,11 @@ impl Axis for Directories {
                 Some("only root can make a directory of another user")
             }
             Self::InPlacesOfUser if is_root => Some("root's directories are those of the system"),
+            Self::InPlacesOfUser
+                if sys::CHANGED_IDS_TAINT && other.caller != Some(Caller::Itself) =>
+            {
+                Some("a process that has changed its ids does not trust its environment")
+            }
             _ => None,
         }
     }

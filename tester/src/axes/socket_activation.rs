@@ -45,7 +45,7 @@ impl Start<'_> {
     fn activation(&self) -> Option<&config::Activation> {
         let activation = self.config.initial.activation.as_ref()?;
         let is_meant = self.options.socket_activation && activation.process == ExecPid::Own;
-        is_meant.then_some(activation)
+        (is_meant && self.config.initial.is_environment_trusted()).then_some(activation)
     }
 
     pub(crate) fn is_activated(&self, number: i32) -> bool {

@@ -8,6 +8,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::{Bytes, PanicHook};
+use crate::sys;
 
 /// The one declaration of each field of [`InitialState`], in the order in which the fields are
 /// applied: the values that are set, and the function that applies a value.
@@ -167,6 +168,13 @@ impl Ids {
             gid: [gid; 3],
             groups: Some(Vec::new()),
         }
+    }
+}
+
+impl InitialState {
+    /// Whether the library trusts the environment of the launcher: see [`sys::CHANGED_IDS_TAINT`].
+    pub fn is_environment_trusted(&self) -> bool {
+        self.ids.is_none() || !sys::CHANGED_IDS_TAINT
     }
 }
 

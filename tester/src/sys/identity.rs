@@ -98,6 +98,11 @@ pub fn gid_replaces_first_group() -> io::Result<bool> {
     Ok(super::exit_status_of_child(child)? == Some(1))
 }
 
+/// Whether the library does not trust the environment of a process that has changed its ids itself:
+/// issetugid(2) is true of it until execve(2) (FreeBSD sys/kern/kern_prot.c, `setsugid`; XNU
+/// `P_SUGID`).
+pub const CHANGED_IDS_TAINT: bool = cfg!(any(target_os = "freebsd", target_vendor = "apple"));
+
 /// The largest number of supplementary groups. On Linux the kernel tells it, since sysconf(3) of
 /// musl has a limit of its own.
 ///
