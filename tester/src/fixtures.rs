@@ -49,6 +49,11 @@ pub fn content(pid: u32) -> Vec<u8> {
     format!("{pid}\n").into_bytes()
 }
 
+/// The text of this errno, which depends on the C library.
+pub fn errno_text(errno: i32) -> String {
+    io::Error::from_raw_os_error(errno).to_string()
+}
+
 /// Changes the mode of a file.
 #[track_caller]
 pub fn set_mode(path: &Path, mode: u32) {

@@ -128,7 +128,8 @@ fn a_log_file_is_opened_in_the_foreground() {
 fn a_missing_directory_is_named() {
     let (scenario, path) = with_log("missing/error.log");
     let reason = format!(
-        "No such file or directory (os error 2): its directory {} does not exist",
+        "{}: its directory {} does not exist",
+        errno_text(libc::ENOENT),
         path.parent().unwrap().display()
     );
     assert_refused(&scenario, libc::ENOENT, &reason);

@@ -191,8 +191,9 @@ fn a_log_file_that_cannot_be_given_away_is_removed() {
     let error = scenario.fail_in_launcher();
     error.assert_kind("ChownLogFile", libc::EPERM);
     let start = format!(
-        "cannot change owner of standard error log file {}: Operation not permitted",
-        path.display()
+        "cannot change owner of standard error log file {}: {}",
+        path.display(),
+        errno_text(libc::EPERM)
     );
     assert!(error.text.starts_with(&start), "{error}");
     assert!(!path.exists());

@@ -224,8 +224,8 @@ fn all_log_files_that_cannot_be_reopened_are_named() {
     let run = scenario.stdout(Stream::log(&output)).start();
     fs::remove_dir_all(&directory).unwrap();
     let reason = format!(
-        "No such file or directory (os error 2): its directory {} does not exist; the old file \
-         stays in use",
+        "{}: its directory {} does not exist; the old file stays in use",
+        errno_text(libc::ENOENT),
         directory.display()
     );
     let text = format!(
@@ -272,8 +272,11 @@ fn a_log_file_in_the_new_root_is_reopened_there() {
         fs::remove_file(&path).unwrap();
         fs::remove_file(scenario.path("jail/logs/error.log.1")).unwrap();
         fs::remove_dir(&directory).unwrap();
-        let text = "cannot open standard error log file /logs/error.log: No such file or directory \
-                    (os error 2): its directory /logs does not exist; the old file stays in use";
+        let text = format!(
+            "cannot open standard error log file /logs/error.log: {}: its directory /logs does not \
+             exist; the old file stays in use",
+            errno_text(libc::ENOENT)
+        );
         assert_eq!(run.answer(&Ask::ReopenLogs), [text]);
     }
 }

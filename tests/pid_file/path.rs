@@ -51,7 +51,8 @@ fn a_missing_directory_is_reported() {
         let error = scenario!().pid_file(path).fail();
         error.assert_kind("OpenPidfile", libc::ENOENT);
         assert_eq!(error.path, Some(path.into()));
-        let start = format!("cannot open pid file {path}: No such file or directory");
+        let reason = errno_text(libc::ENOENT);
+        let start = format!("cannot open pid file {path}: {reason}");
         assert!(error.text.starts_with(&start), "{error}");
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn fail_before_any_fork(scenario: Scenario) -> StartError {
 pub(crate) fn assert_groups_refused(scenario: &Scenario) {
     let error = scenario.fail();
     error.assert_kind("SetSupplementaryGroups", libc::EPERM);
-    assert!(error.text.contains("Operation not permitted"), "{error}");
+    assert!(error.text.contains(&errno_text(libc::EPERM)), "{error}");
 }
 
 pub(crate) const MEMBER: &str = "member";

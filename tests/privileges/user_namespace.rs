@@ -65,7 +65,8 @@ fn an_id_that_a_namespace_lacks_is_refused() {
     ] {
         let error = scenario.fail();
         error.assert_kind(kind, libc::EINVAL);
-        let text = format!("cannot change to {target} 7: Invalid argument");
+        let reason = errno_text(libc::EINVAL);
+        let text = format!("cannot change to {target} 7: {reason}");
         assert!(error.text.starts_with(&text), "{error}");
     }
 }

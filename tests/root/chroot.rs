@@ -77,8 +77,9 @@ fn a_missing_root_is_reported() {
     error.assert_kind("Chroot", libc::ENOENT);
     assert_eq!(error.errno, Some(libc::ENOENT));
     assert_eq!(error.path, Some("missing/jail".into()));
-    let start = "cannot change root directory to missing/jail: No such file";
-    assert!(error.text.starts_with(start), "{error}");
+    let reason = errno_text(libc::ENOENT);
+    let start = format!("cannot change root directory to missing/jail: {reason}");
+    assert!(error.text.starts_with(&start), "{error}");
 }
 
 fn a_missing_root_is_reported_to_launcher_and_daemon() {

@@ -234,7 +234,8 @@ fn a_daemon_that_has_closed_the_stream_to_come_fails_the_start() {
     let scenario = scenario!();
     for then in [Stream::DevNull, Stream::log(scenario.path("log"))] {
         let scenario = scenario.clone().stderr(then.until_ready());
-        let text = "cannot redirect standard error: Bad file descriptor (os error 9)";
+        let reason = errno_text(libc::EBADF);
+        let text = format!("cannot redirect standard error: {reason}");
         let closing = scenario.clone().initialize([Step::CloseFiles]);
         let error = closing.fail_in_launcher();
         error.assert_kind("RedirectStreams", libc::EBADF);
