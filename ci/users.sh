@@ -9,6 +9,11 @@
 # A name and numbers of their own, so that a test that drops to this identity
 # can tell it from anything else, and a user with real supplementary groups, so
 # that a test sees them arrive. Run as root; changes nothing if all is there.
+# A system that computes more groups for every user (macOS) may do so.
+#
+# Knows Linux (also with busybox), FreeBSD, DragonFly, NetBSD, OpenBSD, macOS and
+# illumos. A system without their programs gets the lines by hand: in passwd or
+# master.passwd, with pwd_mkdb(8) if there is one, and in group.
 set -eu
 
 user=daemonize2-test
@@ -18,8 +23,10 @@ uid=7001
 gid=7001
 gid1=7002
 gid2=7003
+groups="$user:$gid $extra1:$gid1 $extra2:$gid2"
 
 say() { printf '%s\n' "users.sh: $*" >&2; }
+has() { command -v "$1" >/dev/null 2>&1; }
 
 # True when the databases, as seen through id(1), hold all of the above.
 all_there() {
@@ -33,33 +40,76 @@ all_there() {
     done
 }
 
-create_linux() {
-    if command -v useradd >/dev/null 2>&1; then
-        for pair in "$user:$gid" "$extra1:$gid1" "$extra2:$gid2"; do
-            getent group "${pair%:*}" >/dev/null || groupadd -g "${pair#*:}" "${pair%:*}"
-        done
-        id -u "$user" >/dev/null 2>&1 ||
-            useradd -u "$uid" -g "$gid" -M -d /nonexistent -s /bin/sh "$user"
-        usermod -G "$extra1,$extra2" "$user"
+has_user() { id -u "$user" >/dev/null 2>&1; }
+
+# Small images lack getent(1).
+has_group() {
+    if has getent; then
+        getent group "$1" >/dev/null 2>&1
     else
-        # Busybox, as in Alpine.
-        for pair in "$user:$gid" "$extra1:$gid1" "$extra2:$gid2"; do
-            grep -q "^${pair%:*}:" /etc/group || addgroup -g "${pair#*:}" "${pair%:*}"
-        done
-        id -u "$user" >/dev/null 2>&1 ||
-            adduser -D -H -h /nonexistent -s /bin/sh -u "$uid" -G "$user" "$user"
-        addgroup "$user" "$extra1"
-        addgroup "$user" "$extra2"
+        grep -q "^$1:" /etc/group
     fi
 }
 
-create_freebsd() {
-    for pair in "$user:$gid" "$extra1:$gid1" "$extra2:$gid2"; do
-        pw groupshow "${pair%:*}" >/dev/null 2>&1 || pw groupadd "${pair%:*}" -g "${pair#*:}"
+# Calls $1 with the name and the gid of each group that is missing.
+add_groups() {
+    for pair in $groups; do
+        has_group "${pair%:*}" || "$1" "${pair%:*}" "${pair#*:}"
     done
-    pw usershow "$user" >/dev/null 2>&1 ||
-        pw useradd "$user" -u "$uid" -g "$user" -d /nonexistent -s /bin/sh -w no
+}
+
+# The programs of shadow, NetBSD, OpenBSD and illumos.
+groupadd_one() { groupadd -g "$2" "$1"; }
+create_useradd() {
+    add_groups groupadd_one
+    # -M, without a home directory, is shadow's; elsewhere that is the default.
+    without_home=
+    [ "$(uname -s)" != Linux ] || without_home=-M
+    has_user ||
+        useradd -u "$uid" -g "$user" $without_home -d /nonexistent -s /bin/sh "$user"
+    usermod -G "$extra1,$extra2" "$user"
+}
+
+# Busybox, as in Alpine.
+addgroup_one() { addgroup -g "$2" "$1"; }
+create_busybox() {
+    add_groups addgroup_one
+    has_user || adduser -D -H -h /nonexistent -s /bin/sh -u "$uid" -G "$user" "$user"
+    addgroup "$user" "$extra1"
+    addgroup "$user" "$extra2"
+}
+
+# FreeBSD and DragonFly.
+pw_one() { pw groupadd "$1" -g "$2"; }
+create_pw() {
+    add_groups pw_one
+    has_user || pw useradd "$user" -u "$uid" -g "$user" -d /nonexistent -s /bin/sh -w no
     pw usermod "$user" -G "$extra1,$extra2"
+}
+
+# A group that is there lacks the user.
+create_by_hand() {
+    for pair in $groups; do
+        if has_group "${pair%:*}"; then
+            say "the group ${pair%:*} is there; remove it, or make $user a member"
+            return 1
+        fi
+        member=$user
+        [ "${pair%:*}" != "$user" ] || member=
+        printf '%s:*:%s:%s\n' "${pair%:*}" "${pair#*:}" "$member" >>/etc/group
+    done
+    if [ -f /etc/master.passwd ]; then
+        if ! has pwd_mkdb; then
+            say "there is /etc/master.passwd, but no pwd_mkdb(8)"
+            return 1
+        fi
+        has_user ||
+            printf '%s:*:%s:%s::0:0::/nonexistent:/bin/sh\n' "$user" "$uid" "$gid" >>/etc/master.passwd
+        pwd_mkdb -p /etc/master.passwd
+    else
+        has_user ||
+            printf '%s:*:%s:%s::/nonexistent:/bin/sh\n' "$user" "$uid" "$gid" >>/etc/passwd
+    fi
 }
 
 create_macos() {
@@ -94,15 +144,22 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 say "creating the test user $user and its groups"
-case $(uname -s) in
-    Linux) create_linux ;;
-    FreeBSD) create_freebsd ;;
-    Darwin) create_macos ;;
-    *)
-        say "do not know how to create users on $(uname -s)"
-        exit 1
-        ;;
-esac
+if [ "$(uname -s)" = Darwin ]; then
+    create_macos
+elif has pw; then
+    create_pw
+elif has useradd && has groupadd && has usermod; then
+    create_useradd
+elif has adduser && has addgroup; then
+    create_busybox
+elif [ -w /etc/group ] && [ -w /etc/passwd ]; then
+    say "there is neither pw(8), nor useradd(8), nor busybox's adduser: writing the files by hand"
+    create_by_hand
+else
+    say "cannot create users on $(uname -s): it has neither pw(8), useradd(8) with groupadd(8)" \
+        "and usermod(8), busybox's adduser, nor a writable /etc/passwd and /etc/group"
+    exit 1
+fi
 if ! all_there; then
     say "$user is not as it should be: $(id "$user" 2>&1)"
     exit 1
