@@ -325,14 +325,18 @@ pub fn suite(cases: &[Case]) -> ExitCode {
 ///
 /// launchd of macOS starts programs with a limit of 256 descriptors, fewer than cases that run side
 /// by side have open. It gives each user, root included, a directory of temporary files that no
-/// other user can enter, but a daemon that changes its user must.
+/// other user can enter, but a daemon that changes its user must. Its /tmp is a symbolic link,
+/// whereas errors name the directory to which the link leads.
 fn set_up_process() {
     const ENOUGH_DESCRIPTORS: u64 = 1024;
     sys::raise_descriptor_limit(ENOUGH_DESCRIPTORS).expect("raise the limit of descriptors");
-    let usual = fs::canonicalize(std::env::temp_dir());
-    if !usual.is_ok_and(|directory| can_be_entered_by_all(&directory)) {
-        let common = fs::canonicalize("/tmp").expect("a directory /tmp");
-        sys::set_environment("TMPDIR", common.to_str().expect("a plain path"));
+    let usual = std::env::temp_dir();
+    let directory = fs::canonicalize(&usual).ok();
+    let directory = directory
+        .filter(|directory| can_be_entered_by_all(directory))
+        .unwrap_or_else(|| fs::canonicalize("/tmp").expect("a directory /tmp"));
+    if directory != usual {
+        sys::set_environment("TMPDIR", directory.to_str().expect("a plain path"));
     }
 }
 

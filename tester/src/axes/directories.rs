@@ -1,6 +1,6 @@
 //! `directory`, called for each of some directories.
 
-use std::fs::Metadata;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -244,7 +244,7 @@ impl Start<'_> {
             if !self.may(parent, WRITE | EXECUTE) {
                 return Err(self.parent_closed(path, parent));
             }
-            return self.finish_directory(path, self.new_directory(), wanted);
+            return self.finish_directory(path, self.new_directory(parent), wanted);
         };
         if found.is_symlink() {
             let reason = "it is a symbolic link: remove it, or use the path that it leads to";
@@ -293,12 +293,12 @@ impl Start<'_> {
     }
 
     /// A directory of the process right after mkdir(2).
-    fn new_directory(&self) -> Access {
+    fn new_directory(&self, parent: Access) -> Access {
         let umask = self.before.umask.expect("the umask is seen from inside");
         let is_open = umask & 0o400 == 0 || self.credentials.has(Right::DacOverride);
         Access {
             uid: self.credentials.uid.effective,
-            gid: self.credentials.gid.effective,
+            gid: self.credentials.group_of_new_file(parent.gid, parent.mode),
             mode: if is_open { 0o700 & !umask } else { 0o700 },
         }
     }
@@ -308,12 +308,18 @@ impl Start<'_> {
             if self.created(parent).is_none() {
                 // The base directory is above the name, which has two components.
                 let is_base = !parent.ends_with("name");
-                self.directories.push(ExpectedDirectory {
+                let above = parent.parent().expect("it is not the root");
+                let above = self.created(above).unwrap_or_else(|| {
+                    Access::of(&fs::metadata(above).expect("the directory exists"))
+                });
+                let me = &self.credentials;
+                let created = ExpectedDirectory {
                     path: parent.to_owned(),
                     mode: if is_base { 0o700 } else { 0o755 },
-                    uid: self.credentials.uid.effective,
-                    gid: self.credentials.gid.effective,
-                });
+                    uid: me.uid.effective,
+                    gid: me.group_of_new_file(above.gid, above.mode),
+                };
+                self.directories.push(created);
             }
         }
     }

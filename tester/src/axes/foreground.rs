@@ -46,10 +46,7 @@ impl Start<'_> {
             self.process.threads = self.process.threads.map(|_| threads);
             return Ok(());
         }
-        let is_free = self.credentials.uid.real == 0
-            || self.credentials.has(Right::Resources)
-            || self.credentials.has(Right::Administrate);
-        if self.config.initial.limit_processes == Some(0) && !is_free {
+        if self.config.initial.limit_processes.is_some() && !self.may_exceed_processes() {
             return Err(Failure::new("Fork", libc::EAGAIN));
         }
         self.parents = vec![Parent::Intermediate];
@@ -57,5 +54,18 @@ impl Start<'_> {
         self.process.threads = Some(1);
         self.opened.push(Opened::Channel);
         Ok(())
+    }
+
+    /// FreeBSD asks for the effective user (sys/kern/kern_fork.c, `PRIV_PROC_LIMIT`), XNU for the real
+    /// user (bsd/kern/kern_fork.c, `cloneproc`), and Linux for either.
+    fn may_exceed_processes(&self) -> bool {
+        let is_roots = self.credentials.uid.real == 0;
+        let has_right =
+            self.credentials.has(Right::Resources) || self.credentials.has(Right::Administrate);
+        match cfg!(target_os = "linux") {
+            true => is_roots || has_right,
+            false if cfg!(target_vendor = "apple") => is_roots,
+            false => has_right,
+        }
     }
 }

@@ -363,7 +363,6 @@ impl Start<'_> {
     }
 
     fn new_pid_file(&self, directory: &Metadata) -> ExpectedPidFile {
-        let inherits_group = directory.mode() & 0o2000 != 0 || !cfg!(target_os = "linux");
         let mode = 0o644 & !self.process.umask.expect("just set");
         ExpectedPidFile {
             bytes: Vec::new(),
@@ -374,10 +373,7 @@ impl Start<'_> {
                 false => mode | 0o400,
             },
             uid: self.credentials.uid.effective,
-            gid: match inherits_group {
-                true => directory.gid(),
-                false => self.credentials.gid.effective,
-            },
+            gid: (self.credentials).group_of_new_file(directory.gid(), directory.mode()),
             place: None,
             locked: true,
         }

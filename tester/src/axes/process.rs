@@ -27,7 +27,8 @@ axis! {
     Limits |stage| (stage.config.initial.limit_descriptors, stage.config.initial.limit_processes) => {
         Inherited => (None, None);
         Descriptors => (Some(32), None);
-        Processes => (None, Some(0));
+        /// The launcher itself. FreeBSD takes a limit of 0 for none.
+        Processes => (None, Some(1));
     }
 }
 
@@ -56,7 +57,8 @@ impl Axis for Threads {
 
 impl Axis for Limits {
     fn expected_failure(self, other: &Choice, rights: Option<Rights>) -> Option<&'static str> {
-        let is_real_user = other.caller == Some(Caller::RealUser);
+        // FreeBSD asks for the effective user, other systems for the real one.
+        let is_real_user = other.caller == Some(Caller::RealUser) && !cfg!(target_os = "freebsd");
         let is_bound = is_real_user || rights.is_some_and(|rights| !rights.is_root);
         (self == Self::Processes && is_bound).then_some("an ordinary user may have no processes")
     }

@@ -1,5 +1,6 @@
 //! `stdin`, `stdout` and `stderr`
 
+use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
@@ -195,9 +196,12 @@ impl Start<'_> {
                 let me = &self.credentials;
                 let user = identity.and_then(|new| new.user);
                 let group = identity.and_then(|new| new.group);
+                let above = fs::metadata(directory).expect("the directory exists");
+                let new_group = me.group_of_new_file(above.gid(), above.mode());
                 let uid = user.unwrap_or(me.uid.effective);
-                let gid = group.unwrap_or(me.gid.effective);
-                let may_keep = uid == me.uid.effective && me.is_member_of(gid);
+                let gid = group.unwrap_or(new_group);
+                let may_keep =
+                    uid == me.uid.effective && (gid == new_group || me.is_member_of(gid));
                 if !may_keep && !me.has(Right::Chown) {
                     let failure = failed("ChownLogFile", libc::EPERM);
                     return Err(failure.refused(me, "changing the owner of a file", "CAP_CHOWN"));

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -18,6 +18,7 @@ use crate::config::{
 };
 use crate::report::StartError;
 use crate::subject::FIND_REAPER;
+use crate::sys;
 use crate::trace::{ANY_CALL, Fault, How, Role, TRACE};
 
 /// A [`Scenario`] with [`tester!`](crate::tester!).
@@ -101,6 +102,9 @@ impl Scenario {
         // A daemon of another user must be able to enter, but not to write.
         fs::set_permissions(directory.path(), Permissions::from_mode(0o755))
             .expect("open the case's directory");
+        // FreeBSD and macOS give every new file the group of its directory.
+        chown(directory.path(), None, Some(sys::group_ids().effective))
+            .expect("set the group of the case's directory");
         Self {
             config: Config::default(),
             binary: binary.into(),
@@ -197,8 +201,7 @@ impl Scenario {
     /// Starts as an ordinary user, which takes root. The user becomes the owner of the directory.
     #[must_use]
     pub fn as_user(mut self, uid: u32, gid: u32) -> Self {
-        std::os::unix::fs::chown(self.directory(), Some(uid), Some(gid))
-            .expect("give the case's directory away");
+        chown(self.directory(), Some(uid), Some(gid)).expect("give the case's directory away");
         self.config.initial.ids = Some(Ids::user(uid, gid));
         self
     }

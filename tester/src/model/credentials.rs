@@ -54,6 +54,16 @@ impl Credentials {
         self.gid.effective == gid || self.groups.contains(&gid)
     }
 
+    /// The group of a new file in a directory of this group and mode. FreeBSD and macOS treat every
+    /// directory as if it had the set-group-id bit.
+    pub(crate) fn group_of_new_file(&self, group: u32, mode: u32) -> u32 {
+        const SET_GROUP_ID: u32 = 0o2000;
+        match mode & SET_GROUP_ID != 0 || !cfg!(target_os = "linux") {
+            true => group,
+            false => self.gid.effective,
+        }
+    }
+
     pub(crate) fn may(&self, file: &Metadata, access: u32) -> bool {
         self.may_as(file.uid(), file.gid(), file.mode(), access)
             || self.has(Right::DacOverride) && (file.is_dir() || access & EXECUTE == 0)
