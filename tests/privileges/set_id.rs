@@ -126,7 +126,8 @@ fn a_set_user_id_root_launcher_without_options_keeps_its_ids() {
     let (scenario, _directory) = set_id_launcher(SET_USER_ID, (0, 0), &[4711, 4712]);
     let run = scenario.start();
     assert_eq!(run.observe().uid, ids([STARTER, 0, 0]));
-    assert_eq!(run.observe().groups, Some(vec![4711, 4712]));
+    let groups = groups_as_listed(STARTERS_GROUP, &[4711, 4712]);
+    assert_eq!(run.observe().groups, Some(groups));
 }
 
 const SET_GROUP_ID: u32 = 0o2755;
