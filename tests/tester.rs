@@ -1,5 +1,6 @@
 //! The tester is reliable: it accepts valid bytes only, and its views agree with known facts.
 
+use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
 
 use assert_cmd::assert::OutputAssertExt;
@@ -27,6 +28,8 @@ fn main() -> ExitCode {
         case!(signals_that_the_test_ignores_are_not_ignored),
         case!(only_descriptors_that_a_case_names_are_open),
         case!(descriptors_that_the_test_inherits_are_not_open),
+        case!(cases_have_enough_descriptors_and_a_directory_that_all_can_enter),
+        case!(the_end_of_the_harness_is_seen_and_discards_no_message),
         case!(the_initial_ids_and_groups_are_set_up, needs Root),
         case!(the_initial_capabilities_are_set_up, needs Root, Linux),
         case!(the_initial_user_database_is_set_up, needs Root, Linux, Mounting),
@@ -245,6 +248,65 @@ fn descriptors_that_the_test_inherits_are_not_open() {
     let file = tempfile::tempfile().unwrap();
     sys::pass_descriptor(&mut again, file.as_fd(), 300);
     again.assert().success();
+}
+
+/// macOS starts programs with less of both.
+fn cases_have_enough_descriptors_and_a_directory_that_all_can_enter() {
+    /// Set in the process that checks.
+    const CHECK: &str = "TESTER_CHECK";
+    const CASE: &str = "cases_have_enough_descriptors_and_a_directory_that_all_can_enter";
+
+    if std::env::var_os(CHECK).is_some() {
+        assert!(sys::descriptor_limit() >= 1024);
+        for above in scenario!().directory().ancestors() {
+            let mode = fs::metadata(above).unwrap().mode();
+            assert!(mode & 0o001 != 0, "{}: {mode:o}", above.display());
+        }
+        return;
+    }
+    let again = suite::again(CASE).unwrap();
+    let private = tempfile::tempdir().unwrap();
+    Command::new("sh")
+        .args(["-c", "ulimit -S -n 256 && exec \"$0\" \"$@\""])
+        .arg(again.get_program())
+        .args(again.get_args())
+        .envs(
+            again
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env_remove(suite::SKIPPED_LIST)
+        .env("TMPDIR", private.path())
+        .env(CHECK, "1")
+        .assert()
+        .success();
+}
+
+fn the_end_of_the_harness_is_seen_and_discards_no_message() {
+    let (harness, tester) = sys::socket_pair().unwrap();
+    sys::send(tester.as_fd(), b"one ").unwrap();
+    sys::send(harness.as_fd(), b"command").unwrap();
+    assert!(!sys::is_hung_up(tester.as_fd()), "a message is no end");
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| sys::wait_for_hangup(tester.as_fd()));
+        sys::shut_down(harness.as_fd());
+        waiting.join().unwrap().unwrap();
+    });
+    assert!(sys::is_hung_up(tester.as_fd()));
+    sys::send(tester.as_fd(), b"two").unwrap();
+    let receive = |socket: BorrowedFd<'_>| {
+        let mut buffer = [0; 64];
+        let received = sys::receive(socket, &mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..received]).into_owned()
+    };
+    assert_eq!(receive(tester.as_fd()), "command");
+    assert_eq!(receive(tester.as_fd()), "");
+    assert!(!sys::is_hung_up(harness.as_fd()));
+    drop(tester);
+    assert!(sys::is_hung_up(harness.as_fd()));
+    // A stream joins the two messages.
+    let received = [(); 3].map(|()| receive(harness.as_fd()));
+    assert_eq!(received.concat(), "one two");
 }
 
 fn the_initial_ids_and_groups_are_set_up() {
