@@ -337,8 +337,8 @@ impl Start<'_> {
             self.messages.push("launcher AtExit".to_owned());
         }
         let exits = match failed {
-            // Without a guard the daemon ends after the harness.
-            None => is_guarded,
+            // It ends on a command, or when it sees the end of the harness.
+            None => true,
             Some(Side::Launcher) => is_foreground,
             Some(Side::Daemon) => is_foreground || in_both,
             Some(Side::Gone | Side::Returned) => !self.ends_at_once,
