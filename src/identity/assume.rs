@@ -19,7 +19,7 @@ impl Identity {
         let before = Credentials::current()?;
         let loses_kept = self.check_kept_capabilities(&before.user_ids)?;
         if let Some(groups) = &self.groups {
-            self.set_groups(&before.groups, groups)?;
+            self.set_groups(&before, groups)?;
         }
         if let Some(group) = self.group {
             sys::set_group_ids(group).map_err(ErrorKind::SetGroup)?;
@@ -92,18 +92,17 @@ impl Identity {
         has_user && has_group && has_groups
     }
 
-    fn set_groups(&self, present: &[Gid], wanted: &[Gid]) -> Result<(), Failure> {
+    fn set_groups(&self, before: &Credentials, wanted: &[Gid]) -> Result<(), Failure> {
+        let present = &before.groups;
         // If the first group is the effective gid, a change of the gid replaces it.
-        let keeps_first = !sys::FIRST_GROUP_IS_EFFECTIVE_GID || present.first() == wanted.first();
+        let keeps_first = !before.listing.first_is_effective || present.first() == wanted.first();
         let are_all = !sys::HAS_UNLISTED_GROUPS || sys::geteuid() != Uid::ROOT;
         if is_same_set(present, wanted) && keeps_first && are_all {
             return Ok(());
         }
-        let primary = self.group.unwrap_or_else(|| sys::group_ids().effective);
         match sys::setgroups(wanted) {
-            // An ordinary user may ask for its own identity, whether or not its primary
-            // group is also in the list.
-            Err(errno::EPERM) if grants_same_access(present, wanted, primary) => Ok(()),
+            // An ordinary user may ask for its own identity.
+            Err(errno::EPERM) if before.has_groups_after_setegid(wanted, self.group) => Ok(()),
             other => Ok(other.map_err(ErrorKind::SetSupplementaryGroups)?),
         }
     }
@@ -160,12 +159,27 @@ pub(crate) fn become_dumpable() -> Result<(), Failure> {
     }
 }
 
+/// How the kernel lists the effective gid among the supplementary groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GroupListing {
+    first_is_effective: bool,
+    effective_swaps: bool,
+}
+
+impl GroupListing {
+    const OF_PLATFORM: Self = Self {
+        first_is_effective: sys::FIRST_GROUP_IS_EFFECTIVE_GID,
+        effective_swaps: sys::EFFECTIVE_GID_SWAPS,
+    };
+}
+
 /// The ids and groups of a process.
 #[derive(PartialEq, Eq)]
 struct Credentials {
     user_ids: Ids<Uid>,
     group_ids: Ids<Gid>,
     groups: Vec<Gid>,
+    listing: GroupListing,
 }
 
 impl Credentials {
@@ -173,14 +187,15 @@ impl Credentials {
         Ok(Self {
             user_ids: sys::user_ids(),
             group_ids: sys::group_ids(),
-            groups: sys::getgroups().map_err(ErrorKind::SetSupplementaryGroups)?,
+            groups: sys::groups().map_err(ErrorKind::SetSupplementaryGroups)?,
+            listing: GroupListing::OF_PLATFORM,
         })
     }
 
     /// The groups without the effective gid, if that is the first of them.
     fn other_groups(&self) -> &[Gid] {
         match self.groups.split_first() {
-            Some((_, others)) if sys::FIRST_GROUP_IS_EFFECTIVE_GID => others,
+            Some((_, others)) if self.listing.first_is_effective => others,
             _ => &self.groups,
         }
     }
@@ -188,12 +203,20 @@ impl Credentials {
     /// What [`other_groups`](Self::other_groups) becomes with this effective gid.
     fn other_groups_after_setegid(&self, effective: Gid) -> Vec<Gid> {
         let mut groups = self.other_groups().to_vec();
-        if sys::EFFECTIVE_GID_SWAPS {
+        if self.listing.effective_swaps {
             if let Some(swapped) = groups.iter_mut().find(|gid| **gid == effective) {
                 *swapped = self.group_ids.effective;
             }
         }
         groups
+    }
+
+    /// Whether these credentials grant the same access as the wanted groups, once the effective
+    /// gid is `group`. The present effective gid does not count: the change replaces it.
+    fn has_groups_after_setegid(&self, wanted: &[Gid], group: Option<Gid>) -> bool {
+        let effective = group.unwrap_or(self.group_ids.effective);
+        let remaining = self.other_groups_after_setegid(effective);
+        grants_same_access(&remaining, wanted, effective)
     }
 
     /// Tries to regain these credentials, and root's. After a success the credentials of
@@ -236,17 +259,80 @@ mod tests {
         assert!(!grants_same_access(&[two], &[one, two], three));
     }
 
+    const LINUX: GroupListing = GroupListing {
+        first_is_effective: false,
+        effective_swaps: false,
+    };
+    const FREEBSD: GroupListing = GroupListing {
+        first_is_effective: true,
+        effective_swaps: false,
+    };
+    const MACOS: GroupListing = GroupListing {
+        first_is_effective: true,
+        effective_swaps: true,
+    };
+
+    /// A process with real gid 1 and this effective gid, as the platform lists its groups.
+    fn credentials(listing: GroupListing, effective: u32, groups: &[u32]) -> Credentials {
+        Credentials {
+            user_ids: sys::user_ids(),
+            group_ids: Ids {
+                real: Gid(1),
+                effective: Gid(effective),
+                saved: Some(Gid(effective)),
+            },
+            groups: groups.iter().copied().map(Gid).collect(),
+            listing,
+        }
+    }
+
     #[test]
-    #[cfg(target_os = "linux")]
-    fn on_linux_all_groups_are_other_groups() {
-        let credentials = Credentials {
-            groups: vec![Gid(1), Gid(2)],
-            ..Credentials::current().expect("ask the kernel")
-        };
-        assert_eq!(credentials.other_groups(), [Gid(1), Gid(2)]);
-        assert_eq!(
-            credentials.other_groups_after_setegid(Gid(2)),
-            [Gid(1), Gid(2)]
-        );
+    fn an_ordinary_user_keeps_its_groups_when_the_effective_gid_changes() {
+        for (listing, groups, wanted, keeps) in [
+            (LINUX, &[][..], &[1][..], true),
+            (LINUX, &[5], &[1, 5], true),
+            (LINUX, &[2], &[1], false),
+            // The old effective gid is in the first place alone, and gives way to the new one.
+            (FREEBSD, &[2], &[1], true),
+            (FREEBSD, &[2, 5], &[1, 5], true),
+            (FREEBSD, &[2, 1, 5], &[1, 5], true),
+            // The old effective gid is also one of the other groups, and stays.
+            (FREEBSD, &[2, 2], &[1], false),
+            (FREEBSD, &[2, 5], &[1], false),
+            (MACOS, &[2], &[1], true),
+            (MACOS, &[2, 5], &[1, 5], true),
+            // The new effective gid changes places with the old one, which stays.
+            (MACOS, &[2, 1], &[1], false),
+            (MACOS, &[2, 1], &[1, 2], true),
+        ] {
+            let wanted: Vec<Gid> = wanted.iter().copied().map(Gid).collect();
+            let before = credentials(listing, 2, groups);
+            assert_eq!(
+                before.has_groups_after_setegid(&wanted, Some(Gid(1))),
+                keeps,
+                "{listing:?}: {groups:?}, {wanted:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unchanged_effective_gid_counts_wherever_it_is_listed() {
+        for (listing, groups) in [(LINUX, &[5][..]), (FREEBSD, &[2, 5]), (MACOS, &[2, 5])] {
+            let before = credentials(listing, 2, groups);
+            assert!(before.has_groups_after_setegid(&[Gid(5)], None));
+            assert!(before.has_groups_after_setegid(&[Gid(2), Gid(5)], None));
+            assert!(!before.has_groups_after_setegid(&[Gid(2)], None));
+        }
+    }
+
+    #[test]
+    fn the_other_groups_do_not_contain_the_effective_gid_of_the_first_place() {
+        let others = |listing| credentials(listing, 1, &[1, 2]).other_groups().to_vec();
+        assert_eq!(others(LINUX), [Gid(1), Gid(2)]);
+        assert_eq!(others(FREEBSD), [Gid(2)]);
+        let after = |listing| credentials(listing, 1, &[1, 2]).other_groups_after_setegid(Gid(2));
+        assert_eq!(after(LINUX), [Gid(1), Gid(2)]);
+        assert_eq!(after(FREEBSD), [Gid(2)]);
+        assert_eq!(after(MACOS), [Gid(1)]);
     }
 }

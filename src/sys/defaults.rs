@@ -32,6 +32,11 @@ pub(crate) const PATH_OF_USERS: &CStr = c"/usr/bin:/bin";
 pub(crate) const EFFECTIVE_GID_SWAPS: bool = false;
 pub(crate) const HAS_UNLISTED_GROUPS: bool = false;
 
+/// getgroups(2).
+pub(crate) fn groups() -> Result<Vec<Gid>, Errno> {
+    super::getgroups()
+}
+
 pub(super) type ListedGroup = libc::gid_t;
 pub(super) const GROUP_LIST_ROOM: usize = 64;
 pub(super) const IS_GROUP_LIST_CUT_SILENTLY: bool = false;

@@ -9,15 +9,31 @@ use std::os::fd::RawFd;
 use std::{mem, ptr};
 
 use super::fd::ranges_between;
-use super::{Errno, FileId, Pid, Uid, cvt, defaults};
+use super::{Errno, FileId, Gid, Pid, Uid, cvt, defaults};
 
 pub(crate) use super::defaults::*;
 pub(crate) use ids::*;
 
-/// setgroups(2): before FreeBSD 15 the first element is the effective gid; from 15 on it
-/// is a supplementary group like the others. A list that begins with the gid that becomes
-/// the effective one is right for both.
+/// getgroups(2) and setgroups(2) have the effective gid in the first place in a program that was
+/// linked on FreeBSD 14 or before, also on a newer kernel (`freebsd14_getgroups` of
+/// sys/kern/kern_prot.c). In a program that was linked on FreeBSD 15, all elements are
+/// supplementary groups. Therefore [`groups`] does not use getgroups(2). For setgroups(2), a list
+/// that begins with the gid that becomes the effective one is right for both.
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = true;
+
+/// sysctl(3) `kern.proc.groups`: the effective gid, then the supplementary groups, on every
+/// version (`sysctl_kern_proc_groups` of sys/kern/kern_proc.c).
+pub(crate) fn groups() -> Result<Vec<Gid>, Errno> {
+    const WHAT: libc::c_int = libc::KERN_PROC_GROUPS;
+
+    let itself = Pid::current();
+    let needed = kernel_process(WHAT, itself, ptr::null_mut(), 0)?;
+    let mut groups = vec![0; needed / size_of::<libc::gid_t>()];
+    let size = size_of_val(&*groups);
+    let filled = kernel_process(WHAT, itself, groups.as_mut_ptr().cast(), size)?;
+    groups.truncate(filled / size_of::<libc::gid_t>());
+    Ok(groups.into_iter().map(Gid).collect())
+}
 
 /// login.conf(5): `path` of the class `default` in usr.bin/login/login.conf, without the directory
 /// of the user.
@@ -25,11 +41,14 @@ pub(crate) const PATH_OF_ROOT: &CStr =
     c"/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin";
 pub(crate) const PATH_OF_USERS: &CStr = PATH_OF_ROOT;
 
-/// Before FreeBSD 15, the limit does not count the effective gid in the first place
-/// (`sys_setgroups` of sys/kern/kern_prot.c). From 15 on, the kernel refuses a list with
-/// one group too many.
+/// The limit does not count the effective gid in the first place (`sys_setgroups` before FreeBSD
+/// 15, and `freebsd14_setgroups`, of sys/kern/kern_prot.c). In a program that was linked on
+/// FreeBSD 15 the effective gid is not in the list, so that getgroups(2) returns one gid less than
+/// [`groups`].
 pub(crate) fn max_supplementary_groups() -> usize {
-    defaults::max_supplementary_groups().saturating_add(1)
+    let lists_effective =
+        super::getgroups().map(|listed| listed.len()) == groups().map(|all| all.len());
+    defaults::max_supplementary_groups().saturating_add(usize::from(lists_effective))
 }
 
 /// sysctl(3) `kern.proc.pid`: the kernel counts the threads of a process. Another process
