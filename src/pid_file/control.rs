@@ -310,7 +310,7 @@ impl PidFile {
     /// False if the daemon has ended meanwhile.
     fn send(&self, holder: &Holder, signal: Signal) -> io::Result<bool> {
         let sent = match &holder.process {
-            Some(process) => sys::signal_process(process.as_fd(), signal),
+            Some(process) => sys::signal_process(process, signal),
             None => sys::kill(holder.pid, signal),
         };
         let whom = || format!("process {}, the daemon of", holder.pid.number());

@@ -9,7 +9,7 @@ use super::{PAUSE, PidFile, parse_pid};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::own_fds;
-use crate::sys::{self, FileKind, FileStatus, Lock, Open, Pid, errno};
+use crate::sys::{self, FileKind, FileStatus, Lock, Open, Pid, ProcessHandle, errno};
 
 /// What a pid file means.
 pub(super) enum Found {
@@ -50,7 +50,7 @@ pub(super) struct Holder {
     /// The pid in the file. It may be that of another pid namespace.
     written: Option<Pid>,
     /// Opened before the kernel names the process for the last time.
-    pub(super) process: Option<OwnedFd>,
+    pub(super) process: Option<ProcessHandle>,
     pub(super) pid_file: OwnedFd,
     pub(super) status: FileStatus,
     /// Whether the process also has the file open. `None` if this process may not look.

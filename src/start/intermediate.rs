@@ -164,7 +164,7 @@ impl Supervisor {
 
     /// Sends the launcher the descriptors by which it cleans up if the intermediate dies.
     fn send_daemon_handles(&self) {
-        let process = sys::open_process(self.daemon);
+        let process = sys::open_process_to_send(self.daemon);
         let descriptors = [
             process.as_ref().map(|process| process.as_fd()),
             self.pid_file.as_ref().map(OpenPidFile::lock),
@@ -172,7 +172,7 @@ impl Supervisor {
         ];
         // If a limit of the system forbids the descriptors, the launcher still has to know that
         // a daemon exists, whose termination takes time.
-        let message = Message::DaemonHandles;
+        let message = Message::DaemonHandles(self.daemon);
         if self.launcher.send_with(&message, descriptors).is_err() {
             self.launcher.send(&message);
         }

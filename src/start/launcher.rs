@@ -1,6 +1,6 @@
 //! The launcher: waits for the report of the daemon, decides, and cleans up after a failure.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
@@ -14,7 +14,7 @@ use crate::start::plan::Plan;
 use crate::start::protocol::{INTERMEDIATE_WAIT, Message, Order, SIGKILL_WAIT, SIGTERM_GRACE};
 use crate::start::reasons::{self, DaemonFate, Late};
 use crate::start::{text, unreaped};
-use crate::sys::{self, ChildState, Errno, Pid, Signal, errno};
+use crate::sys::{self, ChildState, Errno, Pid, ProcessHandle, Signal, errno};
 
 pub(super) struct Launcher<'a> {
     intermediate: Pid,
@@ -33,7 +33,7 @@ pub(super) struct Launcher<'a> {
 #[derive(Default)]
 struct DaemonHandles {
     /// Names the process for good, where the platform can do so.
-    process: Option<OwnedFd>,
+    process: Option<ProcessHandle>,
     pid_file: Option<OpenPidFile>,
 }
 
@@ -174,7 +174,7 @@ impl<'a> Launcher<'a> {
             match self.ends.intermediate.try_recv()? {
                 Received::Empty => return Ok(None),
                 Received::EndOfFile => return Ok(Some(StartEvent::NoExitMessage)),
-                Received::Some(Message::DaemonHandles) => self.record_handles(),
+                Received::Some(Message::DaemonHandles(daemon)) => self.record_handles(daemon),
                 Received::Some(message) => return Ok(Some(StartEvent::Exit(message))),
             }
         }
@@ -200,11 +200,12 @@ impl<'a> Launcher<'a> {
     }
 
     /// The number of descriptors tells which they are.
-    fn record_handles(&mut self) {
+    fn record_handles(&mut self, daemon: Pid) {
         let (process, pid_file) = match self.ends.take_descriptors() {
             [Some(lock), Some(writable), None] => (None, Some((lock, writable))),
             [process, lock, writable] => (process, lock.zip(writable)),
         };
+        let process = sys::claim_process(process, daemon, self.intermediate);
         let pid_file = pid_file.and_then(|(lock, writable)| OpenPidFile::received(lock, writable));
         self.handles = Some(DaemonHandles { process, pid_file });
     }
@@ -396,8 +397,8 @@ fn kill_intermediate(intermediate: Pid) -> Result<ChildState, Errno> {
 
 /// Terminates a daemon whose intermediate is gone, and clears its pid file.
 ///
-/// No process is the parent of the daemon, so that only a descriptor names it safely. Without
-/// the descriptor, or the right to signal, the daemon ends at its next report, since nothing
+/// No process is the parent of the daemon, so that only a handle names it safely. Without
+/// the handle, or the right to signal, the daemon ends at its next report, since nothing
 /// acknowledges the report. It then clears the file itself. If the daemon becomes a child of
 /// this process, a later start reaps it.
 ///
@@ -410,7 +411,7 @@ fn terminate_orphan(
     let DaemonHandles { process, pid_file } = handles.unwrap_or_default();
     ends.reject_daemon();
     let fate = match &process {
-        Some(process) if terminate_process(process.as_fd()) => DaemonFate::Terminated,
+        Some(process) if terminate_process(process) => DaemonFate::Terminated,
         Some(process) if sys::await_readable(process.as_fd(), Deadline::after(SIGTERM_GRACE)) => {
             DaemonFate::Ended
         }
@@ -431,13 +432,13 @@ fn terminate_orphan(
 
 /// Terminates a process, and reaps it if it has become a child of this process. Returns
 /// false if the process may not be signalled, or does not end.
-fn terminate_process(process: BorrowedFd<'_>) -> bool {
+fn terminate_process(process: &ProcessHandle) -> bool {
     for (signal, wait) in [(Signal::TERM, SIGTERM_GRACE), (Signal::KILL, SIGKILL_WAIT)] {
         match sys::signal_process(process, signal) {
             Ok(()) | Err(errno::ESRCH) => {}
             Err(_) => return false,
         }
-        if sys::await_readable(process, Deadline::after(wait)) {
+        if sys::await_readable(process.as_fd(), Deadline::after(wait)) {
             sys::reap(process);
             return true;
         }

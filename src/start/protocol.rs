@@ -48,10 +48,10 @@ pub(crate) enum Message {
     Panicking(Failure),
     /// Daemon: the panic has not ended the daemon.
     PanicSurvived,
-    /// Intermediate: the daemon exists. The message carries the descriptors by which the
-    /// launcher cleans up if the intermediate dies: of the process, and the two of the pid
-    /// file.
-    DaemonHandles,
+    /// Intermediate: the daemon with this pid exists. The message carries the descriptors by
+    /// which the launcher cleans up if the intermediate dies: of the process, where such a
+    /// descriptor can be sent, and the two of the pid file.
+    DaemonHandles(Pid),
     /// Intermediate: the daemon has ended by itself, and the intermediate has reaped it.
     DaemonEnded(Option<ExitStatus>),
     /// Intermediate: the daemon did not end by itself, and the intermediate terminated it. The
@@ -97,6 +97,10 @@ impl Frame {
             bytes,
             length: HEADER,
         }
+    }
+
+    fn of_daemon(tag: u8, daemon: Pid) -> Self {
+        Self::new(tag).with(8, daemon.number().to_ne_bytes())
     }
 
     fn of_failure(tag: u8, failure: &Failure) -> Self {
@@ -152,13 +156,13 @@ impl Message {
             Self::Failed(failure) => Frame::of_failure(FAILED, failure),
             Self::Panicking(failure) => Frame::of_failure(PANICKING, failure),
             Self::PanicSurvived => Frame::new(PANIC_SURVIVED),
-            Self::DaemonHandles => Frame::new(DAEMON_HANDLES),
+            Self::DaemonHandles(daemon) => Frame::of_daemon(DAEMON_HANDLES, *daemon),
             Self::DaemonEnded(status) => Frame::new(DAEMON_ENDED)
                 .with(1, [u8::from(status.is_some())])
                 .with(4, status.map_or(0, ExitStatus::into_raw).to_ne_bytes()),
             Self::DaemonTerminated => Frame::new(DAEMON_TERMINATED),
             Self::TimedOut => Frame::new(TIMED_OUT),
-            Self::Released(daemon) => Frame::new(RELEASED).with(8, daemon.number().to_ne_bytes()),
+            Self::Released(daemon) => Frame::of_daemon(RELEASED, *daemon),
         }
     }
 
@@ -190,19 +194,20 @@ impl Message {
                 payload: payload.to_vec(),
             })
         };
+        let daemon = || Pid::from_number(u32::from_ne_bytes(four(8)));
         let message = match header[0] {
             READY => Some(Self::Ready(payload.to_vec())),
             FAILED => failure().map(Self::Failed),
             PANICKING => failure().map(Self::Panicking),
             PANIC_SURVIVED => Some(Self::PanicSurvived),
-            DAEMON_HANDLES => Some(Self::DaemonHandles),
+            DAEMON_HANDLES => daemon().map(Self::DaemonHandles),
             DAEMON_ENDED => {
                 let status = (header[1] != 0).then(|| ExitStatus::from_raw(code));
                 Some(Self::DaemonEnded(status))
             }
             DAEMON_TERMINATED => Some(Self::DaemonTerminated),
             TIMED_OUT => Some(Self::TimedOut),
-            RELEASED => Pid::from_number(u32::from_ne_bytes(four(8))).map(Self::Released),
+            RELEASED => daemon().map(Self::Released),
             _ => None,
         };
         let message = message.ok_or(errno::EPROTO)?;
@@ -244,7 +249,7 @@ mod tests {
             with_payload("r".repeat(MAX_REASON), &longest()),
             Message::Panicking(Failure::from(ErrorKind::Panicked).with_reason("out of luck")),
             Message::PanicSurvived,
-            Message::DaemonHandles,
+            Message::DaemonHandles(Pid::current()),
             Message::DaemonEnded(None),
             Message::DaemonEnded(Some(ExitStatus::from_raw(9))),
             Message::DaemonTerminated,

@@ -5,13 +5,13 @@
 //! it. The intermediate is a child, and the daemon becomes a child if the launcher is a
 //! subreaper. The next start of the launcher reaps both.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::own_fds;
-use crate::sys::{self, ChildState, ForkIdentity, Pid};
+use crate::sys::{self, ChildState, ForkIdentity, Pid, ProcessHandle};
 
 static UNREAPED: Mutex<Vec<Unreaped>> = Mutex::new(Vec::new());
 
@@ -21,9 +21,9 @@ struct Unreaped {
 }
 
 enum Handle {
-    /// A descriptor that names the process for good. The process need not be a child.
-    Descriptor(OwnedFd),
-    /// A child, where no descriptor names a process. If the caller has reaped the child, and
+    /// A handle that names the process for good. The process need not be a child.
+    Process(ProcessHandle),
+    /// A child, where no handle can reap a process. If the caller has reaped the child, and
     /// another child has the pid by now, the status of that child is lost.
     Child(Pid),
 }
@@ -32,11 +32,11 @@ impl Handle {
     /// Reaps the process if it has ended and is a child. Returns false if it has not ended.
     fn try_reap(&self) -> bool {
         match self {
-            Self::Descriptor(process) => {
+            Self::Process(process) => {
                 let has_ended =
                     sys::await_readable(process.as_fd(), Deadline::after(Duration::ZERO));
                 if has_ended {
-                    sys::reap(process.as_fd());
+                    sys::reap(process);
                 }
                 has_ended
             }
@@ -47,15 +47,17 @@ impl Handle {
 
 pub(super) fn add_child(child: Pid) {
     match sys::open_process(child) {
-        Some(process) => add_process(process),
-        None => add(Handle::Child(child)),
+        Some(process) if sys::HANDLES_REAP => add_process(process),
+        _ => add(Handle::Child(child)),
     }
 }
 
-/// Adds a process that is, or may become, a child.
-pub(super) fn add_process(process: OwnedFd) {
-    own_fds::register(process.as_fd());
-    add(Handle::Descriptor(process));
+/// Adds a process that is, or may become, a child, if its handle can reap it.
+pub(super) fn add_process(process: ProcessHandle) {
+    if sys::HANDLES_REAP {
+        own_fds::register(process.as_fd());
+        add(Handle::Process(process));
+    }
 }
 
 fn add(handle: Handle) {
@@ -74,8 +76,8 @@ pub(super) fn reap_ended() {
             std::mem::forget(process);
         } else if !process.handle.try_reap() {
             unreaped.push(process);
-        } else if let Handle::Descriptor(descriptor) = process.handle {
-            own_fds::unregister(descriptor.as_fd());
+        } else if let Handle::Process(process) = process.handle {
+            own_fds::unregister(process.as_fd());
         }
     }
 }

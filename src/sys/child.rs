@@ -83,7 +83,7 @@ pub(crate) fn kill_child(child: Pid) -> Result<ChildState, Errno> {
     }
     let is_signalled = process.is_some_and(|process| {
         // ESRCH: the child has ended, and its pid may be that of another process.
-        let signalled = platform::signal_process(process.as_fd(), Signal::KILL);
+        let signalled = platform::signal_process(&process, Signal::KILL);
         matches!(signalled, Ok(()) | Err(libc::ESRCH))
     });
     if !is_signalled {

@@ -2,13 +2,12 @@
 //! that belong to threads, descriptors that name processes, and record locks beside those
 //! of flock(2).
 //!
-//! FreeBSD makes process descriptors only by pdfork(2), and kills the process when they
-//! are closed. The capabilities of its Capsicum belong to descriptors.
+//! The capabilities of FreeBSD's Capsicum belong to descriptors.
 
 #![allow(dead_code, reason = "a platform replaces those that it can")]
 
 use std::ffi::CStr;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::{
     CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Pid, ProcessGroup,
@@ -142,16 +141,36 @@ impl OtherThreads {
     }
 }
 
-pub(crate) fn open_process(_: Pid) -> Option<OwnedFd> {
+/// No process can be named.
+#[derive(Debug)]
+pub(crate) enum ProcessHandle {}
+
+pub(crate) const HANDLES_REAP: bool = false;
+
+impl AsFd for ProcessHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+}
+
+pub(crate) fn open_process(_: Pid) -> Option<ProcessHandle> {
     None
 }
 
-/// Never called, as [`open_process`] hands none out.
-pub(crate) fn reap(_: BorrowedFd<'_>) {}
+pub(crate) fn open_process_to_send(_: Pid) -> Option<OwnedFd> {
+    None
+}
 
-/// Never called, as [`open_process`] hands none out.
-pub(crate) fn signal_process(_: BorrowedFd<'_>, _: Signal) -> Result<(), Errno> {
-    Err(libc::ENOSYS)
+pub(crate) fn claim_process(_: Option<OwnedFd>, _: Pid, _: Pid) -> Option<ProcessHandle> {
+    None
+}
+
+pub(crate) fn reap(process: &ProcessHandle) {
+    match *process {}
+}
+
+pub(crate) fn signal_process(process: &ProcessHandle, _: Signal) -> Result<(), Errno> {
+    match *process {}
 }
 
 /// A process that has one of the two kinds of locks cannot get the other.

@@ -27,7 +27,9 @@
 //! | `capget`, `secure_bits`, `set_keepcaps`, `is_in_bounding_set`, `is_ambient`, `raise_ambient` | capabilities and secure bits of the calling thread, as capabilities(7) defines them | `ENOSYS`, and `HAS_CAPABILITIES` is false |
 //! | `exchange` | exchanges two files of a directory in one step | `ENOSYS` |
 //! | `members_of` | the members of a process group that this process can see | `ENOSYS` |
-//! | `open_process`, `signal_process`, `reap` | a descriptor that always names the same process; sends it a signal; reaps it if it is a child that has ended | `None` |
+//! | `ProcessHandle`, `open_process`, `signal_process` | a descriptor that always names the same process, and is readable once the process ends; sends it a signal | `None` |
+//! | `open_process_to_send`, `claim_process` | a descriptor of its daemon that the intermediate can send (async-signal-safe); the handle of the launcher, by that descriptor or else by the pid | `None` |
+//! | `HANDLES_REAP`, `reap` | reaps the process of a handle if it is a child that has ended | `false`: does nothing |
 //! | `close_all_but` | closes the descriptors from 3 on except those given, at a cost that does not depend on a limit; async-signal-safe | `ENOSYS` |
 //! | `RUNTIME_DIRECTORY`, `STATE_DIRECTORY`, `LOG_DIRECTORY` | where root's daemons have their directories, after hier(7) | those of FreeBSD |
 //! | `SYSTEM_GROUPS` | the groups whose members are trusted like root, and can write to system directories | group 0 |

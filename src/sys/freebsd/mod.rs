@@ -3,6 +3,8 @@
 pub(super) mod abi;
 #[path = "../resuid.rs"]
 mod ids;
+#[path = "../kqueue.rs"]
+mod kqueue;
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -13,6 +15,10 @@ use super::{Errno, FileId, Gid, Pid, Uid, cvt, defaults};
 
 pub(crate) use super::defaults::*;
 pub(crate) use ids::*;
+pub(crate) use kqueue::{
+    HANDLES_REAP, ProcessHandle, claim_process, open_process, open_process_to_send, reap,
+    signal_process,
+};
 
 /// getgroups(2) and setgroups(2) have the effective gid in the first place in a program that was
 /// linked on FreeBSD 14 or before, also on a newer kernel (`freebsd14_getgroups` of

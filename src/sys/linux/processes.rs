@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -177,9 +177,30 @@ fn file_behind(link: &Path) -> io::Result<FileId> {
     }
 }
 
+/// A pidfd, which is readable once the process has ended.
+#[derive(Debug)]
+pub(crate) struct ProcessHandle(OwnedFd);
+
+pub(crate) const HANDLES_REAP: bool = true;
+
+impl AsFd for ProcessHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+pub(crate) fn open_process(pid: Pid) -> Option<ProcessHandle> {
+    open_process_to_send(pid).map(ProcessHandle)
+}
+
+/// A descriptor names the process in every pid namespace.
+pub(crate) fn claim_process(received: Option<OwnedFd>, _: Pid, _: Pid) -> Option<ProcessHandle> {
+    received.map(ProcessHandle)
+}
+
 /// pidfd_open(2). `None` before Linux 5.3, or if a sandbox forbids the call.
 /// Async-signal-safe.
-pub(crate) fn open_process(pid: Pid) -> Option<OwnedFd> {
+pub(crate) fn open_process_to_send(pid: Pid) -> Option<OwnedFd> {
     // SAFETY: pidfd_open takes plain numbers.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.0, 0) };
     let descriptor = cvt(descriptor as i32).ok()?;
@@ -190,13 +211,13 @@ pub(crate) fn open_process(pid: Pid) -> Option<OwnedFd> {
 
 /// waitid(2) `P_PIDFD`: reaps a process that has ended and is a child of this process.
 /// Orphans become children of a subreaper, or of the first process in a pid namespace.
-pub(crate) fn reap(process: BorrowedFd<'_>) {
+pub(crate) fn reap(process: &ProcessHandle) {
     let mut information = MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: `information` is valid for writes of its size.
     unsafe {
         libc::waitid(
             libc::P_PIDFD,
-            process.as_raw_fd() as libc::id_t,
+            process.0.as_raw_fd() as libc::id_t,
             information.as_mut_ptr(),
             libc::WEXITED | libc::WNOHANG,
         )
@@ -206,12 +227,12 @@ pub(crate) fn reap(process: BorrowedFd<'_>) {
 /// pidfd_send_signal(2). If a sandbox permits pidfd_open(2) but not this call, kill(2)
 /// with the pid that proc(5) has for the descriptor. The signal reaches the wrong process
 /// only if the process ends, is reaped, and its pid is reused between the two calls.
-pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<(), Errno> {
+pub(crate) fn signal_process(process: &ProcessHandle, signal: Signal) -> Result<(), Errno> {
     // SAFETY: the descriptor is open, and a null siginfo stands for that of kill(2).
     let returned = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
-            process.as_raw_fd(),
+            process.0.as_raw_fd(),
             signal.number(),
             ptr::null::<libc::siginfo_t>(),
             0,
@@ -219,7 +240,8 @@ pub(crate) fn signal_process(process: BorrowedFd<'_>, signal: Signal) -> Result<
     };
     match cvt(returned as i32) {
         // If EPERM comes from the kernel and not from a sandbox, kill(2) fails with it, too.
-        Err(refusal @ (libc::ENOSYS | libc::EPERM | libc::EACCES)) => match pid_of(process) {
+        Err(refusal @ (libc::ENOSYS | libc::EPERM | libc::EACCES)) => match pid_of(process.as_fd())
+        {
             Some(pid) => kill(pid, signal),
             None => Err(refusal),
         },
@@ -237,7 +259,6 @@ fn pid_of(process: BorrowedFd<'_>) -> Option<Pid> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd as _;
     use std::process::Command;
 
     use super::*;

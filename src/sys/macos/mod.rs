@@ -3,6 +3,8 @@
 pub(super) mod abi;
 #[path = "../reuid.rs"]
 mod ids;
+#[path = "../kqueue.rs"]
+mod kqueue;
 #[cfg(target_os = "macos")]
 mod libproc;
 
@@ -13,6 +15,10 @@ use super::{Errno, Gid, cvt};
 
 pub(crate) use super::defaults::*;
 pub(crate) use ids::*;
+pub(crate) use kqueue::{
+    HANDLES_REAP, ProcessHandle, claim_process, open_process, open_process_to_send, reap,
+    signal_process,
+};
 #[cfg(target_os = "macos")]
 pub(crate) use libproc::{close_all_but, has_open, is_single_threaded, thread_names, users_of};
 

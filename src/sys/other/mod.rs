@@ -11,9 +11,17 @@ pub(super) mod abi;
     path = "../reuid.rs"
 )]
 mod ids;
+#[cfg(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
+#[path = "../kqueue.rs"]
+mod kqueue;
 
 pub(crate) use super::defaults::*;
 pub(crate) use ids::*;
+#[cfg(any(target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd"))]
+pub(crate) use kqueue::{
+    HANDLES_REAP, ProcessHandle, claim_process, open_process, open_process_to_send, reap,
+    signal_process,
+};
 
 /// getgroups(2) of DragonFly.
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = cfg!(target_os = "dragonfly");
