@@ -64,6 +64,24 @@ impl Credentials {
         }
     }
 
+    /// The groups after a change of the effective gid, which some systems list in the first place.
+    pub(crate) fn groups_after_setegid(&self, gid: u32) -> Vec<u32> {
+        let (mut groups, before) = (self.groups.clone(), self.gid.effective);
+        if sys::EFFECTIVE_GID_IS_LISTED {
+            if let Some(first) = groups.iter().position(|group| *group == before) {
+                groups.remove(first);
+            }
+            // XNU has the two change places: `kauth_cred_change_egid`.
+            if let Some(swapped) = groups.iter_mut().find(|group| **group == gid) {
+                if cfg!(target_vendor = "apple") {
+                    *swapped = before;
+                }
+            }
+            groups.insert(0, gid);
+        }
+        groups
+    }
+
     pub(crate) fn may(&self, file: &Metadata, access: u32) -> bool {
         self.may_as(file.uid(), file.gid(), file.mode(), access)
             || self.has(Right::DacOverride) && (file.is_dir() || access & EXECUTE == 0)

@@ -135,10 +135,12 @@ impl Start<'_> {
         let me = &mut self.credentials;
         let primary = new.group.unwrap_or(me.gid.effective);
         let with_primary = |groups: &[u32]| sorted(&[groups, &[primary]].concat());
+        let mut kept_groups = Some(me.groups_after_setegid(primary));
         if let Some(groups) = new.groups.as_ref().map(|groups| sorted(groups)) {
             if me.has(Right::SetGroup) {
                 me.groups = groups;
-            } else if with_primary(&me.groups) != with_primary(&groups) {
+                kept_groups = None;
+            } else if kept_groups.as_deref().map(with_primary) != Some(with_primary(&groups)) {
                 return Err(refused("SetSupplementaryGroups").with_subject(user.or(group)));
             }
         }
@@ -155,6 +157,10 @@ impl Start<'_> {
             }
             me.gid = all(me.gid, gid);
             self.process.gid = Some(me.gid);
+            if let Some(groups) = kept_groups {
+                me.groups = groups;
+                self.process.groups = Some(me.groups.clone());
+            }
         }
         if let Some(uid) = new.user {
             if !me.has(Right::SetUser) && !holds(me.uid, uid) {
