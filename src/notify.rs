@@ -26,6 +26,14 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// bit or file capabilities, because its caller controls its environment. The parent pid is not
 /// used.
 ///
+/// # Platform notes
+///
+/// On FreeBSD, macOS, NetBSD and DragonFly this is also false in a process that has changed its
+/// user, its group or its supplementary groups since execve(2), and in the children of that
+/// process: issetugid(2) does not distinguish it from a set-user-id program. Such a launcher does
+/// not notify a service manager. Call this before the change, and let the library change the
+/// [`user`](crate::Daemonize::user).
+///
 /// # The type of the service is not known
 ///
 /// systemd also sets `NOTIFY_SOCKET` for other types of services if the unit has
