@@ -79,22 +79,29 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
     Ok(files.any(|descriptor| file_behind(pid, descriptor.proc_fd) == Some(file)))
 }
 
+/// struct proc_fileinfo of sys/proc_info.h, with which the structures of `proc_pidfdinfo` begin.
+#[repr(C)]
+struct OpenFile {
+    open_flags: u32,
+    status: u32,
+    offset: i64,
+    kind: i32,
+    guard_flags: u32,
+}
+
+const PROC_PIDFDVNODEINFO: libc::c_int = 1;
+
 fn file_behind(pid: Pid, descriptor: RawFd) -> Option<FileId> {
     // struct vnode_fdinfo of sys/proc_info.h, which libc lacks.
     #[repr(C)]
-    struct OpenFile {
-        open_flags: u32,
-        status: u32,
-        offset: i64,
-        kind: i32,
-        guard_flags: u32,
+    struct OpenVnode {
+        file: OpenFile,
         vnode: libc::vnode_info,
     }
-    const PROC_PIDFDVNODEINFO: libc::c_int = 1;
 
-    // SAFETY: OpenFile is plain data, for which all zeroes is valid.
-    let mut open: OpenFile = unsafe { mem::zeroed() };
-    let size = size_of::<OpenFile>() as libc::c_int;
+    // SAFETY: OpenVnode is plain data, for which all zeroes is valid.
+    let mut open: OpenVnode = unsafe { mem::zeroed() };
+    let size = size_of::<OpenVnode>() as libc::c_int;
     let start = (&raw mut open).cast();
     // SAFETY: `open` is valid for writes of its size.
     let filled =
@@ -105,6 +112,38 @@ fn file_behind(pid: Pid, descriptor: RawFd) -> Option<FileId> {
         device: stat.vst_dev as i32 as u64,
         inode: stat.vst_ino,
     })
+}
+
+/// Whether the kernel kills this process if it closes the descriptor: a framework has guarded it
+/// (`fp_guard_exception` of bsd/kern/kern_guarded.c). fork(2) does not copy such a descriptor, so
+/// that only a process in the foreground has some. Async-signal-safe.
+fn is_guarded(descriptor: RawFd, kind: u32) -> bool {
+    // Of sys/proc_info.h.
+    const PROX_FDTYPE_NETPOLICY: u32 = 9;
+    const PROC_FI_GUARD_CLOSE: u32 = 1;
+    // The flavor of `proc_pidfdinfo` for each type of descriptor that has one: ATALK, VNODE,
+    // SOCKET, PSHM, PSEM, KQUEUE, PIPE, FSEVENTS (none), NETPOLICY (none), CHANNEL.
+    const FLAVORS: [libc::c_int; 11] = [8, 1, 3, 5, 4, 7, 6, 0, 0, 0, 10];
+
+    /// Has room for the longest structure, struct socket_fdinfo.
+    #[repr(C)]
+    struct AnyFile {
+        file: OpenFile,
+        rest: [u64; 255],
+    }
+
+    let flavor = FLAVORS.get(kind as usize).copied().unwrap_or(0);
+    if flavor == 0 {
+        // Only the frameworks make these.
+        return kind == PROX_FDTYPE_NETPOLICY;
+    }
+    // SAFETY: AnyFile is plain data, for which all zeroes is valid.
+    let mut open: AnyFile = unsafe { mem::zeroed() };
+    let size = size_of::<AnyFile>() as libc::c_int;
+    let (itself, start) = (Pid::current().0, (&raw mut open).cast());
+    // SAFETY: `open` is valid for writes of its size.
+    let filled = unsafe { libc::proc_pidfdinfo(itself, descriptor, flavor, start, size) };
+    filled > 0 && open.file.guard_flags & PROC_FI_GUARD_CLOSE != 0
 }
 
 /// Lists with `proc_pidinfo`, a system call, and not with opendir(3) of /dev/fd, which
@@ -124,9 +163,12 @@ pub(crate) fn close_all_but(kept: &[RawFd], scratch: &mut [u64]) -> Result<(), E
         let mut has_closed = false;
         for record in scratch.iter().take(filled / size_of::<u64>()) {
             // struct proc_fdinfo: the number, and the type.
-            let [a, b, c, d, ..] = record.to_ne_bytes();
+            let [a, b, c, d, e, f, g, h] = record.to_ne_bytes();
             let descriptor = RawFd::from_ne_bytes([a, b, c, d]);
-            let is_kept = descriptor <= 2 || kept.binary_search(&descriptor).is_ok();
+            let kind = u32::from_ne_bytes([e, f, g, h]);
+            let is_kept = descriptor <= 2
+                || kept.binary_search(&descriptor).is_ok()
+                || is_guarded(descriptor, kind);
             has_closed |= !is_kept && close_raw(descriptor);
         }
         // The next list has what did not fit into this one.
