@@ -63,18 +63,16 @@ const LONGEST_CONTENT: usize = 32;
 /// How long a pid file may contradict its lock. On a busy machine an instant may be long.
 pub(super) const SETTLING_TIME: Duration = Duration::from_secs(1);
 
+/// How many times in a row it has to do so. While this process does not run, time passes too: a
+/// single look may last longer than [`SETTLING_TIME`].
+const SETTLING_LOOKS: u32 = 20;
+
 impl PidFile {
     /// Looks again for a while if the file contradicts its lock. A daemon that starts has
     /// the lock an instant before the file is empty. A daemon that ends loses its
     /// descriptors an instant before the lock.
     pub(super) fn find(&self) -> io::Result<Found> {
-        let deadline = Deadline::after(SETTLING_TIME);
-        loop {
-            match self.look() {
-                Ok(Found::Locked(_)) if !deadline.has_passed() => sys::sleep(PAUSE),
-                found => return found,
-            }
-        }
+        settle(SETTLING_TIME, || self.look())
     }
 
     fn look(&self) -> io::Result<Found> {
@@ -123,7 +121,14 @@ impl PidFile {
             Err(_) if sys::record_lock_holder(pid_file.as_fd(), None) != Err(errno::ENOSYS) => None,
             Err(errno) => {
                 let what = format!("cannot find out whether process {} holds", pid.number());
-                return Err(self.failed(&what, errno));
+                let error = self.failed(&what, errno);
+                return Err(match errno {
+                    errno::EPERM | errno::EACCES => {
+                        let reason = sys::WHY_OPEN_FILES_ARE_HIDDEN;
+                        io::Error::new(error.kind(), format!("{error}: {reason}"))
+                    }
+                    _ => error,
+                });
             }
         };
         // The kernel is asked again, since the pid may have been that of another process
@@ -207,6 +212,24 @@ impl PidFile {
     }
 }
 
+/// Looks until the file does not contradict its lock, or has done so for this time.
+fn settle(time: Duration, mut look: impl FnMut() -> io::Result<Found>) -> io::Result<Found> {
+    let mut deadline = None;
+    let mut looks = 0;
+    loop {
+        let found = look();
+        if !matches!(found, Ok(Found::Locked(_))) {
+            return found;
+        }
+        looks += 1;
+        let deadline = *deadline.get_or_insert_with(|| Deadline::after(time));
+        if looks >= SETTLING_LOOKS && deadline.has_passed() {
+            return found;
+        }
+        sys::sleep(PAUSE);
+    }
+}
+
 impl Holder {
     /// Whether another start has locked the file since: it has removed the pid.
     pub(super) fn is_replaced(&self) -> bool {
@@ -220,13 +243,21 @@ impl Holder {
         if let Some(process) = &self.process {
             return sys::await_readable(process.as_fd(), deadline);
         }
-        while sys::has_open(self.pid, self.status.id) == Ok(true) {
-            if deadline.has_passed() {
-                return false;
+        loop {
+            let has_ended = match sys::has_open(self.pid, self.status.id) {
+                Ok(has_open) => !has_open,
+                // This process may not look at it any more. Once the file is unlocked, the pid may
+                // be that of another process.
+                Err(_) => sys::flock(self.pid_file.as_fd(), Lock::Shared).is_ok_and(|()| {
+                    let _ = sys::flock(self.pid_file.as_fd(), Lock::None);
+                    true
+                }),
+            };
+            if has_ended || deadline.has_passed() {
+                return has_ended;
             }
             sys::sleep(PAUSE);
         }
-        true
     }
 }
 
@@ -247,5 +278,38 @@ pub(crate) fn describe_holder(error: Error, path: &Path) -> Error {
         Ok(Found::NotRunning(_) | Found::Locked(_)) | Err(_) => {
             error.with_reason("held by another process")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn locked() -> io::Result<Found> {
+        Ok(Found::Locked(UnknownHolder::new(None, "it is locked")))
+    }
+
+    #[test]
+    fn a_look_that_outlasts_the_time_is_not_the_last() {
+        let mut looks = 0;
+        let found = settle(Duration::ZERO, || {
+            looks += 1;
+            match looks {
+                1 => locked(),
+                _ => Ok(Found::NotRunning(None)),
+            }
+        });
+        assert!(matches!(found, Ok(Found::NotRunning(None))));
+    }
+
+    #[test]
+    fn a_lasting_contradiction_is_found() {
+        let mut looks = 0;
+        let found = settle(Duration::ZERO, || {
+            looks += 1;
+            locked()
+        });
+        assert!(matches!(found, Ok(Found::Locked(_))));
+        assert_eq!(looks, SETTLING_LOOKS);
     }
 }

@@ -73,6 +73,8 @@ pub(crate) fn thread_names() -> Option<Vec<Option<String>>> {
     None
 }
 
+pub(crate) const WHY_OPEN_FILES_ARE_HIDDEN: &str = "";
+
 pub(crate) fn has_open(_: Pid, _: FileId) -> Result<bool, Errno> {
     Err(libc::ENOSYS)
 }
@@ -209,7 +211,8 @@ pub(crate) fn has_access_list(_: BorrowedFd<'_>) -> bool {
     false
 }
 
-/// issetugid(2).
+/// issetugid(2). FreeBSD, macOS, NetBSD and DragonFly also return 1 in a process that has changed
+/// its ids itself (`P_SUGID`); OpenBSD does not.
 #[cfg(not(any(
     target_os = "linux",
     target_os = "android",

@@ -21,6 +21,7 @@
 //! | `record_lock_holder` | the process that the kernel names as the holder of a record lock; the expected process if it is one of several | `ENOSYS` |
 //! | `is_also_numbered` | whether a process has this pid in another pid namespace | `false` |
 //! | `has_open` | whether a process has a file open, and locked if that is known; false if the process does not exist | `ENOSYS`: unknown |
+//! | `WHY_OPEN_FILES_ARE_HIDDEN` | who may ask `has_open`; for people | |
 //! | `users_of` | at least the real, effective and saved uid of a process | `ENOSYS` |
 //! | `OtherThreads` | what is needed to learn the privileges of the other threads | a unit struct: privileges belong to processes |
 //! | `reduce_capabilities` | sets the capabilities of the calling thread, and empties its ambient set of all others; false if it has others then, or another thread has or may have others | `Ok(true)` |

@@ -8,10 +8,12 @@ mod kqueue;
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;
+use std::time::Duration;
 use std::{mem, ptr};
 
 use super::fd::ranges_between;
-use super::{Errno, FileId, Gid, Pid, Uid, cvt, defaults};
+use super::{Errno, FileId, Gid, Pid, Uid, cvt, defaults, sleep};
+use crate::deadline::Deadline;
 
 pub(crate) use super::defaults::*;
 pub(crate) use ids::*;
@@ -98,6 +100,15 @@ fn process(pid: Pid) -> Result<libc::kinfo_proc, Errno> {
     }
 }
 
+/// `p_candebug` of sys/kern/kern_prot.c.
+pub(crate) const WHY_OPEN_FILES_ARE_HIDDEN: &str = "FreeBSD lets only root look at the files of a \
+    process that has changed its ids, that has a user or group which this process lacks, or if \
+    the sysctl security.bsd.unprivileged_proc_debug is 0";
+
+/// How long execve(2) may take.
+const EXEC_WAIT: Duration = Duration::from_secs(1);
+const EXEC_PAUSE: Duration = Duration::from_millis(1);
+
 /// sysctl(3) `kern.proc.filedesc`: records of variable size, `struct kinfo_file` of
 /// sys/user.h since FreeBSD 12. Files without a lock are ignored.
 pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
@@ -132,9 +143,16 @@ pub(crate) fn has_open(pid: Pid, file: FileId) -> Result<bool, Errno> {
         Some((length, is_file.then_some(file)))
     }
 
-    let ask = |buffer, size| match kernel_process(libc::KERN_PROC_FILEDESC, pid, buffer, size) {
-        Err(libc::ESRCH) => Ok(None),
-        size => size.map(Some),
+    let deadline = Deadline::after(EXEC_WAIT);
+    let ask = |buffer, size| {
+        loop {
+            match kernel_process(libc::KERN_PROC_FILEDESC, pid, buffer, size) {
+                Err(libc::ESRCH) => return Ok(None),
+                // The process is in execve(2) (`p_candebug`).
+                Err(libc::EBUSY) if !deadline.has_passed() => sleep(EXEC_PAUSE),
+                size => return size.map(Some),
+            }
+        }
     };
     let Some(mut size) = ask(ptr::null_mut(), 0)? else {
         return Ok(false);

@@ -41,6 +41,10 @@ pub(super) const IS_GROUP_LIST_CUT_SILENTLY: bool = true;
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
     "proc_pidinfo fails; make sure that the process has one thread, and use `start` or `execute`";
 
+/// XNU, bsd/kern/proc_info.c, `proc_pidfdlist` and `proc_security_policy`.
+pub(crate) const WHY_OPEN_FILES_ARE_HIDDEN: &str =
+    "macOS lets only root and the user of a process look at its files";
+
 /// "wheel" and "daemon", whose only member is root. /var/run belongs to "daemon", and has
 /// had mode 0775.
 pub(crate) const SYSTEM_GROUPS: &[Gid] = &[Gid::ROOT, Gid(1)];
