@@ -81,13 +81,13 @@ impl NameOrId {
             .ok_or_else(|| self.error(database.not_found))
     }
 
-    /// Refuses the id that means "unchanged" to the kernel. A database may contain it, too.
+    /// Refuses an id that means "unchanged" to the kernel. A database may contain it, too.
     fn reject_sentinel(&self, id: u32, refusal: fn(Errno) -> ErrorKind) -> Result<(), Error> {
-        match id {
-            u32::MAX => Err(self
+        match sys::UNCHANGED_IDS.contains(&id) {
+            true => Err(self
                 .error(refusal(errno::EINVAL))
                 .with_reason("this id means 'unchanged' to the kernel")),
-            _ => Ok(()),
+            false => Ok(()),
         }
     }
 
@@ -265,4 +265,26 @@ fn reject_too_many(groups: &[Gid], refusal: impl FnOnce(Errno) -> Error) -> Resu
         "{} groups are more than the {most} that this system allows",
         groups.len()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_id_that_means_unchanged_is_refused() {
+        for &id in sys::UNCHANGED_IDS {
+            let error = Group::from(id).resolve(ErrorKind::SetGroup);
+            let error = error.expect_err("the id is reserved");
+            assert_eq!(error.kind(), ErrorKind::SetGroup(errno::EINVAL));
+            assert!(Group::from(id - 1).resolve(ErrorKind::SetGroup).is_ok());
+        }
+        assert!(sys::UNCHANGED_IDS.contains(&u32::MAX));
+        // KAUTH_GID_NONE of XNU.
+        let apple = 4_294_967_195;
+        assert_eq!(
+            sys::UNCHANGED_IDS.contains(&apple),
+            cfg!(target_vendor = "apple")
+        );
+    }
 }

@@ -40,6 +40,7 @@
 //! | `HAS_DUMPABLE`, `set_dumpable`, `is_dumpable` | this process leaves core dumps, and other processes of its user may trace it | `false` |
 //! | `PATH_OF_ROOT`, `PATH_OF_USERS` | the environment variable `PATH` that root, and any other user, has after a login | the values of 4.4BSD |
 //! | `user_ids`, `group_ids`, `set_user_ids`, `set_group_ids` | real, effective and saved ids | the saved ids cannot be read, and are set by implication |
+//! | `UNCHANGED_IDS` | the user and group ids that mean "unchanged" to the kernel | 2^32 - 1 |
 //! | `groups` | the supplementary groups of the process | getgroups(2) |
 //! | `FIRST_GROUP_IS_EFFECTIVE_GID` | whether the first of `groups` is the effective gid, and setgroups(2) may take the first of its list for it | `false` |
 //! | `EFFECTIVE_GID_SWAPS` | whether a supplementary group that becomes the effective gid changes places with it | `false` |

@@ -12,7 +12,7 @@ mod record_lock;
 mod threads;
 
 pub(crate) use super::defaults::{
-    EFFECTIVE_GID_SWAPS, HAS_UNLISTED_GROUPS, LOG_DIRECTORY, SYSTEM_GROUPS,
+    EFFECTIVE_GID_SWAPS, HAS_UNLISTED_GROUPS, LOG_DIRECTORY, SYSTEM_GROUPS, UNCHANGED_IDS,
     WHY_OPEN_FILES_ARE_HIDDEN, groups,
 };
 use std::ffi::CStr;

@@ -27,6 +27,9 @@ pub(crate) use libproc::{close_all_but, has_open, is_single_threaded, thread_nam
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = true;
 /// XNU, bsd/kern/kern_credential.c, `kauth_cred_change_egid`.
 pub(crate) const EFFECTIVE_GID_SWAPS: bool = true;
+/// XNU, bsd/sys/kauth.h: `KAUTH_UID_NONE` and `KAUTH_GID_NONE`, which setreuid(2) and setregid(2)
+/// take for -1.
+pub(crate) const UNCHANGED_IDS: &[u32] = &[u32::MAX, u32::MAX - 100];
 /// XNU, `cr_gmuid`: the directory service adds groups until setgroups(2) is called.
 pub(crate) const HAS_UNLISTED_GROUPS: bool = true;
 
