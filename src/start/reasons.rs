@@ -53,7 +53,11 @@ pub(super) fn with_rights(failure: Failure, options: &Options) -> Failure {
     if !failure.reason.is_empty() {
         return failure;
     }
-    let reason = lacks_rights(sys::geteuid(), &deed, capabilities);
+    let uid = sys::geteuid();
+    let mut reason = lacks_rights(uid, &deed, capabilities);
+    if matches!(failure.kind, ErrorKind::Chroot(_)) && uid == Uid::ROOT {
+        reason.push_str(sys::WHY_CHROOT_IS_REFUSED);
+    }
     failure.with_reason(reason)
 }
 

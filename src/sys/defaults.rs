@@ -28,6 +28,8 @@ pub(crate) const PATH_OF_ROOT: &CStr = c"/usr/bin:/bin:/usr/sbin:/sbin";
 /// `_PATH_DEFPATH` of the same file.
 pub(crate) const PATH_OF_USERS: &CStr = c"/usr/bin:/bin";
 
+pub(crate) const WHY_CHROOT_IS_REFUSED: &str = "";
+
 /// POSIX: "If uid is equal to -1, then the owner is unchanged", for chown(2) and setreuid(2).
 pub(crate) const UNCHANGED_IDS: &[u32] = &[u32::MAX];
 

@@ -22,6 +22,7 @@
 //! | `is_also_numbered` | whether a process has this pid in another pid namespace | `false` |
 //! | `has_open` | whether a process has a file open, and locked if that is known; false if the process does not exist | `ENOSYS`: unknown |
 //! | `WHY_OPEN_FILES_ARE_HIDDEN` | who may ask `has_open`; for people | |
+//! | `WHY_CHROOT_IS_REFUSED` | why chroot(2) may refuse root, appended to an error; for people | |
 //! | `users_of` | at least the real, effective and saved uid of a process | `ENOSYS` |
 //! | `OtherThreads` | what is needed to learn the privileges of the other threads | a unit struct: privileges belong to processes |
 //! | `reduce_capabilities` | sets the capabilities of the calling thread, and empties its ambient set of all others; false if it has others then, or another thread has or may have others | `Ok(true)` |

@@ -100,6 +100,12 @@ fn process(pid: Pid) -> Result<libc::kinfo_proc, Errno> {
     }
 }
 
+/// chroot(2), and `pwd_chroot` of sys/kern/kern_descrip.c. In a jail, the root directory is not that
+/// of the system.
+pub(crate) const WHY_CHROOT_IS_REFUSED: &str = "; in a jail, or in another root directory, the \
+    process must have no open directory: close it, as `close_inherited_fds` does, or set the \
+    sysctl kern.chroot_allow_open_directories to 2";
+
 /// `p_candebug` of sys/kern/kern_prot.c.
 pub(crate) const WHY_OPEN_FILES_ARE_HIDDEN: &str = "FreeBSD lets only root look at the files of a \
     process that has changed its ids, that has a user or group which this process lacks, or if \

@@ -26,6 +26,12 @@ pub(crate) use kqueue::{
 /// getgroups(2) of DragonFly.
 pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = cfg!(target_os = "dragonfly");
 
+/// chroot(2) of DragonFly.
+#[cfg(target_os = "dragonfly")]
+pub(crate) const WHY_CHROOT_IS_REFUSED: &str = "; in a jail, or in another root directory, the \
+    process must have no open directory: close it, as `close_inherited_fds` does, or set the \
+    sysctl kern.chroot_allow_open_directories to 2";
+
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str = "this platform has no call that counts them; \
     make sure that the process has one thread, and use `start` or `execute`";
 
