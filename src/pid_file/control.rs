@@ -54,10 +54,16 @@ use crate::trust::{
 /// Before Linux 5.3 there is no pidfd, and the pid could become that of another process.
 ///
 /// On FreeBSD and macOS a process cannot hold both locks. There the daemon is the process whose
-/// pid is in the file, if it has this file open; on FreeBSD, with a lock. Between this check and
-/// a signal, the pid could become that of another process. A daemon that is starting cannot be
-/// named. FreeBSD can forbid ordinary users to look at processes, including their own
-/// (`security.bsd.unprivileged_proc_debug`).
+/// pid is in the file, if it has this file open; on FreeBSD, with a lock. The library opens a
+/// kqueue(2) that waits for the end of the process before it checks this, and sends no signal once
+/// the process has ended. Only in the instant between could the pid become that of another
+/// process. A daemon that is starting cannot be named.
+///
+/// FreeBSD and macOS let only some processes look at the files of others. On FreeBSD a process that
+/// has changed its ids is visible to root alone, and the sysctl
+/// `security.bsd.unprivileged_proc_debug` can forbid ordinary users to look at any process. If
+/// `security.bsd.see_other_uids` hides the daemon, its status is
+/// [`Locked`](crate::Status::Locked).
 ///
 /// On the other platforms no call can name the process. Methods that need it fail with
 /// [`Unsupported`](io::ErrorKind::Unsupported).
