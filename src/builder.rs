@@ -344,7 +344,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// The start fails with
     /// [`ErrorKind::SetSupplementaryGroups`](crate::ErrorKind::SetSupplementaryGroups) if
     /// there are more groups than the system allows: 65536 on Linux, 1023 in addition to the
-    /// group id on FreeBSD, 16 including the group id on macOS. The library never omits a group.
+    /// group id on FreeBSD (including the group id in a program that was linked on FreeBSD 15), 16
+    /// including the group id on macOS. The library never omits a group.
     ///
     /// # Platform notes
     ///
@@ -715,6 +716,12 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// If the working directory is outside the new root directory, the library changes the
     /// working directory to the new root directory. The caller must close its own descriptors of
     /// directories outside the new root directory.
+    ///
+    /// # Platform notes
+    ///
+    /// In a jail, or in another root directory, FreeBSD and DragonFly refuse chroot(2) with `EPERM`
+    /// while the process has a directory open, unless the sysctl
+    /// `kern.chroot_allow_open_directories` is 2.
     pub fn chroot<F: Into<PathBuf>>(mut self, path: F) -> Self {
         self.options.chroot = Some(path.into());
         self
@@ -1075,6 +1082,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// or if another process shares its memory. If a sandbox forbids unshare(2), the library
     /// counts only threads, as on FreeBSD and macOS. In gVisor and qemu-user, unshare(2) does not
     /// fail. The library detects this by a test process, and counts threads.
+    ///
+    /// On macOS the daemon must not use CoreFoundation, Objective-C, libdispatch or the Network
+    /// framework: see [Threads and async runtimes](crate#threads-and-async-runtimes).
     pub fn start_checked(self) -> Result<T, Error> {
         let (options, closures) = self.into_parts();
         start::start(options, closures, ForkSafety::Checked)

@@ -138,6 +138,12 @@
 //! handler that runs in it, could create another thread. The known exception is libdispatch on
 //! macOS: frameworks that use it may create threads at any time.
 //!
+//! On macOS a daemon must not use CoreFoundation, the Objective-C runtime, libdispatch or the
+//! Network framework, nor a crate that uses one of them. The daemon is a child of fork(2) that has
+//! not called execve(2), and Apple does not support these frameworks there: calls hang, or abort the
+//! process. Such a program can run in the [`foreground`] under launchd(8), or the daemon can
+//! execute a program that uses the frameworks.
+//!
 //! # Three promises
 //!
 //! 1. **A start is acknowledged, or it did not happen.** The daemon reports that it is

@@ -23,9 +23,10 @@ pub(crate) const RUNTIME_DIRECTORY: &str = "/var/run";
 /// hier(7) of FreeBSD and of macOS: "misc. automatically generated system-specific database files".
 pub(crate) const STATE_DIRECTORY: &str = "/var/db";
 pub(crate) const LOG_DIRECTORY: &str = "/var/log";
-/// `_PATH_STDPATH` of <paths.h> in 4.4BSD and macOS, which login(1) sets for root.
+/// `_PATH_STDPATH` of <paths.h> in macOS and FreeBSD, which login(1) sets for root. In 4.4BSD two
+/// more directories follow, which do not exist any more.
 pub(crate) const PATH_OF_ROOT: &CStr = c"/usr/bin:/bin:/usr/sbin:/sbin";
-/// `_PATH_DEFPATH` of the same file.
+/// `_PATH_DEFPATH` of <paths.h> in 4.4BSD and macOS.
 pub(crate) const PATH_OF_USERS: &CStr = c"/usr/bin:/bin";
 
 pub(crate) const WHY_CHROOT_IS_REFUSED: &str = "";

@@ -39,7 +39,7 @@
 //! | `has_raised_privileges` | whether the program has privileges that its caller lacks (set-user-id and the like), so that its environment is not trusted | whether real and effective ids differ |
 //! | `HAS_NO_NEW_PRIVILEGES`, `set_no_new_privileges` | execve(2) grants no privileges to the calling thread and those that it makes | `false` |
 //! | `HAS_DUMPABLE`, `set_dumpable`, `is_dumpable` | this process leaves core dumps, and other processes of its user may trace it | `false` |
-//! | `PATH_OF_ROOT`, `PATH_OF_USERS` | the environment variable `PATH` that root, and any other user, has after a login | the values of 4.4BSD |
+//! | `PATH_OF_ROOT`, `PATH_OF_USERS` | the environment variable `PATH` that root, and any other user, has after a login | the values of macOS |
 //! | `user_ids`, `group_ids`, `set_user_ids`, `set_group_ids` | real, effective and saved ids | the saved ids cannot be read, and are set by implication |
 //! | `UNCHANGED_IDS` | the user and group ids that mean "unchanged" to the kernel | 2^32 - 1 |
 //! | `groups` | the supplementary groups of the process | getgroups(2) |

@@ -44,7 +44,7 @@ pub(crate) fn groups() -> Result<Vec<Gid>, Errno> {
 }
 
 /// login.conf(5): `path` of the class `default` in usr.bin/login/login.conf, without the directory
-/// of the user.
+/// of the user; also `_PATH_DEFPATH` of <paths.h>.
 pub(crate) const PATH_OF_ROOT: &CStr =
     c"/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin";
 pub(crate) const PATH_OF_USERS: &CStr = PATH_OF_ROOT;
