@@ -225,6 +225,19 @@ mod tests {
     }
 
     #[test]
+    #[cfg(any(target_os = "freebsd", target_os = "dragonfly"))]
+    fn a_refused_chroot_names_the_sysctl_to_root_alone() {
+        let failure = Failure::from(ErrorKind::Chroot(errno::EPERM));
+        let described = with_rights(failure, &Options::default());
+        assert_eq!(
+            described
+                .reason
+                .contains("kern.chroot_allow_open_directories"),
+            sys::geteuid() == Uid::ROOT
+        );
+    }
+
+    #[test]
     fn the_reason_says_how_the_intermediate_has_ended() {
         let ended = |raw| intermediate_ended(Some(ExitStatus::from_raw(raw)), DaemonFate::Ended);
         let killed = ended(libc::SIGSYS);

@@ -226,3 +226,20 @@ pub(crate) fn close_all_but(kept: &[RawFd], _: &mut [u64]) -> Result<(), Errno> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::getgroups;
+
+    #[test]
+    fn the_effective_gid_precedes_the_supplementary_groups() {
+        let all = groups().expect("ask the kernel");
+        let listed = getgroups().expect("ask the kernel");
+        assert_eq!(all.first(), Some(&group_ids().effective));
+        // The first ends with the second, in a program that was linked on FreeBSD 15; before, they
+        // are the same.
+        assert!(all.ends_with(&listed), "{all:?} {listed:?}");
+        assert!(all.len() <= listed.len() + 1);
+    }
+}
