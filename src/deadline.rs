@@ -1,4 +1,4 @@
-//! The end of a wait.
+//! The end of a wait, and of repeated attempts.
 
 use std::time::{Duration, Instant};
 
@@ -38,9 +38,58 @@ impl Deadline {
     }
 }
 
+/// The attempts at a step that another process may hinder for an instant. The time alone does not
+/// limit them: while this process does not run, time passes too, so that a single attempt may last
+/// longer. Async-signal-safe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempts {
+    deadline: Deadline,
+    required: u32,
+}
+
+impl Attempts {
+    /// How many attempts are made in any case.
+    pub(crate) const MIN: u32 = 20;
+
+    pub(crate) fn within(time: Duration) -> Self {
+        Self::until(Deadline::after(time))
+    }
+
+    pub(crate) fn until(deadline: Deadline) -> Self {
+        Self {
+            deadline,
+            required: Self::MIN,
+        }
+    }
+
+    /// Counts an attempt that has failed.
+    pub(crate) fn count(&mut self) {
+        self.required = self.required.saturating_sub(1);
+    }
+
+    pub(crate) fn are_over(&self) -> bool {
+        self.required == 0 && self.deadline.has_passed()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_attempt_that_outlasts_the_time_is_not_the_last() {
+        let mut attempts = Attempts::within(Duration::ZERO);
+        for _ in 0..Attempts::MIN {
+            assert!(!attempts.are_over());
+            attempts.count();
+        }
+        assert!(attempts.are_over());
+        let mut attempts = Attempts::until(Deadline::NEVER);
+        for _ in 0..=Attempts::MIN {
+            attempts.count();
+        }
+        assert!(!attempts.are_over());
+    }
 
     #[test]
     fn a_deadline_passes_unless_it_is_never() {

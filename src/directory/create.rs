@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Directory, Environment};
-use crate::deadline::Deadline;
+use crate::deadline::Attempts;
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::identity::Identity;
@@ -130,8 +130,9 @@ impl DirectoryPlan {
 
     /// Opens the directory, and returns whether this start has created it.
     fn open_or_create(&self, entry: &Entry<'_>) -> Result<(OwnedFd, bool), Error> {
-        let deadline = Deadline::after(TIMEOUT);
-        while !deadline.has_passed() {
+        let mut attempts = Attempts::within(TIMEOUT);
+        while !attempts.are_over() {
+            attempts.count();
             match entry.open() {
                 Ok(directory) => return Ok((directory, false)),
                 Err(errno::ENOENT) => {}

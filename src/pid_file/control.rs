@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::PAUSE;
 use super::holder::{Found, Holder, UnknownHolder};
-use crate::deadline::Deadline;
+use crate::deadline::{Attempts, Deadline};
 use crate::sys::{self, Errno, Lock, Open, Pid, Signal, Uid, errno};
 use crate::trust::{
     DIRECTORY_WRITABLE, HAS_LINKS, directory_and_name, others_can_replace_in, others_can_write,
@@ -217,9 +217,10 @@ impl PidFile {
 
     /// The lock of a process that has ended may last for an instant more.
     pub(super) fn await_unlock(&self, holder: &Holder, deadline: Deadline) -> io::Result<()> {
-        let deadline = deadline.max(Deadline::after(UNLOCK_WAIT));
+        let mut attempts = Attempts::until(deadline.max(Deadline::after(UNLOCK_WAIT)));
         while !self.is_unlocked(&holder.pid_file)? && !holder.is_replaced() {
-            if deadline.has_passed() {
+            attempts.count();
+            if attempts.are_over() {
                 let text = "the daemon has ended, but another process holds its lock";
                 return Err(self.error(io::ErrorKind::TimedOut, text));
             }

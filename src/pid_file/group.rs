@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::control::{SIGKILL_WAIT, SIGTERM_GRACE, Target};
 use super::holder::{Holder, SETTLING_TIME};
 use super::{PAUSE, PidFile};
-use crate::deadline::Deadline;
+use crate::deadline::{Attempts, Deadline};
 use crate::sys::{self, Pid, ProcessGroup, Signal, errno};
 
 /// Between two lists of the members of a group, each of which reads all of /proc.
@@ -149,8 +149,9 @@ impl PidFile {
         }
         if leader != holder.pid {
             // The intermediate writes the pid an instant before it ends.
-            let deadline = Deadline::after(SETTLING_TIME);
-            while session_leader == Some(leader) && exists(leader) && !deadline.has_passed() {
+            let mut attempts = Attempts::within(SETTLING_TIME);
+            while session_leader == Some(leader) && exists(leader) && !attempts.are_over() {
+                attempts.count();
                 sys::sleep(PAUSE);
             }
             if exists(leader) {

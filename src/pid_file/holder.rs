@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{PAUSE, PidFile, parse_pid};
-use crate::deadline::Deadline;
+use crate::deadline::{Attempts, Deadline};
 use crate::error::Error;
 use crate::own_fds;
 use crate::sys::{self, FileKind, FileStatus, Lock, Open, Pid, ProcessHandle, errno};
@@ -62,10 +62,6 @@ const LONGEST_CONTENT: usize = 32;
 
 /// How long a pid file may contradict its lock. On a busy machine an instant may be long.
 pub(super) const SETTLING_TIME: Duration = Duration::from_secs(1);
-
-/// How many times in a row it has to do so. While this process does not run, time passes too: a
-/// single look may last longer than [`SETTLING_TIME`].
-const SETTLING_LOOKS: u32 = 20;
 
 impl PidFile {
     /// Looks again for a while if the file contradicts its lock. A daemon that starts has
@@ -214,16 +210,11 @@ impl PidFile {
 
 /// Looks until the file does not contradict its lock, or has done so for this time.
 fn settle(time: Duration, mut look: impl FnMut() -> io::Result<Found>) -> io::Result<Found> {
-    let mut deadline = None;
-    let mut looks = 0;
+    let mut attempts = Attempts::within(time);
     loop {
         let found = look();
-        if !matches!(found, Ok(Found::Locked(_))) {
-            return found;
-        }
-        looks += 1;
-        let deadline = *deadline.get_or_insert_with(|| Deadline::after(time));
-        if looks >= SETTLING_LOOKS && deadline.has_passed() {
+        attempts.count();
+        if !matches!(found, Ok(Found::Locked(_))) || attempts.are_over() {
             return found;
         }
         sys::sleep(PAUSE);
@@ -310,6 +301,6 @@ mod tests {
             locked()
         });
         assert!(matches!(found, Ok(Found::Locked(_))));
-        assert_eq!(looks, SETTLING_LOOKS);
+        assert_eq!(looks, Attempts::MIN);
     }
 }

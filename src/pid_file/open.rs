@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::{OpenPidFile, PAUSE};
-use crate::deadline::Deadline;
+use crate::deadline::Attempts;
 use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::sys::{self, Errno, FileId, FileStatus, Gid, Lock, Open, Uid, errno};
@@ -72,12 +72,13 @@ impl PidFilePlan {
             Some(directory) => (directory.as_fd(), &*self.name),
             None => (sys::WORKING_DIRECTORY, &*self.path),
         };
-        let deadline = Deadline::after(LOCK_TIMEOUT);
+        let mut attempts = Attempts::within(LOCK_TIMEOUT);
         loop {
-            if let Some(pid_file) = self.try_acquire(directory, name, deadline)? {
+            if let Some(pid_file) = self.try_acquire(directory, name, &mut attempts)? {
                 return Ok(pid_file);
             }
-            if deadline.has_passed() {
+            attempts.count();
+            if attempts.are_over() {
                 return Err(open_failed(errno::EAGAIN).with_reason(IS_REPLACED));
             }
             sys::sleep(PAUSE);
@@ -89,7 +90,7 @@ impl PidFilePlan {
         &self,
         directory: BorrowedFd<'_>,
         name: &CStr,
-        deadline: Deadline,
+        attempts: &mut Attempts,
     ) -> Result<Option<OpenPidFile>, Failure> {
         if !self.own.is_empty() {
             let there = sys::fstatat(directory, name);
@@ -101,7 +102,7 @@ impl PidFilePlan {
         let writable = match open_or_create(directory, name, new_mode) {
             Ok(writable) => writable,
             Err(errno::EEXIST) => return Ok(None),
-            Err(errno::EACCES) => return self.remove_unwritable(directory, name, deadline),
+            Err(errno::EACCES) => return self.remove_unwritable(directory, name, attempts),
             Err(errno::ELOOP) => {
                 return Err(open_failed(errno::ELOOP).with_reason(IS_LINK));
             }
@@ -113,7 +114,7 @@ impl PidFilePlan {
         let Some(lock) = open_again_to_read(directory, name, writable.as_fd(), id)? else {
             return Ok(None);
         };
-        let locked = lock_exclusively(lock.as_fd(), deadline);
+        let locked = lock_exclusively(lock.as_fd(), attempts);
         let status = check_regular(writable.as_fd())?;
         // If another process has replaced the file, the lock protects nothing.
         match sys::fstatat(directory, name) {
@@ -130,7 +131,7 @@ impl PidFilePlan {
             // A process that has the file open can still write to it. The file is
             // therefore replaced by a new one, if it can be removed.
             let is_removable = !is_foreign || self.is_directory_private();
-            let is_in_time = !deadline.has_passed();
+            let is_in_time = !attempts.are_over();
             if is_removable && is_in_time && sys::unlinkat(directory, name).is_ok() {
                 return Ok(None);
             }
@@ -151,7 +152,7 @@ impl PidFilePlan {
         &self,
         directory: BorrowedFd<'_>,
         name: &CStr,
-        deadline: Deadline,
+        attempts: &mut Attempts,
     ) -> Result<Option<OpenPidFile>, Failure> {
         let denied = |_| open_failed(errno::EACCES);
         let left_over = sys::openat(directory, name, Open::ReadOnly).map_err(denied)?;
@@ -159,7 +160,7 @@ impl PidFilePlan {
         if !self.may_belong_to(found.owner) && !self.is_directory_private() {
             return Err(denied(errno::EACCES));
         }
-        lock_exclusively(left_over.as_fd(), deadline).map_err(lock_failed)?;
+        lock_exclusively(left_over.as_fd(), attempts).map_err(lock_failed)?;
         if sys::fstatat(directory, name).is_ok_and(|there| there.id == found.id) {
             sys::unlinkat(directory, name).map_err(denied)?;
         }
@@ -222,10 +223,10 @@ fn open_again_to_read(
 
 /// Takes the exclusive lock. Tries again while there are only shared locks, which are
 /// those of probers.
-fn lock_exclusively(descriptor: BorrowedFd<'_>, deadline: Deadline) -> Result<(), Errno> {
+fn lock_exclusively(descriptor: BorrowedFd<'_>, attempts: &mut Attempts) -> Result<(), Errno> {
     loop {
         match sys::flock(descriptor, Lock::Exclusive) {
-            Err(errno::EWOULDBLOCK) if !deadline.has_passed() => {}
+            Err(errno::EWOULDBLOCK) if !attempts.are_over() => attempts.count(),
             other => return other,
         }
         // This fails if another process has the exclusive lock.

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use crate::deadline::Deadline;
+use crate::deadline::Attempts;
 use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::sys::{self, Errno, FileStatus, Gid, Open, Uid, errno};
@@ -67,12 +67,13 @@ impl LogFile {
             Some(directory) => (directory.as_fd(), &*self.name),
             None => (sys::WORKING_DIRECTORY, &*self.path),
         };
-        let deadline = Deadline::after(REPLACEMENT_TIMEOUT);
+        let mut attempts = Attempts::within(REPLACEMENT_TIMEOUT);
         loop {
             if let Some(file) = self.try_open(directory, name)? {
                 return Ok(file);
             }
-            if deadline.has_passed() {
+            attempts.count();
+            if attempts.are_over() {
                 return Err(refused(Refusal::new(errno::EAGAIN, IS_REPLACED)));
             }
             sys::sleep(PAUSE);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::platform::{self, OtherThreads};
 use super::poll::sleep;
-use crate::deadline::Deadline;
+use crate::deadline::Attempts;
 
 /// Evidence, or a promise of the caller's, that the calling thread is the only one in
 /// its process, and its process the only one in its memory.
@@ -31,12 +31,13 @@ impl SingleThreaded {
     /// through code that was unsafe to install, such as a signal handler that makes
     /// threads.
     pub(crate) fn verify() -> Result<Self, NotSingleThreaded> {
-        let deadline = Deadline::after(Self::SETTLING_TIME);
+        let mut attempts = Attempts::within(Self::SETTLING_TIME);
         loop {
+            attempts.count();
             match platform::is_single_threaded() {
                 Some(true) => return Ok(Self(())),
                 None => return Err(NotSingleThreaded::Unknown),
-                Some(false) if deadline.has_passed() => {
+                Some(false) if attempts.are_over() => {
                     return Err(NotSingleThreaded::OthersRun);
                 }
                 Some(false) => sleep(Duration::from_millis(1)),
