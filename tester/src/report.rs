@@ -148,8 +148,6 @@ pub(crate) const CHANGEABLE: [&str; 11] = [
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Terminal {
     None,
-    /// A terminal whose device the platform does not report.
-    Some,
     Device(u64),
 }
 
@@ -218,20 +216,23 @@ impl Place {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Eq)]
 pub struct Descriptor {
     pub number: i32,
-    /// The device of the file it refers to.
-    pub device: u64,
-    /// The inode of the file it refers to.
-    pub inode: u64,
+    /// The device of the file that it refers to. Some platforms show others none of a pipe or
+    /// a socket.
+    pub device: Option<u64>,
+    /// The inode of that file, likewise.
+    pub inode: Option<u64>,
     pub file_type: FileType,
-    /// The device that a device file represents.
+    /// The device that a device file represents, and 0 for other files.
     pub special_device: u64,
     pub access: AccessMode,
-    pub close_on_exec: bool,
+    /// Whether exec closes it. FreeBSD does not show it to others.
+    pub close_on_exec: Option<bool>,
     /// Whether operations on it return instead of waiting.
     pub nonblocking: bool,
     /// Whether writes go to the end.
     pub append: bool,
-    /// Whether the descriptor holds a flock(2) lock, where the platform reports it.
+    /// Whether the open file has a flock(2) lock. FreeBSD shows others whether it has asked for a
+    /// lock since it last gave one up; macOS shows nobody.
     pub locked: Option<bool>,
     /// The file, as text of the platform. Not compared, since it depends on the root of the
     /// observer.
@@ -272,7 +273,12 @@ impl Descriptor {
 
     /// Whether this refers to the file at `path`, by device and inode.
     pub fn is_file(&self, path: &std::path::Path) -> bool {
-        Place::of(path).is_ok_and(|place| (place.device, place.inode) == (self.device, self.inode))
+        Place::of(path).is_ok_and(|place| self.is_at(&place))
+    }
+
+    /// Whether this refers to the file at `place`.
+    pub fn is_at(&self, place: &Place) -> bool {
+        (self.device, self.inode) == (Some(place.device), Some(place.inode))
     }
 }
 

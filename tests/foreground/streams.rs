@@ -53,5 +53,8 @@ fn the_pid_file_is_the_only_added_descriptor() {
         .collect();
     assert_eq!(added.len(), 1, "{added:?}");
     let pid_file = daemon.descriptor(added[0]).unwrap();
-    assert!(pid_file.close_on_exec && added[0] > 2, "{pid_file:?}");
+    assert!(
+        pid_file.close_on_exec == Some(true) && added[0] > 2,
+        "{pid_file:?}"
+    );
 }

@@ -23,7 +23,7 @@ pub(crate) fn assert_appends(report: &Report, number: i32, path: &Path) {
     assert!(stream.is_file(path), "{stream:?}");
     assert_eq!(stream.access, AccessMode::Write);
     let flags = (stream.append, stream.nonblocking, stream.close_on_exec);
-    assert_eq!(flags, (true, false, false));
+    assert_eq!(flags, (true, false, Some(false)));
 }
 
 /// The daemon has the descriptors of the initial state and the three streams, and no others.

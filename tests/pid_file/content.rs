@@ -53,7 +53,7 @@ fn the_descriptor_is_close_on_exec_and_no_standard_stream() {
         let descriptors = run.report().descriptors.unwrap();
         let mut found = descriptors.iter().filter(|one| one.is_file(&path));
         let descriptor = found.next().unwrap();
-        assert!(descriptor.close_on_exec && descriptor.number > 2);
+        assert!(descriptor.close_on_exec == Some(true) && descriptor.number > 2);
         assert_eq!(found.next(), None);
     }
 }

@@ -44,7 +44,7 @@ fn a_daemon_without_options_has_the_documented_defaults() {
     for number in 0..=2 {
         let stream = daemon.descriptor(number).unwrap();
         assert!(stream.is_null_device(), "{stream:?}");
-        assert!(!stream.close_on_exec, "{stream:?}");
+        assert_eq!(stream.close_on_exec, Some(false), "{stream:?}");
     }
     assert_eq!(daemon.working_directory, initial.working_directory);
     assert_eq!(daemon.root, initial.root);

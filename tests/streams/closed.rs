@@ -18,7 +18,7 @@ fn closed_streams_become_the_null_device() {
             (0..3).for_each(|index| assert_null(&daemon, index));
             let pid_file = daemon.descriptors.as_deref().unwrap().iter();
             let path = run.launcher().pid_file.unwrap().place;
-            let held = pid_file.filter(|one| (one.device, one.inode) == (path.device, path.inode));
+            let held = pid_file.filter(|one| one.is_at(&path));
             assert!(held.map(|one| one.number).all(|number| number > 2));
         }
     }

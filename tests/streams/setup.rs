@@ -66,7 +66,11 @@ pub(crate) fn assert_nothing_stray(run: &Run, report: &Report, gone: Option<&Pat
     expected.dedup();
     assert_eq!(report.descriptor_numbers(), expected);
     for index in 0..3 {
-        assert!(!stream(report, index).close_on_exec, "stream {index}");
+        assert_eq!(
+            stream(report, index).close_on_exec,
+            Some(false),
+            "stream {index}"
+        );
     }
 }
 

@@ -40,7 +40,7 @@ fn a_source_that_is_a_standard_stream_stays_in_its_place() {
     let scenario = scenario!();
     let stdout = file(&scenario, 1).at(0);
     let run = scenario.clone().stdin(Stream::Keep).stdout(stdout).start();
-    assert!(stream(&run.initial(), 0).close_on_exec);
+    assert_eq!(stream(&run.initial(), 0).close_on_exec, Some(true));
     let daemon = run.report();
     for index in 0..2 {
         assert!(stream(&daemon, index).is_file(&scenario.path("1")));

@@ -137,13 +137,13 @@ impl Start<'_> {
             if is_kept && !is_still_kept {
                 pending[index] = Some(Descriptor {
                     number: -1,
-                    close_on_exec: true,
+                    close_on_exec: Some(true),
                     ..then
                 });
             }
             after.push(Descriptor {
                 number,
-                close_on_exec: false,
+                close_on_exec: Some(false),
                 ..stream
             });
         }
@@ -167,7 +167,7 @@ impl Start<'_> {
             if let Some(then) = pending.take() {
                 *stream = Descriptor {
                     number: stream.number,
-                    close_on_exec: false,
+                    close_on_exec: Some(false),
                     ..then
                 };
             }
@@ -217,8 +217,8 @@ impl Start<'_> {
             }
         };
         Ok(Descriptor {
-            device,
-            inode,
+            device: Some(device),
+            inode: Some(inode),
             file_type: FileType::Regular,
             special_device: 0,
             access: AccessMode::Write,
@@ -235,12 +235,12 @@ impl Start<'_> {
             .expect("/dev/null is there");
         Descriptor {
             number: -1,
-            device: null.dev(),
-            inode: null.ino(),
+            device: Some(null.dev()),
+            inode: Some(null.ino()),
             file_type: FileType::CharacterDevice,
             special_device: null.rdev(),
             access: AccessMode::ReadWrite,
-            close_on_exec: false,
+            close_on_exec: Some(false),
             nonblocking: false,
             append: false,
             locked: cfg!(target_os = "linux").then_some(false),

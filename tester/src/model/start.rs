@@ -230,7 +230,7 @@ impl Start<'_> {
     pub(crate) fn source(&self, index: usize) -> Option<&Descriptor> {
         let file = self.initial_files.sources[index].as_ref()?;
         let mut before = self.before.descriptors.as_deref()?.iter();
-        before.find(|found| (found.device, found.inode) == (file.dev(), file.ino()))
+        before.find(|found| (found.device, found.inode) == (Some(file.dev()), Some(file.ino())))
     }
 
     pub(crate) fn is_source(&self, descriptor: &Descriptor) -> bool {

@@ -332,8 +332,8 @@ impl<'proc> Entry<'proc> {
         let flags: i32 = info.one("flags", 8)?;
         Ok(Descriptor {
             number,
-            device: stat.device,
-            inode: stat.inode,
+            device: Some(stat.device),
+            inode: Some(stat.inode),
             file_type: match stat.mode & libc::S_IFMT {
                 libc::S_IFREG => FileType::Regular,
                 libc::S_IFDIR => FileType::Directory,
@@ -344,14 +344,17 @@ impl<'proc> Entry<'proc> {
                 libc::S_IFLNK => FileType::SymbolicLink,
                 _ => FileType::Other,
             },
-            special_device: stat.special_device,
+            special_device: match stat.mode & libc::S_IFMT {
+                libc::S_IFCHR | libc::S_IFBLK => stat.special_device,
+                _ => 0,
+            },
             access: match flags & libc::O_ACCMODE {
                 _ if flags & libc::O_PATH != 0 => AccessMode::PathOnly,
                 libc::O_RDONLY => AccessMode::Read,
                 libc::O_WRONLY => AccessMode::Write,
                 _ => AccessMode::ReadWrite,
             },
-            close_on_exec: flags & libc::O_CLOEXEC != 0,
+            close_on_exec: Some(flags & libc::O_CLOEXEC != 0),
             nonblocking: flags & libc::O_NONBLOCK != 0,
             append: flags & libc::O_APPEND != 0,
             locked: Some(

@@ -154,7 +154,9 @@ pub(crate) fn judge_text(
     text: &str,
 ) {
     let must: Vec<_> = (prediction.writes.iter())
-        .filter(|(to, _)| (to.device, to.inode) == identity && to.access != AccessMode::Read)
+        .filter(|(to, _)| {
+            to.device.zip(to.inode) == Some(identity) && to.access != AccessMode::Read
+        })
         .map(|(_, written)| written)
         .collect();
     let mut left = must

@@ -83,8 +83,8 @@ pub(crate) fn with_new_files(prediction: &Prediction, outcome: &Outcome) -> Pred
         });
         let of_writes = prediction.writes.iter_mut().map(|(to, _)| to);
         for descriptor in of_reports.chain(of_writes) {
-            if (descriptor.device, descriptor.inode) == placeholder {
-                (descriptor.device, descriptor.inode) = identity;
+            if (descriptor.device, descriptor.inode) == (Some(placeholder.0), Some(placeholder.1)) {
+                (descriptor.device, descriptor.inode) = (Some(identity.0), Some(identity.1));
             }
         }
         let seen = SeenFile {
@@ -126,7 +126,7 @@ pub(crate) fn judge_files(judge: &mut Judge, prediction: &Prediction, outcome: &
         }
         let identity = must.as_ref().map(|file| file.identity);
         let is_written =
-            (prediction.writes.iter()).any(|(to, _)| Some((to.device, to.inode)) == identity);
+            (prediction.writes.iter()).any(|(to, _)| to.device.zip(to.inode) == identity);
         if let (true, Some(must), Some(is)) = (is_written, &mut must, &mut is) {
             // Not even the owner may be able to read a log file that a closed umask has made.
             if let Some(content) = is.content.take() {

@@ -158,12 +158,12 @@ pub(crate) fn number_opened(
         let number = further.map_or(-1, |further| further.number);
         let template = Descriptor {
             number,
-            device: 0,
-            inode: 0,
+            device: None,
+            inode: None,
             file_type: FileType::Socket,
             special_device: 0,
             access: AccessMode::ReadWrite,
-            close_on_exec: true,
+            close_on_exec: Some(true),
             nonblocking: false,
             append: false,
             locked: cfg!(target_os = "linux").then_some(false),
@@ -172,8 +172,8 @@ pub(crate) fn number_opened(
         let descriptor = match opened {
             // Nothing else identifies a socket.
             Opened::Channel => Descriptor {
-                device: further.map_or(0, |further| further.device),
-                inode: further.map_or(0, |further| further.inode),
+                device: further.and_then(|further| further.device),
+                inode: further.and_then(|further| further.inode),
                 ..template
             },
             Opened::PidFile | Opened::SuccessorPidFile | Opened::WritablePidFile => {
@@ -182,7 +182,7 @@ pub(crate) fn number_opened(
                 let file = outcome.pid_file_place.as_ref();
                 let file = file.filter(|_| *opened != Opened::SuccessorPidFile);
                 let further = further.map(|further| (further.device, further.inode));
-                let file = file.map(|file| (file.device, file.inode));
+                let file = file.map(|file| (Some(file.device), Some(file.inode)));
                 let (device, inode) = file.or(further).unwrap_or_default();
                 Descriptor {
                     device,
