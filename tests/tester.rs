@@ -42,12 +42,12 @@ fn main() -> ExitCode {
         case!(ids_that_were_not_dropped_are_regained, needs Root),
         case!(a_climb_without_a_jail_reaches_the_root),
         case!(a_held_start_waits_to_proceed),
-        case!(a_process_left_behind_is_found, needs Linux),
+        case!(a_process_left_behind_is_found),
         case!(a_held_lock_is_seen),
         case!(a_passed_deadline_is_reported_with_diagnostics),
         case!(each_process_of_a_held_start_can_be_killed),
         case!(output_may_go_to_pipes),
-        case!(dropping_a_run_ends_a_daemon_that_receives_no_command, needs Linux),
+        case!(dropping_a_run_ends_a_daemon_that_receives_no_command),
     ])
 }
 

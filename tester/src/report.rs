@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::config::Bytes;
+use crate::sys;
 
 /// The state of a process.
 ///
@@ -52,6 +53,18 @@ impl Report {
             .as_deref()?
             .iter()
             .find(|descriptor| descriptor.number == number)
+    }
+
+    /// The supplementary groups and, where the system counts it among them, the effective gid,
+    /// sorted and without duplicates.
+    pub fn groups_with_gid(&self) -> Option<Vec<u32>> {
+        let mut groups = self.groups.clone()?;
+        if sys::EFFECTIVE_GID_IS_LISTED {
+            groups.extend(self.gid.map(|gid| gid.effective));
+            groups.sort_unstable();
+            groups.dedup();
+        }
+        Some(groups)
     }
 
     /// The value of an environment variable that an option of the library changes.

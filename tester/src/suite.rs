@@ -104,6 +104,10 @@ pub enum Need {
     Mounting,
     /// Permission to make a user namespace, also for an ordinary user (Linux).
     UserNamespaces,
+    /// An observer that sees which open files have a lock: see [`crate::observe`].
+    VisibleLocks,
+    /// An observer that sees the signal mask of another process.
+    VisibleMasks,
     /// Permission to observe processes of other users, which a container may withhold from its root
     /// (Linux).
     Tracing,
@@ -126,6 +130,8 @@ impl Need {
             Self::Root => (sys::effective_user() == 0, "needs root"),
             Self::OrdinaryUser => (sys::effective_user() != 0, "needs an ordinary user"),
             Self::Linux => (cfg!(target_os = "linux"), "needs Linux"),
+            Self::VisibleLocks => (!cfg!(target_os = "macos"), "needs visible locks"),
+            Self::VisibleMasks => (!cfg!(target_os = "macos"), "needs visible signal masks"),
             Self::TestUser => (has_test_user(), "needs user daemonize2-test"),
             Self::Terminals => (sys::has_terminals(), "needs pseudo-terminals"),
             Self::Stepping => (can_step(), "needs ptrace"),

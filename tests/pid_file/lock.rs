@@ -13,7 +13,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_lock_of_a_starting_daemon_is_reported),
     case!(a_lock_of_a_worker_is_reported_without_a_pid),
     case!(a_number_in_a_locked_file_is_not_reported_as_a_daemon),
-    case!(the_daemon_alone_holds_the_lock, needs Linux),
+    case!(the_daemon_alone_holds_the_lock, needs VisibleLocks),
     case!(the_lock_ends_with_the_daemon),
     case!(a_worker_keeps_the_lock_of_its_ended_daemon),
     case!(a_worker_is_not_reported_as_the_daemon),

@@ -1,8 +1,9 @@
+use tester::observe;
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(the_daemon_inherits_the_dispositions),
-    case!(the_launcher_keeps_its_dispositions, needs Linux),
+    case!(the_launcher_keeps_its_dispositions),
 ];
 
 fn dispositions() -> impl Iterator<Item = (i32, Disposition)> {
@@ -36,7 +37,12 @@ fn the_launcher_keeps_its_dispositions() {
         let run = scenario.privileged_action([Step::Hold]).launch();
         run.held();
         let (initial, waiting) = (run.initial(), run.outside(run.launcher_pid()));
-        assert_eq!(waiting.ignored_signals, initial.ignored_signals);
-        assert_eq!(waiting.caught_signals, initial.caught_signals);
+        for signals in [observe::ignored_signals, observe::caught_signals] {
+            assert_eq!(
+                signals(&waiting),
+                signals(&initial),
+                "{signal} {disposition:?}"
+            );
+        }
     }
 }

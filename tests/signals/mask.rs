@@ -6,7 +6,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_daemon_has_the_launchers_mask),
     case!(the_privileged_action_has_the_launchers_mask),
     case!(blocked_signals_do_not_delay_the_report_of_a_death),
-    case!(the_launcher_keeps_its_mask, needs Linux),
+    case!(the_launcher_keeps_its_mask, needs VisibleMasks),
 ];
 
 fn the_daemon_has_the_launchers_mask() {

@@ -5,7 +5,7 @@ use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(the_librarys_descriptors_are_close_on_exec_and_no_streams),
-    case!(no_descriptor_stays_in_the_place_of_a_stream_during_the_start, needs Linux),
+    case!(no_descriptor_stays_in_the_place_of_a_stream_during_the_start),
     case!(the_callers_descriptors_are_unchanged),
 ];
 
@@ -63,12 +63,9 @@ fn no_descriptor_stays_in_the_place_of_a_stream_during_the_start() {
         }
         let descriptors = library_descriptors(&run.initial(), &view);
         assert!(!descriptors.is_empty());
-        assert!(
-            descriptors
-                .iter()
-                .all(|one| one.close_on_exec == Some(true)),
-            "{descriptors:?}"
-        );
+        // FreeBSD shows others no such flag.
+        let mut flags = descriptors.iter().filter_map(|one| one.close_on_exec);
+        assert!(flags.all(|is_set| is_set), "{descriptors:?}");
     }
     run.proceed();
     run.report();

@@ -38,7 +38,8 @@ impl Run {
         PidFile::look(&self.pid_file_path()).expect("read the pid file")
     }
 
-    /// The processes of the case that hold a lock on the pid file (Linux).
+    /// The processes of the case that have a lock on the pid file, where locks are visible
+    /// ([`Need::VisibleLocks`](crate::suite::Need)).
     pub fn lock_holders(&self) -> Vec<u32> {
         let path = self.pid_file_path();
         let views = self.processes().into_iter().map(|process| {
@@ -49,7 +50,8 @@ impl Run {
             .filter(|(_, descriptors)| {
                 descriptors
                     .iter()
-                    .any(|descriptor| descriptor.locked == Some(true) && descriptor.is_file(&path))
+                    .filter(|descriptor| descriptor.is_file(&path))
+                    .any(|descriptor| descriptor.locked.expect("see its locks"))
             })
             .map(|(pid, _)| pid)
             .collect()

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use super::Process;
+use super::{Mark, Process, unless_forbidden};
 use crate::config::Bytes;
 use crate::control::{self, RESERVED};
 
@@ -14,8 +14,16 @@ use crate::report::{
 };
 use crate::sys;
 
+/// /proc shows the signals whose disposition is `SIG_IGN`, and no others.
+pub(super) const IGNORED_BY_DEFAULT: &[i32] = &[];
+
+/// Both views read /proc, which shows the signals of the C library as well.
+pub(super) const RESERVED_SIGNALS: &[i32] = &[];
+
 /// A process that may trace another process sees all of it.
-pub const OUTSIDE_IS_COMPLETE: bool = true;
+pub(super) fn is_seen_outside(_field: &str) -> bool {
+    true
+}
 
 /// Opens /proc at its reserved number, since a jail has no /proc.
 ///
@@ -50,41 +58,18 @@ pub fn outside(pid: u32) -> io::Result<Report> {
     Entry::new(proc.as_fd(), &pid.to_string()).report()
 }
 
-/// The line of /proc/PID/limits that holds a case's [`mark`].
+/// The line of /proc/PID/limits that holds a case's [`Mark`].
 const MARKED_LIMIT: &str = "Max realtime timeout";
 
-/// The soft limit `RLIMIT_RTTIME` of the processes of a case, which distinguishes them
-/// from all others. The limit only matters to real-time processes.
-///
-/// fork(2) and execve(2) pass the limit on, no change of ids, dumpability or root
-/// directory removes it, and every user may read it. Only a process that may trace
-/// another may read its environment: in a container, root may not do so once the
-/// process has changed its ids.
-///
-/// The number begins with a constant, by which `ci/test.sh` finds the remaining
-/// processes of any case. Then follow the process and the number of the case, seven
-/// digits each.
-fn mark(token: &str) -> io::Result<u64> {
-    const FIRST: u64 = 7_001;
-    const ROOM: u64 = 10_000_000;
-    let numbers = token.split_once('-').and_then(|(process, number)| {
-        let (process, number): (u64, u64) = (process.parse().ok()?, number.parse().ok()?);
-        (process < ROOM && number < ROOM).then_some((process, number))
-    });
-    match numbers {
-        Some((process, number)) => Ok((FIRST * ROOM + process) * ROOM + number),
-        None => Err(io::Error::other(format!("{token} is no token of a case"))),
-    }
-}
-
-/// Makes the calling process, and all that descend from it, known to
-/// [`processes_of`].
+/// Sets the soft limit `RLIMIT_RTTIME` to the [`Mark`] of the case. The limit only matters
+/// to real-time processes. Only a process that may trace another may read its environment:
+/// in a container, root may not do so once the process has changed its ids.
 ///
 /// # Errors
 ///
 /// Those of setrlimit(2).
 pub fn enroll(token: &str) -> io::Result<()> {
-    sys::limit_real_time(mark(token)?)
+    sys::set_marked_limit(Mark::of(token)?.0)
 }
 
 /// The living processes of the case with this token.
@@ -93,7 +78,7 @@ pub fn enroll(token: &str) -> io::Result<()> {
 ///
 /// When /proc cannot be listed.
 pub fn processes_of(token: &str) -> io::Result<Vec<Process>> {
-    let mark = mark(token)?.to_string();
+    let mark = Mark::of(token)?.0.to_string();
     let proc = File::open("/proc")?;
     let names = sys::list(sys::open_at(proc.as_fd(), c".")?)?;
     let mut found = Vec::new();
@@ -137,15 +122,6 @@ pub fn process(pid: u32) -> io::Result<Option<Process>> {
 /// The kernel returns ENOENT before, and ESRCH after a file of the process is opened.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
-}
-
-/// `None` if the observer may not read the value.
-fn unless_forbidden<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// The directory of a process in /proc.

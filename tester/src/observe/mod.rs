@@ -7,10 +7,14 @@
 //! * `inside() -> io::Result<Report>`: the calling process, with every field that the
 //!   platform has, whatever the process's root directory and ids are.
 //! * `outside(pid) -> io::Result<Report>`: another process. A field that the observer
-//!   cannot see is `None`.
-//! * `OUTSIDE_IS_COMPLETE: bool`: whether `outside` sees all that `inside` sees. If so,
-//!   a field that is missing outside is a failure ([`differences`]): a lack of permission
-//!   must not pass for agreement.
+//!   cannot see is `None`. The observer derives no field from another.
+//! * `is_seen_outside(field) -> bool`: whether `outside` sees this field of every process
+//!   of a case. If so, a field that is missing outside is a failure ([`differences`]): a
+//!   lack of permission must not pass for agreement.
+//! * `IGNORED_BY_DEFAULT: &[i32]`: the signals that the kernel shows others as ignored
+//!   while their disposition is the default ([`ignored_signals`]).
+//! * `RESERVED_SIGNALS: &[i32]`: the signals that the C library handles, and that
+//!   `outside` shows and `inside` does not.
 //! * `enroll(token) -> io::Result<()>`: the program that is started with
 //!   `TESTER_CASE=token` in its environment calls it first. It does what `processes_of`
 //!   needs besides the environment.
@@ -18,15 +22,7 @@
 //!   descendants, whatever their ids, without zombies.
 //! * `process(pid) -> io::Result<Option<Process>>`: one process, which may be a zombie.
 //!
-//! | | Linux | FreeBSD | macOS |
-//! |---|---|---|---|
-//! | source | /proc | system calls; ps(1) for others | system calls; ps(1) for others |
-//! | mark of a case | a resource limit | the environment | the environment |
-//! | capabilities, no_new_privs, owner of the files in /proc | yes | there are none | there are none |
-//! | root directory, thread count | yes | no | no |
-//! | saved ids | yes | yes | outside only |
-//! | environment | inside only | inside only | inside only |
-//! | descriptors, directories, signals, umask of others | yes | no | no |
+//! docs/verification.md has a table of the fields that each observer sees.
 
 #[cfg(target_os = "freebsd")]
 mod freebsd;
@@ -34,8 +30,10 @@ mod freebsd;
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(target_os = "freebsd", target_os = "macos"))]
 mod posix;
+#[cfg(any(target_os = "freebsd", target_os = "macos"))]
+mod record;
 
 #[cfg(target_os = "freebsd")]
 use freebsd as platform;
@@ -44,13 +42,17 @@ use linux as platform;
 #[cfg(target_os = "macos")]
 use macos as platform;
 
-pub use platform::{OUTSIDE_IS_COMPLETE, enroll, inside, outside, prepare, process, processes_of};
+pub use platform::{enroll, inside, outside, prepare, process, processes_of};
 
+use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 
+use platform::{IGNORED_BY_DEFAULT, RESERVED_SIGNALS, is_seen_outside};
+
 use crate::config::Bytes;
-use crate::report::{CHANGEABLE, Environment, Report};
+use crate::report::{CHANGEABLE, Descriptor, Environment, IdTriple, Report, SignalSet};
 
 /// The environment of this process.
 fn environment() -> Environment {
@@ -90,56 +92,176 @@ impl Process {
     }
 }
 
-/// The fields in which two views of one process differ.
+/// A number that the processes of a case have as a resource limit, which distinguishes them from
+/// all others.
 ///
-/// A field that one view cannot see is left out, unless the platform promises to see
-/// everything from outside.
-pub fn differences(inside: &Report, outside: &Report) -> Vec<String> {
-    fn compare<T: PartialEq + std::fmt::Debug>(
-        found: &mut Vec<String>,
-        field: &str,
-        inside: &Option<T>,
-        outside: &Option<T>,
-    ) {
-        match (inside, outside) {
-            (Some(inside), Some(outside)) if inside != outside => {
-                found.push(format!("{field}: inside {inside:?}, outside {outside:?}"));
-            }
-            (Some(inside), None) if OUTSIDE_IS_COMPLETE => {
-                found.push(format!("{field}: inside {inside:?}, not visible outside"));
-            }
-            _ => {}
+/// fork(2) and execve(2) pass the limit on, no change of ids, dumpability or root directory removes
+/// it, and every user may read it.
+///
+/// The number begins with a constant, by which `ci/test.sh` finds the remaining processes of any
+/// case. Then follow the process and the number of the case, seven digits each.
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+struct Mark(u64);
+
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+impl Mark {
+    fn of(token: &str) -> io::Result<Self> {
+        const FIRST: u64 = 7_001;
+        const ROOM: u64 = 10_000_000;
+        let numbers = token.split_once('-').and_then(|(process, number)| {
+            let (process, number): (u64, u64) = (process.parse().ok()?, number.parse().ok()?);
+            (process < ROOM && number < ROOM).then_some((process, number))
+        });
+        match numbers {
+            Some((process, number)) => Ok(Self((FIRST * ROOM + process) * ROOM + number)),
+            None => Err(io::Error::other(format!("{token} is no token of a case"))),
         }
     }
+}
 
-    macro_rules! compare_all {
-        ($($field:ident),* $(,)?) => {{
-            // The pattern names every field, so that none can be forgotten.
-            let Report { pid, ppid, pgid, environment: _, $($field),* } = inside;
-            let mut found = Vec::new();
-            compare(&mut found, "pid", &Some(*pid), &Some(outside.pid));
-            compare(&mut found, "ppid", &Some(*ppid), &Some(outside.ppid));
-            compare(&mut found, "pgid", &Some(*pgid), &Some(outside.pgid));
-            $(compare(&mut found, stringify!($field), $field, &outside.$field);)*
-            found
-        }};
+/// `None` if the observer may not read the value.
+fn unless_forbidden<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) => Err(error),
     }
-    compare_all!(
+}
+
+/// The ignored signals of a report, without those that a view from outside does not tell apart
+/// from signals whose default is to have no effect.
+pub fn ignored_signals(report: &Report) -> Option<SignalSet> {
+    let ignored = report.ignored_signals?.iter();
+    Some(of(
+        ignored.filter(|signal| !IGNORED_BY_DEFAULT.contains(signal))
+    ))
+}
+
+/// The caught signals of a report, without those that a view from inside does not show.
+pub fn caught_signals(report: &Report) -> Option<SignalSet> {
+    let caught = report.caught_signals?.iter();
+    Some(of(
+        caught.filter(|signal| !RESERVED_SIGNALS.contains(signal))
+    ))
+}
+
+fn of(signals: impl Iterator<Item = i32>) -> SignalSet {
+    signals.fold(SignalSet::default(), SignalSet::with)
+}
+
+/// The fields in which two views of one process differ. A field that a view does not see is left
+/// out, unless the platform promises to see it outside.
+pub fn differences(inside: &Report, outside: &Report) -> Vec<String> {
+    // The pattern names every field, so that none can be forgotten.
+    let Report {
+        pid,
+        ppid,
+        pgid,
         sid,
         terminal,
         umask,
         uid,
         gid,
-        groups,
+        groups: _,
         capabilities,
         working_directory,
         root,
         descriptors,
         blocked_signals,
-        ignored_signals,
-        caught_signals,
+        ignored_signals: _,
+        caught_signals: _,
         no_new_privileges,
         threads,
         files_owner,
-    )
+        // The kernel shows others the environment that the program began with.
+        environment: _,
+    } = inside;
+    let mut found = Vec::new();
+    compare(&mut found, "pid", &Some(pid), &Some(&outside.pid));
+    compare(&mut found, "ppid", &Some(ppid), &Some(&outside.ppid));
+    compare(&mut found, "pgid", &Some(pgid), &Some(&outside.pgid));
+    macro_rules! compare_all {
+        ($($field:ident),* $(,)?) => {
+            $(compare(&mut found, stringify!($field), $field, &outside.$field);)*
+        };
+    }
+    compare_all!(
+        sid,
+        terminal,
+        umask,
+        capabilities,
+        working_directory,
+        root,
+        blocked_signals,
+        no_new_privileges,
+        threads,
+        files_owner,
+    );
+    for (field, inside, outside) in [("uid", uid, &outside.uid), ("gid", gid, &outside.gid)] {
+        let both = |ids: &Option<IdTriple>| ids.map(|ids| (ids.real, ids.effective));
+        compare(&mut found, field, &both(inside), &both(outside));
+        let saved = |ids: &Option<IdTriple>| ids.and_then(|ids| ids.saved);
+        compare(&mut found, field, &saved(inside), &saved(outside));
+    }
+    let views = [inside, outside];
+    let [one, other] = views.map(Report::groups_with_gid);
+    compare(&mut found, "groups", &one, &other);
+    let [one, other] = views.map(ignored_signals);
+    compare(&mut found, "ignored_signals", &one, &other);
+    let [one, other] = views.map(caught_signals);
+    compare(&mut found, "caught_signals", &one, &other);
+    compare_descriptors(&mut found, descriptors, &outside.descriptors);
+    found
+}
+
+fn compare<T: PartialEq + Debug>(
+    found: &mut Vec<String>,
+    field: &str,
+    inside: &Option<T>,
+    outside: &Option<T>,
+) {
+    match (inside, outside) {
+        (Some(one), Some(other)) if one != other => {
+            found.push(format!("{field}: inside {one:?}, outside {other:?}"));
+        }
+        (Some(one), None) if is_seen_outside(field) => {
+            found.push(format!("{field}: inside {one:?}, not seen outside"));
+        }
+        _ => {}
+    }
+}
+
+/// Compares each descriptor on its own, in the fields that both views see.
+fn compare_descriptors(
+    found: &mut Vec<String>,
+    inside: &Option<Vec<Descriptor>>,
+    outside: &Option<Vec<Descriptor>>,
+) {
+    let (Some(inside), Some(outside)) = (inside, outside) else {
+        let is_seen = |descriptors: &Option<Vec<Descriptor>>| descriptors.as_ref().map(|_| ());
+        return compare(found, "descriptors", &is_seen(inside), &is_seen(outside));
+    };
+    let numbers = |view: &[Descriptor]| -> Vec<_> { view.iter().map(|one| one.number).collect() };
+    let [ours, theirs] = [inside, outside].map(|view| Some(numbers(view)));
+    compare(found, "descriptors", &ours, &theirs);
+    for one in inside {
+        let Some(other) = outside.iter().find(|other| other.number == one.number) else {
+            continue;
+        };
+        let seen = Descriptor {
+            device: other.device.and(one.device),
+            inode: other.inode.and(one.inode),
+            close_on_exec: other.close_on_exec.and(one.close_on_exec),
+            locked: other.locked.and(one.locked),
+            ..one.clone()
+        };
+        let shown = Descriptor {
+            device: one.device.and(other.device),
+            inode: one.inode.and(other.inode),
+            close_on_exec: one.close_on_exec.and(other.close_on_exec),
+            locked: one.locked.and(other.locked),
+            ..other.clone()
+        };
+        compare(found, "descriptors", &Some(seen), &Some(shown));
+    }
 }

@@ -9,7 +9,6 @@ use crate::control::Message;
 use crate::harness::Outcome;
 use crate::model::start::{Expected, Opened, Parent, Prediction};
 use crate::report::{AccessMode, Descriptor, Environment, FileType, Report, SignalSet};
-use crate::sys;
 
 /// Whether the C library reserves a signal for itself.
 pub(crate) fn is_reserved(signal: i32) -> bool {
@@ -238,17 +237,8 @@ pub(crate) fn judge_report(judge: &mut Judge, moment: &str, must: &Report, is: &
     ] {
         judge.compare_if_observed(format!("{moment}: {field}"), &apparent(must), &apparent(is));
     }
-    // On some platforms the effective gid is one of the groups.
-    let with_gid = |report: &Report| {
-        let mut groups = report.groups.clone()?;
-        if sys::EFFECTIVE_GID_IS_LISTED {
-            groups.extend(report.gid.map(|gid| gid.effective));
-            groups.sort_unstable();
-            groups.dedup();
-        }
-        Some(groups)
-    };
-    judge.compare_if_observed(format!("{moment}: groups"), &with_gid(must), &with_gid(is));
+    let [predicted, observed] = [must, is].map(Report::groups_with_gid);
+    judge.compare_if_observed(format!("{moment}: groups"), &predicted, &observed);
     compare_all!(
         sid,
         terminal,

@@ -29,6 +29,8 @@ mod descriptor;
 mod identity;
 #[cfg(not(target_os = "linux"))]
 mod kqueue;
+#[cfg(target_os = "macos")]
+mod libproc;
 mod mount;
 #[cfg(target_os = "linux")]
 mod proc;
@@ -38,6 +40,8 @@ mod ptrace;
 mod sandbox;
 mod signal;
 mod socket;
+#[cfg(any(target_os = "freebsd", target_os = "macos"))]
+mod sysctl;
 
 #[cfg(target_os = "linux")]
 use std::ffi::c_int;
@@ -52,6 +56,8 @@ use daemonize2::{Daemonize, Error, Outcome};
 
 pub use descriptor::*;
 pub use identity::*;
+#[cfg(target_os = "macos")]
+pub use libproc::*;
 pub use mount::*;
 #[cfg(target_os = "linux")]
 pub use proc::*;
@@ -61,6 +67,8 @@ pub use ptrace::*;
 pub use sandbox::*;
 pub use signal::*;
 pub use socket::*;
+#[cfg(any(target_os = "freebsd", target_os = "macos"))]
+pub use sysctl::*;
 
 pub fn start<T, Stage>(daemonize: Daemonize<T, Stage>) -> Result<T, Error> {
     // SAFETY: whatever other threads the tester has are parked and hold no

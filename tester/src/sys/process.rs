@@ -390,18 +390,23 @@ pub fn raise_descriptor_limit(wanted: u64) -> io::Result<()> {
     check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }).map(drop)
 }
 
-/// Sets the soft limit `RLIMIT_RTTIME`.
-#[cfg(target_os = "linux")]
-pub fn limit_real_time(microseconds: u64) -> io::Result<()> {
+/// Sets the soft limit by which the harness finds the processes of a case: see
+/// [`crate::observe::enroll`].
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+pub fn set_marked_limit(value: u64) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    let resource = libc::RLIMIT_RTTIME;
+    #[cfg(target_os = "freebsd")]
+    let resource = libc::RLIMIT_SWAP;
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: the pointer is valid for the call.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_RTTIME, &mut limit) })?;
-    limit.rlim_cur = microseconds;
+    check(unsafe { libc::getrlimit(resource, &mut limit) })?;
+    limit.rlim_cur = limit_value(value);
     // SAFETY: the pointer is valid for the call.
-    check(unsafe { libc::setrlimit(libc::RLIMIT_RTTIME, &limit) }).map(drop)
+    check(unsafe { libc::setrlimit(resource, &limit) }).map(drop)
 }
 
 #[cfg(not(target_os = "freebsd"))]
