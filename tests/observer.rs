@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         case!(the_umask_is_seen),
         case!(the_ids_and_groups_are_seen, needs Root),
         case!(the_working_directory_is_seen),
-        case!(another_root_directory_is_seen, needs Root, Tracing),
+        case!(another_root_directory_is_seen, needs Root),
         case!(the_session_is_seen),
         case!(the_terminal_is_seen, needs Terminals),
         case!(the_threads_are_counted),

@@ -33,7 +33,7 @@ use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
-use crate::{control, sys};
+use crate::{control, observe, sys};
 
 /// The environment variable with the path of the list of skipped cases.
 pub const SKIPPED_LIST: &str = "TESTER_SKIPPED_LIST";
@@ -108,8 +108,8 @@ pub enum Need {
     VisibleLocks,
     /// An observer that sees the signal mask of another process.
     VisibleMasks,
-    /// Permission to observe processes of other users, which a container may withhold from its root
-    /// (Linux).
+    /// Permission to observe processes of other users, which a container may withhold from its
+    /// root.
     Tracing,
     /// Permission to trace its own children call by call (Linux).
     Stepping,
@@ -224,6 +224,9 @@ fn may_make_user_namespace() -> bool {
 fn may_trace() -> bool {
     /// CAP_SYS_PTRACE of <linux/capability.h>
     const CAP_SYS_PTRACE: u32 = 19;
+    if cfg!(not(target_os = "linux")) {
+        return sys::effective_user() == 0;
+    }
     // The report of a process does not have this field, which may change while the cases run.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status
@@ -254,7 +257,9 @@ impl Case {
     }
 
     fn unmet(&self) -> Option<String> {
-        let reasons: Vec<_> = self.needs.iter().filter_map(|need| need.unmet()).collect();
+        let observer = (!observe::EXISTS).then_some("needs an observer of this platform");
+        let needs = self.needs.iter().filter_map(|need| need.unmet());
+        let reasons: Vec<_> = observer.into_iter().chain(needs).collect();
         (!reasons.is_empty()).then(|| reasons.join(", "))
     }
 }

@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_user_by_number_is_the_same_as_by_name, needs Root, TestUser),
     case!(a_user_without_an_entry_has_only_the_configured_group, needs Root),
     case!(root_as_target_keeps_no_groups_of_the_caller, needs Root),
-    case!(the_identity_looks_the_same_from_inside_and_outside, needs Root, Linux, Tracing),
+    case!(the_identity_looks_the_same_from_inside_and_outside, needs Root, Tracing),
     case!(names_are_looked_up_outside_the_jail, needs Root),
     case!(the_privileged_action_has_the_former_identity_and_root, needs Root),
 ];

@@ -24,9 +24,13 @@ use crate::sys;
 
 pub use super::posix::prepare;
 
-/// `SIGPROP_IGNORE` of sys/kern/kern_sig.c, without SIGCONT.
+pub const EXISTS: bool = true;
+
+/// `SIGPROP_IGNORE` of sys/kern/kern_sig.c. SIGCONT is never shown as ignored, the others always
+/// unless they are caught.
 pub(super) const IGNORED_BY_DEFAULT: &[i32] = &[
     libc::SIGURG,
+    libc::SIGCONT,
     libc::SIGCHLD,
     libc::SIGIO,
     libc::SIGWINCH,

@@ -14,6 +14,8 @@ use crate::report::{
 };
 use crate::sys;
 
+pub const EXISTS: bool = true;
+
 /// /proc shows the signals whose disposition is `SIG_IGN`, and no others.
 pub(super) const IGNORED_BY_DEFAULT: &[i32] = &[];
 

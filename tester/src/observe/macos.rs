@@ -21,9 +21,13 @@ use crate::sys;
 
 pub use super::posix::prepare;
 
-/// `SA_IGNORE` of bsd/sys/signalvar.h, without SIGCONT.
+pub const EXISTS: bool = true;
+
+/// `SA_IGNORE` of bsd/sys/signalvar.h. SIGCONT is never shown as ignored, the others always unless
+/// they are caught.
 pub(super) const IGNORED_BY_DEFAULT: &[i32] = &[
     libc::SIGURG,
+    libc::SIGCONT,
     libc::SIGCHLD,
     libc::SIGIO,
     libc::SIGWINCH,

@@ -2,6 +2,7 @@
 //!
 //! # What each platform supplies
 //!
+//! * `EXISTS: bool`: whether the platform has an observer. Without one, no case can run.
 //! * `prepare() -> io::Result<()>`: the tester calls it once before the start. It opens
 //!   the files that the view from inside needs and a chroot would hide.
 //! * `inside() -> io::Result<Report>`: the calling process, with every field that the
@@ -11,8 +12,8 @@
 //! * `is_seen_outside(field) -> bool`: whether `outside` sees this field of every process
 //!   of a case. If so, a field that is missing outside is a failure ([`differences`]): a
 //!   lack of permission must not pass for agreement.
-//! * `IGNORED_BY_DEFAULT: &[i32]`: the signals that the kernel shows others as ignored
-//!   while their disposition is the default ([`ignored_signals`]).
+//! * `IGNORED_BY_DEFAULT: &[i32]`: the signals of which the kernel does not show others
+//!   whether they are ignored or have their default disposition ([`ignored_signals`]).
 //! * `RESERVED_SIGNALS: &[i32]`: the signals that the C library handles, and that
 //!   `outside` shows and `inside` does not.
 //! * `enroll(token) -> io::Result<()>`: the program that is started with
@@ -30,6 +31,8 @@ mod freebsd;
 mod linux;
 #[cfg(target_os = "macos")]
 mod macos;
+#[cfg(not(any(target_os = "linux", target_os = "freebsd", target_os = "macos")))]
+mod other;
 #[cfg(any(target_os = "freebsd", target_os = "macos"))]
 mod posix;
 #[cfg(any(target_os = "freebsd", target_os = "macos"))]
@@ -41,8 +44,10 @@ use freebsd as platform;
 use linux as platform;
 #[cfg(target_os = "macos")]
 use macos as platform;
+#[cfg(not(any(target_os = "linux", target_os = "freebsd", target_os = "macos")))]
+use other as platform;
 
-pub use platform::{enroll, inside, outside, prepare, process, processes_of};
+pub use platform::{EXISTS, enroll, inside, outside, prepare, process, processes_of};
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
