@@ -108,6 +108,9 @@ pub enum Need {
     VisibleLocks,
     /// An observer that sees the signal mask of another process.
     VisibleMasks,
+    RealTimeSignals,
+    /// A kernel with no_new_privs: Linux, and FreeBSD since version 14.
+    NoNewPrivileges,
     /// Permission to observe processes of other users, which a container may withhold from its
     /// root.
     Tracing,
@@ -132,6 +135,8 @@ impl Need {
             Self::Linux => (cfg!(target_os = "linux"), "needs Linux"),
             Self::VisibleLocks => (!cfg!(target_os = "macos"), "needs visible locks"),
             Self::VisibleMasks => (!cfg!(target_os = "macos"), "needs visible signal masks"),
+            Self::RealTimeSignals => (!cfg!(target_os = "macos"), "needs real-time signals"),
+            Self::NoNewPrivileges => (has_no_new_privileges(), "needs no_new_privs"),
             Self::TestUser => (has_test_user(), "needs user daemonize2-test"),
             Self::Terminals => (sys::has_terminals(), "needs pseudo-terminals"),
             Self::Stepping => (can_step(), "needs ptrace"),
@@ -188,6 +193,13 @@ pub fn test_user_groups() -> Vec<u32> {
 /// Whether a user is in groups that no administrator has listed: macOS puts every user in
 /// `everyone`, and every local one in `localaccounts`.
 const HAS_COMPUTED_GROUPS: bool = cfg!(target_vendor = "apple");
+
+fn has_no_new_privileges() -> bool {
+    #[cfg(target_os = "freebsd")]
+    return sys::has_no_new_privileges(process::id()).is_ok_and(|state| state.is_some());
+    #[cfg(not(target_os = "freebsd"))]
+    cfg!(target_os = "linux")
+}
 
 fn can_step() -> bool {
     #[cfg(target_os = "linux")]

@@ -3,10 +3,10 @@ use tester::prelude::*;
 use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(the_option_sets_no_new_privs, needs Linux),
-    case!(without_the_option_no_new_privs_is_not_set, needs Linux),
-    case!(no_new_privs_is_set_for_another_user_in_a_jail, needs Root, Linux),
-    case!(no_new_privs_is_set_in_the_foreground, needs Linux),
+    case!(the_option_sets_no_new_privs, needs NoNewPrivileges),
+    case!(without_the_option_no_new_privs_is_not_set, needs NoNewPrivileges),
+    case!(no_new_privs_is_set_for_another_user_in_a_jail, needs Root, NoNewPrivileges),
+    case!(no_new_privs_is_set_in_the_foreground, needs NoNewPrivileges),
     case!(later_threads_have_no_new_privs, needs Linux),
     case!(earlier_threads_without_no_new_privs_fail_the_start, needs Linux),
     case!(other_threads_without_no_new_privs_fail_a_foreground_start, needs Linux),

@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_reset_restores_every_default_except_for_sigpipe),
     case!(a_reset_unblocks_every_signal),
     case!(a_reset_does_not_change_sigpipe),
-    case!(a_reset_includes_the_real_time_signals, needs Linux),
+    case!(a_reset_includes_the_real_time_signals, needs RealTimeSignals),
     case!(a_reset_spares_the_signals_of_the_c_library, needs Linux),
     case!(a_reset_does_not_change_the_launcher, needs VisibleMasks),
     case!(a_reset_works_in_the_foreground),
