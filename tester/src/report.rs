@@ -12,19 +12,21 @@ use crate::sys;
 /// The state of a process.
 ///
 /// `None` means that this platform, or this point of view, cannot tell; it never means 'no'.
-/// [`crate::observe`] lists what each platform supplies.
+/// docs/verification.md has a table of what each platform shows others.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
 pub struct Report {
     pub pid: u32,
     pub ppid: u32,
     pub pgid: u32,
     pub sid: Option<u32>,
+    /// The controlling terminal.
     pub terminal: Option<Terminal>,
-    /// The file mode creation mask.
+    /// The file mode creation mask. macOS does not show it to others.
     pub umask: Option<u32>,
     pub uid: Option<IdTriple>,
     pub gid: Option<IdTriple>,
-    /// Supplementary groups, sorted.
+    /// Supplementary groups, sorted. On macOS, and on FreeBSD except to programs for version 15,
+    /// getgroups(2) counts the effective gid among them: see [`Report::groups_with_gid`].
     pub groups: Option<Vec<u32>>,
     /// Capabilities, on Linux.
     pub capabilities: Option<Capabilities>,
@@ -33,10 +35,16 @@ pub struct Report {
     /// Every open descriptor, in order, except those that the tester needs
     /// to report ([`crate::control::RESERVED`]).
     pub descriptors: Option<Vec<Descriptor>>,
+    /// The signal mask of the first thread, or of the thread that reports. macOS does not show it
+    /// to others.
     pub blocked_signals: Option<SignalSet>,
+    /// The ignored signals. To others, FreeBSD and macOS show further ones: see
+    /// [`crate::observe::ignored_signals`].
     pub ignored_signals: Option<SignalSet>,
+    /// The signals that have a handler. To others, FreeBSD shows one of the C library: see
+    /// [`crate::observe::caught_signals`].
     pub caught_signals: Option<SignalSet>,
-    /// Whether exec can no longer grant privileges, on Linux.
+    /// Whether exec can no longer grant privileges, on Linux, and on FreeBSD since version 14.
     pub no_new_privileges: Option<bool>,
     pub threads: Option<u32>,
     /// The owner of the files in /proc/PID: the effective user, or root if the process is not
@@ -168,7 +176,7 @@ pub enum Terminal {
 pub struct IdTriple {
     pub real: u32,
     pub effective: u32,
-    /// Saved id, where the platform reports it.
+    /// Saved id. A process on macOS does not see its own.
     pub saved: Option<u32>,
 }
 
