@@ -2,7 +2,7 @@
 //! looks at it from outside. A value that the platform does not show is missing.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::net::UnixStream;
@@ -67,11 +67,21 @@ impl Cat {
     /// such a number, which the next would replace.
     fn with(descriptors: &[(OwnedFd, i32)]) -> Self {
         let mut command = Command::new("cat");
-        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         for (descriptor, number) in descriptors {
             sys::pass_descriptor(&mut command, descriptor.as_fd(), *number);
         }
-        Self(command.spawn().unwrap())
+        let mut child = command.spawn().unwrap();
+        // Its loader has closed its files by the time when it answers.
+        let mut answer = [0];
+        child.stdin.as_mut().unwrap().write_all(b".").unwrap();
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut answer)
+            .unwrap();
+        Self(child)
     }
 
     fn seen(&self) -> Report {
