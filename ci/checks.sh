@@ -12,7 +12,7 @@ root=$(cd "$(dirname "$0")/.." && pwd -P)
 . "$root/ci/toolchain.sh"
 cd "$root"
 
-names="fmt clippy docs msrv listing alone dependencies unsafe cases changelog scripts deny"
+names="fmt clippy docs msrv listing alone dependencies unsafe cases times changelog scripts deny"
 target_dir=${CARGO_TARGET_DIR:-$root/target}
 version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 
@@ -133,6 +133,13 @@ check_cases() {
             grep -q -s "case!(${name}[,)]" "$file" || echo "$case"
         done >"$work/cases"
     [ ! -s "$work/cases" ] || wrong "documents name cases that are not there:" "$(cat "$work/cases")"
+}
+
+# A test adapts each time to the machine by scaled() of tester/src/slowness.rs. It
+# names a time that must stay as it is, such as one of the library, by a constant.
+check_times() {
+    grep -r -n -E 'Duration::from_[a-z]+\([0-9]' tests | grep -v -E 'scaled\(|const [A-Z_]+: Duration = ' >"$work/times" || true
+    [ ! -s "$work/times" ] || wrong "times that are neither scaled nor constants:" "$(cat "$work/times")"
 }
 
 check_changelog() {

@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic;
 use std::process::ExitCode;
 
-use tester::harness::{FakeServiceManager, PidFile, slowness};
+use tester::harness::{FakeServiceManager, PidFile};
 use tester::prelude::*;
 use tester::suite::{ALL_FAULTS, FIGURES, suite};
 use tester::trace::{Role, SignalHit};
@@ -82,7 +82,7 @@ fn assert_prompt(mut something: impl FnMut() -> Duration) {
     for _ in 0..TRIES {
         let took = something();
         takes.push(took);
-        if took < PROMPTLY * slowness() {
+        if took < scaled(PROMPTLY) {
             return;
         }
     }
@@ -303,7 +303,7 @@ fn a_killed_launcher_is_noticed_if_a_worker_has_its_descriptors() {
     let intermediate = run.handle(held.ppid);
     run.kill_launcher();
     // The intermediate ends last.
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + time_limit();
     assert!(intermediate.wait(deadline).unwrap());
     assert_eq!(run.living(), [run.worker()]);
     assert_next_start_succeeds(&scenario);

@@ -228,7 +228,7 @@ impl Machine {
                 let run = held.launch();
                 run.held();
                 thread::scope(|scope| {
-                    let stop = scope.spawn(|| self.pid_file().stop(PATIENCE));
+                    let stop = scope.spawn(|| self.pid_file().stop(time_limit()));
                     run.proceed();
                     assert!(stop.join().unwrap().unwrap());
                 });
@@ -267,7 +267,7 @@ impl Machine {
 
     fn stop(&mut self) {
         let is_running = self.running().is_some();
-        assert_eq!(self.pid_file().stop(PATIENCE).unwrap(), is_running);
+        assert_eq!(self.pid_file().stop(time_limit()).unwrap(), is_running);
         self.end(|_| State::Empty);
     }
 
@@ -330,5 +330,3 @@ impl Machine {
         assert_eq!(content, expected);
     }
 }
-
-const PATIENCE: Duration = Duration::from_secs(10);

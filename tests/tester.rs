@@ -9,6 +9,7 @@ use tester::harness::catch;
 use tester::observe::differences;
 use tester::prelude::*;
 use tester::report::{IdTriple, Terminal};
+use tester::slowness::SLOWNESS;
 use tester::subject::{self, EXIT_BAD_CONFIG};
 use tester::suite;
 use tester::wire::{self, WireError};
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         case!(a_process_left_behind_is_found),
         case!(a_held_lock_is_seen),
         case!(a_passed_deadline_is_reported_with_diagnostics),
+        case!(a_slowness_that_is_not_a_positive_number_is_refused),
         case!(each_process_of_a_held_start_can_be_killed),
         case!(output_may_go_to_pipes),
         case!(dropping_a_run_ends_a_daemon_that_receives_no_command),
@@ -464,11 +466,24 @@ fn a_held_lock_is_seen() {
 
 fn a_passed_deadline_is_reported_with_diagnostics() {
     let scenario = scenario!().privileged_action([Step::Hold]);
-    let run = scenario.deadline(Duration::from_secs(2)).launch();
+    let run = scenario.deadline(scaled(Duration::from_secs(2))).launch();
     let held = run.held();
     let text = catch(|| run.launcher()).unwrap_err();
     assert!(text.contains("the launcher's end: the deadline has passed"));
     assert!(text.contains(&format!("from {}: Holding", held.pid)));
+}
+
+fn a_slowness_that_is_not_a_positive_number_is_refused() {
+    let suite = std::env::current_exe().unwrap();
+    for value in ["0", "-1", "fast", "inf", ""] {
+        let mut command = Command::new(&suite);
+        let output = command.arg("--list").env(SLOWNESS, value).output().unwrap();
+        assert!(!output.status.success() && output.stdout.is_empty());
+        let text = format!(
+            "TESTER_SLOWNESS is {value:?}: set it to a positive number of at most 1000, or unset it\n"
+        );
+        assert_eq!(String::from_utf8(output.stderr).unwrap(), text);
+    }
 }
 
 fn each_process_of_a_held_start_can_be_killed() {

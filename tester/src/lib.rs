@@ -10,6 +10,7 @@
 //! * [`observe`]: the view of a process, from inside and from outside.
 //! * [`harness`]: runs a case, and leaves nothing behind.
 //! * [`fixtures`] and [`prelude`]: set-up, assertions and names that several topics share.
+//! * [`slowness`]: the time limits, for the machine that the tests run on.
 //! * [`suite`](mod@suite): declares the cases of a test file, and their needs.
 //! * [`axes`]: every option and initial state, as named values, and what each does to a start.
 //! * [`covering`]: the combinations of values that are tried.
@@ -42,6 +43,7 @@ pub mod observe;
 pub mod predict;
 pub mod prelude;
 pub mod report;
+pub mod slowness;
 pub mod subject;
 pub mod suite;
 pub mod sys;

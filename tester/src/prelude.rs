@@ -19,7 +19,8 @@ pub use crate::config::{
 };
 pub use crate::control::{self, Frame, Message};
 pub use crate::fixtures::*;
-pub use crate::harness::{DEADLINE, mount, while_repeating, with_own_mounts};
+pub use crate::harness::{mount, while_repeating, with_own_mounts};
 pub use crate::report::{Place, Report, StartError};
+pub use crate::slowness::{scaled, time_limit};
 pub use crate::suite::{self, Case};
 pub use crate::{Run, Scenario, case, daemon, scenario, select, sys};

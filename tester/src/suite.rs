@@ -33,7 +33,7 @@ use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
-use crate::{control, observe, sys};
+use crate::{control, observe, slowness, sys};
 
 /// The environment variable with the path of the list of skipped cases.
 pub const SKIPPED_LIST: &str = "TESTER_SKIPPED_LIST";
@@ -301,6 +301,10 @@ macro_rules! modules {
 
 /// Runs the cases that the command line selects, as any Rust test does.
 pub fn suite(cases: &[Case]) -> ExitCode {
+    if let Err(text) = slowness::check() {
+        eprintln!("{text}");
+        return ExitCode::FAILURE;
+    }
     set_up_process();
     // A case finds only the descriptors open that it asks for, whatever the caller has open.
     sys::pass_on_standard_streams_alone();

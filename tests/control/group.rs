@@ -85,7 +85,7 @@ fn a_signal_to_the_daemon_does_not_reach_the_workers() {
     let signalled = Message::Signalled(libc::SIGUSR1);
     assert_eq!(run.await_message(&signalled), run.report().pid);
     // A report of the worker would precede its end.
-    assert!(scenario.control().stop_group(DEADLINE).unwrap());
+    assert!(scenario.control().stop_group(time_limit()).unwrap());
     run.wait_until_all_ended();
     assert_eq!(run.senders_of(&signalled), [run.report().pid]);
 }
@@ -94,13 +94,13 @@ fn stop_group_ends_the_workers() {
     let scenario = daemon!().privileged_action([Step::ForkWorker, Step::ForkWorker]);
     let run = scenario.start();
     let (daemon, worker) = (run.handle(run.report().pid), run.handle(run.worker()));
-    assert!(scenario.control().stop_group(DEADLINE).unwrap());
+    assert!(scenario.control().stop_group(time_limit()).unwrap());
     assert!(daemon.wait(Instant::now()).unwrap());
     assert!(worker.wait(Instant::now()).unwrap());
     assert!(run.living().is_empty());
     assert!(!run.pid_file().unwrap().locked);
     assert_not_running(&scenario.control());
-    assert!(!scenario.control().stop_group(DEADLINE).unwrap());
+    assert!(!scenario.control().stop_group(time_limit()).unwrap());
     assert!(!scenario.control().signal_group(Signal::TERM).unwrap());
 }
 
@@ -108,7 +108,7 @@ fn stop_group_kills_a_group_that_survives_sigterm() {
     let scenario = reporting(libc::SIGTERM);
     let run = scenario.start();
     // A busy machine runs the handlers within this time.
-    let patience = Duration::from_secs(1);
+    let patience = scaled(Duration::from_secs(1));
     let began = Instant::now();
     assert!(scenario.control().stop_group(patience).unwrap());
     assert!(began.elapsed() >= patience);
@@ -122,9 +122,9 @@ fn stop_group_waits_for_a_worker_that_outlives_its_daemon() {
     let run = scenario.start();
     let (daemon, worker) = (run.handle(run.report().pid), Worker::of(&run));
     thread::scope(|scope| {
-        let stopping = scope.spawn(|| scenario.control().stop_group(DEADLINE));
-        assert!(daemon.wait(Instant::now() + DEADLINE).unwrap());
-        let while_it_waits = Instant::now() + Duration::from_millis(100);
+        let stopping = scope.spawn(|| scenario.control().stop_group(time_limit()));
+        assert!(daemon.wait(Instant::now() + time_limit()).unwrap());
+        let while_it_waits = Instant::now() + scaled(Duration::from_millis(100));
         assert!(!worker.0.wait(while_it_waits).unwrap());
         assert!(!stopping.is_finished());
         worker.0.kill(libc::SIGKILL).unwrap();
@@ -133,7 +133,7 @@ fn stop_group_waits_for_a_worker_that_outlives_its_daemon() {
     // A worker that does not end is killed.
     let run = scenario.start();
     let worker = Worker::of(&run);
-    let patience = Duration::from_millis(100);
+    let patience = scaled(Duration::from_millis(100));
     assert!(scenario.control().stop_group(patience).unwrap());
     assert!(worker.has_ended());
 }
@@ -143,7 +143,7 @@ fn stop_group_waits_for_a_lock_outside_the_group() {
     let scenario = daemon!().privileged_action([Step::ForkWorkerInSession]);
     let run = scenario.start();
     let worker = run.worker();
-    let patience = Duration::from_millis(300);
+    let patience = scaled(Duration::from_millis(300));
     let stopped = scenario.control().stop_group(patience);
     let error = assert_io_error(stopped, ErrorKind::TimedOut);
     let why = "the daemon has ended, but another process holds its lock";
@@ -155,7 +155,7 @@ fn stop_group_ends_a_daemon_that_is_not_ready_in_time() {
     let scenario = daemon!().initialize([Step::Hold]);
     let run = scenario.launch();
     run.held();
-    let patience = Duration::from_millis(100);
+    let patience = scaled(Duration::from_millis(100));
     let stopped = scenario.control().stop_group(patience);
     if !cfg!(target_os = "linux") {
         assert_io_error(stopped, ErrorKind::WouldBlock);
@@ -173,7 +173,7 @@ fn a_group_needs_a_daemon_that_is_ready() {
     let signalled = scenario.control().signal_group(Signal::TERM);
     assert_io_error(signalled, ErrorKind::WouldBlock);
     thread::scope(|scope| {
-        let stop = scope.spawn(|| scenario.control().stop_group(DEADLINE));
+        let stop = scope.spawn(|| scenario.control().stop_group(time_limit()));
         run.assert_launcher_waits();
         run.proceed();
         assert!(stop.join().unwrap().unwrap());
@@ -206,7 +206,7 @@ fn a_daemon_in_the_foreground_that_leads_its_group_is_stopped() {
     let scenario = scenario.privileged_action([Step::ForkWorker]);
     let run = scenario.launch();
     run.report();
-    assert!(scenario.control().stop_group(DEADLINE).unwrap());
+    assert!(scenario.control().stop_group(time_limit()).unwrap());
     assert!(run.living().is_empty());
 }
 
@@ -246,7 +246,7 @@ fn root_signals_a_group_only_if_every_member_is_the_owners() {
     let scenario = daemon!().user(NOBODY).group(NOBODY).chown_pid_file();
     let scenario = scenario.initialize([Step::ForkWorker]);
     let run = scenario.start();
-    assert!(scenario.control().stop_group(DEADLINE).unwrap());
+    assert!(scenario.control().stop_group(time_limit()).unwrap());
     assert!(run.living().is_empty());
 }
 

@@ -203,8 +203,8 @@ fn an_invalid_content_under_a_lock_is_an_error() {
                 assert_io_error(pid_file.running(), ErrorKind::InvalidData);
                 assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
                 let began = Instant::now();
-                assert_io_error(pid_file.stop(DEADLINE), ErrorKind::InvalidData);
-                assert!(began.elapsed() < DEADLINE);
+                assert_io_error(pid_file.stop(time_limit()), ErrorKind::InvalidData);
+                assert!(began.elapsed() < time_limit());
                 assert!(fs::read(&path).unwrap() == content);
             });
         }
@@ -259,7 +259,7 @@ fn a_process_that_reads_the_file_is_not_the_daemon() {
     fs::write(&path, format!("{}\n", reader.0.id())).unwrap();
     assert_invalid(&pid_file);
     fs::write(&path, content).unwrap();
-    assert!(pid_file.stop(DEADLINE).unwrap());
+    assert!(pid_file.stop(time_limit()).unwrap());
     reader.assert_unharmed();
 }
 
@@ -283,7 +283,7 @@ fn the_daemon_is_found_without_proc() {
         let pid_file = scenario.control();
         assert_eq!(pid_file.running().unwrap(), Some(run.report().pid));
         assert!(pid_file.signal(0).unwrap());
-        assert!(pid_file.stop(DEADLINE).unwrap());
+        assert!(pid_file.stop(time_limit()).unwrap());
     });
     assert_not_running(&scenario.control());
 }
@@ -302,7 +302,7 @@ fn a_daemon_finds_itself_and_never_signals_itself() {
     }
     // The daemon has not lost the lock by asking.
     assert_eq!(PidFile::at(&path).running().unwrap(), Some(pid));
-    assert!(PidFile::at(&path).stop(DEADLINE).unwrap());
+    assert!(PidFile::at(&path).stop(time_limit()).unwrap());
 }
 
 fn a_pid_file_in_the_working_directory_is_found() {
@@ -313,7 +313,7 @@ fn a_pid_file_in_the_working_directory_is_found() {
     if std::env::var_os(IS_THERE).is_some() {
         let pid_file = PidFile::at("daemon.pid");
         assert!(pid_file.signal(0).unwrap());
-        assert!(pid_file.stop(DEADLINE).unwrap());
+        assert!(pid_file.stop(time_limit()).unwrap());
         return;
     }
     let scenario = daemon!();
@@ -333,7 +333,7 @@ fn a_removed_directory_means_no_running_daemon() {
     let pid_file = scenario.control();
     assert_eq!(pid_file.running().unwrap(), None);
     assert!(!pid_file.signal(libc::SIGTERM).unwrap());
-    assert!(!pid_file.stop(DEADLINE).unwrap());
+    assert!(!pid_file.stop(time_limit()).unwrap());
     run.observe();
 }
 
@@ -349,7 +349,7 @@ fn a_directory_that_disappears_repeatedly_is_no_error() {
     };
     let (there, gone, errors) = while_repeating(move_away_and_back, || {
         let pid_file = scenario.control();
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + time_limit();
         let (mut there, mut gone, mut errors) = (0, 0, Vec::new());
         // Until the directory was often there and often gone.
         while there + gone < TRIES || there == 0 || gone == 0 {

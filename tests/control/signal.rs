@@ -55,13 +55,13 @@ fn stop_sends_sigterm_first() {
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
     let began = Instant::now();
-    assert!(scenario.control().stop(DEADLINE).unwrap());
-    assert!(began.elapsed() < DEADLINE);
+    assert!(scenario.control().stop(time_limit()).unwrap());
+    assert!(began.elapsed() < time_limit());
     assert!(daemon.wait(Instant::now()).unwrap());
     assert!(!run.pid_file().unwrap().locked);
     run.await_message(&Message::Signalled(libc::SIGTERM));
     // The daemon cannot be stopped twice.
-    assert!(!scenario.control().stop(DEADLINE).unwrap());
+    assert!(!scenario.control().stop(time_limit()).unwrap());
 }
 
 /// Otherwise a daemon that was stopped would look like one that has crashed.
@@ -70,7 +70,7 @@ fn stop_empties_the_pid_file() {
     for stop in [PidFile::stop, PidFile::stop_group] {
         let run = scenario.start();
         let place = run.pid_file().unwrap().place;
-        assert!(stop(&scenario.control(), DEADLINE).unwrap());
+        assert!(stop(&scenario.control(), time_limit()).unwrap());
         let pid_file = run.pid_file().unwrap();
         assert_eq!((pid_file.bytes, pid_file.place), (Vec::new(), place));
         assert_eq!(scenario.control().status().unwrap(), Status::NotRunning);
@@ -88,7 +88,7 @@ fn stop_empties_no_other_file() {
         let precious = scenario.path("precious");
         fs::write(&precious, "precious").unwrap();
         thread::scope(|scope| {
-            let stopping = scope.spawn(|| scenario.control().stop(DEADLINE));
+            let stopping = scope.spawn(|| scenario.control().stop(time_limit()));
             run.await_message(&Message::Signalled(libc::SIGTERM));
             fs::remove_file(&path).unwrap();
             replace(&precious, &path).unwrap();
@@ -105,7 +105,7 @@ fn stop_does_not_empty_the_file_of_the_next_daemon() {
     let mut run = scenario.start();
     for _ in 0..20 {
         thread::scope(|scope| {
-            let stopping = scope.spawn(|| scenario.control().stop(DEADLINE));
+            let stopping = scope.spawn(|| scenario.control().stop(time_limit()));
             run.wait_until_all_ended();
             run = scenario.start();
             assert!(stopping.join().unwrap().unwrap());
@@ -119,8 +119,8 @@ fn stop_does_not_wait_for_the_end_of_the_next_daemon() {
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
     thread::scope(|scope| {
-        let stopping = scope.spawn(|| scenario.control().stop(DEADLINE));
-        assert!(daemon.wait(Instant::now() + DEADLINE).unwrap());
+        let stopping = scope.spawn(|| scenario.control().stop(time_limit()));
+        assert!(daemon.wait(Instant::now() + time_limit()).unwrap());
         // The worker stands for the next daemon: a start that has locked the file empties it.
         fs::write(scenario.pid_file_path().unwrap(), "").unwrap();
         assert!(stopping.join().unwrap().unwrap());
@@ -134,7 +134,7 @@ fn stop_kills_a_daemon_that_survives_sigterm() {
         let run = scenario.start();
         let daemon = run.handle(run.report().pid);
         // A busy machine runs the handler within this time.
-        let timeout = Duration::from_secs(1);
+        let timeout = scaled(Duration::from_secs(1));
         let began = Instant::now();
         assert!(scenario.control().stop(timeout).unwrap());
         assert!(began.elapsed() >= timeout);
@@ -154,7 +154,7 @@ fn stop_kills_a_daemon_that_has_removed_its_directory() {
     let run = scenario.start();
     let daemon = run.handle(run.report().pid);
     thread::scope(|scope| {
-        let stopping = scope.spawn(|| scenario.control().stop(Duration::from_secs(2)));
+        let stopping = scope.spawn(|| scenario.control().stop(scaled(Duration::from_secs(2))));
         run.await_message(&Message::Signalled(libc::SIGTERM));
         fs::remove_dir_all(directory).unwrap();
         assert!(stopping.join().unwrap().unwrap());
@@ -180,7 +180,7 @@ fn stop_accepts_a_duration_beyond_the_clocks_range() {
     thread::scope(|scope| {
         let stop = scope.spawn(|| scenario.control().stop(Duration::MAX));
         run.await_message(&Message::Signalled(libc::SIGTERM));
-        let while_it_waits = Instant::now() + Duration::from_millis(100);
+        let while_it_waits = Instant::now() + scaled(Duration::from_millis(100));
         assert!(!daemon.wait(while_it_waits).unwrap());
         run.exit(0);
         assert!(stop.join().unwrap().unwrap());
@@ -192,8 +192,8 @@ fn stop_waits_for_the_lock() {
     let run = scenario.start();
     let (worker, daemon) = (run.worker(), run.handle(run.report().pid));
     thread::scope(|scope| {
-        let stop = scope.spawn(|| scenario.control().stop(DEADLINE));
-        assert!(daemon.wait(Instant::now() + DEADLINE).unwrap());
+        let stop = scope.spawn(|| scenario.control().stop(time_limit()));
+        assert!(daemon.wait(Instant::now() + time_limit()).unwrap());
         // `stop` waits as long as the lock is held. `running` waits a while for a valid
         // content, and then reports the lock without a daemon.
         assert_io_error(scenario.control().running(), ErrorKind::InvalidData);
@@ -208,7 +208,7 @@ fn stop_times_out_on_a_lock_that_a_worker_keeps() {
     let scenario = daemon!().privileged_action([Step::ForkWorker]);
     let run = scenario.start();
     let (worker, daemon) = (run.worker(), run.handle(run.report().pid));
-    let timeout = Duration::from_millis(300);
+    let timeout = scaled(Duration::from_millis(300));
     let began = Instant::now();
     assert_io_error(scenario.control().stop(timeout), ErrorKind::TimedOut);
     assert!(began.elapsed() >= timeout);
@@ -220,9 +220,9 @@ fn stop_waits_for_a_starting_daemon() {
     let scenario = daemon!().privileged_action([Step::Hold]);
     let run = scenario.launch();
     let daemon = run.handle(run.held().pid);
-    let timeout = Duration::from_millis(100);
+    let timeout = scaled(Duration::from_millis(100));
     thread::scope(|scope| {
-        let stop = scope.spawn(|| scenario.control().stop(DEADLINE));
+        let stop = scope.spawn(|| scenario.control().stop(time_limit()));
         assert!(!daemon.wait(Instant::now() + timeout).unwrap());
         run.proceed();
         assert!(stop.join().unwrap().unwrap());
@@ -239,7 +239,7 @@ fn stop_ends_a_daemon_that_is_not_ready_in_time() {
         let run = scenario.launch();
         let daemon = run.handle(run.held().pid);
         assert!(run.pid_file().unwrap().bytes.is_empty());
-        let timeout = Duration::from_millis(100);
+        let timeout = scaled(Duration::from_millis(100));
         let began = Instant::now();
         assert!(scenario.control().stop(timeout).unwrap());
         assert!(began.elapsed() >= timeout);
@@ -254,7 +254,7 @@ fn a_start_may_follow_a_stop_at_once() {
     let mut run = scenario.start();
     for _ in 0..10 {
         let before = run.report().pid;
-        assert!(scenario.control().stop(DEADLINE).unwrap());
+        assert!(scenario.control().stop(time_limit()).unwrap());
         run = scenario.start();
         assert_ne!(run.report().pid, before);
     }
@@ -294,7 +294,7 @@ fn root_without_the_right_to_trace_stops_a_daemon_of_another_user() {
             fs::read_link(format!("/proc/{pid}/cwd")).unwrap_err();
             let pid_file = scenario.control();
             assert_eq!(pid_file.running().unwrap(), Some(pid));
-            assert!(pid_file.stop(DEADLINE).unwrap());
+            assert!(pid_file.stop(time_limit()).unwrap());
         });
     });
     run.wait_until_all_ended();

@@ -116,7 +116,7 @@ fn waiting_ends_when_the_daemon_is_ready() {
     let run = scenario.launch();
     let pid = run.held().pid;
     thread::scope(|scope| {
-        let waiting = scope.spawn(|| scenario.control().wait_ready(DEADLINE));
+        let waiting = scope.spawn(|| scenario.control().wait_ready(time_limit()));
         run.assert_launcher_waits();
         assert!(!waiting.is_finished());
         run.proceed_to_success();
@@ -151,7 +151,7 @@ fn waiting_times_out_with_the_pid_of_the_starting_daemon() {
     let scenario = daemon!().privileged_action([Step::Hold]);
     let run = scenario.launch();
     let pid = run.held().pid;
-    let timeout = Duration::from_millis(100);
+    let timeout = scaled(Duration::from_millis(100));
     let began = Instant::now();
     let error = assert_io_error(scenario.control().wait_ready(timeout), ErrorKind::TimedOut);
     assert!(began.elapsed() >= timeout);
@@ -161,7 +161,7 @@ fn waiting_times_out_with_the_pid_of_the_starting_daemon() {
         false => "a daemon".to_owned(),
     };
     let path = path.display();
-    let text = format!("pid file {path}: {daemon} is still starting after 100ms");
+    let text = format!("pid file {path}: {daemon} is still starting after {timeout:?}");
     assert_eq!(error.to_string(), text);
     run.proceed_to_success();
 }
@@ -170,7 +170,7 @@ fn waiting_times_out_with_the_pid_of_the_starting_daemon() {
 /// that has succeeded, if it is this client's.
 fn connect(scenario: &Scenario) -> (u32, Option<Run>) {
     loop {
-        if let Some(pid) = scenario.control().wait_ready(DEADLINE).unwrap() {
+        if let Some(pid) = scenario.control().wait_ready(time_limit()).unwrap() {
             return (pid, None);
         }
         let run = scenario.launch();

@@ -45,7 +45,7 @@ fn root_refuses_a_file_that_others_can_write() {
     chown(&path, None, Some(65534)).unwrap();
     assert_refused(&scenario, &run, OTHERS_WRITE_FILE);
     set_mode(&path, 0o644);
-    assert!(scenario.control().stop(DEADLINE).unwrap());
+    assert!(scenario.control().stop(time_limit()).unwrap());
 }
 
 fn root_refuses_a_directory_that_others_can_write() {
@@ -60,7 +60,7 @@ fn root_refuses_a_directory_that_others_can_write() {
     set_mode(scenario.directory(), 0o1777);
     assert!(scenario.control().signal(0).unwrap());
     set_mode(scenario.directory(), 0o755);
-    assert!(scenario.control().stop(DEADLINE).unwrap());
+    assert!(scenario.control().stop(time_limit()).unwrap());
 }
 
 /// The mode shows only that root's group may write.
@@ -89,7 +89,7 @@ fn root_refuses_a_file_with_a_second_hard_link() {
     fs::hard_link(scenario.pid_file_path().unwrap(), scenario.path("link")).unwrap();
     assert_refused(&scenario, &run, "it has other hard links");
     fs::remove_file(scenario.path("link")).unwrap();
-    assert!(scenario.control().stop(DEADLINE).unwrap());
+    assert!(scenario.control().stop(time_limit()).unwrap());
 }
 
 fn root_signals_only_the_owners_processes_for_another_users_file() {
@@ -100,7 +100,7 @@ fn root_signals_only_the_owners_processes_for_another_users_file() {
     let scenario = daemon!().as_user(NOBODY, NOBODY);
     let run = scenario.start();
     assert!(scenario.control().signal(0).unwrap());
-    assert!(scenario.control().stop(DEADLINE).unwrap());
+    assert!(scenario.control().stop(time_limit()).unwrap());
     run.wait_until_all_ended();
     // The directory belongs to the user, but the process, or one of its ids, belongs to
     // root.
@@ -129,6 +129,6 @@ fn root_signals_only_the_owners_processes_for_another_users_file() {
     let run = scenario.user(NOBODY).group(NOBODY).pid_file("other.pid");
     let (scenario, run) = (run.clone(), run.start());
     assert!(scenario.control().signal(0).unwrap());
-    assert!(scenario.control().stop(DEADLINE).unwrap());
+    assert!(scenario.control().stop(time_limit()).unwrap());
     run.wait_until_all_ended();
 }

@@ -153,7 +153,7 @@ fn root_stops_a_daemon_by_a_pid_file_in_its_directory() {
     for _ in 0..2 {
         let run = scenario.start();
         run.assert_pid_file_held();
-        assert!(scenario.control().stop(DEADLINE).unwrap());
+        assert!(scenario.control().stop(time_limit()).unwrap());
         run.wait_until_all_ended();
     }
 }

@@ -22,7 +22,7 @@ fn a_failed_start_leaves_no_zombie() {
 
 /// When the intermediate ends, the daemon becomes a child of the subreaper.
 fn a_subreaper_reaps_intermediate_and_daemon() {
-    let time = Duration::from_secs(1);
+    let time = scaled(Duration::from_secs(1));
     let mut scenario = daemon!()
         .privileged_action([Step::Hold])
         .startup_timeout(time);

@@ -28,7 +28,7 @@ fn the_launcher_terminates_the_intermediate_if_a_sandbox_refuses_pidfd_send_sign
     for errno in [libc::EPERM, libc::ENOSYS] {
         let scenario = held_without_pidfd_send_signal(errno);
         let run = scenario
-            .startup_timeout(Duration::from_millis(500))
+            .startup_timeout(scaled(Duration::from_millis(500)))
             .launch();
         sys::kill(run.held().ppid, libc::SIGSTOP).expect("stop the intermediate");
         assert_eq!(run.launcher_error().kind, "StartupTimeout");

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use daemonize2::PidFile;
 use tempfile::TempDir;
 use tester::case;
-use tester::harness::DEADLINE;
+use tester::slowness::time_limit;
 use tester::suite::{Case, example};
 
 pub(crate) const CASES: &[Case] = &[
@@ -39,7 +39,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let _ = self.pid_file().stop(DEADLINE);
+        let _ = self.pid_file().stop(time_limit());
     }
 }
 
@@ -68,7 +68,7 @@ fn a_client_starts_an_agent_that_was_killed() {
     let first = answer(home.client());
     assert!(home.pid_file().signal(libc::SIGKILL).unwrap());
     // Returns when the agent has ended.
-    home.pid_file().stop(DEADLINE).unwrap();
+    home.pid_file().stop(time_limit()).unwrap();
     assert_ne!(answer(home.client()), first);
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use daemonize2::PidFile;
 use tempfile::TempDir;
 use tester::case;
+use tester::slowness::time_limit;
 use tester::suite::{Case, example};
 use tester::sys::{self, ProcessHandle};
 
@@ -73,7 +74,7 @@ fn the_actions_of_an_init_script_have_the_exit_codes_of_the_standard() {
 
     assert_eq!(control.act("reload"), done);
     let reloads = control.path().with_extension("reloads");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + time_limit();
     // No event announces that the daemon has reloaded.
     while fs::read_to_string(&reloads).unwrap_or_default() != "1\n" {
         assert!(Instant::now() < deadline, "not reloaded");

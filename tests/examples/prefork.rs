@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Instant;
 
 use tester::case;
-use tester::harness::DEADLINE;
+use tester::slowness::time_limit;
 use tester::suite::{Case, example};
 use tester::sys::{self, ProcessHandle};
 
@@ -28,7 +28,7 @@ fn start() -> Server {
 
 /// Connects until this many workers of this generation have answered.
 fn workers(server: &Server, generation: u32) -> Vec<ProcessHandle> {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + time_limit();
     let mut pids = BTreeSet::new();
     while pids.len() < WORKERS {
         let answer = server.answer();
@@ -46,14 +46,14 @@ fn workers(server: &Server, generation: u32) -> Vec<ProcessHandle> {
 #[track_caller]
 fn assert_ends(processes: &[ProcessHandle]) {
     for process in processes {
-        assert!(process.wait(Instant::now() + DEADLINE).unwrap());
+        assert!(process.wait(Instant::now() + time_limit()).unwrap());
     }
 }
 
 fn a_master_is_ready_when_its_workers_are() {
     let server = start();
     let workers = workers(&server, 1);
-    assert!(server.pid_file().stop(DEADLINE).unwrap());
+    assert!(server.pid_file().stop(time_limit()).unwrap());
     // The master has waited for them.
     for worker in workers {
         assert!(worker.wait(Instant::now()).unwrap());
@@ -65,7 +65,7 @@ fn a_worker_that_ends_is_replaced() {
     let before = workers(&server, 1);
     let killed = server.answer().pid;
     sys::kill(killed, libc::SIGKILL).unwrap();
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + time_limit();
     let former: BTreeSet<_> = before.iter().map(ProcessHandle::pid).collect();
     while former.contains(&server.answer().pid) {
         assert!(Instant::now() < deadline, "no new worker");

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use daemonize2::PidFile;
 use tempfile::TempDir;
-use tester::harness::DEADLINE;
+use tester::slowness::time_limit;
 use tester::suite::example;
 
 /// The example, by a link that the test may replace. Dropping this stops the daemon.
@@ -92,7 +92,7 @@ impl Server {
 
     /// Waits for the answer of a program of this generation. Returns the pid of the process.
     pub(crate) fn await_generation(&self, generation: u32) -> u32 {
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + time_limit();
         loop {
             // Each answer comes from a program that has begun to serve.
             let answer = self.answer();
@@ -125,6 +125,6 @@ pub(crate) fn command(directory: &Path, arguments: &[&str]) -> Command {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.pid_file().stop(DEADLINE);
+        let _ = self.pid_file().stop(time_limit());
     }
 }

@@ -11,6 +11,7 @@ use assert_cmd::assert::OutputAssertExt as _;
 use daemonize2::{PidFile, Signal};
 use tempfile::TempDir;
 use tester::case;
+use tester::slowness::time_limit;
 use tester::suite::{Case, example};
 use tester::sys::ProcessHandle;
 
@@ -69,7 +70,7 @@ impl Service {
     /// Waits until a service that is started in the foreground is running.
     #[track_caller]
     fn await_running(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + time_limit();
         // No event announces that the service runs.
         while self.run("status").status.code() != Some(0) {
             assert!(Instant::now() < deadline, "not running");
@@ -134,7 +135,7 @@ fn a_service_in_another_pid_namespace_is_stopped_by_its_pid_in_this_namespace() 
     let pid_file = PidFile::at(&path);
     let outside = pid_file.running().unwrap().expect("it runs");
     assert_ne!(outside.to_string(), inside);
-    assert!(pid_file.stop(Duration::from_secs(20)).unwrap());
+    assert!(pid_file.stop(time_limit()).unwrap());
     assert_eq!(pid_file.running().unwrap(), None);
     drop(namespace.stdin.take());
     namespace.wait().unwrap();
@@ -225,9 +226,7 @@ fn a_supervised_service_stays_in_the_foreground() {
     let service = Service::new();
     let path = service.home.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    manager.set_read_timeout(Some(time_limit())).unwrap();
     let mut child = service
         .command("start")
         .env("NOTIFY_SOCKET", &path)
@@ -287,7 +286,7 @@ fn a_service_in_the_foreground_of_a_script_has_no_group_of_its_own() {
             assert!(error.to_string().ends_with(why), "{error}");
         }
         // The daemon alone can be stopped.
-        assert!(pid_file.stop(Duration::from_secs(20)).unwrap());
+        assert!(pid_file.stop(time_limit()).unwrap());
         shell.wait().unwrap();
     }
 }
@@ -305,7 +304,7 @@ fn a_zombie_does_not_count_as_a_member_of_a_group() {
     service.await_running();
     let pid_file = service.home.path().join("daemonize2-service/service.pid");
     // Its parent, this test, reaps the service later.
-    let patience = Duration::from_secs(20);
+    let patience = time_limit();
     assert!(PidFile::at(pid_file).stop_group(patience).unwrap());
     assert!(!child.wait().unwrap().success());
 }

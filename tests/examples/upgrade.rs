@@ -6,7 +6,7 @@ use std::{fs, thread};
 
 use tempfile::TempDir;
 use tester::case;
-use tester::harness::DEADLINE;
+use tester::slowness::time_limit;
 use tester::suite::{Case, example};
 use tester::sys::ProcessHandle;
 
@@ -42,7 +42,7 @@ fn a_successor_takes_over_socket_and_pid_file() {
     assert_ne!(successor, former);
     assert_eq!(server.pid(), successor);
     // The former daemon ends by itself.
-    assert!(handle.wait(Instant::now() + DEADLINE).unwrap());
+    assert!(handle.wait(Instant::now() + time_limit()).unwrap());
     server.signal(libc::SIGUSR2);
     assert_eq!(server.await_generation(3), server.pid());
 }
@@ -84,7 +84,7 @@ fn a_daemon_executes_its_new_program_and_keeps_its_pid_file() {
             "{text}"
         );
     }
-    assert!(server.pid_file().stop(DEADLINE).unwrap());
+    assert!(server.pid_file().stop(time_limit()).unwrap());
 }
 
 fn a_daemon_that_cannot_execute_its_new_program_goes_on() {

@@ -10,7 +10,7 @@ use daemonize2::{PidFile, Signal};
 use tempfile::TempDir;
 use tester::case;
 use tester::fixtures::{rotate_logs, rotated, set_mode};
-use tester::harness::DEADLINE;
+use tester::slowness::time_limit;
 use tester::suite::{Case, example};
 
 pub(crate) const CASES: &[Case] = &[
@@ -62,7 +62,7 @@ impl Web {
 
 impl Drop for Web {
     fn drop(&mut self) {
-        let _ = self.pid_file().stop(DEADLINE);
+        let _ = self.pid_file().stop(time_limit());
     }
 }
 
@@ -94,7 +94,7 @@ fn a_web_server_reopens_a_log_file_that_was_renamed() {
     web.get("/before").unwrap();
     fs::rename(web.log("access.log"), web.log("access.log.1")).unwrap();
     assert!(web.pid_file().signal(Signal::HUP).unwrap());
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + time_limit();
     let mut requests = 1;
     while !web.log("access.log").exists() {
         assert!(Instant::now() < deadline, "no new log file");
@@ -130,7 +130,7 @@ fn a_web_server_loses_no_request_while_logrotate_runs() {
         });
         for _ in 0..5 {
             rotate_logs(web.home.path(), &web.home.path().join("log"), &directives);
-            let deadline = Instant::now() + DEADLINE;
+            let deadline = Instant::now() + time_limit();
             while !path.exists() {
                 assert!(Instant::now() < deadline, "no new log file");
                 thread::yield_now();
@@ -181,7 +181,7 @@ fn a_web_server_of_root_has_port_80_and_no_privileges() {
     // The daemon owns its log files, so that it reopens them.
     fs::rename(web.log("access.log"), web.log("access.log.1")).unwrap();
     assert!(web.pid_file().signal(Signal::HUP).unwrap());
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + time_limit();
     while !web.log("access.log").exists() {
         assert!(Instant::now() < deadline, "no new log file");
         web.get("/").unwrap();

@@ -8,7 +8,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tester::config::{Disposition, Step};
-use tester::harness::{catch, in_parallel, slowness};
+use tester::harness::{catch, in_parallel};
+use tester::slowness::scaled;
 use tester::suite::{ALL_FAULTS, FIGURES};
 use tester::sys;
 use tester::trace::{Fault, How, Role, SyscallRecord};
@@ -257,7 +258,7 @@ impl Attempt {
             let began = Instant::now();
             let observation = start.observe(std::slice::from_ref(fault));
             took.push(began.elapsed());
-            if took.last() < Some(&(LONG * slowness())) {
+            if took.last() < Some(&scaled(LONG)) {
                 return observation;
             }
         }

@@ -186,7 +186,7 @@ impl Start {
             .stdin(Stream::DevNull)
             .stdout(Stream::append(log))
             .stderr(Stream::Keep)
-            .startup_timeout(Duration::from_secs(15))
+            .startup_timeout(scaled(Duration::from_secs(15)))
             .close_inherited_fds([])
             .reset_signals()
             .no_new_privileges()
@@ -277,7 +277,7 @@ impl Start {
             Scene::Failing => scenario = scenario.initialize(ErrorText::from("no luck")),
             Scene::Dying => scenario = scenario.privileged_action([Step::Exit(3)]),
             Scene::Late => {
-                let timeout = Duration::from_secs(1);
+                let timeout = scaled(Duration::from_secs(1));
                 scenario = scenario.startup_timeout(timeout).privileged_action(hold);
             }
             Scene::Panicking => {

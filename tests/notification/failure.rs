@@ -92,7 +92,9 @@ fn a_failed_notification_without_standard_error_does_not_fail_the_start() {
 }
 
 /// More than the launcher waits for the manager.
-const LAUNCHER_WAIT: Duration = Duration::from_secs(9);
+fn launcher_wait() -> Duration {
+    scaled(Duration::from_secs(9))
+}
 
 fn a_manager_that_does_not_read_delays_a_start_only_briefly() {
     let (scenario, _manager) = with_unread_manager(daemon!(), false);
@@ -105,7 +107,7 @@ fn a_manager_that_does_not_read_delays_a_start_only_briefly() {
                 let began = Instant::now();
                 let run = scenario.start();
                 run.observe();
-                assert!(began.elapsed() < LAUNCHER_WAIT, "{:?}", began.elapsed());
+                assert!(began.elapsed() < launcher_wait(), "{:?}", began.elapsed());
             });
         }
     });
@@ -117,5 +119,5 @@ fn a_manager_that_does_not_read_delays_a_foreground_start_only_briefly() {
     let began = Instant::now();
     let run = scenario.launch();
     run.report();
-    assert!(began.elapsed() < LAUNCHER_WAIT, "{:?}", began.elapsed());
+    assert!(began.elapsed() < launcher_wait(), "{:?}", began.elapsed());
 }

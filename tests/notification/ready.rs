@@ -142,7 +142,7 @@ fn the_manager_of_another_service_is_not_notified() {
 /// that ends meanwhile is free.
 fn the_daemon_alone_holds_the_lock_while_the_launcher_notifies() {
     let (scenario, manager) = with_unread_manager(daemon!(), true);
-    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    manager.set_read_timeout(Some(time_limit())).unwrap();
     let run = scenario.launch();
     let daemon = run.report().pid;
     // From now on the launcher waits until the manager has read everything.

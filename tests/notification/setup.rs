@@ -44,7 +44,7 @@ impl NotificationReceiver {
     /// The next message and its sender.
     #[track_caller]
     pub(crate) fn receive(&self) -> (String, u32) {
-        let received = self.receive_until(Instant::now() + DEADLINE);
+        let received = self.receive_until(Instant::now() + time_limit());
         let (bytes, sender) = received.expect("a message");
         (String::from_utf8(bytes).unwrap(), sender)
     }

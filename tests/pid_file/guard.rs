@@ -77,7 +77,7 @@ fn a_guarded_file_that_a_worker_locks_names_no_starting_daemon() {
     assert!(await_guard(&run));
     let (worker, daemon) = (run.worker(), run.handle(run.report().pid));
     run.send_command(&control::Command::Exit(0));
-    assert!(daemon.wait(Instant::now() + DEADLINE).unwrap());
+    assert!(daemon.wait(Instant::now() + time_limit()).unwrap());
     let error = assert_io_error(scenario.control().running(), ErrorKind::InvalidData);
     let text = error.to_string();
     assert!(text.contains("a worker has inherited the lock"), "{text}");

@@ -189,6 +189,10 @@ fn a_worker_is_not_reported_as_the_daemon() {
 }
 
 fn a_prober_never_fails_a_start() {
+    /// Part of the attack. A shorter pause leaves the lock free so seldom that all attempts of a
+    /// start may miss it within its second.
+    const PAUSE: Duration = Duration::from_micros(200);
+
     let (scenario, path) = with_pid_file();
     fs::write(&path, "").unwrap();
     let file = File::open(&path).unwrap();
@@ -199,9 +203,7 @@ fn a_prober_never_fails_a_start() {
             let _ = tester::harness::PidFile::look(&path);
         }
         sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
-        // The pause is part of the attack. A shorter one leaves the lock free so seldom that
-        // all attempts of a start may miss it within its second.
-        thread::sleep(Duration::from_micros(200));
+        thread::sleep(PAUSE);
     };
     while_repeating(probe, || {
         for _ in 0..20 {
@@ -213,6 +215,8 @@ fn a_prober_never_fails_a_start() {
 }
 
 fn a_start_waits_a_second_for_a_prober() {
+    const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
     let (scenario, path) = with_pid_file();
     fs::write(&path, "4242\n").unwrap();
     let prober = File::open(&path).unwrap();
@@ -220,7 +224,7 @@ fn a_start_waits_a_second_for_a_prober() {
     let began = Instant::now();
     let error = scenario.fail_beside_daemon();
     error.assert_kind("LockPidfile", libc::EWOULDBLOCK);
-    assert!(began.elapsed() >= Duration::from_secs(1));
+    assert!(began.elapsed() >= LOCK_TIMEOUT);
 }
 
 /// The successful starts. The others have failed with LockPidfile.

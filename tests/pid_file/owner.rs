@@ -96,7 +96,7 @@ fn the_file_can_be_given_to_the_daemon() {
         run.assert_pid_file_held();
         // Root trusts the file, since the daemon is a process of its owner.
         if owner.0 != 0 {
-            assert!(scenario.control().stop(DEADLINE).unwrap());
+            assert!(scenario.control().stop(time_limit()).unwrap());
             run.wait_until_all_ended();
         }
     }

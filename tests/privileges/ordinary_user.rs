@@ -229,7 +229,9 @@ fn a_launcher_that_may_not_signal_the_daemon_ends_it() {
     let scenario = as_capable(CAP_SETUID | CAP_SETGID, &[]);
     let scenario = scenario.user(UID).group(GID).pid_file("daemon.pid");
     let scenario = scenario.initialize([Step::Hold]);
-    let late = scenario.clone().startup_timeout(Duration::from_secs(1));
+    let late = scenario
+        .clone()
+        .startup_timeout(scaled(Duration::from_secs(1)));
     let run = late.launch();
     assert!(run.held().uid.is_none_or(|ids| ids == UID));
     assert_eq!(run.launcher_error().kind, "StartupTimeout");

@@ -102,10 +102,12 @@ fn a_readiness_dropped_unused_fails_the_start() {
 }
 
 fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
+    /// The daemon has this time to end by itself, and again after SIGTERM.
+    const GRACE: Duration = Duration::from_secs(1);
+
     for (disposition, least) in [
-        // The daemon has one second to end by itself, and another second after SIGTERM.
-        (Disposition::ReportAndExit, Duration::from_secs(1)),
-        (Disposition::Report, Duration::from_secs(2)),
+        (Disposition::ReportAndExit, GRACE),
+        (Disposition::Report, 2 * GRACE),
     ] {
         for entry in [Entry::Start, Entry::Execute] {
             let scenario = daemon!().deferring([], ReadinessUse::Drop).entry(entry);

@@ -88,7 +88,7 @@ fn the_launcher_does_not_believe_a_forged_pid() {
     let scenario = daemon!().entry(Entry::Execute);
     let path = scenario.path("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_read_timeout(Some(DEADLINE)).unwrap();
+    manager.set_read_timeout(Some(time_limit())).unwrap();
     let steps = [Step::Observe, Step::SendToSockets(Bytes(forged.to_vec()))];
     let scenario = scenario.env("NOTIFY_SOCKET", path).initialize(steps);
     let run = scenario.launch();

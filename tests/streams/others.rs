@@ -54,7 +54,7 @@ fn no_descriptor_stays_in_the_place_of_a_stream_during_the_start() {
     let intermediate = run.held().ppid;
     for pid in [run.launcher_pid(), intermediate] {
         // The library moves such a descriptor at once, and no event announces the move.
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + time_limit();
         let is_open = |view: &Report| (0..3).any(|number| view.descriptor(number).is_some());
         let mut view = run.outside(pid);
         while is_open(&view) {

@@ -19,13 +19,16 @@ pub(crate) const CASES: &[Case] = &[
 /// Runs a daemon that is late. Returns how long the launcher has waited.
 #[track_caller]
 fn run_late_daemon(scenario: Scenario, disposition: Disposition, step: &str) -> (Run, Duration) {
-    let scenario = scenario.startup_timeout(TIMEOUT);
+    let scenario = scenario.startup_timeout(timeout());
     let scenario = scenario.on_signal(libc::SIGTERM, disposition);
     let began = Instant::now();
     let run = scenario.launch();
     let error = run.launcher_error();
     let took = began.elapsed();
-    let text = timeout_text(&format!("{step}; the library terminated the daemon"));
+    let text = timeout_text(
+        timeout(),
+        &format!("{step}; the library terminated the daemon"),
+    );
     error.assert_is("StartupTimeout", &text);
     run.assert_nothing_left();
     (run, took)
@@ -38,17 +41,19 @@ fn a_late_daemon_gets_sigterm() {
     let scenario = daemon!().deferring([], ReadinessUse::Keep);
     let (run, took) = run_late_daemon(scenario, Disposition::ReportAndExit, UNTIL_READY);
     run.await_message(&Message::Signalled(libc::SIGTERM));
-    assert!(took >= TIMEOUT, "{took:?}");
+    assert!(took >= timeout(), "{took:?}");
 }
 
 fn a_late_daemon_that_survives_sigterm_is_killed() {
+    const SIGTERM_GRACE: Duration = Duration::from_secs(1);
+
     for disposition in [Disposition::Report, Disposition::Ignore] {
         let scenario = daemon!().deferring([], ReadinessUse::Keep);
         let (run, took) = run_late_daemon(scenario, disposition, UNTIL_READY);
         if disposition == Disposition::Report {
             run.await_message(&Message::Signalled(libc::SIGTERM));
         }
-        assert!(took >= TIMEOUT + Duration::from_secs(1), "{took:?}");
+        assert!(took >= timeout() + SIGTERM_GRACE, "{took:?}");
     }
 }
 
@@ -77,7 +82,7 @@ fn the_timeout_covers_every_step_of_the_daemon() {
 }
 
 fn a_daemon_in_time_is_not_signalled() {
-    let timeout = Duration::from_secs(2);
+    let timeout = scaled(Duration::from_secs(2));
     let began = Instant::now();
     let run = scenario!()
         .initialize([Step::Observe])
@@ -85,20 +90,23 @@ fn a_daemon_in_time_is_not_signalled() {
         .on_signal(libc::SIGTERM, Disposition::ReportAndExit)
         .start();
     let daemon = ProcessHandle::open(run.report().pid).unwrap().unwrap();
-    let time_is_up = began + timeout + Duration::from_millis(200);
+    let time_is_up = began + timeout + scaled(Duration::from_millis(200));
     assert!(!daemon.wait(time_is_up).unwrap(), "{}", run.diagnostics());
     run.observe();
 }
 
 fn a_timeout_beyond_the_clocks_range_is_no_timeout() {
-    // The clock cannot count this far.
-    let timeout = Duration::from_millis(u64::MAX);
-    let run = scenario!().startup_timeout(timeout).start();
+    /// The clock cannot count this far.
+    const FAR: Duration = Duration::from_millis(u64::MAX);
+
+    let run = scenario!().startup_timeout(FAR).start();
     run.launcher().assert().success();
 }
 
-/// The intermediate waits a second for a prober, longer than the timeout.
 fn the_timeout_covers_the_steps_before_the_daemon_exists() {
+    /// Not scaled: the intermediate, which begins later, waits as long for a prober.
+    const TIMEOUT: Duration = Duration::from_secs(1);
+
     let scenario = daemon!().startup_timeout(TIMEOUT);
     let path = scenario.pid_file_path().unwrap();
     fs::write(&path, "4242\n").unwrap();
@@ -108,17 +116,19 @@ fn the_timeout_covers_the_steps_before_the_daemon_exists() {
     let run = scenario.privileged_action([Step::Observe]).launch();
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
-    let text =
-        timeout_text("while opening and locking the pid file; the daemon had not been forked");
+    let text = timeout_text(
+        TIMEOUT,
+        "while opening and locking the pid file; the daemon had not been forked",
+    );
     assert_eq!(error.text, text);
-    assert!(began.elapsed() < TIMEOUT + LAUNCHER_WAIT);
+    assert!(began.elapsed() < TIMEOUT + launcher_wait());
     // No step of the daemon has run, and the file is unchanged.
     assert!(!run.has_sent(|message| matches!(message, Message::Observed(_))));
     assert_eq!(fs::read(&path).unwrap(), b"4242\n");
 }
 
 fn a_stopped_daemon_does_not_outlast_the_timeout() {
-    let scenario = daemon!().startup_timeout(TIMEOUT);
+    let scenario = daemon!().startup_timeout(timeout());
     let began = Instant::now();
     let run = scenario.privileged_action([Step::Hold]).launch();
     sys::kill(run.held().pid, libc::SIGSTOP).unwrap();
@@ -126,13 +136,14 @@ fn a_stopped_daemon_does_not_outlast_the_timeout() {
 }
 
 fn a_daemon_that_cannot_be_terminated_is_reported_as_left() {
-    let scenario = daemon!().startup_timeout(TIMEOUT);
+    let scenario = daemon!().startup_timeout(timeout());
     let run = scenario.initialize([Step::Hold]).launch();
     let daemon = run.held().pid;
     let detained = sys::detain(daemon).unwrap();
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
     let text = timeout_text(
+        timeout(),
         "during the initialization; the daemon may still run; \
          it ends at the latest when it reports to the launcher",
     );

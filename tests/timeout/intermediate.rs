@@ -13,7 +13,7 @@ pub(crate) const CASES: &[Case] = &[
 
 fn a_stopped_intermediate_does_not_outlast_the_timeout() {
     let assert_outlasted = |entry, sigterm| {
-        let scenario = daemon!().entry(entry).startup_timeout(TIMEOUT);
+        let scenario = daemon!().entry(entry).startup_timeout(timeout());
         let scenario = scenario.on_signal(libc::SIGTERM, sigterm);
         let scenario = scenario.privileged_action([Step::Hold]);
         let began = Instant::now();
@@ -34,7 +34,7 @@ fn a_stopped_intermediate_does_not_outlast_the_timeout() {
 /// Stops the intermediate at this call. Returns false if the intermediate makes fewer
 /// calls.
 fn is_outlasted(call: usize) -> bool {
-    let scenario = daemon!().startup_timeout(TIMEOUT);
+    let scenario = daemon!().startup_timeout(timeout());
     let scenario = scenario.signal_at(Role::Intermediate, call, libc::SIGSTOP);
     let run = scenario.launch();
     if run.launcher().output.status.success() {
@@ -47,7 +47,7 @@ fn is_outlasted(call: usize) -> bool {
     run.assert_nothing_left();
     // The time counts from the stop, however busy the machine was before.
     let waited = run.signal_hit().unwrap().launcher_ended_after;
-    let most = (TIMEOUT + LAUNCHER_WAIT).as_millis();
+    let most = (timeout() + launcher_wait()).as_millis();
     assert!(u128::from(waited) < most, "{waited} ms");
     true
 }
@@ -71,7 +71,7 @@ fn an_intermediate_stopped_at_any_call_does_not_outlast_the_timeout() {
 /// A file server that does not answer has this effect. The launcher terminates the daemon
 /// nevertheless.
 fn an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout() {
-    let scenario = daemon!().startup_timeout(TIMEOUT);
+    let scenario = daemon!().startup_timeout(timeout());
     let began = Instant::now();
     let run = scenario.privileged_action([Step::Hold]).launch();
     let (daemon, intermediate) = (run.held().pid, run.held().ppid);
@@ -79,12 +79,15 @@ fn an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout() {
     let detained = sys::detain(intermediate).unwrap();
     let error = run.launcher_error();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
-    let text = timeout_text(&format!(
-        "during the privileged action; the library terminated the daemon; \
+    let text = timeout_text(
+        timeout(),
+        &format!(
+            "during the privileged action; the library terminated the daemon; \
          the intermediate process {intermediate} could not be terminated and still exists"
-    ));
+        ),
+    );
     assert_eq!(error.text, text);
-    assert!(began.elapsed() < TIMEOUT + LAUNCHER_WAIT);
+    assert!(began.elapsed() < timeout() + launcher_wait());
     run.wait_until_ended(daemon);
     // SIGKILL is pending: the intermediate will end.
     assert!(!run.handle(intermediate).wait(Instant::now()).unwrap());
@@ -94,7 +97,7 @@ fn an_intermediate_that_cannot_be_terminated_does_not_outlast_the_timeout() {
 }
 
 fn an_intermediate_that_ends_slowly_is_reaped() {
-    let mut scenario = scenario!().startup_timeout(TIMEOUT);
+    let mut scenario = scenario!().startup_timeout(timeout());
     scenario.config.report_afterwards = true;
     let run = scenario.privileged_action([Step::Hold]).launch();
     let intermediate = run.held().ppid;

@@ -3,14 +3,18 @@
 use tester::prelude::*;
 
 /// On a busy machine, a daemon needs less time than this.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) fn timeout() -> Duration {
+    scaled(Duration::from_secs(1))
+}
 
 /// More than the launcher waits beyond the timeout.
-pub(crate) const LAUNCHER_WAIT: Duration = Duration::from_secs(9);
+pub(crate) fn launcher_wait() -> Duration {
+    scaled(Duration::from_secs(9))
+}
 
 /// The text of a timeout error.
-pub(crate) fn timeout_text(rest: &str) -> String {
-    format!("the daemon was not ready in time: the startup timeout of {TIMEOUT:?} expired {rest}")
+pub(crate) fn timeout_text(timeout: Duration, rest: &str) -> String {
+    format!("the daemon was not ready in time: the startup timeout of {timeout:?} expired {rest}")
 }
 
 /// The start fails after the timeout, but not much later, and leaves nothing.
@@ -20,7 +24,7 @@ pub(crate) fn assert_times_out(run: &Run, began: Instant) {
     let took = began.elapsed();
     assert_eq!(error.kind, "StartupTimeout", "{}", run.diagnostics());
     assert!(
-        TIMEOUT <= took && took < TIMEOUT + LAUNCHER_WAIT,
+        timeout() <= took && took < timeout() + launcher_wait(),
         "{took:?}"
     );
     run.assert_nothing_left();
@@ -29,7 +33,7 @@ pub(crate) fn assert_times_out(run: &Run, began: Instant) {
 /// A launcher that goes on after a failed start, and starts again when it is told to
 /// proceed.
 pub(crate) fn launcher_that_starts_twice() -> Scenario {
-    let mut scenario = scenario!().startup_timeout(TIMEOUT).entry(Entry::Execute);
+    let mut scenario = scenario!().startup_timeout(timeout()).entry(Entry::Execute);
     scenario.config.report_afterwards = true;
     scenario.config.start_again = true;
     scenario.privileged_action([Step::Hold])

@@ -23,9 +23,14 @@ fn processor_time(pid: u32) -> u64 {
 /// These processes use no processor time for a second, in which the launcher waits.
 #[track_caller]
 fn assert_idle<const COUNT: usize>(run: &Run, waiting: [u32; COUNT]) {
+    const SECOND: Duration = Duration::from_secs(1);
+
     let before = waiting.map(processor_time);
-    let second = Instant::now() + Duration::from_secs(1);
-    assert!(!run.handle(run.launcher_pid()).wait(second).unwrap());
+    assert!(
+        !run.handle(run.launcher_pid())
+            .wait(Instant::now() + SECOND)
+            .unwrap()
+    );
     let after = waiting.map(processor_time);
     for (before, after) in before.iter().zip(after) {
         let used = after - before;
@@ -34,7 +39,7 @@ fn assert_idle<const COUNT: usize>(run: &Run, waiting: [u32; COUNT]) {
 }
 
 fn launcher_and_intermediate_use_no_processor_time_while_they_wait() {
-    let with_timeout = daemon!().startup_timeout(Duration::from_secs(60));
+    let with_timeout = daemon!().startup_timeout(scaled(Duration::from_secs(60)));
     for scenario in [daemon!(), with_timeout] {
         let run = scenario.privileged_action([Step::Hold]).launch();
         let waiting = [run.launcher_pid(), run.held().ppid];
@@ -64,7 +69,7 @@ fn a_full_standard_output_does_not_outlast_the_timeout() {
     let errors = BufReader::new(child.stderr.take().expect("it is piped"));
     let (said, hear) = mpsc::channel();
     thread::spawn(move || said.send(errors.lines().next()));
-    let line = hear.recv_timeout(DEADLINE);
+    let line = hear.recv_timeout(time_limit());
     // The tester may go on writing.
     drop(child.stdout.take());
     if line.is_err() {

@@ -9,6 +9,7 @@ use crate::config::{Deferral, Life, ReadinessUse, Step};
 use crate::model::databases::Databases;
 use crate::model::failure::{Failure, error_text};
 use crate::model::start::{Opened, Parent, Side, Start};
+use crate::slowness::scaled;
 
 /// The timeout of a daemon that does not become ready: longer than such a daemon takes to start on
 /// a busy machine.
@@ -38,7 +39,7 @@ axis! {
         }, fails;
         /// Kept until the timeout.
         Kept => {
-            stage.config.options.startup_timeout = Some(SHORT_TIMEOUT);
+            stage.config.options.startup_timeout = Some(scaled(SHORT_TIMEOUT));
             Some(Deferral::new([], ReadinessUse::Keep))
         }, fails;
     }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use super::Scenario;
 use super::journal::{Events, Journal};
-use super::{Scenario, slowness};
 use crate::control::{self, Receiver};
 use crate::{sys, wire};
 
@@ -111,7 +111,7 @@ impl Case {
             token,
             control: Arc::new(ours),
             journal: Arc::default(),
-            deadline: Instant::now() + scenario.deadline * slowness(),
+            deadline: Instant::now() + scenario.deadline,
             config,
             stdout,
             stderr,

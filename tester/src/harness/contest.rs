@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::case::{SPAWNING, next_number, token};
 use super::kill::kill_all;
-use super::{DEADLINE, slowness};
 use crate::contest::{CONTEND, Leaving, MEDDLE, Meddling};
 use crate::control::{self, Frame, Receiver};
+use crate::slowness::{scaled, time_limit};
 use crate::sys;
 
 /// The environment variable with the duration of a contest in seconds. The default is 2.
@@ -106,7 +106,7 @@ impl Contest {
                 }
                 found
             });
-            let frames = listen(ours, Instant::now() + time + DEADLINE * slowness());
+            let frames = listen(ours, Instant::now() + time + time_limit());
             drop(over);
             let statuses: Vec<_> = crowd.children[..meddlers]
                 .iter_mut()
@@ -139,7 +139,7 @@ impl Contest {
 fn duration() -> Duration {
     let seconds = std::env::var(SECONDS).ok();
     let seconds = seconds.and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(2)) * slowness()
+    scaled(Duration::from_secs(seconds.unwrap_or(2)))
 }
 
 /// All frames until the last contender and its last daemon have ended.

@@ -3,10 +3,10 @@
 use std::io;
 use std::time::Instant;
 
-use super::DEADLINE;
 use super::journal::Launcher;
 use super::run::Run;
 use crate::observe;
+use crate::slowness::time_limit;
 use crate::sys::ProcessHandle;
 
 impl Run {
@@ -78,7 +78,7 @@ pub(super) fn kill_all(token: &str) -> io::Result<()> {
         for handle in &handles {
             handle.kill(libc::SIGKILL)?;
         }
-        let deadline = Instant::now() + DEADLINE;
+        let deadline = Instant::now() + time_limit();
         for handle in &handles {
             if !handle.wait(deadline)? {
                 return Err(io::ErrorKind::TimedOut.into());

@@ -33,8 +33,6 @@ mod scenario;
 mod threads;
 mod wait;
 
-use std::time::Duration;
-
 pub use contest::{Contest, Contested};
 pub use files::{Files, SeenFile};
 pub use journal::Launcher;
@@ -44,18 +42,3 @@ pub use pid_file::PidFile;
 pub use run::Run;
 pub use scenario::{BINARY, Scenario, binary};
 pub use threads::{catch, in_parallel, mount, while_repeating, with_own_mounts};
-
-/// The deadline of a case that sets none.
-pub const DEADLINE: Duration = Duration::from_secs(20);
-
-/// The environment variable that multiplies every deadline, for emulated or
-/// instrumented runs.
-pub const SLOWNESS: &str = "TESTER_SLOWNESS";
-
-/// The factor of all deadlines.
-pub fn slowness() -> u32 {
-    std::env::var(SLOWNESS)
-        .ok()
-        .and_then(|factor| factor.parse().ok())
-        .unwrap_or(1)
-}

@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use super::case::{Case, Handover, read_text};
 use super::kill::kill_all;
-use super::{Files, PidFile, Scenario, slowness};
+use super::{Files, PidFile, Scenario};
 use crate::config::{Life, ReadinessUse, Step};
 use crate::control::{self, Command, Frame, Message};
 use crate::observe;
 use crate::report::{Place, Report};
 use crate::select;
+use crate::slowness::scaled;
 use crate::suite::Need;
 use crate::sys::{self, ProcessHandle};
 
@@ -217,7 +218,7 @@ impl Case {
     /// A process that is killed closes its control socket before the file that it has locked. No
     /// handle is known if it was killed before it could report.
     fn pid_file_after_kill(&self) -> Option<Option<PidFile>> {
-        let deadline = Instant::now() + Duration::from_secs(1) * slowness();
+        let deadline = Instant::now() + scaled(Duration::from_secs(1));
         loop {
             let pid_file = self.pid_file();
             let is_locked = pid_file

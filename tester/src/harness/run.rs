@@ -10,6 +10,7 @@ use super::case::{Case, Handover};
 use super::journal::{at_the_end, collect, drain};
 use super::kill::kill_all;
 use super::{Launcher, Scenario};
+use crate::slowness::scaled;
 use crate::sys::{self, ProcessHandle};
 
 /// A case that runs. Its drop kills the processes that are left, and removes its files.
@@ -72,7 +73,7 @@ impl Run {
     /// Most processes exit when the control socket is shut down. To find and kill them would take
     /// longer than this wait.
     fn wait_for_voluntary_exits(&self) {
-        let deadline = Instant::now() + Duration::from_millis(100);
+        let deadline = Instant::now() + scaled(Duration::from_millis(100));
         let handles: Vec<_> = self
             .case
             .journal

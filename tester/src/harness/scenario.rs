@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{DEADLINE, Run};
+use super::Run;
 use crate::config::{
     Bytes, Config, Deferral, Directory, Entry, ExecPid, Fallible, Foreground, Identity, Ids,
     InitialState, Life, Step, Stream, SupplementaryGroups, for_each_option,
 };
 use crate::report::StartError;
+use crate::slowness::time_limit;
 use crate::subject::FIND_REAPER;
 use crate::sys;
 use crate::trace::{ANY_CALL, Fault, How, Role, TRACE};
@@ -121,7 +122,7 @@ impl Scenario {
             environment: Vec::new(),
             piped: false,
             arguments: Vec::new(),
-            deadline: DEADLINE,
+            deadline: time_limit(),
             launched_by: None,
         }
     }
@@ -277,6 +278,7 @@ impl Scenario {
         self
     }
 
+    /// Sets how long each wait of the case may take.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;

@@ -185,6 +185,7 @@ impl Run {
     /// launcher that waits for nothing.
     #[track_caller]
     pub fn assert_launcher_waits(&self) {
+        // Not scaled: the library itself waits no longer than a second for a prober.
         const MOMENT: Duration = Duration::from_millis(100);
         let ended = self.launcher.wait(Instant::now() + MOMENT);
         assert!(

@@ -8,6 +8,7 @@ use std::time::Duration;
 use daemonize2::{Daemonize, Outcome, PidFile, Stdio, supervised};
 
 use super::{EXIT_BAD_STATE, EXIT_START_FAILED, expect};
+use crate::slowness::scaled;
 use crate::sys;
 
 pub const FIND_REAPER: &str = "find-reaper";
@@ -76,7 +77,7 @@ pub fn start_as_first_process(entry: Option<String>) -> ExitCode {
 pub fn start_with_full_output() -> ExitCode {
     expect(sys::fill_output(), "fill the output");
     print!("the rest");
-    let daemonize = Daemonize::new().startup_timeout(Duration::from_millis(500));
+    let daemonize = Daemonize::new().startup_timeout(scaled(Duration::from_millis(500)));
     match daemonize.start_checked() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
