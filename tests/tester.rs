@@ -12,6 +12,7 @@ use tester::report::{IdTriple, Terminal};
 use tester::slowness::SLOWNESS;
 use tester::subject::{self, EXIT_BAD_CONFIG};
 use tester::suite;
+use tester::suite::SKIPS_OF;
 use tester::wire::{self, WireError};
 
 fn main() -> ExitCode {
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         case!(a_held_lock_is_seen),
         case!(a_passed_deadline_is_reported_with_diagnostics),
         case!(a_slowness_that_is_not_a_positive_number_is_refused),
+        case!(the_skipped_cases_of_another_platform_are_known),
         case!(each_process_of_a_held_start_can_be_killed),
         case!(output_may_go_to_pipes),
         case!(dropping_a_run_ends_a_daemon_that_receives_no_command),
@@ -483,6 +485,32 @@ fn a_slowness_that_is_not_a_positive_number_is_refused() {
             "TESTER_SLOWNESS is {value:?}: set it to a positive number of at most 1000, or unset it\n"
         );
         assert_eq!(String::from_utf8(output.stderr).unwrap(), text);
+    }
+}
+
+fn the_skipped_cases_of_another_platform_are_known() {
+    let ask = |list: &str| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let output = command.env(SKIPS_OF, list).output().unwrap();
+        let [stdout, stderr] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.success(), stdout, stderr)
+    };
+    let (_, of_root, _) = ask("macos-root");
+    let (_, of_user, _) = ask("macos-user");
+    let (needs_linux, needs_root) = (
+        "tester::the_initial_user_namespace_is_set_up # needs root, needs Linux, needs user namespaces\n",
+        "tester::the_initial_ids_and_groups_are_set_up # needs root\n",
+    );
+    assert!(of_user.contains(needs_linux) && of_user.contains(needs_root));
+    assert!(of_root.contains(
+        "tester::the_initial_user_namespace_is_set_up # needs Linux, needs user namespaces\n"
+    ));
+    assert!(!of_root.contains("the_initial_ids_and_groups_are_set_up"));
+    for list in ["macos", "linux-root", "macos-nobody"] {
+        let refusal =
+            format!("TESTER_SKIPS_OF is {list:?}, which names no list of another platform\n");
+        assert_eq!(ask(list), (false, String::new(), refusal));
     }
 }
 

@@ -38,6 +38,10 @@ use crate::{control, observe, slowness, sys};
 /// The environment variable with the path of the list of skipped cases.
 pub const SKIPPED_LIST: &str = "TESTER_SKIPPED_LIST";
 
+/// The environment variable with the name of a list of another platform in `ci/skips`, such as
+/// `macos-user`. A suite then prints its lines of that list, and runs no case.
+pub const SKIPS_OF: &str = "TESTER_SKIPS_OF";
+
 /// The environment variable that makes the first failed case end the whole suite, where more
 /// failures say no more: see `ci/mutants.sh`. The caller that sets it ends the processes of the
 /// other cases.
@@ -124,12 +128,41 @@ pub enum Need {
     Compiler,
     /// logrotate(8)
     Logrotate,
+    /// The option `no_new_privileges` (Linux, FreeBSD).
+    NoNewPrivileges,
 }
 
 impl Need {
     /// The reason why the need is not met, if it is not.
     pub fn unmet(self) -> Option<&'static str> {
-        let (met, reason) = match self {
+        let (met, reason) = self.check();
+        (!met).then_some(reason)
+    }
+
+    /// The same for a machine of CI with another platform.
+    fn unmet_on(self, machine: &Machine) -> Option<&'static str> {
+        let met = match self {
+            Self::Root => machine.is_root,
+            Self::OrdinaryUser => !machine.is_root,
+            Self::NoNewPrivileges => machine.platform == "freebsd",
+            // Every platform has terminals, and the scripts in `ci/` provide the rest.
+            Self::Terminals | Self::TestUser | Self::AbortingTester | Self::Examples => true,
+            Self::Linux
+            | Self::Mounting
+            | Self::UserNamespaces
+            | Self::Tracing
+            | Self::Stepping
+            | Self::Faults => false,
+            // Only a suite that the scripts leave out needs it.
+            Self::Compiler => true,
+            Self::Logrotate => false,
+        };
+        (!met).then(|| self.check().1)
+    }
+
+    /// Whether the need is met here, and the reason to give if it is not.
+    fn check(self) -> (bool, &'static str) {
+        match self {
             Self::Root => (sys::effective_user() == 0, "needs root"),
             Self::OrdinaryUser => (sys::effective_user() != 0, "needs an ordinary user"),
             Self::Linux => (cfg!(target_os = "linux"), "needs Linux"),
@@ -154,8 +187,56 @@ impl Need {
             Self::Compiler => (compiler().is_some(), "needs cargo's compiler"),
             Self::Examples => (example("service").is_some(), "needs the examples"),
             Self::Logrotate => (logrotate().is_some(), "needs logrotate"),
+            Self::NoNewPrivileges => (
+                cfg!(any(target_os = "linux", target_os = "freebsd")),
+                "needs no_new_privs",
+            ),
+        }
+    }
+}
+
+/// A machine of CI with another platform than Linux, by the name of its list: `macos-user`.
+struct Machine {
+    platform: String,
+    is_root: bool,
+}
+
+impl Machine {
+    fn named(list: &str) -> Option<Self> {
+        let (platform, identity) = list.rsplit_once('-')?;
+        let is_root = match identity {
+            "root" => true,
+            "user" => false,
+            _ => return None,
         };
-        (!met).then_some(reason)
+        let platforms = [
+            "freebsd",
+            "macos",
+            "netbsd",
+            "openbsd",
+            "dragonfly",
+            "illumos",
+        ];
+        platforms.contains(&platform).then(|| Self {
+            platform: platform.to_owned(),
+            is_root,
+        })
+    }
+
+    /// Prints each case that this machine skips, with the reason.
+    fn print_skips(&self, cases: &[Case]) {
+        for case in cases {
+            let reasons = case.needs.iter().filter_map(|need| need.unmet_on(self));
+            let reasons: Vec<_> = reasons.collect();
+            if !reasons.is_empty() {
+                println!(
+                    "{}::{} # {}",
+                    case.module,
+                    case.function,
+                    reasons.join(", ")
+                );
+            }
+        }
     }
 }
 
@@ -304,6 +385,14 @@ pub fn suite(cases: &[Case]) -> ExitCode {
     if let Err(text) = slowness::check() {
         eprintln!("{text}");
         return ExitCode::FAILURE;
+    }
+    if let Ok(list) = std::env::var(SKIPS_OF) {
+        let Some(machine) = Machine::named(&list) else {
+            eprintln!("{SKIPS_OF} is {list:?}, which names no list of another platform");
+            return ExitCode::FAILURE;
+        };
+        machine.print_skips(cases);
+        return ExitCode::SUCCESS;
     }
     set_up_process();
     // A case finds only the descriptors open that it asks for, whatever the caller has open.

@@ -1,4 +1,3 @@
-#[cfg(target_os = "linux")]
 use std::os::unix::process::CommandExt as _;
 
 use tester::prelude::*;
@@ -6,12 +5,9 @@ use tester::prelude::*;
 use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
-    #[cfg(target_os = "linux")]
-    case!(other_processes_of_the_user_may_inspect_a_dumpable_daemon, needs Root),
-    #[cfg(target_os = "linux")]
-    case!(a_dumpable_daemon_may_read_its_own_files_in_proc, needs Root),
-    #[cfg(target_os = "linux")]
-    case!(without_the_option_a_daemon_of_another_user_is_out_of_reach, needs Root),
+    case!(other_processes_of_the_user_may_inspect_a_dumpable_daemon, needs Root, Linux),
+    case!(a_dumpable_daemon_may_read_its_own_files_in_proc, needs Root, Linux),
+    case!(without_the_option_a_daemon_of_another_user_is_out_of_reach, needs Root, Linux),
     case!(the_privileged_action_is_not_dumpable_yet, needs Root, Linux),
     case!(a_launcher_that_is_not_dumpable_starts_a_dumpable_daemon, needs Root, Linux),
     case!(a_dumpable_daemon_has_dropped_its_privileges, needs Root, Linux),
@@ -28,7 +24,6 @@ fn dumpable() -> Scenario {
 
 /// Whether a process with these ids can list the descriptors of the daemon, and can read its
 /// environment.
-#[cfg(target_os = "linux")]
 fn may_inspect(run: &Run, uid: u32, gid: u32) -> [bool; 2] {
     let directory = format!("/proc/{}", run.report().pid);
     [["ls", "fd"], ["cat", "environ"]].map(|[program, file]| {
@@ -41,7 +36,6 @@ fn may_inspect(run: &Run, uid: u32, gid: u32) -> [bool; 2] {
     })
 }
 
-#[cfg(target_os = "linux")]
 fn other_processes_of_the_user_may_inspect_a_dumpable_daemon() {
     for entry in [Entry::Start, Entry::Execute] {
         let run = dumpable().entry(entry).start();
@@ -51,7 +45,6 @@ fn other_processes_of_the_user_may_inspect_a_dumpable_daemon() {
     }
 }
 
-#[cfg(target_os = "linux")]
 fn a_dumpable_daemon_may_read_its_own_files_in_proc() {
     let read = |scenario: Scenario| {
         let words = [
@@ -68,7 +61,6 @@ fn a_dumpable_daemon_may_read_its_own_files_in_proc() {
     }
 }
 
-#[cfg(target_os = "linux")]
 fn without_the_option_a_daemon_of_another_user_is_out_of_reach() {
     let run = root_to_user().start();
     assert_out_of_reach(run.report().pid, UID, GID);

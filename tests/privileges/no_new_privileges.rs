@@ -10,8 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(later_threads_have_no_new_privs, needs Linux),
     case!(earlier_threads_without_no_new_privs_fail_the_start, needs Linux),
     case!(other_threads_without_no_new_privs_fail_a_foreground_start, needs Linux),
-    #[cfg(any(target_os = "linux", target_os = "freebsd"))]
-    case!(a_set_user_id_program_grants_nothing_with_no_new_privs, needs Root),
+    case!(a_set_user_id_program_grants_nothing_with_no_new_privs, needs Root, NoNewPrivileges),
     #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
     case!(no_new_privileges_is_refused_on_other_platforms),
 ];
@@ -77,7 +76,6 @@ fn other_threads_without_no_new_privs_fail_a_foreground_start() {
     assert_eq!(run.launcher_error().text, text);
 }
 
-#[cfg(any(target_os = "linux", target_os = "freebsd"))]
 fn a_set_user_id_program_grants_nothing_with_no_new_privs() {
     use tester::subject::PRINT_SUPERVISED;
 
