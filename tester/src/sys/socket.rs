@@ -65,8 +65,9 @@ linux_only! {
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
+        // The type of a length differs between C libraries.
         // SAFETY: CMSG_SPACE is arithmetic.
-        message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as usize;
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as _;
         // SAFETY: CMSG_FIRSTHDR is arithmetic on a message with a buffer.
         let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
         // SAFETY: there is room for an aligned header, which nothing else uses.
@@ -74,7 +75,7 @@ linux_only! {
         header.cmsg_level = libc::SOL_SOCKET;
         header.cmsg_type = libc::SCM_RIGHTS;
         // SAFETY: CMSG_LEN is arithmetic.
-        header.cmsg_len = unsafe { libc::CMSG_LEN(4) } as usize;
+        header.cmsg_len = unsafe { libc::CMSG_LEN(4) } as _;
         // SAFETY: CMSG_DATA is arithmetic on a valid header.
         let slot = unsafe { libc::CMSG_DATA(header) }.cast::<i32>();
         // SAFETY: there is room for a descriptor behind the header.
