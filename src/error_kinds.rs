@@ -3,7 +3,8 @@
 // the macro.
 
 error_kinds! {
-    /// fork(2) failed: there are too many processes, or too little memory.
+    /// fork(2) failed: there are too many processes, or too little memory. If there are too many
+    /// processes, the text lists the limits.
     1 Fork(Errno) "cannot fork";
     /// waitpid(2) for the intermediate process failed.
     2 Wait(Errno) "cannot wait for the intermediate process";

@@ -173,7 +173,8 @@ fn launch<T>(
         Err(errno) => {
             drop((panics, own_fds, logs));
             signal_mask.restore();
-            Side::Launcher(Err(ErrorKind::Fork(errno).into()), closures)
+            let error = reasons::describe(ErrorKind::Fork(errno).into(), plan.options, None);
+            Side::Launcher(Err(error), closures)
         }
         Ok(Fork::Parent(child)) => {
             drop((panics, own_fds, logs));

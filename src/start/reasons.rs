@@ -21,6 +21,7 @@ use crate::trust;
 /// Makes the error that the caller gets. `pid_file` is the absolute path.
 pub(super) fn describe(failure: Failure, options: &Options, pid_file: Option<&Path>) -> Error {
     let failure = with_rights(failure, options);
+    let failure = with_limits(failure);
     let failure = with_state_of_file(failure, options, pid_file);
     let subject = options.subject(failure.subject);
     let error = Error::from(failure).with_subject(subject);
@@ -83,6 +84,20 @@ pub(crate) fn lacks_rights(uid: Uid, deed: &str, capabilities: &str) -> String {
     let reason = io::Error::from_raw_os_error(errno::EPERM);
     format!("{reason}: this process runs as {found}")
 }
+
+/// Adds to a refused fork(2) the limits that may have refused it.
+fn with_limits(failure: Failure) -> Failure {
+    match failure.kind {
+        ErrorKind::Fork(errno::EAGAIN) => {
+            let reason = io::Error::from_raw_os_error(errno::EAGAIN);
+            failure.with_reason(format!("{reason}: {PROCESS_LIMITS}"))
+        }
+        _ => failure,
+    }
+}
+
+const PROCESS_LIMITS: &str = "a limit on the number of processes is reached: that of the user \
+                              (RLIMIT_NPROC), of the container or service, or of the system";
 
 /// Adds to a pid file or log file that could not be opened the state of the directory or file, and
 /// what the library would accept. The absolute path shows what a relative one is relative to.

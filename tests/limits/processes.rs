@@ -8,11 +8,21 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_refused_second_fork_is_reported_before_failures_of_earlier_steps, needs Root),
 ];
 
+/// The error lists the limits that refuse a fork.
+fn refused_fork() -> StartError {
+    let reason = io::Error::from_raw_os_error(libc::EAGAIN);
+    let text = format!(
+        "cannot fork: {reason}: a limit on the number of processes is reached: that of the user \
+         (RLIMIT_NPROC), of the container or service, or of the system"
+    );
+    StartError::with_text("Fork", libc::EAGAIN, None, &text)
+}
+
 fn a_refused_first_fork_is_reported() {
     let scenario = scenario!()
         .as_ordinary_user()
         .from_state(|state| state.limit_processes = Some(1));
-    let expected = StartError::with_errno("Fork", libc::EAGAIN, None, "cannot fork");
+    let expected = refused_fork();
     scenario
         .pid_file("daemon.pid")
         .assert_fails_in_launcher(&expected);
@@ -29,7 +39,7 @@ fn as_single_process(limit: u64) -> Scenario {
 
 #[track_caller]
 fn assert_second_fork_is_refused(change: fn(Scenario) -> Scenario) {
-    let expected = StartError::with_errno("Fork", libc::EAGAIN, None, "cannot fork");
+    let expected = refused_fork();
     for entry in [Entry::Start, Entry::Execute] {
         let scenario = change(as_single_process(2).entry(entry));
         assert_eq!(scenario.fail_in_launcher(), expected, "{entry:?}");

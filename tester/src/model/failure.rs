@@ -32,6 +32,15 @@ pub(crate) fn too_long(length: usize) -> String {
     format!("{length} bytes; the limit is {MAX_PAYLOAD} bytes")
 }
 
+/// The reason of a fork(2) that a limit has refused.
+fn too_many_processes() -> String {
+    let reason = io::Error::from_raw_os_error(libc::EAGAIN);
+    format!(
+        "{reason}: a limit on the number of processes is reached: that of the user \
+         (RLIMIT_NPROC), of the container or service, or of the system"
+    )
+}
+
 impl Failure {
     pub(crate) fn new(kind: &'static str, errno: impl Into<Option<i32>>) -> Self {
         Self {
@@ -168,8 +177,9 @@ impl Failure {
         let subject = subject.map(|subject| format!(" {}", on_one_line(&subject)));
         let running = self.running_pid;
         let running = running.map(|pid| format!(": held by running daemon {pid}"));
-        let reason = self.reason.as_ref();
-        let reason = reason.map(|reason| format!(": {}", on_one_line(reason)));
+        let limits = matches!((self.kind, self.errno), ("Fork", Some(libc::EAGAIN)));
+        let reason = self.reason.clone().or(limits.then(too_many_processes));
+        let reason = reason.map(|reason| format!(": {}", on_one_line(&reason)));
         let errno = self.errno;
         let errno = errno.map(|errno| format!(": {}", io::Error::from_raw_os_error(errno)));
         let status = self.status;
