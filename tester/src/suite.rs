@@ -99,8 +99,13 @@ pub fn logrotate() -> Option<PathBuf> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
     Root,
+    /// If root, permission to change to other users, which a container may withhold (Linux).
+    OtherUsers,
     OrdinaryUser,
     Linux,
+    /// If not root, the groups that the database lists for this user, which a container may leave
+    /// out.
+    OwnGroups,
     /// [`TEST_USER`] with its ids and groups.
     TestUser,
     Terminals,
@@ -118,6 +123,9 @@ pub enum Need {
     /// Permission to observe processes of other users, which a container may withhold from its
     /// root.
     Tracing,
+    /// Programs in the directory of a case that are set-user-id or have file capabilities, which a
+    /// mount option may forbid.
+    SetIdPrograms,
     /// Permission to trace its own children call by call (Linux).
     Stepping,
     /// The same, and permission to let their calls fail, which depends on the processor (Linux).
@@ -128,8 +136,6 @@ pub enum Need {
     Compiler,
     /// logrotate(8)
     Logrotate,
-    /// The option `no_new_privileges` (Linux, FreeBSD).
-    NoNewPrivileges,
 }
 
 impl Need {
@@ -142,20 +148,24 @@ impl Need {
     /// The same for a machine of CI with another platform.
     fn unmet_on(self, machine: &Machine) -> Option<&'static str> {
         let met = match self {
-            Self::Root => machine.is_root,
+            Self::Root | Self::Tracing => machine.is_root,
             Self::OrdinaryUser => !machine.is_root,
+            Self::VisibleLocks | Self::VisibleMasks | Self::RealTimeSignals => {
+                machine.platform != "macos"
+            }
             Self::NoNewPrivileges => machine.platform == "freebsd",
             // Every platform has terminals, and the scripts in `ci/` provide the rest.
             Self::Terminals | Self::TestUser | Self::AbortingTester | Self::Examples => true,
+            // Only a container withholds these.
+            Self::OtherUsers | Self::OwnGroups | Self::SetIdPrograms => true,
+            // Only a suite that the scripts leave out needs it.
+            Self::Compiler => true,
             Self::Linux
             | Self::Mounting
             | Self::UserNamespaces
-            | Self::Tracing
             | Self::Stepping
-            | Self::Faults => false,
-            // Only a suite that the scripts leave out needs it.
-            Self::Compiler => true,
-            Self::Logrotate => false,
+            | Self::Faults
+            | Self::Logrotate => false,
         };
         (!met).then(|| self.check().1)
     }
@@ -164,12 +174,20 @@ impl Need {
     fn check(self) -> (bool, &'static str) {
         match self {
             Self::Root => (sys::effective_user() == 0, "needs root"),
+            Self::OtherUsers => (
+                sys::effective_user() != 0 || has_capability(CAP_SETUID),
+                "needs CAP_SETUID",
+            ),
             Self::OrdinaryUser => (sys::effective_user() != 0, "needs an ordinary user"),
             Self::Linux => (cfg!(target_os = "linux"), "needs Linux"),
             Self::VisibleLocks => (!cfg!(target_os = "macos"), "needs visible locks"),
             Self::VisibleMasks => (!cfg!(target_os = "macos"), "needs visible signal masks"),
             Self::RealTimeSignals => (!cfg!(target_os = "macos"), "needs real-time signals"),
             Self::NoNewPrivileges => (has_no_new_privileges(), "needs no_new_privs"),
+            Self::OwnGroups => (
+                sys::effective_user() == 0 || has_own_groups(),
+                "needs the groups of its user",
+            ),
             Self::TestUser => (has_test_user(), "needs user daemonize2-test"),
             Self::Terminals => (sys::has_terminals(), "needs pseudo-terminals"),
             Self::Stepping => (can_step(), "needs ptrace"),
@@ -179,7 +197,11 @@ impl Need {
             ),
             Self::Mounting => (may_mount(), "needs CAP_SYS_ADMIN"),
             Self::UserNamespaces => (may_make_user_namespace(), "needs user namespaces"),
-            Self::Tracing => (may_trace(), "needs CAP_SYS_PTRACE"),
+            Self::Tracing => (has_capability(CAP_SYS_PTRACE), "needs CAP_SYS_PTRACE"),
+            Self::SetIdPrograms => (
+                sys::may_execute_set_id(&std::env::temp_dir()),
+                "needs a temporary directory without nosuid and noexec",
+            ),
             Self::AbortingTester => (
                 std::env::var_os(ABORTING_TESTER).is_some(),
                 "needs TESTER_ABORTING",
@@ -187,10 +209,6 @@ impl Need {
             Self::Compiler => (compiler().is_some(), "needs cargo's compiler"),
             Self::Examples => (example("service").is_some(), "needs the examples"),
             Self::Logrotate => (logrotate().is_some(), "needs logrotate"),
-            Self::NoNewPrivileges => (
-                cfg!(any(target_os = "linux", target_os = "freebsd")),
-                "needs no_new_privs",
-            ),
         }
     }
 }
@@ -240,10 +258,10 @@ impl Machine {
     }
 }
 
-/// What id(1) prints of [`TEST_USER`], sorted. It asks the same databases as the library on every
+/// The numbers that id(1) prints, sorted. It asks the same databases as the library on every
 /// system.
-fn ids_of_test_user(option: &str) -> Option<Vec<u32>> {
-    let output = Command::new("id").args([option, TEST_USER]).output().ok()?;
+fn ids(arguments: &[&str]) -> Option<Vec<u32>> {
+    let output = Command::new("id").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let words = text.split_ascii_whitespace().map(|id| id.parse().ok());
     let mut ids: Vec<u32> = words.collect::<Option<_>>()?;
@@ -257,9 +275,9 @@ fn has_test_user() -> bool {
         true => TEST_USER_GROUPS.iter().all(|group| groups.contains(group)),
         false => groups == TEST_USER_GROUPS,
     };
-    ids_of_test_user("-u") == Some(vec![TEST_USER_ID])
-        && ids_of_test_user("-g") == Some(vec![TEST_USER_ID])
-        && ids_of_test_user("-G").is_some_and(has_groups)
+    ids(&["-u", TEST_USER]) == Some(vec![TEST_USER_ID])
+        && ids(&["-g", TEST_USER]) == Some(vec![TEST_USER_ID])
+        && ids(&["-G", TEST_USER]).is_some_and(has_groups)
 }
 
 /// All groups that the databases list for [`TEST_USER`].
@@ -268,7 +286,7 @@ fn has_test_user() -> bool {
 ///
 /// When id(1) fails, or there is no such user.
 pub fn test_user_groups() -> Vec<u32> {
-    ids_of_test_user("-G").expect("the groups of the test user")
+    ids(&["-G", TEST_USER]).expect("the groups of the test user")
 }
 
 /// Whether a user is in groups that no administrator has listed: macOS puts every user in
@@ -280,6 +298,12 @@ fn has_no_new_privileges() -> bool {
     return sys::has_no_new_privileges(process::id()).is_ok_and(|state| state.is_some());
     #[cfg(not(target_os = "freebsd"))]
     cfg!(target_os = "linux")
+}
+
+fn has_own_groups() -> bool {
+    let name = Command::new("id").arg("-un").output();
+    let name = name.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    name.is_ok_and(|name| ids(&["-G"]).is_some_and(|groups| ids(&["-G", &name]) == Some(groups)))
 }
 
 fn can_step() -> bool {
@@ -314,9 +338,12 @@ fn may_make_user_namespace() -> bool {
         .is_ok_and(|output| output.status.success())
 }
 
-fn may_trace() -> bool {
-    /// CAP_SYS_PTRACE of <linux/capability.h>
-    const CAP_SYS_PTRACE: u32 = 19;
+/// From <linux/capability.h>.
+const CAP_SETUID: u32 = 7;
+const CAP_SYS_PTRACE: u32 = 19;
+
+/// Other systems than Linux have no capabilities, and root may do everything there.
+fn has_capability(capability: u32) -> bool {
     if cfg!(not(target_os = "linux")) {
         return sys::effective_user() == 0;
     }
@@ -326,7 +353,7 @@ fn may_trace() -> bool {
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    effective.is_some_and(|set| set & 1 << CAP_SYS_PTRACE != 0)
+    effective.is_some_and(|set| set & 1 << capability != 0)
 }
 
 /// A case of a suite. [`case!`](crate::case) makes it.

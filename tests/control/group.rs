@@ -18,8 +18,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(workers_of_a_dead_daemon_are_not_signalled),
     case!(a_daemon_in_the_foreground_that_leads_its_group_is_stopped),
     case!(a_process_does_not_signal_its_own_group),
-    case!(root_signals_a_group_only_if_every_member_is_the_owners, needs Root, Linux),
-    case!(a_worker_that_may_not_be_signalled_is_named, needs Root, Linux),
+    case!(root_signals_a_group_only_if_every_member_is_the_owners, needs Root, Linux, OtherUsers),
+    case!(a_worker_that_may_not_be_signalled_is_named, needs Root, Linux, OtherUsers),
 ];
 
 /// A worker that ignores SIGTERM. It has no copy of the pid file.

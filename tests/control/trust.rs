@@ -7,7 +7,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(root_refuses_a_directory_that_others_can_write, needs Root),
     case!(root_refuses_a_path_that_an_access_list_lets_others_write, needs Root, Linux),
     case!(root_refuses_a_file_with_a_second_hard_link, needs Root),
-    case!(root_signals_only_the_owners_processes_for_another_users_file, needs Root),
+    case!(root_signals_only_the_owners_processes_for_another_users_file, needs Root, OtherUsers),
 ];
 
 const OTHERS_WRITE_FILE: &str = "other users can write to it";

@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_daemon_serves_on_the_sockets_of_the_launcher),
     case!(the_sockets_outlive_the_close_of_inherited_descriptors),
     case!(a_privileged_action_may_use_the_sockets),
-    case!(a_daemon_of_another_user_in_a_jail_serves_on_the_sockets, needs Root),
+    case!(a_daemon_of_another_user_in_a_jail_serves_on_the_sockets, needs Root, OtherUsers),
     case!(without_the_option_the_daemon_gets_no_sockets),
     case!(the_watchdog_expects_the_daemon),
     case!(sockets_of_another_process_are_not_taken),

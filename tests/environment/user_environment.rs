@@ -15,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(each_closure_and_each_program_of_the_daemon_has_the_variables),
     case!(the_variables_are_set_in_the_foreground),
     case!(a_user_without_an_entry_is_refused_before_any_fork, needs Root),
-    case!(an_effective_user_without_an_entry_is_refused_before_any_fork, needs Root),
+    case!(an_effective_user_without_an_entry_is_refused_before_any_fork, needs Root, OtherUsers),
     case!(other_threads_fail_a_foreground_start),
     case!(threads_of_the_launcher_do_not_matter_to_a_daemon),
     case!(an_unknown_number_of_threads_does_not_matter_to_a_daemon, needs Faults),

@@ -2,7 +2,7 @@ use tester::config::Config;
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(the_first_of_several_failures_is_reported),
+    case!(the_first_of_several_failures_is_reported, needs OtherUsers),
     case!(a_locked_pid_file_is_reported_before_later_failures),
 ];
 

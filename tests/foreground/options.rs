@@ -5,7 +5,7 @@ use crate::setup::*;
 pub(crate) const CASES: &[Case] = &[
     case!(umask_and_working_directory_are_as_configured),
     case!(a_umask_that_is_not_set_is_kept),
-    case!(identity_and_root_are_as_configured, needs Root),
+    case!(identity_and_root_are_as_configured, needs Root, OtherUsers),
     case!(the_pid_file_names_the_process_and_is_locked),
     case!(a_second_start_is_refused),
     case!(closures_run_as_in_the_background),

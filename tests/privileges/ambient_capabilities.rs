@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(ambient_capabilities_survive_no_new_privileges, needs Root, Linux),
     case!(former_ambient_capabilities_are_lost, needs Root, Linux),
     case!(a_launcher_that_is_not_root_passes_capabilities_on, needs Root, Linux),
-    case!(a_set_user_id_program_does_not_get_ambient_capabilities, needs Root, Linux),
+    case!(a_set_user_id_program_does_not_get_ambient_capabilities, needs Root, Linux, SetIdPrograms),
     case!(a_capability_outside_the_bounding_set_is_refused_before_any_fork, needs Root, Linux),
     case!(a_secure_bit_that_forbids_ambient_capabilities_is_respected, needs Root, Linux),
 ];

@@ -18,7 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_initialization_has_the_kept_capabilities_alone, needs Root, Linux),
     case!(kept_capabilities_are_not_passed_on_to_programs, needs Root, Linux),
     case!(a_launcher_that_is_not_root_keeps_its_ids_and_a_capability, needs Root, Linux),
-    case!(a_program_with_file_capabilities_keeps_one_of_them, needs Root, Linux),
+    case!(a_program_with_file_capabilities_keeps_one_of_them, needs Root, Linux, SetIdPrograms),
     case!(a_change_between_ordinary_users_keeps_capabilities, needs Root, Linux),
     case!(a_daemon_that_stays_root_drops_the_other_capabilities, needs Root, Linux),
     case!(a_foreground_process_keeps_capabilities, needs Root, Linux),

@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(later_threads_have_no_new_privs, needs Linux),
     case!(earlier_threads_without_no_new_privs_fail_the_start, needs Linux),
     case!(other_threads_without_no_new_privs_fail_a_foreground_start, needs Linux),
-    case!(a_set_user_id_program_grants_nothing_with_no_new_privs, needs Root, NoNewPrivileges),
+    case!(a_set_user_id_program_grants_nothing_with_no_new_privs, needs Root, NoNewPrivileges, SetIdPrograms),
     #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
     case!(no_new_privileges_is_refused_on_other_platforms),
 ];

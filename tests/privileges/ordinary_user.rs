@@ -5,8 +5,8 @@ use tester::sys::{CAP_SETGID, CAP_SETUID};
 use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(an_ordinary_user_may_become_itself_by_number),
-    case!(an_ordinary_user_may_become_itself_by_name),
+    case!(an_ordinary_user_may_become_itself_by_number, needs OwnGroups),
+    case!(an_ordinary_user_may_become_itself_by_name, needs OwnGroups),
     case!(an_ordinary_user_from_a_shell_becomes_itself, needs Root, Linux),
     case!(a_member_of_several_groups_may_become_itself, needs Root, TestUser),
     case!(an_ordinary_user_may_list_its_own_groups, needs Root, TestUser),

@@ -8,15 +8,15 @@ use tester::report::SignalSet;
 use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(a_set_user_id_root_launcher_becomes_its_real_user, needs Root, Linux),
-    case!(a_set_user_id_root_launcher_becomes_another_user, needs Root, Linux),
-    case!(a_set_user_id_root_launcher_does_not_trust_its_initial_state, needs Root, Linux),
-    case!(a_set_user_id_launcher_locates_no_directory_by_its_environment, needs Root, Linux),
-    case!(a_set_user_id_root_launcher_without_options_keeps_its_ids, needs Root, Linux),
-    case!(a_set_user_id_root_launcher_hands_no_sockets_over, needs Root, Linux),
-    case!(a_set_group_id_root_launcher_becomes_its_real_group, needs Root, Linux),
-    case!(a_launcher_that_is_set_user_id_and_set_group_id_becomes_its_real_user, needs Root, Linux),
-    case!(a_launcher_that_is_set_id_to_an_ordinary_user_becomes_either_user, needs Root, Linux),
+    case!(a_set_user_id_root_launcher_becomes_its_real_user, needs Root, Linux, SetIdPrograms),
+    case!(a_set_user_id_root_launcher_becomes_another_user, needs Root, Linux, SetIdPrograms),
+    case!(a_set_user_id_root_launcher_does_not_trust_its_initial_state, needs Root, Linux, SetIdPrograms),
+    case!(a_set_user_id_launcher_locates_no_directory_by_its_environment, needs Root, Linux, SetIdPrograms),
+    case!(a_set_user_id_root_launcher_without_options_keeps_its_ids, needs Root, Linux, SetIdPrograms),
+    case!(a_set_user_id_root_launcher_hands_no_sockets_over, needs Root, Linux, SetIdPrograms),
+    case!(a_set_group_id_root_launcher_becomes_its_real_group, needs Root, Linux, SetIdPrograms),
+    case!(a_launcher_that_is_set_user_id_and_set_group_id_becomes_its_real_user, needs Root, Linux, SetIdPrograms),
+    case!(a_launcher_that_is_set_id_to_an_ordinary_user_becomes_either_user, needs Root, Linux, SetIdPrograms),
 ];
 
 /// A tester with this mode and owner, which an ordinary user with these groups starts,

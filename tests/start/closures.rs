@@ -5,7 +5,7 @@ use tester::prelude::*;
 pub(crate) const CASES: &[Case] = &[
     case!(the_launcher_waits_for_the_closures),
     case!(closures_run_in_order_and_pass_on_their_results),
-    case!(initialize_runs_in_the_jail_and_without_privileges, needs Root),
+    case!(initialize_runs_in_the_jail_and_without_privileges, needs Root, OtherUsers),
     case!(every_entry_point_runs_every_closure),
     case!(a_closure_that_returns_twice_makes_one_daemon),
     case!(a_closure_that_panics_twice_is_reported_once),

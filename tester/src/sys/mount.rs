@@ -1,13 +1,12 @@
 //! Mounts.
 
 #[cfg(target_os = "linux")]
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
+use std::ffi::CString;
 use std::io;
-#[cfg(target_os = "linux")]
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-#[cfg(target_os = "linux")]
 use super::check;
 
 linux_only! {
@@ -34,4 +33,21 @@ fn mount(source: Option<&CStr>, target: &CStr, flags: libc::c_ulong) -> io::Resu
     // SAFETY: the paths are C strings or null; these flags need no type and no
     // data.
     check(unsafe { libc::mount(source, target.as_ptr(), none, flags, none.cast()) }).map(drop)
+}
+
+/// Whether the file system of the directory executes programs, and heeds their set-user-id bits and
+/// file capabilities.
+pub fn may_execute_set_id(directory: &Path) -> bool {
+    #[cfg(target_os = "linux")]
+    const FORBIDDING: libc::c_ulong = libc::ST_NOSUID | libc::ST_NOEXEC;
+    #[cfg(not(target_os = "linux"))]
+    const FORBIDDING: libc::c_ulong = libc::ST_NOSUID;
+    let Ok(directory) = CString::new(directory.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: all zeroes is a value of this type, which has only numbers.
+    let mut status: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a C string, and the call writes only to `status`.
+    let result = check(unsafe { libc::statvfs(directory.as_ptr(), &raw mut status) });
+    result.is_ok() && status.f_flag & FORBIDDING == 0
 }
