@@ -34,6 +34,7 @@ COPY . .
 RUN sh ci/test.sh --build
 
 ENV CARGO_NET_OFFLINE=true \
-    DAEMONIZE2_PLATFORM=docker
+    DAEMONIZE2_PLATFORM=docker \
+    PATH=$PATH:/src/daemonize2/target/debug/examples
 
 CMD ["sh", "ci/test.sh"]

@@ -1,24 +1,32 @@
 #!/bin/sh
 # Runs the suite in a container (Dockerfile), without a network.
 #
-#   ci/docker.sh [--with-engine] [--prepare] [--sample] [--keep] [--base IMAGE]
+#   ci/docker.sh [--with-engine] [--prepare] [--matrix | --variant NAME]
+#                [--image NAME] [--sample] [--update-skips] [--keep] [--base IMAGE]
 #                [-- ARGUMENT...]
 #
-#   --with-engine   on a Debian machine without Docker, as root: installs an
-#                   engine, starts it for the time of the run only, with its
-#                   data in a directory of ours, and makes the base image with
-#                   debootstrap from the machine's own mirror, so that no
-#                   registry of images is needed
-#   --prepare       with --with-engine: makes the base image, and does no more.
-#                   It mostly waits for the mirror and the disk, so that it can
-#                   run beside other work; a run that begins meanwhile waits
-#   --sample        try as many faults, kills and combinations as `cargo test`
-#                   does, rather than all: TEST_EXTENT of ci/test.sh
-#   --keep          keep the image afterwards
-#   --base IMAGE    instead of the Dockerfile's
-#   ARGUMENT...     for `docker run`, such as --cap-drop SETUID
+#   --with-engine    on a Debian machine without Docker, as root: installs an
+#                    engine, starts it for the time of the run only, with its
+#                    data in a directory of ours, and makes the base image from
+#                    the machine's own mirror, so that no registry of images is
+#                    needed
+#   --prepare        with --with-engine: makes the base image, and does no more.
+#                    It mostly waits for the mirror and the disk, so that it can
+#                    run beside other work; a run that begins meanwhile waits
+#   --matrix         every variant of ci/docker/variants
+#   --variant NAME   only this variant; may be repeated. Without either option,
+#                    only the default
+#   --image NAME     of the variants before it, those with this image
+#   --sample         in the default, try as many faults, kills and combinations as
+#                    `cargo test` does, rather than all: TEST_EXTENT of
+#                    ci/test.sh. The other variants always do
+#   --update-skips   write the lists of skipped cases instead of comparing
+#   --keep           keep the images afterwards
+#   --base IMAGE     instead of the Dockerfile's
+#   ARGUMENT...      for `docker run`, such as --memory 512m
 #
-# Tells how long each part takes. With --with-engine, no process, mount, network
+# Tells how long each part takes, and closes with the sum of all variants: 'N
+# passed, N failed, N skipped'. With --with-engine, no process, mount, network
 # interface or cgroup is left behind, however the run ends.
 set -eu
 
@@ -26,6 +34,14 @@ root=$(cd "$(dirname "$0")/.." && pwd -P)
 cache=${DAEMONIZE2_CACHE:-${XDG_CACHE_HOME:-${HOME:-/var}/.cache}/daemonize2}
 
 say() { printf '%s\n' "docker.sh: $*" >&2; }
+
+# The fields of ci/docker/variants. $1: a number; $2: of which variant, unless of
+# all.
+field() {
+    awk -F ' *[|] *' -v number="$1" -v name="${2-}" \
+        '!/^#/ && (name == "" || $1 == name) { sub(/ *$/, "", $number); print $number }' \
+        "$root/ci/docker/variants"
+}
 
 # In a mount namespace of its own, which takes along what the engine and
 # debootstrap mount. The lock is held by the engine, too: no other may use its
@@ -48,8 +64,10 @@ for argument; do
 done
 
 image=daemonize2-test
+variants=
 with_engine=false
 prepare=false
+update_skips=false
 extent=all
 keep=false
 base=
@@ -58,7 +76,20 @@ while [ $# -gt 0 ]; do
     case $1 in
         --with-engine) with_engine=true ;;
         --prepare) prepare=true ;;
+        --matrix) variants=$(field 1) ;;
+        --image)
+            for name in ${variants:=$(field 1)}; do
+                [ "$(field 2 "$name")" != "$2" ] || chosen="${chosen-} $name"
+            done
+            variants=$chosen
+            shift
+            ;;
+        --variant)
+            variants="$variants $2"
+            shift
+            ;;
         --sample) extent=sample ;;
+        --update-skips) update_skips=true ;;
         --keep) keep=true ;;
         --base)
             base=$2
@@ -76,18 +107,30 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-work=$(mktemp -d)
+# Names the cgroups and the containers too.
+work=$(mktemp -d "${TMPDIR:-/tmp}/daemonize2-docker.XXXXXX")
 engine=
 worker=
+# Removes the cgroups whose name begins with $1. Fails if one has a process.
+remove_cgroups() {
+    find /sys/fs/cgroup -depth -type d -path "*/$1*" -exec rmdir {} + 2>/dev/null
+}
+
 # shellcheck disable=SC2317 # called by the trap
 finish() {
     # unshare(1) heeds no other signal, and takes its children along.
     [ -z "$worker" ] || kill -KILL "$worker" 2>/dev/null || true
+    ! docker container inspect "${work##*/}" >/dev/null 2>&1 ||
+        docker container rm --force "${work##*/}" >/dev/null
     if [ -n "$engine" ]; then
         # It takes its own children along.
         kill "$engine" 2>/dev/null || true
         wait "$engine" 2>/dev/null || true
-        find /sys/fs/cgroup -depth -type d -path "*/${work##*/}*" -exec rmdir {} + 2>/dev/null || true
+        # A cgroup is busy until the last process in it has been reaped.
+        for _ in 1 2 3 4 5 6 7 8 9 10; do
+            ! remove_cgroups "${work##*/}" || break
+            sleep 0.2
+        done
         awk -v work="$work/" 'index($2, work) == 1 { print $2 }' /proc/self/mounts | sort -r |
             while read -r mount; do umount -l "$mount"; done
     fi
@@ -136,7 +179,7 @@ install_packages() {
 start_engine() {
     missing=
     command -v dockerd >/dev/null 2>&1 || missing=docker.io
-    command -v debootstrap >/dev/null 2>&1 || missing="$missing debootstrap"
+    command -v mmdebstrap >/dev/null 2>&1 || missing="$missing mmdebstrap"
     # shellcheck disable=SC2086 # several words
     [ -z "$missing" ] || install_packages $missing
     mkdir -p "$cache/docker"
@@ -169,25 +212,30 @@ make_base() {
     ! docker image inspect "$base" >/dev/null 2>&1 || return 0
     mirror=$(sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -n 1)
     [ -n "$mirror" ] || mirror=$(sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p' /etc/apt/sources.list | head -n 1)
-    tree=$work/base
-    part "debootstrap" unshare --pid --fork --kill-child debootstrap --variant=minbase \
-        --include=ca-certificates,gcc,libc6-dev,logrotate,rustc,cargo trixie "$tree" "$mirror" >&2
-    # What the machine trusts, so that cargo reaches its registry as it does here.
-    cp /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/"
     part "base image" import_base >&2
-    rm -rf "$tree"
 }
 
 # shellcheck disable=SC2317 # called by part
 import_base() {
-    tar -C "$tree" --one-file-system --exclude='./proc/*' --exclude='./sys/*' \
-        --exclude='./var/cache/apt/*' -cf - . | docker import - "$base"
+    # anacron, because logrotate requires a cron: the usual one requires systemd.
+    # The certificates are those of the machine, so that cargo reaches its
+    # registry as it does here.
+    # shellcheck disable=SC2016 # the hook's
+    unshare --pid --fork --kill-child mmdebstrap --quiet --variant=minbase \
+        --include=anacron,ca-certificates,gcc,libc6-dev,logrotate,rustc,cargo \
+        --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+        --dpkgopt='path-exclude=/usr/share/locale/*' \
+        --customize-hook='cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/"' \
+        trixie "$work/base.tar" "$mirror" &&
+        docker import "$work/base.tar" "$base"
+    rm -f "$work/base.tar"
 }
 
 if [ "$with_engine" = true ]; then
     start_engine
     # What runs that were cut off have left in the engine's data.
     docker container prune --force >/dev/null
+    remove_cgroups daemonize2-docker. || true
     [ -n "$base" ] || make_base
     [ "$prepare" = false ] || exit 0
 elif ! docker info >/dev/null 2>&1; then
@@ -195,21 +243,204 @@ elif ! docker info >/dev/null 2>&1; then
     exit 1
 fi
 
-# --- Build and run -----------------------------------------------------------
+# --- The images --------------------------------------------------------------
 
 # shellcheck disable=SC2317 # called by part
-build() {
-    set -- -t "$image" "$root"
+build_debian() {
+    set -- -t "$image-debian" "$root"
     [ -z "$base" ] || set -- --build-arg BASE="$base" "$@"
     [ "$with_engine" = false ] || set -- --network host "$@"
     docker build "$@"
 }
 
-part "image" build
-status=0
-part "run" docker run --rm --network none --env TEST_EXTENT="$extent" "$@" "$image" || status=$?
+# Has busybox and no C library, like Alpine with a static program. The machine
+# builds the binaries, and they contain the paths at which they were built:
+# checkout and target directory are in the image where they are outside of it.
+# shellcheck disable=SC2317 # called by part
+build_musl() (
+    CARGO_TARGET_DIR=$cache/target-musl
+    export CARGO_TARGET_DIR
+    sh "$root/ci/musl.sh" --build || return 1
+    target=$(uname -m)-unknown-linux-musl
+    busybox || return 1
+    tree=$work/musl
+    umask 022
+    mkdir -p "$tree/bin" "$tree/dev" "$tree/etc" "$tree/proc" "$tree/root" "$tree/run" "$tree/sys" \
+        "$tree/var/log" "$tree/var/lib"
+    mkdir -m 1777 "$tree/tmp" "$tree/var/tmp"
+    cp "$busybox" "$tree/bin/busybox"
+    "$busybox" --list | while read -r applet; do
+        [ "$applet" = busybox ] || ln -s busybox "$tree/bin/$applet"
+    done
+    # The ids of ci/users.sh.
+    cat >"$tree/etc/passwd" <<END
+root:x:0:0:root:/root:/bin/sh
+nobody:x:65534:65534:nobody:/:/bin/false
+daemonize2-test:x:7001:7001::/nonexistent:/bin/sh
+END
+    cat >"$tree/etc/group" <<END
+root:x:0:
+nobody:x:65534:
+daemonize2-test:x:7001:
+daemonize2-extra1:x:7002:daemonize2-test
+daemonize2-extra2:x:7003:daemonize2-test
+END
+    mkdir -p "$tree$root" "$tree$CARGO_TARGET_DIR"
+    tar -C "$root" --exclude ./.git --exclude ./target -cf - . | tar -C "$tree$root" -xf - || return 1
+    (
+        cd "$CARGO_TARGET_DIR"
+        echo binaries
+        cut -f 3 binaries | sed "s|^$CARGO_TARGET_DIR/||"
+        echo "$target/debug/tester"
+        find "$target/debug/examples" -maxdepth 1 -type f -perm -u+x ! -name '*-*'
+        find "$target/aborting" "$target/listing" -path '*/debug/tester'
+    ) | sort -u | tar -C "$CARGO_TARGET_DIR" -T - -cf - | tar -C "$tree$CARGO_TARGET_DIR" -xf - || return 1
+    tar -C "$tree" -cf - . | docker import --change "WORKDIR $root" \
+        --change "ENV PATH=/bin:$CARGO_TARGET_DIR/$target/debug/examples" \
+        --change "ENV CARGO_TARGET_DIR=$CARGO_TARGET_DIR CARGO_BUILD_TARGET=$target" - "$image-musl"
+    status=$?
+    rm -rf "$tree"
+    return "$status"
+)
+
+# Names the machine's static busybox, or fetches one without installing it.
+busybox() {
+    busybox=$(command -v busybox || true)
+    [ -z "$busybox" ] || ! "$busybox" --list | grep -q -x su || return 0
+    command -v apt-get >/dev/null 2>&1 || {
+        say "the musl image needs busybox"
+        return 1
+    }
+    mkdir "$work/debs"
+    (
+        cd "$work/debs"
+        chmod 755 .
+        apt-get -q download busybox-static || { apt-get -q update && apt-get -q download busybox-static; }
+        dpkg-deb -x busybox-static_*.deb .
+    ) >&2 || return 1
+    busybox=$work/debs/bin/busybox
+}
+
+# --- The variants ------------------------------------------------------------
+
+passed=0
+failed=0
+skipped=0
+
+# Adds the counts of the closing line of $work/log.
+add_up() {
+    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$work/log" | tail -n 1) ||
+        line='0 passed, 1 failed, 0 skipped'
+    read -r p _ f _ s _ <<END
+$line
+END
+    passed=$((passed + p))
+    failed=$((failed + f))
+    skipped=$((skipped + s))
+}
+
+# Runs the image of the variant $name, with what `docker run` is told after it.
+# shellcheck disable=SC2317,SC2086 # called by part; several words
+run() {
+    timeout -k 5 "${TEST_TIMEOUT:-1800}" docker run --rm --name "${work##*/}" --network none \
+        $options "$@"
+}
+
+# shellcheck disable=SC2317 # called by part
+run_suites() {
+    set -- --env TEST_EXTENT="$variant_extent" --env TEST_SUITES="$suites" \
+        --env DAEMONIZE2_PLATFORM="$platform" "$@"
+    arguments=
+    [ "$name" = default ] || arguments=--built
+    [ "$users" != root ] || arguments="$arguments --root-only"
+    if [ "$update_skips" = true ]; then
+        # Whoever the user in the container is.
+        cp -r "$root/ci/skips" "$work/skips"
+        chmod -R a+rwX "$work/skips"
+        set -- --volume "$work/skips:/skips" --env DAEMONIZE2_SKIPS=/skips "$@"
+        arguments="$arguments --update-skips"
+    fi
+    # shellcheck disable=SC2086 # several words
+    run "$@" "$image-$image_kind" sh ci/test.sh $arguments 2>&1 | tee "$work/log"
+    if [ "$update_skips" = true ]; then
+        cp "$work/skips/$platform"-*.txt "$root/ci/skips/" 2>/dev/null || true
+        rm -rf "$work/skips"
+    fi
+}
+
+# See ci/docker/cases.sh.
+# shellcheck source=ci/docker/cases.sh
+. "$root/ci/docker/cases.sh"
+expect() {
+    case_name=$1
+    expected=$2
+    pattern=$3
+    shift 3
+    status=0
+    run "$image-$image_kind" "$@" >"$work/output" 2>&1 </dev/null || status=$?
+    output=$(cat "$work/output")
+    # shellcheck disable=SC2254 # a pattern
+    case $status:$output in
+        $expected:$pattern)
+            echo "ok $case_name"
+            passed=$((passed + 1))
+            ;;
+        *)
+            echo "FAILED $case_name: status $status, not $expected, and output"
+            printf '%s\n' "$output" | sed 's/^/    /'
+            failed=$((failed + 1))
+            ;;
+    esac
+}
+
+run_variant() {
+    name=$1
+    shift
+    image_kind=$(field 2 "$name")
+    users=$(field 3 "$name")
+    options=$(field 4 "$name")
+    suites=$(field 5 "$name")
+    platform=docker-$name
+    variant_extent=sample
+    if [ "$name" = default ]; then
+        platform=docker
+        variant_extent=$extent
+    fi
+    printf '\n##### %s\n' "$name${options:+: docker run $options}"
+    before="$passed $failed $skipped"
+    started=$(date +%s)
+    part "$name, suites" run_suites "$@" || true
+    add_up
+    cases=cases_$(printf %s "$name" | tr - _)
+    ! command -v "$cases" >/dev/null || "$cases"
+    # shellcheck disable=SC2086 # three numbers
+    set -- $before
+    printf '%-12s %5s passed, %s failed, %s skipped (%s s)\n' "$name" $((passed - $1)) \
+        $((failed - $2)) $((skipped - $3)) $(($(date +%s) - started)) | tee -a "$work/table"
+}
+
+for name in ${variants:=default}; do
+    [ -n "$(field 1 "$name")" ] || {
+        say "there is no variant '$name' in ci/docker/variants"
+        exit 2
+    }
+    images="${images-} $(field 2 "$name")"
+done
+for image_kind in debian musl; do
+    case " $images " in
+        *" $image_kind "*) part "image $image_kind" "build_$image_kind" ;;
+    esac
+done
+for variant in $variants; do
+    run_variant "$variant" "$@"
+done
 if [ "$keep" = false ]; then
-    docker image rm "$image" >/dev/null
+    for image_kind in debian musl; do
+        docker image rm "$image-$image_kind" >/dev/null 2>&1 || true
+    done
     [ "$with_engine" = false ] || docker image prune --force >/dev/null
 fi
-exit "$status"
+printf '\n'
+cat "$work/table"
+printf '%s passed, %s failed, %s skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" = 0 ]
