@@ -259,7 +259,10 @@ build_debian() {
 # shellcheck disable=SC2317 # called by part
 build_musl() (
     CARGO_TARGET_DIR=$cache/target-musl
-    export CARGO_TARGET_DIR
+    # As in the Dockerfile.
+    CARGO_PROFILE_DEV_DEBUG=0
+    CARGO_INCREMENTAL=0
+    export CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG CARGO_INCREMENTAL
     sh "$root/ci/musl.sh" --build || return 1
     target=$(uname -m)-unknown-linux-musl
     busybox || return 1
@@ -293,7 +296,8 @@ END
         cut -f 3 binaries | sed "s|^$CARGO_TARGET_DIR/||"
         echo "$target/debug/tester"
         find "$target/debug/examples" -maxdepth 1 -type f -perm -u+x ! -name '*-*'
-        find "$target/aborting" "$target/listing" -path '*/debug/tester'
+        echo "$target/debug/aborting/tester"
+        echo "$target/debug/listing/tester"
     ) | sort -u | tar -C "$CARGO_TARGET_DIR" -T - -cf - | tar -C "$tree$CARGO_TARGET_DIR" -xf - || return 1
     tar -C "$tree" -cf - . | docker import --change "WORKDIR $root" \
         --change "ENV PATH=/bin:$CARGO_TARGET_DIR/$target/debug/examples" \
@@ -351,7 +355,10 @@ run_suites() {
     set -- --env TEST_EXTENT="$variant_extent" --env TEST_SUITES="$suites" \
         --env DAEMONIZE2_PLATFORM="$platform" "$@"
     arguments=
-    [ "$name" = default ] || arguments=--built
+    if [ "$name" != default ]; then
+        arguments=--built
+        set -- --env TESTER_RACE_SECONDS=1 "$@"
+    fi
     [ "$users" != root ] || arguments="$arguments --root-only"
     if [ "$update_skips" = true ]; then
         # Whoever the user in the container is.
