@@ -35,6 +35,6 @@ RUN sh ci/test.sh --build
 
 ENV CARGO_NET_OFFLINE=true \
     DAEMONIZE2_PLATFORM=docker \
-    PATH=$PATH:/src/daemonize2/target/debug/examples
+    PATH=/src/daemonize2/target/debug/examples:$PATH
 
 CMD ["sh", "ci/test.sh"]

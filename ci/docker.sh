@@ -143,15 +143,15 @@ trap 'exit 143' TERM
 # Runs a command and tells how long it took. The shell waits for it in a way
 # that a signal interrupts.
 part() {
-    name=$1
+    part=$1
     shift
-    started=$(date +%s)
+    part_started=$(date +%s)
     "$@" </dev/null &
     worker=$!
     status=0
     wait "$worker" || status=$?
     worker=
-    say "$name: $(($(date +%s) - started)) s"
+    say "$part: $(($(date +%s) - part_started)) s"
     return "$status"
 }
 
@@ -300,7 +300,7 @@ END
         echo "$target/debug/listing/tester"
     ) | sort -u | tar -C "$CARGO_TARGET_DIR" -T - -cf - | tar -C "$tree$CARGO_TARGET_DIR" -xf - || return 1
     tar -C "$tree" -cf - . | docker import --change "WORKDIR $root" \
-        --change "ENV PATH=/bin:$CARGO_TARGET_DIR/$target/debug/examples" \
+        --change "ENV PATH=$CARGO_TARGET_DIR/$target/debug/examples:/bin" \
         --change "ENV CARGO_TARGET_DIR=$CARGO_TARGET_DIR CARGO_BUILD_TARGET=$target" - "$image-musl"
     status=$?
     rm -rf "$tree"
@@ -346,8 +346,7 @@ END
 # Runs the image of the variant $name, with what `docker run` is told after it.
 # shellcheck disable=SC2317,SC2086 # called by part; several words
 run() {
-    timeout -k 5 "${TEST_TIMEOUT:-1800}" docker run --rm --name "${work##*/}" --network none \
-        $options "$@"
+    ${bound-} docker run --rm --name "${work##*/}" --network none $options "$@"
 }
 
 # shellcheck disable=SC2317 # called by part
@@ -384,7 +383,11 @@ expect() {
     pattern=$3
     shift 3
     status=0
+    bound='timeout -k 5 120'
     run "$image-$image_kind" "$@" >"$work/output" 2>&1 </dev/null || status=$?
+    bound=
+    # A process 1 that waits for ever heeds no signal.
+    [ "$status" -lt 124 ] || docker container rm --force "${work##*/}" >/dev/null 2>&1 || true
     output=$(cat "$work/output")
     # shellcheck disable=SC2254 # a pattern
     case $status:$output in
