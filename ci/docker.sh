@@ -265,7 +265,7 @@ build_musl() (
     export CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG CARGO_INCREMENTAL
     sh "$root/ci/musl.sh" --build || return 1
     target=$(uname -m)-unknown-linux-musl
-    busybox || return 1
+    find_busybox || return 1
     tree=$work/musl
     umask 022
     mkdir -p "$tree/bin" "$tree/dev" "$tree/etc" "$tree/proc" "$tree/root" "$tree/run" "$tree/sys" \
@@ -308,7 +308,7 @@ END
 )
 
 # Names the machine's static busybox, or fetches one without installing it.
-busybox() {
+find_busybox() {
     busybox=$(command -v busybox || true)
     [ -z "$busybox" ] || ! "$busybox" --list | grep -q -x su || return 0
     command -v apt-get >/dev/null 2>&1 || {
