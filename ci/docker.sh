@@ -278,11 +278,13 @@ build_musl() (
     # The ids of ci/users.sh.
     cat >"$tree/etc/passwd" <<END
 root:x:0:0:root:/root:/bin/sh
+daemon:x:1:1:daemon:/:/bin/false
 nobody:x:65534:65534:nobody:/:/bin/false
 daemonize2-test:x:7001:7001::/nonexistent:/bin/sh
 END
     cat >"$tree/etc/group" <<END
 root:x:0:
+daemon:x:1:
 nobody:x:65534:
 daemonize2-test:x:7001:
 daemonize2-extra1:x:7002:daemonize2-test
@@ -296,8 +298,7 @@ END
         cut -f 3 binaries | sed "s|^$CARGO_TARGET_DIR/||"
         echo "$target/debug/tester"
         find "$target/debug/examples" -maxdepth 1 -type f -perm -u+x ! -name '*-*'
-        echo "$target/debug/aborting/tester"
-        echo "$target/debug/listing/tester"
+        find "$target/debug/aborting" "$target/debug/listing" -path '*/debug/tester' -type f
     ) | sort -u | tar -C "$CARGO_TARGET_DIR" -T - -cf - | tar -C "$tree$CARGO_TARGET_DIR" -xf - || return 1
     tar -C "$tree" -cf - . | docker import --change "WORKDIR $root" \
         --change "ENV PATH=$CARGO_TARGET_DIR/$target/debug/examples:/bin" \
