@@ -12,7 +12,7 @@ root=$(cd "$(dirname "$0")/.." && pwd -P)
 . "$root/ci/toolchain.sh"
 cd "$root"
 
-names="fmt clippy docs msrv listing alone dependencies unsafe cases times changelog scripts deny"
+names="fmt clippy docs msrv listing alone dependencies unsafe cases times changelog scripts workflow deny"
 target_dir=${CARGO_TARGET_DIR:-$root/target}
 version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 
@@ -152,7 +152,33 @@ check_scripts() {
         echo "shellcheck is not installed"
         return 0
     fi
-    shellcheck ci/*.sh ci/*/*.sh .ci/run
+    shellcheck ci/*.sh ci/*/*.sh .ci/run || return 1
+    # Parsed by the shells that are there, too. The other Unixes have neither Bash
+    # nor a new one.
+    for script in ci/*.sh ci/*/*.sh; do
+        ! head -n 1 "$script" | grep -q bash || continue
+        for shell in dash 'busybox sh'; do
+            # shellcheck disable=SC2086 # two words
+            ! command -v ${shell%% *} >/dev/null 2>&1 || $shell -n "$script" || return 1
+        done
+    done
+}
+
+# Unpinned actions, permissions and values that a workflow should not expand.
+check_workflow() {
+    zizmor_version=1.32.0
+    zizmor=$cache/zizmor-$zizmor_version/bin/zizmor
+    if [ ! -x "$zizmor" ]; then
+        {
+            python3 -m venv "$cache/zizmor-$zizmor_version" &&
+                "$cache/zizmor-$zizmor_version/bin/pip" install --quiet "zizmor==$zizmor_version"
+        } >"$work/zizmor" 2>&1 || zizmor=$(command -v zizmor) || {
+            tail -n 3 "$work/zizmor"
+            echo "zizmor is not installed"
+            return 0
+        }
+    fi
+    "$zizmor" --offline --quiet --persona pedantic .github/workflows
 }
 
 check_deny() {
