@@ -27,7 +27,8 @@ pub fn stat_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<Stat> {
     let stat = unsafe { stat.assume_init() };
     Ok(Stat {
         device: stat.st_dev,
-        inode: stat.st_ino,
+        #[allow(clippy::useless_conversion, reason = "not useless on 32 bits")]
+        inode: stat.st_ino.into(),
         mode: stat.st_mode,
         uid: stat.st_uid,
         special_device: stat.st_rdev,

@@ -391,32 +391,50 @@ pub fn raise_descriptor_limit(wanted: u64) -> io::Result<()> {
 }
 
 /// Sets the soft limit by which the harness finds the processes of a case: see
-/// [`crate::observe::enroll`].
-#[cfg(any(target_os = "linux", target_os = "freebsd"))]
+/// [`crate::observe::enroll`]. By prlimit(2): its limits have 64 bits on every processor.
+#[cfg(target_os = "linux")]
 pub fn set_marked_limit(value: u64) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    let resource = libc::RLIMIT_RTTIME;
-    #[cfg(target_os = "freebsd")]
-    let resource = libc::RLIMIT_SWAP;
+    // struct rlimit64.
+    let mut limits = [0_u64; 2];
+    let nothing = std::ptr::null::<[u64; 2]>();
+    let present = limits.as_mut_ptr();
+    // SAFETY: the last pointer is valid for writes.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            libc::RLIMIT_RTTIME,
+            nothing,
+            present,
+        )
+    })?;
+    limits[0] = value;
+    let change = limits.as_ptr();
+    // SAFETY: the first pointer is valid for reads; no former limit is asked for.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_RTTIME, change, nothing) })
+        .map(drop)
+}
+
+/// The same.
+#[cfg(target_os = "freebsd")]
+pub fn set_marked_limit(value: u64) -> io::Result<()> {
     let mut limit = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
     // SAFETY: the pointer is valid for the call.
-    check(unsafe { libc::getrlimit(resource, &mut limit) })?;
+    check(unsafe { libc::getrlimit(libc::RLIMIT_SWAP, &mut limit) })?;
     limit.rlim_cur = limit_value(value);
     // SAFETY: the pointer is valid for the call.
-    check(unsafe { libc::setrlimit(resource, &limit) }).map(drop)
+    check(unsafe { libc::setrlimit(libc::RLIMIT_SWAP, &limit) }).map(drop)
 }
 
-#[cfg(not(target_os = "freebsd"))]
+#[allow(
+    clippy::unnecessary_fallible_conversions,
+    reason = "rlim_t is signed on FreeBSD, and has 32 bits on some processors"
+)]
 fn limit_value(value: u64) -> libc::rlim_t {
-    value
-}
-
-#[cfg(target_os = "freebsd")]
-fn limit_value(value: u64) -> libc::rlim_t {
-    // rlim_t is signed on FreeBSD; its largest value means no limit.
+    // The largest value means no limit.
     libc::rlim_t::try_from(value).unwrap_or(libc::RLIM_INFINITY)
 }
 

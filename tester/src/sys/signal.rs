@@ -122,13 +122,12 @@ pub fn blocked_signals() -> SignalSet {
 
 /// Raises SIGALRM every `micros` microseconds.
 pub fn start_interval_timer(micros: u32) -> io::Result<()> {
-    let seconds = micros / 1_000_000;
+    let seconds = i32::try_from(micros / 1_000_000).expect("below 4295");
     let rest = i32::try_from(micros % 1_000_000).expect("below a million");
     #[allow(clippy::useless_conversion, reason = "not useless where it is a long")]
-    let rest = rest.into();
     let interval = libc::timeval {
         tv_sec: seconds.into(),
-        tv_usec: rest,
+        tv_usec: rest.into(),
     };
     let timer = libc::itimerval {
         it_interval: interval,

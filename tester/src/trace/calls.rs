@@ -78,7 +78,7 @@ impl Names {
 
     /// An empty path stands for the descriptor itself.
     fn is_of_descriptor(&self, process: Tracee, call: &Call) -> bool {
-        [libc::SYS_newfstatat, libc::SYS_statx].contains(&call.number)
+        [numbers::SYS_newfstatat, libc::SYS_statx].contains(&call.number)
             && process
                 .text_at(call.arguments[1])
                 .is_ok_and(|path| path.is_empty())
@@ -219,9 +219,18 @@ const OPERATIONS: &[(i32, &str)] = &[
 /// the arguments to show.
 type Known = (c_long, &'static str, &'static str, &'static [Shown]);
 
+mod numbers {
+    pub(super) use libc::*;
+
+    /// Its name on processors of 32 bits.
+    #[cfg(target_pointer_width = "32")]
+    #[allow(non_upper_case_globals, reason = "the name that other processors have")]
+    pub(super) const SYS_newfstatat: c_long = SYS_fstatat64;
+}
+
 macro_rules! known {
     ($($shown:tt $name:literal: $($call:ident)+;)*) => {
-        &[$($((libc::$call, $name, stringify!($call), &$shown),)+)*]
+        &[$($((numbers::$call, $name, stringify!($call), &$shown),)+)*]
     };
 }
 
