@@ -96,7 +96,7 @@ pub(crate) fn openat(directory: BorrowedFd<'_>, path: &CStr, how: Open) -> Resul
         // SAFETY: `path` is a C string that outlives the call; the mode is
         // passed as the int-sized variadic argument that open expects.
         unsafe {
-            libc::openat(
+            abi::openat(
                 directory.as_raw_fd(),
                 path.as_ptr(),
                 flags,

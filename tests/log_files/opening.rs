@@ -9,6 +9,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(an_existing_log_file_is_appended_to_and_keeps_its_mode),
     case!(the_umask_limits_the_mode_of_a_new_log_file),
     case!(a_write_only_log_file_is_accepted),
+    case!(a_log_file_of_five_gibibytes_is_accepted),
     case!(both_streams_may_have_the_same_log_file),
     case!(a_relative_path_starts_at_the_working_directory),
     case!(the_null_device_is_accepted),
@@ -70,6 +71,15 @@ fn the_umask_limits_the_mode_of_a_new_log_file() {
         let _run = scenario.umask(umask).start();
         assert_eq!(rights(&path).0, mode);
     }
+}
+
+/// A processor of 32 bits needs other calls for it.
+fn a_log_file_of_five_gibibytes_is_accepted() {
+    let (scenario, path) = with_log("error.log");
+    let file = File::create(&path).unwrap();
+    // The file has a hole, and takes no space.
+    file.set_len(5 << 30).unwrap();
+    assert_appends(&scenario.start().report(), 2, &path);
 }
 
 fn a_write_only_log_file_is_accepted() {

@@ -1,6 +1,6 @@
 //! The C interface of the other Unixes.
 
-pub(in crate::sys) use libc::{MSG_NOSIGNAL, SOCK_CLOEXEC, fstat, fstatat, stat};
+pub(in crate::sys) use libc::{MSG_NOSIGNAL, SOCK_CLOEXEC, fstat, fstatat, openat, stat};
 
 #[cfg(target_os = "netbsd")]
 pub(in crate::sys) use libc::EFTYPE as O_NOFOLLOW_ERRNO;
