@@ -130,6 +130,8 @@ pub enum Need {
     Stepping,
     /// The same, and permission to let their calls fail, which depends on the processor (Linux).
     Faults,
+    /// Filters of system calls, which an emulator of processors does not have (Linux).
+    CallFilters,
     AbortingTester,
     /// The example `service` of the root package, built beside the tests.
     Examples,
@@ -195,6 +197,7 @@ impl Need {
                 can_step() && can_replace_calls(),
                 "needs ptrace on x86-64 or AArch64",
             ),
+            Self::CallFilters => (sys::can_refuse_calls(), "needs seccomp"),
             Self::Mounting => (may_mount(), "needs CAP_SYS_ADMIN"),
             Self::UserNamespaces => (may_make_user_namespace(), "needs user namespaces"),
             Self::Tracing => (has_capability(CAP_SYS_PTRACE), "needs CAP_SYS_PTRACE"),

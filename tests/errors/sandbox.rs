@@ -1,8 +1,8 @@
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(the_launcher_terminates_the_daemon_if_a_sandbox_refuses_pidfd_send_signal, needs Linux),
-    case!(the_launcher_terminates_the_intermediate_if_a_sandbox_refuses_pidfd_send_signal, needs Linux),
+    case!(the_launcher_terminates_the_daemon_if_a_sandbox_refuses_pidfd_send_signal, needs CallFilters),
+    case!(the_launcher_terminates_the_intermediate_if_a_sandbox_refuses_pidfd_send_signal, needs CallFilters),
 ];
 
 /// A daemon that waits, in a sandbox that refuses the call with this errno.

@@ -13,8 +13,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_change_to_the_same_identity_keeps_the_capabilities, needs Root, Linux),
     case!(capabilities_that_secure_bits_keep_are_cleared, needs Root, Linux),
     case!(secure_bits_do_not_let_the_daemon_regain_root, needs Root, Linux),
-    case!(a_sandbox_may_refuse_capset_if_no_capability_is_left, needs Root, Linux),
-    case!(a_capability_that_a_sandbox_keeps_is_reported, needs Root, Linux),
+    case!(a_sandbox_may_refuse_capset_if_no_capability_is_left, needs Root, CallFilters),
+    case!(a_capability_that_a_sandbox_keeps_is_reported, needs Root, CallFilters),
 ];
 
 fn a_change_of_user_leaves_no_capability() {

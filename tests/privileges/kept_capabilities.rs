@@ -32,8 +32,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(secure_bits_that_the_privileged_action_locks_fail_the_start, needs Root, Linux),
     case!(a_thread_of_the_privileged_action_does_not_keep_capabilities, needs Root, Linux),
     case!(a_thread_with_another_capability_fails_the_start, needs Root, Linux),
-    case!(a_sandbox_may_refuse_capset_if_only_kept_capabilities_are_left, needs Root, Linux),
-    case!(a_sandbox_that_refuses_capset_fails_the_start, needs Root, Linux),
+    case!(a_sandbox_may_refuse_capset_if_only_kept_capabilities_are_left, needs Root, CallFilters),
+    case!(a_sandbox_that_refuses_capset_fails_the_start, needs Root, CallFilters),
     case!(a_failure_after_the_change_of_user_leaves_no_other_capability, needs Root, Tracing, Faults),
     #[cfg(not(target_os = "linux"))]
     case!(capabilities_are_refused_on_other_platforms),

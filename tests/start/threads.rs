@@ -5,8 +5,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_error_counts_all_threads_and_names_eight, needs Linux),
     case!(unchecked_starts_accept_another_thread),
     case!(a_joined_thread_is_not_counted),
-    case!(a_single_thread_starts_if_the_kernel_counts_no_users_of_memory, needs Linux),
-    case!(other_threads_are_refused_if_the_kernel_counts_no_users_of_memory, needs Linux),
+    case!(a_single_thread_starts_if_the_kernel_counts_no_users_of_memory, needs CallFilters),
+    case!(other_threads_are_refused_if_the_kernel_counts_no_users_of_memory, needs CallFilters),
     case!(a_start_succeeds_while_other_threads_take_the_librarys_locks),
 ];
 

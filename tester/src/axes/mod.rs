@@ -248,6 +248,7 @@ mod descriptors;
 mod notify_socket;
 mod output;
 mod process;
+mod refused_calls;
 mod signals;
 
 axes! {
@@ -304,6 +305,7 @@ axes! {
     secure_bits: capabilities::SecureBits,
     ambient: capabilities::Ambient,
     timer: signals::Timer,
+    refused_calls: refused_calls::RefusedCalls,
 }
 
 macro_rules! require_an_axis_of_each_option {
@@ -368,6 +370,7 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         dispositions: _,
         interval_timer: _,
         blocked: _,
+        refused_calls: _,
         // tests/errors
         panic_hook: _,
         // tests/limits: the limit would bind the files of the harness, too.
@@ -379,7 +382,6 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         null_device: _,
         children_namespace: _,
         parent_death_signal_at_fork: _,
-        refused_calls: _,
         // tests/start: the processor changes no outcome, but how often races happen.
         processor: _,
         // tests/privileges, tests/pid_file: mounts and namespaces take long, and are not allowed everywhere.

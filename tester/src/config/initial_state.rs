@@ -113,7 +113,11 @@ for_each_initial_field!(declare_initial_state);
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SystemCall {
     Unshare,
+    CloseRange,
+    PidfdOpen,
     PidfdSendSignal,
+    Statx,
+    Renameat2,
     Capset,
 }
 

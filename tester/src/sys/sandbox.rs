@@ -7,6 +7,15 @@ use std::os::fd::OwnedFd;
 
 use crate::config::{EventQueue, SystemCall};
 
+/// Whether [`refuse_calls`] works.
+pub fn can_refuse_calls() -> bool {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the option takes no argument.
+    return unsafe { libc::prctl(libc::PR_GET_SECCOMP) } >= 0;
+    #[cfg(not(target_os = "linux"))]
+    false
+}
+
 /// Refuses these system calls, each with its errno, to this process and its descendants, by a
 /// filter of seccomp(2).
 pub fn refuse_calls(calls: &[(SystemCall, i32)]) -> io::Result<()> {
@@ -28,7 +37,11 @@ pub fn refuse_calls(calls: &[(SystemCall, i32)]) -> io::Result<()> {
         for &(call, errno) in calls {
             let number = match call {
                 SystemCall::Unshare => libc::SYS_unshare,
+                SystemCall::CloseRange => libc::SYS_close_range,
+                SystemCall::PidfdOpen => libc::SYS_pidfd_open,
                 SystemCall::PidfdSendSignal => libc::SYS_pidfd_send_signal,
+                SystemCall::Statx => libc::SYS_statx,
+                SystemCall::Renameat2 => libc::SYS_renameat2,
                 SystemCall::Capset => libc::SYS_capset,
             };
             let number = u32::try_from(number).expect("a system call");
