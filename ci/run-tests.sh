@@ -374,7 +374,7 @@ check_skips() {
     known=$list
     if [ ! -e "$list" ]; then
         case $platform in
-            docker | musl) known=$here/skips/linux-$1.txt ;;
+            docker | musl | i386) known=$here/skips/linux-$1.txt ;;
         esac
     fi
     sort -u "$work/$1/skips" >"$work/$1/actual"
