@@ -174,7 +174,12 @@ pub fn receive_with_sender(
     message.msg_iov = &raw mut parts;
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
-    message.msg_controllen = size_of::<Credentials>() as _;
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "the type of a length differs between C libraries"
+    )]
+    let length = size_of::<Credentials>() as _;
+    message.msg_controllen = length;
     let received = retry(|| {
         // SAFETY: the message and what it points to are valid for the call.
         let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
