@@ -167,6 +167,7 @@ impl Need {
             | Self::UserNamespaces
             | Self::Stepping
             | Self::Faults
+            | Self::CallFilters
             | Self::Logrotate => false,
         };
         (!met).then(|| self.check().1)

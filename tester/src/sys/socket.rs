@@ -15,12 +15,15 @@ use super::poll_until;
 use super::{check, retry};
 
 /// Whether a message keeps its boundary. macOS has no SOCK_SEQPACKET for local sockets, and of its
-/// kinds only the stream reports that the other side is gone.
-pub const PACKETS: bool = cfg!(not(target_os = "macos"));
+/// kinds only the stream reports that the other side is gone. Since FreeBSD 15, such a message ends
+/// only where the sender sets MSG_EOR.
+pub const PACKETS: bool = cfg!(not(any(target_os = "macos", target_os = "freebsd")));
 
 /// A connected pair of local sockets, both closed on exec.
 pub fn socket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    #[cfg(not(target_os = "macos"))]
+    #[cfg(target_os = "freebsd")]
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    #[cfg(not(any(target_os = "macos", target_os = "freebsd")))]
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     #[cfg(target_os = "macos")]
     let kind = libc::SOCK_STREAM;
