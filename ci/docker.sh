@@ -254,8 +254,7 @@ build_debian() {
 }
 
 # Has busybox and no C library, like Alpine with a static program. The machine
-# builds the binaries, and they contain the paths at which they were built:
-# checkout and target directory are in the image where they are outside of it.
+# builds the programs.
 # shellcheck disable=SC2317 # called by part
 build_musl() (
     CARGO_TARGET_DIR=$cache/target-musl
@@ -292,16 +291,9 @@ daemonize2-extra2:x:7003:daemonize2-test
 END
     mkdir -p "$tree$root" "$tree$CARGO_TARGET_DIR"
     tar -C "$root" --exclude ./.git --exclude ./target -cf - . | tar -C "$tree$root" -xf - || return 1
-    (
-        cd "$CARGO_TARGET_DIR"
-        echo binaries
-        cut -f 3 binaries | sed "s|^$CARGO_TARGET_DIR/||"
-        echo "$target/debug/tester"
-        find "$target/debug/examples" -maxdepth 1 -type f -perm -u+x ! -name '*-*'
-        find "$target/debug/aborting" "$target/debug/listing" -path '*/debug/tester' -type f
-    ) | sort -u | tar -C "$CARGO_TARGET_DIR" -T - -cf - | tar -C "$tree$CARGO_TARGET_DIR" -xf - || return 1
+    tar -C "$CARGO_TARGET_DIR" -cf - "$target/programs" | tar -C "$tree$CARGO_TARGET_DIR" -xf - || return 1
     tar -C "$tree" -cf - . | docker import --change "WORKDIR $root" \
-        --change "ENV PATH=$CARGO_TARGET_DIR/$target/debug/examples:/bin" \
+        --change "ENV PATH=$CARGO_TARGET_DIR/$target/programs/examples:/bin" \
         --change "ENV CARGO_TARGET_DIR=$CARGO_TARGET_DIR CARGO_BUILD_TARGET=$target" - "$image-musl"
     status=$?
     rm -rf "$tree"

@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_running_daemon_is_found),
     case!(a_killed_daemon_is_not_running),
     case!(a_starting_daemon_would_block),
-    case!(a_starting_daemon_is_named_but_not_running),
+    case!(a_starting_daemon_is_named_but_not_running, needs Linux),
     case!(an_invalid_content_under_a_lock_is_an_error),
     case!(an_unrelated_process_in_a_locked_file_is_never_signalled),
     case!(a_locked_file_that_names_init_is_invalid, needs OrdinaryUser, Linux),

@@ -18,7 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(stop_waits_for_the_lock),
     case!(stop_times_out_on_a_lock_that_a_worker_keeps),
     case!(stop_waits_for_a_starting_daemon),
-    case!(stop_ends_a_daemon_that_is_not_ready_in_time),
+    case!(stop_ends_a_daemon_that_is_not_ready_in_time, needs Linux),
     case!(a_start_may_follow_a_stop_at_once),
     case!(a_daemon_that_ends_while_it_is_signalled_is_not_running, needs Root, OtherUsers),
     case!(root_without_the_right_to_trace_stops_a_daemon_of_another_user, needs Root, Linux, OtherUsers),

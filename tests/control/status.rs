@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_starting_daemon_has_a_status),
     case!(a_dead_daemon_has_left_its_pid),
     case!(a_lock_of_another_program_is_not_a_daemon),
-    case!(any_user_who_may_read_the_file_gets_the_status, needs Root, OtherUsers),
+    case!(any_user_who_may_read_the_file_gets_the_status, needs Root, OtherUsers, Linux),
     case!(waiting_ends_when_the_daemon_is_ready),
     case!(waiting_ends_when_the_start_fails),
     case!(waiting_ends_at_once_without_a_start),

@@ -95,7 +95,7 @@ fn a_failed_successor_leaves_master_and_workers() {
     let mut server = start();
     let master = server.pid();
     let before = workers(&server, 1);
-    server.replace_program("/bin/false");
+    server.break_program();
     server.signal(libc::SIGUSR2);
     server.assert_says(&format!(
         "the successor has failed; process {master} goes on"

@@ -106,6 +106,13 @@ impl Server {
         }
     }
 
+    /// Replaces the program by false(1).
+    pub(crate) fn break_program(&self) {
+        let mut programs = ["/bin/false", "/usr/bin/false"].into_iter();
+        let program = programs.find(|path| Path::new(path).exists());
+        self.replace_program(program.expect("false(1)"));
+    }
+
     pub(crate) fn replace_program(&self, program: impl AsRef<Path>) {
         let new = self.directory().join("server.next");
         symlink(program, &new).unwrap();

@@ -50,7 +50,7 @@ fn a_successor_takes_over_socket_and_pid_file() {
 fn a_failed_successor_leaves_the_daemon_running() {
     let mut server = start();
     let daemon = server.pid();
-    server.replace_program("/bin/false");
+    server.break_program();
     server.signal(libc::SIGUSR2);
     server.assert_says(&format!(
         "the successor has failed; process {daemon} goes on"
