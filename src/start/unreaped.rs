@@ -5,6 +5,7 @@
 //! it. The intermediate is a child, and the daemon becomes a child if the launcher is a
 //! subreaper. The next start of the launcher reaps both.
 
+use std::mem::{self, ManuallyDrop};
 use std::os::fd::AsFd as _;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -70,10 +71,10 @@ fn add(handle: Handle) {
 /// the lock by which starts take turns, so that the list is unlocked over fork(2).
 pub(super) fn reap_ended() {
     let mut unreaped = UNREAPED.lock().unwrap_or_else(PoisonError::into_inner);
-    for process in std::mem::take(&mut *unreaped) {
+    for process in mem::take(&mut *unreaped) {
         if process.launcher != ForkIdentity::current() {
             // A copy, whose number may be another file's by now.
-            std::mem::forget(process);
+            let _ = ManuallyDrop::new(process);
         } else if !process.handle.try_reap() {
             unreaped.push(process);
         } else if let Handle::Process(process) = process.handle {

@@ -23,7 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_fifo_with_a_reader_is_refused),
     case!(a_socket_is_refused),
     case!(a_directory_is_refused),
-    case!(a_device_is_refused),
+    case!(a_device_is_refused, needs Linux),
     case!(the_error_names_standard_output),
     case!(a_refusal_is_reported_to_launcher_and_daemon),
     case!(a_log_file_as_standard_input_is_refused_before_the_fork),
