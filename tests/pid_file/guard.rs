@@ -8,7 +8,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_guard_removes_the_file_at_a_clean_exit),
     case!(without_a_guard_an_unlocked_file_is_left),
     case!(a_guard_dropped_early_keeps_the_lock),
-    case!(a_guarded_file_that_a_worker_locks_names_no_starting_daemon, needs Root),
+    case!(a_guarded_file_that_a_worker_locks_names_no_starting_daemon, needs Root, Linux),
     case!(a_guard_leaves_other_files_with_reused_descriptor_numbers_alone),
     case!(a_guard_needs_a_pid_file),
     case!(a_file_that_the_daemon_may_not_remove_is_left_unlocked, needs Root),

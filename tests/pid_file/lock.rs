@@ -66,6 +66,14 @@ fn a_second_start_fails_in_launcher_and_daemon() {
     run.assert_pid_file_held();
 }
 
+/// Only the kernel of Linux names a daemon that has not written its pid yet.
+fn held_by_starting(pid: u32) -> String {
+    match cfg!(target_os = "linux") {
+        true => format!("held by daemon {pid}, which is starting"),
+        false => "held by a daemon that is starting".to_owned(),
+    }
+}
+
 fn a_second_start_names_a_daemon_that_is_starting() {
     let (scenario, path) = with_pid_file();
     let run = scenario.clone().privileged_action([Step::Hold]).launch();
@@ -76,8 +84,7 @@ fn a_second_start_names_a_daemon_that_is_starting() {
     assert_eq!(error.kind_name(), "LockPidfile");
     assert_eq!(error.running_pid, None);
     let pid = run.held().pid;
-    let reason = format!(": held by daemon {pid}, which is starting");
-    assert!(error.text.ends_with(&reason), "{error}");
+    assert!(error.text.ends_with(&held_by_starting(pid)), "{error}");
     assert_eq!(file_state(&path), before);
     run.proceed_to_success();
     run.assert_pid_file_held();
@@ -119,7 +126,7 @@ fn a_lock_of_a_starting_daemon_is_reported() {
     let scenario = daemon!();
     let starting = scenario.clone().privileged_action([Step::Hold]).launch();
     let pid = starting.held().pid;
-    let text = format!("cannot lock pid file daemon.pid: held by daemon {pid}, which is starting");
+    let text = format!("cannot lock pid file daemon.pid: {}", held_by_starting(pid));
     assert_second_start_fails(&scenario, &locked(&text));
     starting.proceed_to_success();
     starting.assert_pid_file_held();
