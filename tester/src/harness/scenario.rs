@@ -67,16 +67,7 @@ macro_rules! option_methods {
         values { $($(#[$doc:meta])* $name:ident($builder:ident, $value:ident: $type:ty) => $call:expr,)* }
         flags { $($(#[$flag_doc:meta])* $flag:ident,)* }
     ) => {
-        /// Whether issetugid(2) is true after a change of ids; on OpenBSD, only after execve(2) has changed
-/// them.
-const CHANGED_IDS_ARE_TAINTED: bool = cfg!(any(
-    target_os = "freebsd",
-    target_os = "dragonfly",
-    target_os = "netbsd",
-    target_vendor = "apple"
-));
-
-impl Scenario {
+        impl Scenario {
             $(
                 $(#[$doc])*
                 #[must_use]
@@ -314,9 +305,7 @@ impl Scenario {
         let mut names = self.environment.iter().map(|(name, _)| name);
         let initial = &self.config.initial;
         let is_meant = initial.exec_pid != Some(ExecPid::Parents);
-        // issetugid(2): a process that has changed its ids does not trust its environment.
-        let is_trusted = initial.ids.is_none() || !CHANGED_IDS_ARE_TAINTED;
-        is_meant && is_trusted && names.any(|name| name == "NOTIFY_SOCKET")
+        is_meant && initial.is_environment_trusted() && names.any(|name| name == "NOTIFY_SOCKET")
     }
 
     /// Whether the process that is started becomes the daemon.

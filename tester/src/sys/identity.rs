@@ -100,8 +100,13 @@ pub fn gid_replaces_first_group() -> io::Result<bool> {
 
 /// Whether the library does not trust the environment of a process that has changed its ids itself:
 /// issetugid(2) is true of it until execve(2) (FreeBSD sys/kern/kern_prot.c, `setsugid`; XNU
-/// `P_SUGID`).
-pub const CHANGED_IDS_TAINT: bool = cfg!(any(target_os = "freebsd", target_vendor = "apple"));
+/// `P_SUGID`). On OpenBSD it is true only if execve(2) has changed them.
+pub const CHANGED_IDS_TAINT: bool = cfg!(any(
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_vendor = "apple"
+));
 
 /// The largest number of supplementary groups. On Linux the kernel tells it, since sysconf(3) of
 /// musl has a limit of its own.
