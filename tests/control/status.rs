@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_starting_daemon_has_a_status),
     case!(a_dead_daemon_has_left_its_pid),
     case!(a_lock_of_another_program_is_not_a_daemon),
+    case!(a_lock_of_a_daemon_with_another_pid_is_no_proof),
     case!(any_user_who_may_read_the_file_gets_the_status, needs Root, OtherUsers, Linux),
     case!(waiting_ends_when_the_daemon_is_ready),
     case!(waiting_ends_when_the_start_fails),
@@ -81,21 +82,25 @@ fn a_lock_of_another_program_is_not_a_daemon() {
     fs::write(&path, "one\n").unwrap();
     assert_eq!(status(&scenario), Status::Locked { pid: None });
     sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
-    // A daemon of another number.
-    let run = scenario.start();
-    let pid = run.report().pid;
-    let content = fs::read(&path).unwrap();
-    fs::write(&path, "1\n").unwrap();
-    let named = cfg!(target_os = "linux").then_some(pid);
-    assert_eq!(status(&scenario), Status::Locked { pid: named });
-    fs::write(&path, content).unwrap();
-    assert_eq!(status(&scenario), Status::Running { pid });
-    drop(run);
     // A worker that has inherited the lock of a dead daemon.
     let scenario = daemon!().privileged_action([Step::ForkWorker]);
     let run = scenario.start();
     run.kill_daemon();
     assert_eq!(status(&scenario), Status::Locked { pid: None });
+}
+
+fn a_lock_of_a_daemon_with_another_pid_is_no_proof() {
+    let scenario = daemon!();
+    let path = scenario.pid_file_path().unwrap();
+    let run = scenario.start();
+    let pid = run.report().pid;
+    let content = fs::read(&path).unwrap();
+    // FreeBSD lets a user look only at the files of the user's own processes.
+    fs::write(&path, format!("{}\n", std::process::id())).unwrap();
+    let named = cfg!(target_os = "linux").then_some(pid);
+    assert_eq!(status(&scenario), Status::Locked { pid: named });
+    fs::write(&path, content).unwrap();
+    assert_eq!(status(&scenario), Status::Running { pid });
 }
 
 fn any_user_who_may_read_the_file_gets_the_status() {

@@ -5,6 +5,7 @@ use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(starts_at_once_all_succeed),
+    case!(starts_at_once_put_files_into_the_directory),
     case!(starts_at_once_of_another_users_daemons_all_succeed, needs Root),
     case!(a_start_completes_the_directory_of_a_killed_start, needs Root),
     case!(a_start_killed_at_any_call_leaves_a_directory_for_the_next, needs Root, Stepping),
@@ -31,6 +32,28 @@ fn assert_all_succeed((scenario, path): (Scenario, PathBuf), owner: (u32, u32)) 
 
 fn starts_at_once_all_succeed() {
     assert_all_succeed(with_new_directory(), own_ids());
+}
+
+/// A start may use the directory before the one that has created it gives it its mode. That start
+/// does not change a directory with files.
+fn starts_at_once_put_files_into_the_directory() {
+    const ROUNDS: usize = 20;
+    const STARTS: usize = 8;
+    let (scenario, path) = with_new_directory();
+    let scenario = scenario.directories([Directory::at(&path).mode(0o755)]);
+    let scenario = scenario.stderr(Stream::log(path.join("error.log")));
+    for _ in 0..ROUNDS {
+        let runs: Vec<_> = (0..STARTS).map(|_| scenario.launch()).collect();
+        for run in &runs {
+            run.launcher().assert().success();
+            run.report();
+        }
+        let (uid, _, mode) = access(&path);
+        assert_eq!(uid, own_ids().0);
+        assert!([0o700, 0o755].contains(&mode), "{mode:o}");
+        drop(runs);
+        fs::remove_dir_all(&path).unwrap();
+    }
 }
 
 fn starts_at_once_of_another_users_daemons_all_succeed() {
