@@ -96,9 +96,13 @@ fn a_lock_of_a_daemon_with_another_pid_is_no_proof() {
     let pid = run.report().pid;
     let content = fs::read(&path).unwrap();
     // FreeBSD lets a user look only at the files of the user's own processes.
-    fs::write(&path, format!("{}\n", std::process::id())).unwrap();
+    let mut other = Command::new("sleep").arg("600").spawn().unwrap();
+    fs::write(&path, format!("{}\n", other.id())).unwrap();
+    let found = status(&scenario);
+    other.kill().unwrap();
+    other.wait().unwrap();
     let named = cfg!(target_os = "linux").then_some(pid);
-    assert_eq!(status(&scenario), Status::Locked { pid: named });
+    assert_eq!(found, Status::Locked { pid: named });
     fs::write(&path, content).unwrap();
     assert_eq!(status(&scenario), Status::Running { pid });
 }
