@@ -11,10 +11,10 @@
 #   ARGUMENT       of ci/test.sh
 #
 # The environment is that of ci/test.sh. The chroot stays in a directory of ours,
-# for all architectures, so that a second run takes it up again. The suite runs in namespaces of its own
-# of mounts and of processes: nothing of it is left behind, however the run ends,
-# and it sees no other process. Linux has one list of emulators for all
-# namespaces: during a run for another processor our entry is in it.
+# for all architectures, so that a second run takes it up again. The suite has
+# namespaces of its own for mounts and processes: it sees no other process, and
+# leaves none behind, however the run ends. Linux has one list of emulators for
+# all namespaces: during a run for another processor our entry is in it.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd -P)
