@@ -119,7 +119,9 @@ impl DirectoryPlan {
         if is_to_finish && !is_wanted {
             return Err(failed(errno::EPERM).with_reason(self.difference(NOT_KEPT, &status)));
         }
-        if is_unfinished && is_new && !is_wanted {
+        // With the right owner it may already be in use by another start, and counts as an existing
+        // directory.
+        if is_unfinished && is_new && !is_wanted && status.owner != self.owner {
             return Err(failed(errno::ENOTEMPTY));
         }
         match self.refusal(&status, || sys::has_access_list(directory)) {

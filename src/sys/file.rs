@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, IntoRawFd as _, Owne
 
 use super::fd::{close_raw, move_above_streams};
 use super::platform::abi::{self, stat};
-use super::{Errno, Gid, Uid, cvt, last_errno, retry_on_eintr};
+use super::{Errno, Gid, Uid, clear_errno, cvt, last_errno, retry_on_eintr};
 
 /// The identity of a file: a path may lead to another file at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -217,8 +217,7 @@ pub(crate) fn mkdirat(directory: BorrowedFd<'_>, path: &CStr, mode: u32) -> Resu
     cvt(unsafe { libc::mkdirat(directory.as_raw_fd(), path.as_ptr(), mode) }).map(drop)
 }
 
-/// Whether a directory has no entries, by readdir(3), which allocates. False if not even the
-/// names `.` and `..` can be read.
+/// Whether a directory has no entries but `.` and `..`, by readdir(3), which allocates.
 pub(crate) fn is_empty(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
     // Not a duplicate, which would share the position in the list.
     let opened = openat(directory, c".", Open::Directory)?;
@@ -228,26 +227,28 @@ pub(crate) fn is_empty(directory: BorrowedFd<'_>) -> Result<bool, Errno> {
         return Err(last_errno());
     }
     let _ = opened.into_raw_fd();
-    let mut names_of_itself = 0;
     let is_empty = loop {
+        // A failure differs from the end only in the errno.
+        clear_errno();
         // SAFETY: the stream is open, and no other thread knows it.
         let entry = unsafe { libc::readdir(stream) };
         if entry.is_null() {
-            // A failure looks like the end.
-            break names_of_itself == 2;
+            break match last_errno() {
+                0 => Ok(true),
+                errno => Err(errno),
+            };
         }
         // SAFETY: readdir has returned an entry, which is valid until the next call.
         let name = unsafe { &raw const (*entry).d_name };
         // SAFETY: the name ends in a NUL, and is valid as long as the entry.
         let name = unsafe { CStr::from_ptr(name.cast()) };
         if name != c"." && name != c".." {
-            break false;
+            break Ok(false);
         }
-        names_of_itself += 1;
     };
     // SAFETY: the stream is open, and not used any more. This closes the descriptor.
     unsafe { libc::closedir(stream) };
-    Ok(is_empty)
+    is_empty
 }
 
 /// fchmodat(2), which does not follow a symbolic link. Fails with `ENOTSUP` in glibc before 2.32.

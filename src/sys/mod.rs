@@ -141,6 +141,15 @@ fn last_errno() -> Errno {
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
+/// Sets errno to 0, for a call whose return value does not tell a failure from a success.
+/// Async-signal-safe.
+fn clear_errno() {
+    // SAFETY: the function takes nothing and cannot fail.
+    let errno = unsafe { abi::errno_location() };
+    // SAFETY: the variable belongs to the calling thread and lives as long as the thread.
+    unsafe { *errno = 0 };
+}
+
 /// The errno of a call that std has made.
 fn errno_of(error: &io::Error) -> Errno {
     error.raw_os_error().unwrap_or(libc::EIO)

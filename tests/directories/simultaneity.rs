@@ -1,11 +1,12 @@
 use tester::prelude::*;
-use tester::trace::Role;
+use tester::trace::{Fault, How, Role};
 
 use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(starts_at_once_all_succeed),
     case!(starts_at_once_put_files_into_the_directory),
+    case!(a_file_of_another_start_in_a_new_directory_does_not_fail_the_start, needs Stepping),
     case!(starts_at_once_of_another_users_daemons_all_succeed, needs Root),
     case!(a_start_completes_the_directory_of_a_killed_start, needs Root),
     case!(a_start_killed_at_any_call_leaves_a_directory_for_the_next, needs Root, Stepping),
@@ -54,6 +55,27 @@ fn starts_at_once_put_files_into_the_directory() {
         drop(runs);
         fs::remove_dir_all(&path).unwrap();
     }
+}
+
+/// The traced start finds no directory, and seems to create the one that the other start uses.
+fn a_file_of_another_start_in_a_new_directory_does_not_fail_the_start() {
+    let (scenario, path) = with_new_directory();
+    create(&path, own_ids(), 0o700);
+    let scenario = scenario.directories([Directory::at(&path).mode(0o750)]);
+    let scenario = scenario.stderr(Stream::log(path.join("error.log")));
+    let _other = scenario.start();
+    assert!(path.join("error.log").exists());
+    let fault = |call: &str, how| Fault {
+        process: Role::Launcher,
+        call: format!("{call}(directory)"),
+        occurrence: 0,
+        how,
+        always: false,
+    };
+    let absent = fault("open", How::Errno(libc::ENOENT));
+    let scenario = scenario.faults(&[absent, fault("mkdir", How::FakeSuccess)]);
+    let _run = scenario.start();
+    assert_directory(&path, own_ids(), 0o700);
 }
 
 fn starts_at_once_of_another_users_daemons_all_succeed() {

@@ -1,7 +1,8 @@
 //! The C interface of FreeBSD.
 
 pub(in crate::sys) use libc::{
-    MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SOCK_CLOEXEC, fstat, fstatat, openat, stat,
+    __error as errno_location, MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SOCK_CLOEXEC, fstat, fstatat,
+    openat, stat,
 };
 
 /// open(2): "`EMLINK`: `O_NOFOLLOW` was specified and the target is a symbolic link".

@@ -9,6 +9,11 @@ pub(in crate::sys) use libc::{
     fstat64 as fstat, fstatat64 as fstatat, openat64 as openat, stat64 as stat,
 };
 
+#[cfg(target_os = "android")]
+pub(in crate::sys) use libc::__errno as errno_location;
+#[cfg(target_os = "linux")]
+pub(in crate::sys) use libc::__errno_location as errno_location;
+
 pub(in crate::sys) use libc::{
     ELOOP as O_NOFOLLOW_ERRNO, MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SOCK_CLOEXEC,
 };

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::ptr;
 
 use crate::sys::fd::close_raw;
-use crate::sys::{Errno, FileId, Pid, Uid, last_errno};
+use crate::sys::{Errno, FileId, Pid, Uid, clear_errno, last_errno};
 
 /// `proc_pidinfo` of libproc.h: fills `buffer` and returns the number of bytes.
 fn proc_pidinfo<T>(pid: Pid, flavor: libc::c_int, buffer: &mut [T]) -> Result<usize, Errno> {
@@ -152,10 +152,7 @@ pub(crate) fn close_all_but(kept: &[RawFd], scratch: &mut [u64]) -> Result<(), E
     const { assert!(size_of::<libc::proc_fdinfo>() == size_of::<u64>()) };
     loop {
         // libproc returns 0 for a failed call as well as for an empty list.
-        // SAFETY: __error takes nothing and cannot fail.
-        let errno = unsafe { libc::__error() };
-        // SAFETY: it belongs to the calling thread.
-        unsafe { *errno = 0 };
+        clear_errno();
         let filled = match proc_pidinfo(Pid::current(), libc::PROC_PIDLISTFDS, scratch) {
             Err(0) => return Ok(()),
             filled => filled?,

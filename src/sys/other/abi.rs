@@ -15,4 +15,16 @@ pub(in crate::sys) use libc::MSG_CMSG_CLOEXEC;
 #[cfg(any(target_os = "illumos", target_os = "solaris"))]
 pub(in crate::sys) const MSG_CMSG_CLOEXEC: libc::c_int = 0;
 
+#[cfg(any(target_os = "illumos", target_os = "solaris"))]
+pub(in crate::sys) use libc::___errno as errno_location;
+#[cfg(any(target_os = "netbsd", target_os = "openbsd"))]
+pub(in crate::sys) use libc::__errno as errno_location;
+#[cfg(not(any(
+    target_os = "illumos",
+    target_os = "solaris",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
+pub(in crate::sys) use libc::__errno_location as errno_location;
+
 pub(in crate::sys) const SO_NOSIGPIPE: Option<libc::c_int> = None;
