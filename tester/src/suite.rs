@@ -22,6 +22,7 @@
 //! name. If the environment variable [`SKIPPED_LIST`] names a file, the `suite::name` of each such
 //! case is appended to it, whatever filter the run has: the machine decides which cases cannot run.
 
+use std::cmp::Reverse;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::num::NonZero;
@@ -29,7 +30,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
@@ -52,6 +55,9 @@ pub const ALL_FAULTS: &str = "TESTER_ALL_FAULTS";
 
 /// The environment variable that asks for numbers, such as that of the starts.
 pub const FIGURES: &str = "TESTER_FIGURES";
+
+/// The environment variable that asks for the time of each case, the slowest first.
+pub const TIMES: &str = "TESTER_TIMES";
 
 /// The user with several groups to which tests of root change; the scripts in `ci/` create it.
 pub const TEST_USER: &str = "daemonize2-test";
@@ -442,11 +448,13 @@ pub fn suite(cases: &[Case]) -> ExitCode {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     arguments.test_threads.get_or_insert(4 * processors);
     let fails_fast = std::env::var_os(FAIL_FAST).is_some();
+    let is_timed = std::env::var_os(TIMES).is_some();
     let mut skipped = Vec::new();
     let trials = cases
         .iter()
         .map(|&case| match case.unmet() {
             None => Trial::test(case.name(), move || {
+                let _time = is_timed.then(|| Stopwatch::start(case));
                 if fails_fast {
                     end_at_failure_of(&case);
                 } else {
@@ -465,7 +473,44 @@ pub fn suite(cases: &[Case]) -> ExitCode {
         })
         .collect();
     record(&skipped);
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let code = libtest_mimic::run(&arguments, trials).exit_code();
+    if is_timed {
+        Stopwatch::print();
+    }
+    code
+}
+
+/// Measures a case until it is dropped, also by a panic.
+struct Stopwatch {
+    case: Case,
+    began: Instant,
+}
+
+impl Stopwatch {
+    fn start(case: Case) -> Self {
+        let began = Instant::now();
+        Self { case, began }
+    }
+
+    /// The cases that have ended, and how long each took.
+    fn times() -> MutexGuard<'static, Vec<(Duration, Case)>> {
+        static TIMES: Mutex<Vec<(Duration, Case)>> = Mutex::new(Vec::new());
+        TIMES.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn print() {
+        let mut times = Self::times();
+        times.sort_unstable_by_key(|(time, _)| Reverse(*time));
+        for (time, case) in times.iter() {
+            println!("{:8.3} s  {}", time.as_secs_f64(), case.name());
+        }
+    }
+}
+
+impl Drop for Stopwatch {
+    fn drop(&mut self) {
+        Self::times().push((self.began.elapsed(), self.case));
+    }
 }
 
 /// Makes up for defaults of the machine under which cases would fail.
