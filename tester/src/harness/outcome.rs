@@ -82,13 +82,22 @@ impl Outcome {
 impl Scenario {
     /// Starts the tester, waits for the outcome, and ends the case.
     pub fn outcome(&self) -> Outcome {
+        let other = self
+            .pid_file_path()
+            .and_then(|path| PidFile::look(&path).ok()?);
         let (case, child, listener) = Case::start(self, Handover::Inherited);
-        case.observe(child, listener)
+        case.observe(child, listener, other.filter(|file| file.locked))
     }
 }
 
 impl Case {
-    fn observe(&self, mut child: Child, listener: JoinHandle<()>) -> Outcome {
+    /// `other` is a pid file that a process outside of the case holds.
+    fn observe(
+        &self,
+        mut child: Child,
+        listener: JoinHandle<()>,
+        other: Option<PidFile>,
+    ) -> Outcome {
         let scenario = &self.scenario;
         let config = &scenario.config;
         let is_foreground = scenario.is_foreground();
@@ -164,7 +173,7 @@ impl Case {
         }
         let has_killed = |frame: &Frame| matches!(frame.message, Message::SignalHit(Some(_)));
         let pid_file_at_end = match frames.iter().any(has_killed) {
-            true => self.pid_file_after_kill(),
+            true => self.pid_file_after_kill(other.map(|file| file.place)),
             false => self.pid_file(),
         };
         let pid_file_path = scenario.pid_file_path();
@@ -216,15 +225,15 @@ impl Case {
     }
 
     /// A process that is killed closes its control socket before the file that it has locked. No
-    /// handle is known if it was killed before it could report.
-    fn pid_file_after_kill(&self) -> Option<Option<PidFile>> {
+    /// handle is known if it was killed before it could report. The lock of the process that
+    /// holds the file at `other` stays.
+    fn pid_file_after_kill(&self, other: Option<Place>) -> Option<Option<PidFile>> {
         let deadline = Instant::now() + scaled(Duration::from_secs(1));
+        let is_of_case = |file: &PidFile| file.locked && Some(&file.place) != other.as_ref();
         loop {
             let pid_file = self.pid_file();
-            let is_locked = pid_file
-                .as_ref()
-                .is_some_and(|found| found.as_ref().is_some_and(|pid_file| pid_file.locked));
-            if !is_locked || Instant::now() >= deadline {
+            let found = pid_file.as_ref().and_then(Option::as_ref);
+            if !found.is_some_and(is_of_case) || Instant::now() >= deadline {
                 return pid_file;
             }
             thread::yield_now();
