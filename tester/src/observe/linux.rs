@@ -80,23 +80,21 @@ pub fn enroll(token: &str) -> io::Result<()> {
 ///
 /// When /proc cannot be listed.
 pub fn processes_of(token: &str) -> io::Result<Vec<Process>> {
-    let mark = Mark::of(token)?.0.to_string();
+    let mark = Mark::of(token)?.0;
     let proc = File::open("/proc")?;
     let names = sys::list(sys::open_at(proc.as_fd(), c".")?)?;
     let mut found = Vec::new();
     for name in names.iter().filter_map(|name| name.to_str().ok()) {
-        if !name.bytes().all(|byte| byte.is_ascii_digit()) {
-            continue;
-        }
-        let entry = Entry::new(proc.as_fd(), name);
-        // A process whose files cannot be read has ended.
-        let Ok(limits) = entry.read("limits") else {
+        let Ok(pid) = name.parse() else {
             continue;
         };
-        let limits = String::from_utf8_lossy(&limits);
-        let mut limits = limits.lines();
-        let limit = limits.find_map(|line| line.strip_prefix(MARKED_LIMIT));
-        if limit.and_then(|values| values.split_ascii_whitespace().next()) != Some(&mark) {
+        let entry = Entry::new(proc.as_fd(), name);
+        // The system call costs far less than the file, which every user may read.
+        let limit = match sys::marked_limit(pid) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => entry.marked_limit(),
+            limit => limit.ok(),
+        };
+        if limit != Some(mark) {
             continue;
         }
         match entry.stat() {
@@ -219,6 +217,15 @@ impl<'proc> Entry<'proc> {
         }
         bytes.truncate(length);
         Ok(bytes)
+    }
+
+    /// `None` if the process has ended, or has no limit.
+    fn marked_limit(&self) -> Option<u64> {
+        let limits = self.read("limits").ok()?;
+        let limits = String::from_utf8_lossy(&limits);
+        let mut limits = limits.lines();
+        let values = limits.find_map(|line| line.strip_prefix(MARKED_LIMIT))?;
+        values.split_ascii_whitespace().next()?.parse().ok()
     }
 
     fn place(&self, file: &str) -> io::Result<Place> {

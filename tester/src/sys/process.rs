@@ -394,7 +394,28 @@ pub fn raise_descriptor_limit(wanted: u64) -> io::Result<()> {
 /// [`crate::observe::enroll`]. By prlimit(2): its limits have 64 bits on every processor.
 #[cfg(target_os = "linux")]
 pub fn set_marked_limit(value: u64) -> io::Result<()> {
-    // struct rlimit64.
+    let mut limits = marked_limits(0)?;
+    limits[0] = value;
+    let nothing = std::ptr::null::<[u64; 2]>();
+    let change = limits.as_ptr();
+    // SAFETY: the first pointer is valid for reads; no former limit is asked for.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_RTTIME, change, nothing) })
+        .map(drop)
+}
+
+/// The same limit of another process.
+///
+/// # Errors
+///
+/// EPERM if the process has other ids, unless the caller has CAP_SYS_RESOURCE.
+#[cfg(target_os = "linux")]
+pub fn marked_limit(pid: u32) -> io::Result<u64> {
+    marked_limits(signed(pid)).map(|[soft, _]| soft)
+}
+
+/// A struct rlimit64.
+#[cfg(target_os = "linux")]
+fn marked_limits(pid: libc::pid_t) -> io::Result<[u64; 2]> {
     let mut limits = [0_u64; 2];
     let nothing = std::ptr::null::<[u64; 2]>();
     let present = limits.as_mut_ptr();
@@ -402,17 +423,13 @@ pub fn set_marked_limit(value: u64) -> io::Result<()> {
     check(unsafe {
         libc::syscall(
             libc::SYS_prlimit64,
-            0,
+            pid,
             libc::RLIMIT_RTTIME,
             nothing,
             present,
         )
     })?;
-    limits[0] = value;
-    let change = limits.as_ptr();
-    // SAFETY: the first pointer is valid for reads; no former limit is asked for.
-    check(unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_RTTIME, change, nothing) })
-        .map(drop)
+    Ok(limits)
 }
 
 /// The same.
