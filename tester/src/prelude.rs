@@ -19,7 +19,7 @@ pub use crate::config::{
 };
 pub use crate::control::{self, Frame, Message};
 pub use crate::fixtures::*;
-pub use crate::harness::{mount, while_repeating, with_own_mounts};
+pub use crate::harness::{at_once, mount, sweep, while_repeating, with_own_mounts};
 pub use crate::report::{Place, Report, StartError};
 pub use crate::slowness::{scaled, time_limit};
 pub use crate::suite::{self, Case};

@@ -165,14 +165,31 @@ impl Drop for Locked {
     }
 }
 
+/// The errors of all operations. The library waits a while for the content to become valid, so
+/// they run at once.
+fn errors_of_all(pid_file: &PidFile) -> Vec<io::Error> {
+    type Operation = fn(&PidFile) -> Option<io::Error>;
+    let operations: [Operation; 7] = [
+        |file| file.running().err(),
+        |file| file.signal(0).err(),
+        |file| file.signal(libc::SIGKILL).err(),
+        |file| file.stop(Duration::ZERO).err(),
+        |file| file.signal_group(0).err(),
+        |file| file.stop_group(Duration::ZERO).err(),
+        |file| file.wait_ready(Duration::ZERO).err(),
+    ];
+    thread::scope(|scope| {
+        let running = operations.map(|operation| scope.spawn(move || operation(pid_file)));
+        let errors = running.map(|thread| thread.join().unwrap());
+        errors.map(|error| error.expect("an error")).into()
+    })
+}
+
 #[track_caller]
 fn assert_invalid(pid_file: &PidFile) {
-    assert_io_error(pid_file.running(), ErrorKind::InvalidData);
-    assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::InvalidData);
-    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
-    assert_io_error(pid_file.signal_group(0), ErrorKind::InvalidData);
-    assert_io_error(pid_file.stop_group(Duration::ZERO), ErrorKind::InvalidData);
-    assert_io_error(pid_file.wait_ready(Duration::ZERO), ErrorKind::InvalidData);
+    for error in errors_of_all(pid_file) {
+        assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+    }
 }
 
 fn an_invalid_content_under_a_lock_is_an_error() {
@@ -224,9 +241,7 @@ fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
     let _locked = Locked::with(&path, content.as_bytes());
     let pid_file = PidFile::at(&path);
     assert_invalid(&pid_file);
-    for signal in [0, libc::SIGTERM] {
-        assert_io_error(pid_file.signal(signal), ErrorKind::InvalidData);
-    }
+    assert_io_error(pid_file.signal(libc::SIGTERM), ErrorKind::InvalidData);
     unrelated.assert_unharmed();
     assert_eq!(fs::read_to_string(&path).unwrap(), content);
     // A daemon that holds another file is not signalled either.
@@ -377,16 +392,7 @@ fn every_error_names_the_path() {
     symlink("locked", &link).unwrap();
     let below_file = locked.join("further");
     for path in [directory, locked, link, below_file] {
-        let pid_file = PidFile::at(&path);
-        let errors = [
-            pid_file.running().unwrap_err(),
-            pid_file.signal(0).unwrap_err(),
-            pid_file.stop(Duration::ZERO).unwrap_err(),
-            pid_file.signal_group(0).unwrap_err(),
-            pid_file.stop_group(Duration::ZERO).unwrap_err(),
-            pid_file.wait_ready(Duration::ZERO).unwrap_err(),
-        ];
-        for error in errors {
+        for error in errors_of_all(&PidFile::at(&path)) {
             let text = error.to_string();
             assert!(text.contains(&path.display().to_string()), "{text}");
         }

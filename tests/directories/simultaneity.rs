@@ -1,3 +1,5 @@
+use std::sync::Mutex;
+
 use tester::prelude::*;
 use tester::trace::{Fault, How, Role};
 
@@ -95,20 +97,21 @@ fn a_start_completes_the_directory_of_a_killed_start() {
 /// A launcher that was killed after fchown(2) has given a directory away that grants nothing to
 /// others. The next start does not change it.
 fn a_start_killed_at_any_call_leaves_a_directory_for_the_next() {
-    let (scenario, path) = of_another_user();
-    let mut modes = Vec::new();
-    for call in 0.. {
+    let modes = Mutex::new(Vec::new());
+    sweep(4, |call| {
+        let (scenario, path) = of_another_user();
         let run = scenario.clone().crash(Role::Launcher, call).launch();
         if run.signal_hit().is_none() {
-            break;
+            return false;
         }
         drop(run);
         let _run = scenario.start();
         let (uid, gid, mode) = access(&path);
         assert_eq!((uid, gid), (UID, GID), "killed at call {call}");
-        modes.push(mode);
-        fs::remove_dir(&path).unwrap();
-    }
+        modes.lock().unwrap().push(mode);
+        true
+    });
+    let modes = modes.into_inner().unwrap();
     assert!(
         modes.iter().all(|mode| [0o700, 0o755].contains(mode)),
         "{modes:?}"

@@ -125,16 +125,20 @@ fn assert_disconnected(steps: &[Step]) {
                 for example because it executed another program or closed every descriptor; \
                 the library then terminated the daemon";
     let expected = StartError::new("DaemonExited", None, text);
-    let action = daemon!().privileged_action(steps);
-    let initialization = daemon!().initialize(steps);
-    for scenario in [action, initialization] {
+    type Closure = fn(Scenario, &[Step]) -> Scenario;
+    let closures: [Closure; 2] = [
+        |scenario, steps| scenario.privileged_action(steps),
+        |scenario, steps| scenario.initialize(steps),
+    ];
+    // Each start takes a second or two.
+    at_once(closures, |closure| {
         // SIGKILL ends a daemon that ignores SIGTERM. The library reports neither signal
         // as another process's.
-        for sigterm in [Disposition::Default, Disposition::Ignore] {
-            let scenario = scenario.clone().on_signal(libc::SIGTERM, sigterm);
+        at_once([Disposition::Default, Disposition::Ignore], |sigterm| {
+            let scenario = closure(daemon!(), steps).on_signal(libc::SIGTERM, sigterm);
             scenario.assert_fails_in_launcher(&expected);
-        }
-    }
+        });
+    });
 }
 
 /// The error blames no other process's signal.

@@ -22,19 +22,18 @@ fn a_failed_start_leaves_no_zombie() {
 
 /// When the intermediate ends, the daemon becomes a child of the subreaper.
 fn a_subreaper_reaps_intermediate_and_daemon() {
-    let time = scaled(Duration::from_secs(1));
-    let mut scenario = daemon!()
-        .privileged_action([Step::Hold])
-        .startup_timeout(time);
-    scenario.config.report_afterwards = true;
-    let scenario = scenario.from_state(|state| state.subreaper = true);
     let ways: [fn(&Run); 3] = [
         Run::kill_held,
         Run::kill_intermediate,
         // The launcher itself then kills the intermediate.
         |run| sys::kill(run.held().ppid, libc::SIGSTOP).unwrap(),
     ];
-    for end in ways {
+    at_once(ways, |end| {
+        let mut scenario = daemon!()
+            .privileged_action([Step::Hold])
+            .startup_timeout(scaled(Duration::from_secs(1)));
+        scenario.config.report_afterwards = true;
+        let scenario = scenario.from_state(|state| state.subreaper = true);
         let run = scenario.launch();
         run.held();
         end(&run);
@@ -45,5 +44,5 @@ fn a_subreaper_reaps_intermediate_and_daemon() {
         for pid in [run.held().pid, run.held().ppid] {
             assert_eq!(run.senders_of(&Message::Unreaped(pid)), [0; 0]);
         }
-    }
+    });
 }

@@ -25,7 +25,8 @@ fn the_launcher_terminates_the_daemon_if_a_sandbox_refuses_pidfd_send_signal() {
 
 /// The intermediate is stopped, so that the launcher terminates it.
 fn the_launcher_terminates_the_intermediate_if_a_sandbox_refuses_pidfd_send_signal() {
-    for errno in [libc::EPERM, libc::ENOSYS] {
+    // Each start takes seconds.
+    at_once([libc::EPERM, libc::ENOSYS], |errno| {
         let scenario = held_without_pidfd_send_signal(errno);
         let run = scenario
             .startup_timeout(scaled(Duration::from_millis(500)))
@@ -33,5 +34,5 @@ fn the_launcher_terminates_the_intermediate_if_a_sandbox_refuses_pidfd_send_sign
         sys::kill(run.held().ppid, libc::SIGSTOP).expect("stop the intermediate");
         assert_eq!(run.launcher_error().kind, "StartupTimeout");
         run.assert_nothing_left();
-    }
+    });
 }

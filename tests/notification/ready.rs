@@ -28,9 +28,11 @@ fn systemd_is_notified_on_an_abstract_address() {
     let (run, daemon) = in_foreground().env(ADDRESS, &address).serve();
     assert_eq!(manager.receive(), ("READY=1\n".to_owned(), daemon.pid));
     drop(run);
-    let run = scenario!().env(ADDRESS, address).start();
+    let run = scenario!().env(ADDRESS, address).launch();
     let text = format!("MAINPID={}\nREADY=1\n", run.report().pid);
     assert_eq!(manager.receive(), (text, run.launcher_pid()));
+    manager.release_launcher(&run);
+    run.launcher().assert().success();
 }
 
 fn systemd_is_notified_only_when_the_daemon_is_ready() {
@@ -100,7 +102,7 @@ fn the_launcher_notifies_systemd_of_the_daemon() {
         assert_eq!(run.pid_file().unwrap().bytes, content(daemon.pid));
         // The launcher waits until the manager has read the message: the manager looks
         // up the sender only then.
-        assert_eq!(manager.receive(), ("BARRIER=1".to_owned(), sender));
+        manager.release_launcher(&run);
         run.launcher().assert().success();
         manager.assert_silent();
     }
@@ -129,6 +131,9 @@ fn the_manager_of_another_service_is_not_notified() {
                 let (text, sender) = manager.receive();
                 assert!(text.ends_with("READY=1\n"), "{text}");
                 assert_eq!(sender, run.launcher_pid());
+                if text.starts_with("MAINPID=") {
+                    manager.release_launcher(&run);
+                }
             }
             run.launcher().assert().success();
             if !is_notified {

@@ -55,6 +55,12 @@ impl NotificationReceiver {
         assert_eq!(self.receive_until(Instant::now()), None);
     }
 
+    /// Reads the message until whose end a launcher waits for its manager.
+    #[track_caller]
+    pub(crate) fn release_launcher(&self, run: &Run) {
+        assert_eq!(self.receive(), ("BARRIER=1".to_owned(), run.launcher_pid()));
+    }
+
     fn receive_until(&self, deadline: Instant) -> Option<(Vec<u8>, u32)> {
         #[cfg(target_os = "linux")]
         return sys::receive_with_sender(self.0.as_fd(), deadline).unwrap();

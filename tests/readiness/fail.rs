@@ -105,11 +105,12 @@ fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
     /// The daemon has this time to end by itself, and again after SIGTERM.
     const GRACE: Duration = Duration::from_secs(1);
 
-    for (disposition, least) in [
+    let lives = [
         (Disposition::ReportAndExit, GRACE),
         (Disposition::Report, 2 * GRACE),
-    ] {
-        for entry in [Entry::Start, Entry::Execute] {
+    ];
+    at_once(lives, |(disposition, least)| {
+        at_once([Entry::Start, Entry::Execute], |entry| {
             let scenario = daemon!().deferring([], ReadinessUse::Drop).entry(entry);
             let scenario = scenario.on_signal(libc::SIGTERM, disposition);
             let began = Instant::now();
@@ -120,8 +121,8 @@ fn a_daemon_that_goes_on_after_the_drop_is_terminated() {
             assert_eq!(error.kind, "NotReady");
             run.await_message(&Message::Signalled(libc::SIGTERM));
             assert!(took >= least, "{took:?}");
-        }
-    }
+        });
+    });
 }
 
 fn a_daemon_that_ends_after_the_drop_is_not_signalled() {

@@ -12,7 +12,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 fn a_daemon_whose_launcher_dies_ends() {
-    for signal in [libc::SIGKILL, libc::SIGINT, libc::SIGHUP] {
+    at_once([libc::SIGKILL, libc::SIGINT, libc::SIGHUP], |signal| {
         for disposition in [Disposition::Default, Disposition::Ignore] {
             let scenario = daemon!().deferring([], ReadinessUse::Keep);
             let scenario = scenario.on_signal(libc::SIGTERM, disposition);
@@ -23,7 +23,7 @@ fn a_daemon_whose_launcher_dies_ends() {
             run.wait_until_all_ended();
             run.assert_pid_file_released();
         }
-    }
+    });
 }
 
 /// Kills the intermediate and then the launcher, which is stopped meanwhile.

@@ -47,14 +47,14 @@ fn a_late_daemon_gets_sigterm() {
 fn a_late_daemon_that_survives_sigterm_is_killed() {
     const SIGTERM_GRACE: Duration = Duration::from_secs(1);
 
-    for disposition in [Disposition::Report, Disposition::Ignore] {
+    at_once([Disposition::Report, Disposition::Ignore], |disposition| {
         let scenario = daemon!().deferring([], ReadinessUse::Keep);
         let (run, took) = run_late_daemon(scenario, disposition, UNTIL_READY);
         if disposition == Disposition::Report {
             run.await_message(&Message::Signalled(libc::SIGTERM));
         }
         assert!(took >= timeout() + SIGTERM_GRACE, "{took:?}");
-    }
+    });
 }
 
 fn the_timeout_covers_every_step_of_the_daemon() {

@@ -22,12 +22,10 @@ fn a_stopped_intermediate_does_not_outlast_the_timeout() {
         assert_times_out(&run, began);
     };
     // Each start takes seconds.
-    thread::scope(|scope| {
-        for entry in [Entry::Start, Entry::Execute] {
-            for sigterm in [Disposition::Default, Disposition::Ignore] {
-                scope.spawn(move || assert_outlasted(entry, sigterm));
-            }
-        }
+    at_once([Entry::Start, Entry::Execute], |entry| {
+        at_once([Disposition::Default, Disposition::Ignore], |sigterm| {
+            assert_outlasted(entry, sigterm);
+        });
     });
 }
 
@@ -54,17 +52,13 @@ fn is_outlasted(call: usize) -> bool {
 
 /// The call may be before the daemon exists, while it starts, or when it is ready.
 fn an_intermediate_stopped_at_any_call_does_not_outlast_the_timeout() {
-    thread::scope(|scope| {
-        for first in 0..24 {
-            scope.spawn(move || {
-                for call in (first..).step_by(24) {
-                    if !is_outlasted(call) {
-                        assert!(call > 10, "the intermediate makes {call} calls only");
-                        break;
-                    }
-                }
-            });
-        }
+    sweep(24, |call| {
+        let is_made = is_outlasted(call);
+        assert!(
+            is_made || call > 10,
+            "the intermediate makes {call} calls only"
+        );
+        is_made
     });
 }
 

@@ -41,4 +41,4 @@ pub use outcome::Outcome;
 pub use pid_file::PidFile;
 pub use run::Run;
 pub use scenario::{BINARY, Scenario, binary};
-pub use threads::{catch, in_parallel, mount, while_repeating, with_own_mounts};
+pub use threads::{at_once, catch, in_parallel, mount, sweep, while_repeating, with_own_mounts};

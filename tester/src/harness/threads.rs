@@ -51,6 +51,27 @@ pub fn in_parallel<T>(
     });
 }
 
+/// Performs all jobs at once, where each mostly waits.
+pub fn at_once<T: Send>(jobs: impl IntoIterator<Item = T>, perform: impl Fn(T) + Sync) {
+    let perform = &perform;
+    thread::scope(|scope| {
+        for job in jobs {
+            scope.spawn(move || perform(job));
+        }
+    });
+}
+
+/// Calls `perform` with 0, 1 and so on, several at a time, until it returns false.
+pub fn sweep(at_a_time: usize, perform: impl Fn(usize) -> bool + Sync) {
+    let is_over = AtomicBool::new(false);
+    let numbers = (0..).take_while(|_| !is_over.load(Ordering::Relaxed));
+    in_parallel(at_a_time, numbers, |number| {
+        if !perform(number) {
+            is_over.store(true, Ordering::Relaxed);
+        }
+    });
+}
+
 /// The text of a panic of `body` becomes an error.
 pub fn catch<T>(body: impl FnOnce() -> T) -> Result<T, String> {
     panic::catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
