@@ -42,12 +42,30 @@ pub fn may_execute_set_id(directory: &Path) -> bool {
     const FORBIDDING: libc::c_ulong = libc::ST_NOSUID | libc::ST_NOEXEC;
     #[cfg(not(target_os = "linux"))]
     const FORBIDDING: libc::c_ulong = libc::ST_NOSUID;
-    let Ok(directory) = CString::new(directory.as_os_str().as_bytes()) else {
-        return false;
-    };
+    statvfs(directory).is_ok_and(|status| status.f_flag & FORBIDDING == 0)
+}
+
+/// The bytes that an ordinary user may still write to the file system of the directory.
+///
+/// # Errors
+///
+/// Those of statvfs(3).
+#[cfg(target_os = "linux")]
+pub fn free_space(directory: &Path) -> io::Result<u64> {
+    let status = statvfs(directory)?;
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the types differ between processors"
+    )]
+    let (blocks, size) = (u64::from(status.f_bavail), u64::from(status.f_frsize));
+    Ok(blocks.saturating_mul(size))
+}
+
+fn statvfs(directory: &Path) -> io::Result<libc::statvfs> {
+    let directory = CString::new(directory.as_os_str().as_bytes())?;
     // SAFETY: all zeroes is a value of this type, which has only numbers.
     let mut status: libc::statvfs = unsafe { std::mem::zeroed() };
     // SAFETY: the path is a C string, and the call writes only to `status`.
-    let result = check(unsafe { libc::statvfs(directory.as_ptr(), &raw mut status) });
-    result.is_ok() && status.f_flag & FORBIDDING == 0
+    check(unsafe { libc::statvfs(directory.as_ptr(), &raw mut status) })?;
+    Ok(status)
 }
