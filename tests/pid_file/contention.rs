@@ -83,7 +83,7 @@ fn contest(path: &Path) -> Contest {
 /// Returns all errors.
 #[track_caller]
 fn compete(contest: &Contest, path: &Path, two_may_live: bool, errnos: &[i32]) -> Vec<StartError> {
-    const TRIES: usize = 5;
+    const TRIES: usize = 10;
     let (mut daemons, mut errors, mut all_have_meddled) = (0, Vec::new(), false);
     let is_met =
         |errors: &[StartError], errno: i32| errors.iter().any(|error| error.errno == Some(errno));

@@ -17,7 +17,7 @@ use crate::control::{self, Frame, Receiver};
 use crate::slowness::{scaled, time_limit};
 use crate::sys;
 
-/// The environment variable with the duration of a contest in seconds. The default is 2.
+/// The environment variable with the duration of a contest in seconds. The default is 1.
 const SECONDS: &str = "TESTER_RACE_SECONDS";
 
 /// Without a pause, the probe would take all the time of the processors.
@@ -139,7 +139,7 @@ impl Contest {
 fn duration() -> Duration {
     let seconds = std::env::var(SECONDS).ok();
     let seconds = seconds.and_then(|seconds| seconds.parse().ok());
-    scaled(Duration::from_secs(seconds.unwrap_or(2)))
+    scaled(Duration::from_secs(seconds.unwrap_or(1)))
 }
 
 /// All frames until the last contender and its last daemon have ended.
