@@ -1,3 +1,5 @@
+use std::sync::atomic::AtomicUsize;
+
 use tester::prelude::*;
 use tester::trace::Role;
 
@@ -31,16 +33,17 @@ fn a_handler_of_the_launcher_does_not_run_in_the_daemon() {
 /// The signal may arrive while the daemon blocks it: the daemon ends when it unblocks the
 /// signal.
 fn a_sigterm_to_the_daemon_at_any_call_ends_the_start_with_a_true_report() {
-    let (mut ended, mut committed) = (0, 0);
+    let (ended, committed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let scenario = daemon!().on_signal(libc::SIGTERM, Disposition::Default);
     send_sigterm_at_each_call(&scenario, Role::Daemon, |run, _| {
         if run.launcher().output.status.success() {
-            committed += 1;
+            committed.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        ended += 1;
+        ended.fetch_add(1, Ordering::Relaxed);
         assert_ended_by_sigterm(run);
     });
+    let (ended, committed) = (ended.into_inner(), committed.into_inner());
     assert!(ended > 5, "{ended} starts ended, {committed} succeeded");
 }
 
@@ -48,7 +51,7 @@ fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
     let scenario = daemon!()
         .on_signal(libc::SIGTERM, Disposition::Report)
         .privileged_action([Step::Observe]);
-    let (mut before, mut after) = (0, 0);
+    let (before, after) = (AtomicUsize::new(0), AtomicUsize::new(0));
     send_sigterm_at_each_call(&scenario, Role::Daemon, |run, daemon| {
         run.launcher().assert().success();
         run.observe();
@@ -59,10 +62,11 @@ fn a_signal_to_the_daemon_at_any_call_runs_its_handler_once() {
         // The daemon handles a signal that arrived before it restored the mask first of
         // all.
         match frames[0].message {
-            Message::Signalled(_) => before += 1,
-            _ => after += 1,
-        }
+            Message::Signalled(_) => before.fetch_add(1, Ordering::Relaxed),
+            _ => after.fetch_add(1, Ordering::Relaxed),
+        };
     });
+    let (before, after) = (before.into_inner(), after.into_inner());
     // The daemon makes few calls after it has restored the mask.
     assert!(before > 5 && after > 3, "{before} before, {after} after");
 }

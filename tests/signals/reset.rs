@@ -1,4 +1,5 @@
 use std::ops::Range;
+use std::sync::atomic::AtomicUsize;
 
 use tester::observe;
 use tester::prelude::*;
@@ -187,13 +188,14 @@ fn after_a_reset_no_handler_runs_for_a_signal_at_any_call() {
     let scenario = daemon!()
         .on_signal(libc::SIGTERM, Disposition::Report)
         .reset_signals();
-    let mut ended = 0;
+    let ended = AtomicUsize::new(0);
     send_sigterm_at_each_call(&scenario, Role::Daemon, |run, _| {
         if !run.launcher().output.status.success() {
-            ended += 1;
+            ended.fetch_add(1, Ordering::Relaxed);
             assert_ended_by_sigterm(run);
         }
         assert_not_handled(run);
     });
+    let ended = ended.into_inner();
     assert!(ended > 5, "{ended} starts ended");
 }

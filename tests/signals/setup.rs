@@ -9,21 +9,21 @@ use tester::trace::Role;
 pub(crate) fn send_sigterm_at_each_call(
     scenario: &Scenario,
     victim: Role,
-    mut judge: impl FnMut(&Run, u32),
+    judge: impl Fn(&Run, u32) + Sync,
 ) {
-    for call in 0.. {
-        let with_signal = scenario.clone();
-        let run = with_signal.signal_at(victim, call, libc::SIGTERM).launch();
+    sweep(4, |call| {
+        // Each start has a pid file of its own.
+        let scenario = scenario.clone().pid_file(format!("{call}.pid"));
+        let run = scenario.signal_at(victim, call, libc::SIGTERM).launch();
         match run.signal_hit().map(|struck| struck.process) {
             Some(pid) => judge(&run, pid),
             None => {
                 assert!(call > 10, "{victim} makes {call} calls only");
-                break;
+                return false;
             }
         }
-        drop(run);
-        fs::write(scenario.pid_file_path().unwrap(), "").unwrap();
-    }
+        true
+    });
 }
 
 #[track_caller]
