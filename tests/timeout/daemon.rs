@@ -4,6 +4,10 @@ use tester::sys::ProcessHandle;
 use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
+    // The longest first: they take as long as the rest of the suite.
+    case!(a_daemon_that_cannot_be_terminated_is_reported_as_left, needs Stepping),
+    case!(a_disconnected_daemon_that_cannot_be_terminated_is_reported_as_left, needs Stepping),
+    case!(a_daemon_that_outlasts_sigkill_is_reaped_at_the_next_start, needs Stepping),
     case!(a_late_daemon_gets_sigterm),
     case!(a_late_daemon_that_survives_sigterm_is_killed),
     case!(the_timeout_covers_every_step_of_the_daemon),
@@ -11,9 +15,6 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_timeout_beyond_the_clocks_range_is_no_timeout),
     case!(the_timeout_covers_the_steps_before_the_daemon_exists),
     case!(a_stopped_daemon_does_not_outlast_the_timeout),
-    case!(a_daemon_that_cannot_be_terminated_is_reported_as_left, needs Stepping),
-    case!(a_disconnected_daemon_that_cannot_be_terminated_is_reported_as_left, needs Stepping),
-    case!(a_daemon_that_outlasts_sigkill_is_reaped_at_the_next_start, needs Stepping),
 ];
 
 /// Runs a daemon that is late. Returns how long the launcher has waited.
