@@ -4,7 +4,7 @@ use tester::sys::ProcessHandle;
 use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
-    // The longest first: they take as long as the rest of the suite.
+    // The longest first.
     case!(a_daemon_that_cannot_be_terminated_is_reported_as_left, needs Stepping),
     case!(a_disconnected_daemon_that_cannot_be_terminated_is_reported_as_left, needs Stepping),
     case!(a_daemon_that_outlasts_sigkill_is_reaped_at_the_next_start, needs Stepping),

@@ -8,4 +8,5 @@ mod setup;
 /// A process that waits uses no processor time, and a full output does not block the start.
 mod waiting;
 
-tester::modules!(daemon, intermediate, waiting);
+// The longest cases first.
+tester::modules!(intermediate, daemon, waiting);
