@@ -43,7 +43,10 @@ impl Deadline {
 /// longer. Async-signal-safe.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempts {
-    deadline: Deadline,
+    time: Duration,
+    /// The end of the time, which begins when an attempt has failed: few steps need a second one,
+    /// and the others need not ask for the time.
+    deadline: Option<Deadline>,
     required: u32,
 }
 
@@ -52,23 +55,29 @@ impl Attempts {
     pub(crate) const MIN: u32 = 20;
 
     pub(crate) fn within(time: Duration) -> Self {
-        Self::until(Deadline::after(time))
+        Self {
+            time,
+            deadline: None,
+            required: Self::MIN,
+        }
     }
 
     pub(crate) fn until(deadline: Deadline) -> Self {
         Self {
-            deadline,
-            required: Self::MIN,
+            deadline: Some(deadline),
+            ..Self::within(Duration::ZERO)
         }
     }
 
     /// Counts an attempt that has failed.
     pub(crate) fn count(&mut self) {
+        let time = self.time;
+        self.deadline.get_or_insert_with(|| Deadline::after(time));
         self.required = self.required.saturating_sub(1);
     }
 
     pub(crate) fn are_over(&self) -> bool {
-        self.required == 0 && self.deadline.has_passed()
+        self.required == 0 && self.deadline.is_some_and(Deadline::has_passed)
     }
 }
 
