@@ -163,7 +163,7 @@ impl NotifySocket {
         carried: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
     ) -> Result<usize, Errno> {
         let deadline = Deadline::after(TIMEOUT);
-        sys::sendmsg(self.socket.as_fd(), message, carried, deadline)
+        sys::sendmsg(self.socket.as_fd(), [message, &[], &[]], carried, deadline)
     }
 
     /// Like sd_notify_barrier(3), returns when all messages have been read. systemd looks up

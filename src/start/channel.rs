@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use crate::deadline::Deadline;
 use crate::error::ErrorKind;
-use crate::start::protocol::{ACKNOWLEDGEMENT, MAX_FRAME, Message, Order};
+use crate::start::protocol::{ACKNOWLEDGEMENT, Message, Order};
 use crate::sys::{self, Errno, FileId, MAX_PASSED_FDS, Wait, errno};
 
-pub(super) fn channels() -> Result<(LauncherEnds, IntermediateEnd, DaemonEnd), Errno> {
+pub(super) fn channels() -> Result<(LauncherSockets, IntermediateEnd, DaemonEnd), Errno> {
     let (launcher_to_intermediate, intermediate) = sys::socketpair()?;
     let (launcher_to_daemon, daemon) = sys::socketpair()?;
     let file = sys::fstat(daemon.as_fd())?.id;
     Ok((
-        LauncherEnds {
-            daemon: Inbox::new(launcher_to_daemon, None),
-            intermediate: Inbox::new(launcher_to_intermediate, Some(Carried::default())),
+        LauncherSockets {
+            daemon: launcher_to_daemon,
+            intermediate: launcher_to_intermediate,
         },
         IntermediateEnd(intermediate),
         DaemonEnd {
@@ -41,10 +41,14 @@ fn send(
     mut descriptors: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
 ) -> Result<(), Errno> {
     let frame = message.encode();
-    let mut rest = frame.as_bytes();
-    while !rest.is_empty() {
-        let sent = sys::sendmsg(socket, rest, descriptors, Deadline::NEVER)?;
-        rest = &rest[sent..];
+    let mut parts = frame.parts();
+    while parts.iter().any(|part| !part.is_empty()) {
+        let mut sent = sys::sendmsg(socket, parts, descriptors, Deadline::NEVER)?;
+        for part in &mut parts {
+            let (of_part, rest) = part.split_at(sent.min(part.len()));
+            sent -= of_part.len();
+            *part = rest;
+        }
         descriptors = [None; MAX_PASSED_FDS];
     }
     Ok(())
@@ -82,9 +86,7 @@ pub(super) enum Received<T> {
 /// One end of the launcher: collects bytes until a message is complete.
 pub(super) struct Inbox {
     socket: OwnedFd,
-    // Not on the heap: the intermediate drops its copy, and must not free memory.
-    bytes: [u8; MAX_FRAME],
-    filled: usize,
+    bytes: Vec<u8>,
     /// `None` if the launcher accepts no descriptors: other code may control the daemon
     /// by now.
     descriptors: Option<Carried>,
@@ -95,8 +97,7 @@ impl Inbox {
     fn new(socket: OwnedFd, descriptors: Option<Carried>) -> Self {
         Self {
             socket,
-            bytes: [0; MAX_FRAME],
-            filled: 0,
+            bytes: Vec::new(),
             descriptors,
             is_open: true,
         }
@@ -104,16 +105,15 @@ impl Inbox {
 
     pub(super) fn try_recv(&mut self) -> Result<Received<Message>, Errno> {
         loop {
-            if let Some((message, length)) = Message::decode(&self.bytes[..self.filled])? {
-                self.bytes.copy_within(length..self.filled, 0);
-                self.filled -= length;
+            if let Some((message, length)) = Message::decode(&self.bytes)? {
+                self.bytes.drain(..length);
                 return Ok(Received::Some(message));
             }
             if !self.is_open {
                 return Ok(Received::EndOfFile);
             }
             match self.recv_bytes() {
-                Ok(received @ 1..) => self.filled += received,
+                Ok(1..) => {}
                 // ECONNRESET: the other end was closed with bytes unread.
                 Ok(0) | Err(errno::ECONNRESET) => self.is_open = false,
                 Err(errno) if would_block(errno) => return Ok(Received::Empty),
@@ -123,12 +123,15 @@ impl Inbox {
     }
 
     fn recv_bytes(&mut self) -> Result<usize, Errno> {
-        let free = &mut self.bytes[self.filled..];
+        // Small enough for a stack that has few pages yet.
+        let mut bytes = [0; 512];
         let socket = self.socket.as_fd();
-        match &mut self.descriptors {
-            Some(descriptors) => sys::recvmsg(socket, free, descriptors),
-            None => sys::recv(socket, free, Wait::No),
-        }
+        let received = match &mut self.descriptors {
+            Some(descriptors) => sys::recvmsg(socket, &mut bytes, descriptors),
+            None => sys::recv(socket, &mut bytes, Wait::No),
+        }?;
+        self.bytes.extend_from_slice(&bytes[..received]);
+        Ok(received)
     }
 
     /// The socket to wait for, unless it is at its end of file.
@@ -138,8 +141,14 @@ impl Inbox {
 
     fn send_byte(&self, byte: u8) -> Result<(), Errno> {
         let (socket, descriptors) = (self.socket.as_fd(), [None; MAX_PASSED_FDS]);
-        sys::sendmsg(socket, &[byte], descriptors, Deadline::NEVER).map(drop)
+        sys::sendmsg(socket, [&[byte], &[], &[]], descriptors, Deadline::NEVER).map(drop)
     }
+}
+
+/// The ends of the launcher before the fork.
+pub(super) struct LauncherSockets {
+    daemon: OwnedFd,
+    intermediate: OwnedFd,
 }
 
 pub(super) struct LauncherEnds {
@@ -148,17 +157,25 @@ pub(super) struct LauncherEnds {
 }
 
 impl LauncherEnds {
+    pub(super) fn new(sockets: LauncherSockets) -> Self {
+        Self {
+            daemon: Inbox::new(sockets.daemon, None),
+            intermediate: Inbox::new(sockets.intermediate, Some(Carried::default())),
+        }
+    }
+
     /// Takes the descriptors of [`Message::DaemonHandles`], in order.
     pub(super) fn take_descriptors(&mut self) -> Carried {
         let descriptors = &mut self.intermediate.descriptors;
         descriptors.replace(Carried::default()).unwrap_or_default()
     }
 
-    /// Returns when a message of the intermediate, or of the daemon if the launcher waits for it,
-    /// may have arrived, or the deadline has passed.
+    /// Returns when the intermediate may have ended, or a message of the daemon may have arrived
+    /// if the launcher waits for it, or the deadline has passed. The end of the intermediate
+    /// follows its last message, and the launcher does nothing at an earlier one.
     pub(super) fn wait(&self, for_daemon: bool, deadline: Deadline) {
         let daemon = self.daemon.pollable().filter(|_| for_daemon);
-        sys::wait_readable([daemon, self.intermediate.pollable()], deadline);
+        sys::wait_readable_or_closed(daemon, self.intermediate.pollable(), deadline);
     }
 
     /// Sends an order. If the intermediate is gone, the launcher notices by its missing

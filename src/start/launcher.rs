@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::notify::NotifySocket;
 use crate::outcome::{FailureMode, Parent};
 use crate::pid_file::OpenPidFile;
-use crate::start::channel::{LauncherEnds, Received};
+use crate::start::channel::{LauncherEnds, LauncherSockets, Received};
 use crate::start::plan::Plan;
 use crate::start::protocol::{INTERMEDIATE_WAIT, Message, Order, SIGKILL_WAIT, SIGTERM_GRACE};
 use crate::start::reasons::{self, DaemonFate, Late};
@@ -67,14 +67,14 @@ impl StartEvent {
 impl<'a> Launcher<'a> {
     pub(super) fn new(
         intermediate: Pid,
-        ends: LauncherEnds,
+        sockets: LauncherSockets,
         plan: &'a Plan<'a>,
         deadline: Deadline,
         failure_mode: FailureMode,
     ) -> Self {
         Self {
             intermediate,
-            ends,
+            ends: LauncherEnds::new(sockets),
             plan,
             deadline,
             failure_mode,
@@ -106,8 +106,7 @@ impl<'a> Launcher<'a> {
             }
             _ => {}
         }
-        let exit = self.await_exit();
-        let reaped = self.reap_intermediate(&exit);
+        let (exit, reaped) = self.await_intermediate();
 
         let is_settled = daemon_stays || event.is_end_of_daemon() || exit.is_end_of_daemon();
         let mut ready_payload = Vec::new();
@@ -220,15 +219,16 @@ impl<'a> Launcher<'a> {
         self.failure_mode == FailureMode::Return && !ends_daemon
     }
 
-    fn await_exit(&mut self) -> StartEvent {
-        self.next_event(false).unwrap_or_else(|errno| {
-            StartEvent::Exit(Message::Failed(ErrorKind::Channel(errno).into()))
-        })
-    }
-
-    /// Returns `Running` if the intermediate could not be killed. A later start reaps it.
-    fn reap_intermediate(&mut self, exit: &StartEvent) -> Result<ChildState, Errno> {
-        if *exit == StartEvent::NoExitMessage {
+    /// Waits for the end of the intermediate, and reaps it. Returns its last message too. The
+    /// state is `Running` if the intermediate could not be killed. A later start reaps it.
+    fn await_intermediate(&mut self) -> (StartEvent, Result<ChildState, Errno>) {
+        if !self.deadline.is_set() {
+            // The process is the only event to wait for.
+            let reaped = sys::waitpid(self.intermediate);
+            return (self.await_exit(), reaped);
+        }
+        let exit = self.await_exit();
+        if exit == StartEvent::NoExitMessage {
             self.ends.shutdown_intermediate_channel();
         }
         let reaped = match exit {
@@ -239,7 +239,13 @@ impl<'a> Launcher<'a> {
             // The handles may have arrived meanwhile.
             self.await_exit();
         }
-        reaped
+        (exit, reaped)
+    }
+
+    fn await_exit(&mut self) -> StartEvent {
+        self.next_event(false).unwrap_or_else(|errno| {
+            StartEvent::Exit(Message::Failed(ErrorKind::Channel(errno).into()))
+        })
     }
 
     /// Acknowledges the report of the daemon. If the daemon is a successor, the takeover of the

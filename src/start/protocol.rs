@@ -21,7 +21,7 @@ use crate::byte_enum::byte_enum;
 use crate::error::ErrorKind;
 use crate::failure::{Failure, MAX_PAYLOAD, MAX_REASON};
 use crate::subject::SubjectKind;
-use crate::sys::{Errno, Pid, errno};
+use crate::sys::{Errno, MAX_PARTS, Pid, errno};
 
 /// The time between SIGTERM and SIGKILL.
 pub(super) const SIGTERM_GRACE: Duration = Duration::from_secs(1);
@@ -80,22 +80,25 @@ byte_enum! {
 pub(super) const ACKNOWLEDGEMENT: u8 = b'a';
 
 const HEADER: usize = 16;
-pub(super) const MAX_FRAME: usize = HEADER + MAX_REASON + MAX_PAYLOAD;
 
 /// A message as bytes: tag, subject or flag, kind or flag (2), errno or status (4), pid (4),
 /// length of the reason (2), length of the payload (2), reason, payload.
-pub(super) struct Frame {
-    bytes: [u8; MAX_FRAME],
-    length: usize,
+///
+/// The two parts stay where they are: a copy on the stack would be longer than all else there.
+pub(super) struct Frame<'a> {
+    header: [u8; HEADER],
+    reason: &'a [u8],
+    payload: &'a [u8],
 }
 
-impl Frame {
+impl<'a> Frame<'a> {
     fn new(tag: u8) -> Self {
-        let mut bytes = [0; MAX_FRAME];
-        bytes[0] = tag;
+        let mut header = [0; HEADER];
+        header[0] = tag;
         Self {
-            bytes,
-            length: HEADER,
+            header,
+            reason: &[],
+            payload: &[],
         }
     }
 
@@ -103,34 +106,38 @@ impl Frame {
         Self::new(tag).with(8, daemon.number().to_ne_bytes())
     }
 
-    fn of_failure(tag: u8, failure: &Failure) -> Self {
-        Self::new(tag)
+    fn of_failure(tag: u8, failure: &'a Failure) -> Self {
+        let frame = Self::new(tag)
             .with(1, [failure.subject as u8])
             .with(2, failure.kind.number().to_ne_bytes())
-            .with(4, failure.kind.errno().unwrap_or(0).to_ne_bytes())
-            // `Failure` has kept both to their limits.
-            .with_part(REASON_LENGTH, failure.reason.as_bytes())
-            .with_part(PAYLOAD_LENGTH, &failure.payload)
+            .with(4, failure.kind.errno().unwrap_or(0).to_ne_bytes());
+        // `Failure` has kept both to their limits.
+        Self {
+            reason: failure.reason.as_bytes(),
+            ..frame.with(REASON_LENGTH, length_of(failure.reason.as_bytes()))
+        }
+        .with_payload(&failure.payload)
     }
 
-    /// Appends bytes, and writes their length into the header.
-    fn with_part(self, length_at: usize, part: &[u8]) -> Self {
-        let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
-        let mut frame = self.with(length_at, length.to_ne_bytes());
-        let end = frame.length + part.len();
-        frame.bytes[frame.length..end].copy_from_slice(part);
-        frame.length = end;
-        frame
+    fn with_payload(self, payload: &'a [u8]) -> Self {
+        Self {
+            payload,
+            ..self.with(PAYLOAD_LENGTH, length_of(payload))
+        }
     }
 
     fn with<const N: usize>(mut self, at: usize, field: [u8; N]) -> Self {
-        self.bytes[at..at + N].copy_from_slice(&field);
+        self.header[at..at + N].copy_from_slice(&field);
         self
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.length]
+    pub(super) fn parts(&self) -> [&[u8]; MAX_PARTS] {
+        [&self.header, self.reason, self.payload]
     }
+}
+
+fn length_of(part: &[u8]) -> [u8; 2] {
+    u16::try_from(part.len()).unwrap_or(u16::MAX).to_ne_bytes()
 }
 
 /// The places of the two lengths.
@@ -149,10 +156,10 @@ const PANIC_SURVIVED: u8 = 9;
 
 impl Message {
     /// Async-signal-safe.
-    pub(super) fn encode(&self) -> Frame {
+    pub(super) fn encode(&self) -> Frame<'_> {
         match self {
             // `UncommittedStart::set_payload` has checked its length.
-            Self::Ready(payload) => Frame::new(READY).with_part(PAYLOAD_LENGTH, payload),
+            Self::Ready(payload) => Frame::new(READY).with_payload(payload),
             Self::Failed(failure) => Frame::of_failure(FAILED, failure),
             Self::Panicking(failure) => Frame::of_failure(PANICKING, failure),
             Self::PanicSurvived => Frame::new(PANIC_SURVIVED),
@@ -256,12 +263,11 @@ mod tests {
             Message::TimedOut,
             Message::Released(Pid::current()),
         ] {
-            let frame = message.encode();
-            let bytes = frame.as_bytes();
+            let bytes = message.encode().parts().concat();
             for short in 0..bytes.len() {
                 assert_eq!(Message::decode(&bytes[..short]), Ok(None));
             }
-            assert_eq!(Message::decode(bytes), Ok(Some((message, bytes.len()))));
+            assert_eq!(Message::decode(&bytes), Ok(Some((message, bytes.len()))));
         }
     }
 
@@ -270,7 +276,7 @@ mod tests {
         for subject in (0..).map_while(SubjectKind::from_byte) {
             let failure = Failure::from(ErrorKind::NotReady).with_subject(subject);
             let message = Message::Failed(failure);
-            let decoded = Message::decode(message.encode().as_bytes());
+            let decoded = Message::decode(&message.encode().parts().concat());
             assert_eq!(decoded, Ok(Some((message, HEADER))));
         }
     }
@@ -287,14 +293,14 @@ mod tests {
     fn bytes_that_no_process_sends_are_refused() {
         let unknown_kind = [FAILED, 0, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let unknown_subject = [FAILED, 255, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let no_pid = Frame::new(RELEASED).bytes;
+        let no_pid = Frame::new(RELEASED).header;
         let claims = |tag: u8, length_at: usize, length: usize| {
             let length = u16::try_from(length).expect("two bytes hold it");
-            Frame::new(tag)
+            let frame = Frame::new(tag)
                 .with(2, ErrorKind::Panicked.number().to_ne_bytes())
                 .with(8, Pid::current().number().to_ne_bytes())
-                .with(length_at, length.to_ne_bytes())
-                .bytes
+                .with(length_at, length.to_ne_bytes());
+            [&frame.header[..], &[0; MAX_REASON + MAX_PAYLOAD]].concat()
         };
         for (tag, max_reason, max_payload) in [
             (READY, 0, MAX_PAYLOAD),

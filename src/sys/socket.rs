@@ -46,6 +46,9 @@ fn prepare_socket(socket: RawFd) -> Result<(), Errno> {
     .map(drop)
 }
 
+/// How many parts of memory one message is made of.
+pub(crate) const MAX_PARTS: usize = 3;
+
 /// How many descriptors one message carries at most.
 pub(crate) const MAX_PASSED_FDS: usize = 3;
 
@@ -67,12 +70,12 @@ impl Control {
     }
 }
 
-/// A message of one part and, if `control` has a size, a control message.
-fn message(part: &mut libc::iovec, control: &mut Control, size: u32) -> libc::msghdr {
+/// A message of parts and, if `control` has a size, a control message.
+fn message(parts: &mut [libc::iovec], control: &mut Control, size: u32) -> libc::msghdr {
     // SAFETY: all zeroes is an empty message on every platform.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_iov = part;
-    message.msg_iovlen = 1;
+    message.msg_iov = parts.as_mut_ptr();
+    message.msg_iovlen = parts.len() as _;
     if size > 0 {
         message.msg_control = (&raw mut *control).cast();
         // SAFETY: CMSG_SPACE is arithmetic.
@@ -86,17 +89,17 @@ fn message(part: &mut libc::iovec, control: &mut Control, size: u32) -> libc::ms
 /// of the socket's time limit. Async-signal-safe.
 pub(crate) fn sendmsg(
     socket: BorrowedFd<'_>,
-    bytes: &[u8],
+    parts: [&[u8]; MAX_PARTS],
     descriptors: [Option<BorrowedFd<'_>>; MAX_PASSED_FDS],
     deadline: Deadline,
 ) -> Result<usize, Errno> {
-    let mut part = libc::iovec {
+    let mut vectors = parts.map(|bytes| libc::iovec {
         iov_base: bytes.as_ptr().cast_mut().cast(),
         iov_len: bytes.len(),
-    };
+    });
     let mut control = Control::new();
     let size = (descriptors.iter().flatten().count() * size_of::<RawFd>()) as u32;
-    let message = message(&mut part, &mut control, size);
+    let message = message(&mut vectors, &mut control, size);
     // SAFETY: CMSG_FIRSTHDR is null, or points to room for one header in `control`,
     // which is aligned and not borrowed elsewhere.
     let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
@@ -116,7 +119,7 @@ pub(crate) fn sendmsg(
         }
     }
     loop {
-        // SAFETY: the message points to `part`, `bytes` and `control`, which
+        // SAFETY: the message points to `vectors`, `parts` and `control`, which
         // outlive the call.
         match cvt(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, MSG_NOSIGNAL) }) {
             Err(libc::EINTR) if !deadline.has_passed() => {}
@@ -157,15 +160,15 @@ pub(crate) fn recvmsg(
     buffer: &mut [u8],
     descriptors: &mut [Option<OwnedFd>; MAX_PASSED_FDS],
 ) -> Result<usize, Errno> {
-    let mut part = libc::iovec {
+    let mut vectors = [libc::iovec {
         iov_base: buffer.as_mut_ptr().cast(),
         iov_len: buffer.len(),
-    };
+    }];
     let mut control = Control::new();
-    let mut message = message(&mut part, &mut control, MAX_RIGHTS_SIZE);
+    let mut message = message(&mut vectors, &mut control, MAX_RIGHTS_SIZE);
     let flags = MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
     let received = retry_on_eintr(|| {
-        // SAFETY: the message points to `part`, `buffer` and `control`, which
+        // SAFETY: the message points to `vectors`, `buffer` and `control`, which
         // outlive the call.
         unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) }
     })?;

@@ -243,9 +243,11 @@ impl Process {
     fn shorten(&self, call: &Call) -> io::Result<()> {
         match call.number {
             libc::SYS_sendmsg | libc::SYS_recvmsg => {
-                // On 64-bit systems msg_iov is the third word of a msghdr, and iov_len
-                // the second word of an iovec.
-                let [_, _, part] = self.tracee.numbers_at(call.arguments[1])?;
+                // On 64-bit systems msg_iov is the third word of a msghdr, msg_iovlen the
+                // fourth, and iov_len the second word of an iovec.
+                let message = call.arguments[1];
+                let [_, _, part] = self.tracee.numbers_at(message)?;
+                self.tracee.set_number_at(message + 24, 1)?;
                 self.tracee.set_number_at(part + 8, 1)
             }
             _ => self.tracee.set_argument(2, 1),
