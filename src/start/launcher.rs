@@ -333,8 +333,9 @@ impl<'a> Launcher<'a> {
             false => terminate_orphan(&mut self.ends, self.handles.take(), !may_be_left),
         };
         let fate = match fate {
-            DaemonFate::Terminated | DaemonFate::Ended if is_before_daemon => DaemonFate::NotForked,
-            fate => fate,
+            DaemonFate::MayBeLeft => fate,
+            _ if is_before_daemon => DaemonFate::NotForked,
+            _ => fate,
         };
         let options = self.plan.options;
         let was_disconnected = may_be_left || event == StartEvent::Exit(Message::DaemonTerminated);
@@ -422,7 +423,7 @@ fn terminate_orphan(
             DaemonFate::Ended
         }
         None if is_end && ends.await_daemon_end(Deadline::after(SIGTERM_GRACE)) => {
-            DaemonFate::Ended
+            DaemonFate::NoneLeft
         }
         _ => DaemonFate::MayBeLeft,
     };

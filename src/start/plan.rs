@@ -103,9 +103,10 @@ impl<'a> Plan<'a> {
             identity,
             user_environment,
             activation: activation.filter(|_| !options.foreground),
-            progress: match options.foreground {
-                true => Progress::default(),
-                false => Progress::new(),
+            // The launcher asks for the step if the time runs out.
+            progress: match options.startup_timeout {
+                Some(_) if !options.foreground => Progress::new(),
+                _ => Progress::default(),
             },
         })
     }

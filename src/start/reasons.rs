@@ -129,6 +129,8 @@ pub(super) enum DaemonFate {
     Terminated,
     /// The daemon has ended; its status is unknown.
     Ended,
+    /// No daemon exists; whether one existed is unknown.
+    NoneLeft,
     /// The daemon may not be signalled, does not end, or has no descriptor.
     MayBeLeft,
 }
@@ -139,6 +141,7 @@ impl DaemonFate {
             Self::NotForked => "the daemon had not been forked",
             Self::Terminated => "the library terminated the daemon",
             Self::Ended => "the daemon has ended",
+            Self::NoneLeft => "no daemon is left",
             Self::MayBeLeft => {
                 "the daemon may still run; it ends at the latest when it reports to the launcher"
             }
@@ -161,7 +164,9 @@ pub(super) fn daemon_disconnected(fate: DaemonFate) -> String {
                 program or closed every descriptor";
     let fate = match fate {
         DaemonFate::Terminated => "the library then terminated the daemon",
-        DaemonFate::NotForked | DaemonFate::Ended => "the daemon has ended since",
+        DaemonFate::NotForked | DaemonFate::Ended | DaemonFate::NoneLeft => {
+            "the daemon has ended since"
+        }
         DaemonFate::MayBeLeft => "the daemon could not be terminated and may still exist",
     };
     format!("{text}; {fate}")

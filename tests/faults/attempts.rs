@@ -471,7 +471,7 @@ pub(crate) fn the_timeout_ends_a_daemon_without_a_handle() {
 
 /// The launcher has never heard of the daemon: the intermediate is killed before it can
 /// send its first message.
-pub(crate) fn an_orphan_without_a_handle_is_reported_to_have_existed() {
+pub(crate) fn an_orphan_without_a_handle_is_gone_when_the_start_fails() {
     let observation = Start::new(Scene::Ordinary).observe(&[Fault {
         process: Role::Intermediate,
         call: "sendmsg(pair 1)".to_owned(),
@@ -481,7 +481,7 @@ pub(crate) fn an_orphan_without_a_handle_is_reported_to_have_existed() {
     }]);
     observation.assert_fails(Some("IntermediateExited"));
     let error = observation.traced.launcher_error().expect("an error");
-    let text = "it was killed by signal 9 (SIGKILL); the daemon has ended";
+    let text = "it was killed by signal 9 (SIGKILL); no daemon is left";
     assert!(error.text.ends_with(text), "{}", error.text);
 }
 

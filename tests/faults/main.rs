@@ -72,7 +72,7 @@ fn main() -> ExitCode {
         case!(a_fault_where_the_launcher_has_no_handle_is_harmless, needs Faults),
         case!(the_launcher_clears_the_pid_file_of_an_orphan_without_a_handle, needs Faults),
         case!(the_timeout_ends_a_daemon_without_a_handle, needs Faults),
-        case!(an_orphan_without_a_handle_is_reported_to_have_existed, needs Faults),
+        case!(an_orphan_without_a_handle_is_gone_when_the_start_fails, needs Faults),
         case!(a_fault_after_the_launcher_is_killed_is_harmless, needs Faults),
         case!(a_fault_in_a_daemon_that_is_alone_is_harmless, needs Faults),
         case!(a_fault_under_execute_is_reported_on_both_sides, needs Faults),
