@@ -6,12 +6,14 @@
  *   pipe         the daemon locks a pid file, writes its pid, and sends one byte to the launcher
  *   supervised   the intermediate stays until the daemon is ready. The launcher gives the order,
  *                the intermediate writes the pid file, the launcher acknowledges
+ *   shared       as supervised, but the intermediate shares the memory of the launcher, so that
+ *                the memory is copied once
  *
  * floors KIND MEBIBYTES DESCRIPTORS PID_FILE RENDEZVOUS
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,42 +143,68 @@ static void by_pipe(const char *path, const char *rendezvous)
     live(rendezvous);
 }
 
-static void supervised(const char *path, const char *rendezvous)
-{
-    int null = open_null();
-    int order[2], report[2];
-    pid_t intermediate, daemon;
+struct start {
+    int null, order[2], report[2];
+    const char *path, *rendezvous;
+};
 
-    check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, order) == 0, "socketpair");
-    check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, report) == 0, "socketpair");
-    intermediate = fork();
-    if (intermediate != 0) {
-        close(order[1]);
-        close(report[1]);
-        receive(report[0]);
-        send_byte(order[0]);
-        receive(order[0]);
-        check(waitpid(intermediate, NULL, 0) == intermediate, "waitpid");
-        send_byte(report[0]);
-        _exit(0);
-    }
-    close(order[0]);
-    close(report[0]);
-    detach(null);
-    int file = lock(path);
+/* The intermediate, and then the daemon. */
+static int intermediate_of(void *argument)
+{
+    struct start *start = argument;
+    int file;
+    pid_t daemon;
+
+    close(start->order[0]);
+    close(start->report[0]);
+    detach(start->null);
+    file = lock(start->path);
     daemon = fork();
     if (daemon != 0) {
-        close(report[1]);
-        receive(order[1]);
+        close(start->report[1]);
+        receive(start->order[1]);
         write_pid(file, daemon);
-        send_byte(order[1]);
+        send_byte(start->order[1]);
         _exit(0);
     }
-    close(order[1]);
-    send_byte(report[1]);
-    receive(report[1]);
-    close(report[1]);
-    live(rendezvous);
+    close(start->order[1]);
+    send_byte(start->report[1]);
+    receive(start->report[1]);
+    close(start->report[1]);
+    live(start->rendezvous);
+    return 0;
+}
+
+static pid_t fork_intermediate(struct start *start, int shares_memory)
+{
+    static _Alignas(16) char stack[65536];
+    pid_t intermediate;
+
+    if (shares_memory)
+        return clone(intermediate_of, stack + sizeof stack, CLONE_VM | SIGCHLD, start);
+    intermediate = fork();
+    if (intermediate == 0)
+        intermediate_of(start);
+    return intermediate;
+}
+
+static void supervised(const char *path, const char *rendezvous, int shares_memory)
+{
+    struct start start = {.null = open_null(), .path = path, .rendezvous = rendezvous};
+    pid_t intermediate;
+
+    check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, start.order) == 0, "socketpair");
+    check(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, start.report) == 0, "socketpair");
+    intermediate = fork_intermediate(&start, shares_memory);
+    check(intermediate > 0, "fork");
+    close(start.order[1]);
+    close(start.report[1]);
+    receive(start.report[0]);
+    send_byte(start.order[0]);
+    receive(start.order[0]);
+    check(waitpid(intermediate, NULL, 0) == intermediate, "waitpid");
+    send_byte(start.report[0]);
+    _exit(0);
 }
 
 int main(int argc, char **argv)
@@ -195,6 +223,6 @@ int main(int argc, char **argv)
     else if (strcmp(argv[1], "pipe") == 0)
         by_pipe(argv[4], argv[5]);
     else
-        supervised(argv[4], argv[5]);
+        supervised(argv[4], argv[5], strcmp(argv[1], "shared") == 0);
     return 0;
 }
