@@ -5,23 +5,66 @@
 //!
 //! ```no_run
 //! use std::net::TcpListener;
+//! use daemonize2::{Daemonize, Directory, Stdio};
 //!
 //! fn main() {
-//!     let listener = daemonize2::Daemonize::new()
-//!         .pid_file("/run/clockd.pid")
-//!         .user("nobody")
-//!         .try_privileged_action(|| TcpListener::bind("127.0.0.1:37"))
-//!         .start_checked()
-//!         .unwrap_or_else(|error| {
-//!             eprintln!("clockd: {error}");
-//!             std::process::exit(1);
-//!         });
-//!     // Only the daemon gets here, as user nobody. The launcher has exited.
+//!     let listener = start().unwrap_or_else(|error| {
+//!         // The launcher prints, for example,
+//!         // clockd: cannot lock pid file /run/clockd/clockd.pid: held by running daemon 4242
+//!         eprintln!("clockd: {error}");
+//!         std::process::exit(1);
+//!     });
+//!     // Only the daemon gets here, as user nobody. The launcher has exited with status 0.
 //!     for client in listener.incoming() {
-//!         drop(client);
+//!         println!("{client:?}"); // in the log
 //!     }
 //! }
+//!
+//! fn start() -> Result<TcpListener, daemonize2::Error> {
+//!     let runtime = Directory::runtime("clockd"); // /run/clockd for root
+//!     let logs = Directory::logs("clockd"); // /var/log/clockd for root
+//!     let log = logs.path()?.join("clockd.log");
+//!     Daemonize::new()
+//!         .pid_file(runtime.path()?.join("clockd.pid"))
+//!         .stdout(Stdio::append(&log))
+//!         .stderr(Stdio::append(&log))
+//!         .directory(runtime)
+//!         .directory(logs)
+//!         .user("nobody")
+//!         .on_started(|daemon| println!("listening on {}", daemon.payload.escape_ascii()))
+//!         .try_privileged_action(|| TcpListener::bind("127.0.0.1:37"))
+//!         .ready_payload(|listener| format!("{:?}", listener.local_addr()))
+//!         .start_checked()
+//! }
 //! ```
+//!
+//! # I want ...
+//!
+//! | I want | use |
+//! |---|---|
+//! | a command that starts a service, and exits when the service is ready | [`start_checked`] |
+//! | a program that starts daemons and continues | [`execute_checked`] |
+//! | a port below 1024, or a key that only root can read | [`try_privileged_action`] |
+//! | an async runtime, a database, threads | [`initialize`] |
+//! | a server that itself knows when it is ready | [`deferred_readiness`], [`Readiness::serve`] |
+//! | the launcher to print the address of the daemon | [`ready_payload`], [`on_started`] |
+//! | `/run/clockd` and `/var/log/clockd`, for the user of the daemon | [`directory`], [`Directory::runtime`], [`Directory::logs`] |
+//! | a log file that logrotate(8) may rename | [`Stdio::append`], [`reopen_logs`] |
+//! | warnings at the terminal, until the daemon is ready | [`Stdio::keep_until_ready`] |
+//! | the actions `stop`, `status`, `restart` and `reload` | [`PidFile`] |
+//! | a program that both a shell and systemd start | [`foreground`]`(`[`supervised()`](supervised)`)` |
+//! | a daemon in a container | [`foreground`]`(true)` |
+//! | port 80 at any time, without root | [`keep_capabilities`] |
+//! | no privileges by way of other programs | [`no_new_privileges`] |
+//! | a limit for the time of a start | [`startup_timeout`] |
+//! | a new version without a lost connection | [`upgrade`], or [`PidFile::exec`] |
+//! | workers that end with the daemon | [`PidFile::stop_group`] |
+//! | a client that starts the daemon if none runs | [`PidFile::wait_ready`] |
+//! | `HOME` and `USER` of the daemon's user | [`user_environment`] |
+//!
+//! The [guide] has more about each topic, such as tests of your daemon, and what fork(2) loses or
+//! doubles. There is a page for [programs that use another crate](https://github.com/oold/daemonize/blob/HEAD/docs/migration.md),
+//! and there are complete [examples](https://github.com/oold/daemonize/tree/HEAD/examples).
 //!
 //! # Which method starts the daemon?
 //!
@@ -33,27 +76,20 @@
 //!   program that has other work to do.
 //! - [`start`], [`execute`]: these do not check that the process has a single thread, and are
 //!   therefore unsafe. Use these where the library cannot determine the number of threads.
-//!
-//! These options change the start:
-//!
-//! - [`initialize`] runs a closure after the change of identity. If the closure fails, the start
-//!   fails.
-//! - [`deferred_readiness`] lets the daemon itself report that it is ready, or why it is not
-//!   ([`Readiness::serve`]).
-//! - [`ready_payload`] gives the launcher up to 2048 bytes with the report that the daemon is
-//!   ready, for example the address of the server. With `deferred_readiness`,
-//!   [`Readiness::ready_with`] does.
-//! - [`on_started`] runs a closure in the launcher when the daemon is ready, for example to print
-//!   that address.
 //! - [`start_checked_with`], [`execute_checked_with`] take the last initialization at the call. The
 //!   closure may borrow from the caller.
-//! - [`foreground`]`(`[`supervised()`](supervised)`)` lets the same program also run under a
-//!   service manager.
+//!
+//! # When is the daemon ready?
+//!
+//! The daemon is ready when its closures have returned: the [privileged
+//! action](Daemonize::privileged_action), then, after the change of identity, each [`initialize`].
+//! If a closure fails, the start fails. With [`deferred_readiness`] the daemon itself reports that
+//! it is ready, or why it is not ([`Readiness::serve`]): use this if code after the start decides.
 //!
 //! # Errors
 //!
 //! The text of an [`Error`] says what failed, on which file or user, why, and what to do: `cannot
-//! lock pid file /run/clockd.pid: held by running daemon 4242`. Print it and exit. To distinguish
+//! lock pid file /run/clockd/clockd.pid: held by running daemon 4242`. Print it and exit. To distinguish
 //! the failed steps, match on [`Error::kind`]. If a closure fails or panics in the daemon, the
 //! launcher returns the text of the error or panic. By a [`StartFailure`] a closure adds bytes,
 //! such as an exit status, which [`Error::payload`] returns.
@@ -68,8 +104,8 @@
 //!
 //! # Where does the output go?
 //!
-//! By default to `/dev/null`: the daemon outlives the terminal of the launcher. Set [`stdout`] and
-//! [`stderr`]:
+//! To `/dev/null`, unless [`stdout`] and [`stderr`] are set: `println!`, and a panic after the start,
+//! vanish. In the [`foreground`] the streams stay as they are.
 //!
 //! | the stream is | with |
 //! |---|---|
@@ -89,6 +125,19 @@
 //!     .start_checked()
 //! # }
 //! ```
+//!
+//! # Who owns the files?
+//!
+//! If root starts the daemon with [`user`]:
+//!
+//! | | created | belongs to | the daemon after the change of user |
+//! |---|---|---|---|
+//! | [`directory`] | by the launcher, before the first fork | the user of the daemon | can create files in it |
+//! | [`Stdio::append`] | before the change of user | the user of the daemon | writes, and reopens the file by [`reopen_logs`] |
+//! | a [`File`](std::fs::File) for [`stdout`] or [`stderr`] | by your code in the launcher | root | writes; can open it again only if its mode allows this |
+//! | [`pid_file`] | before the change of user | root, unless [`chown_pid_file`] is set | can read it, and cannot change the content; can remove it only if it may write to the directory |
+//! | what the privileged action creates | before the change of user | root | has it open |
+//! | what [`initialize`] creates | after the change of user | the user of the daemon | |
 //!
 //! # systemd and containers
 //!
@@ -247,6 +296,7 @@
 //! [`execute_checked`] refuse every start, because the library cannot count threads. On
 //! targets other than Unix the crate is empty.
 //!
+//! [guide]: https://github.com/oold/daemonize/blob/HEAD/docs/guide.md
 //! [`user`]: Daemonize::user
 //! [`group`]: Daemonize::group
 //! [`umask`]: Daemonize::umask
@@ -263,6 +313,7 @@
 //! [`stderr`]: Daemonize::stderr
 //! [`chroot`]: Daemonize::chroot
 //! [`privileged_action`]: Daemonize::privileged_action
+//! [`try_privileged_action`]: Daemonize::try_privileged_action
 //! [`close_inherited_fds`]: Daemonize::close_inherited_fds
 //! [`reset_signals`]: Daemonize::reset_signals
 //! [`supplementary_groups`]: Daemonize::supplementary_groups
@@ -276,6 +327,7 @@
 //! [`deferred_readiness`]: Daemonize::deferred_readiness
 //! [`ready_payload`]: Daemonize::ready_payload
 //! [`on_started`]: Daemonize::on_started
+//! [`startup_timeout`]: Daemonize::startup_timeout
 //! [`foreground`]: Daemonize::foreground
 //! [`start`]: Daemonize::start
 //! [`start_checked`]: Daemonize::start_checked
@@ -314,6 +366,11 @@ mod trust;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// Compiles and runs the examples of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
 
 /// Compiles the recipes.
 #[cfg(doctest)]

@@ -1,6 +1,7 @@
 //! The examples do what their documentation says.
 
 mod agent;
+mod clockd;
 mod control;
 mod prefork;
 mod server;
@@ -8,4 +9,4 @@ mod service;
 mod upgrade;
 mod web;
 
-tester::modules!(agent, control, prefork, service, upgrade, web);
+tester::modules!(agent, clockd, control, prefork, service, upgrade, web);
