@@ -372,6 +372,11 @@ struct Readme;
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
 
+/// Compiles the programs that used another crate.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/migration.md")]
+struct Migration;
+
 /// Compiles the recipes.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/recipes.md")]
