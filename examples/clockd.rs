@@ -17,7 +17,7 @@ fn main() {
 mod clockd {
     use std::error::Error;
     use std::io::{self, Write as _};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
     use std::time::SystemTime;
 
     use daemonize2::{Daemonize, Directory, Stdio};
@@ -50,11 +50,7 @@ mod clockd {
         }
         let (listener, address) = daemonize
             // The daemon still has the privileges of the launcher here.
-            .try_privileged_action(move || -> io::Result<_> {
-                let listener = TcpListener::bind(address)?;
-                let address = listener.local_addr()?;
-                Ok((listener, address))
-            })
+            .try_privileged_action(move || listen(&address))
             .ready_payload(|(_listener, address)| address.to_string())
             .start_checked()?;
         // Only the daemon gets here, as its user. The launcher has exited with status 0.
@@ -65,6 +61,12 @@ mod clockd {
             }
         }
         Ok(())
+    }
+
+    fn listen(address: &str) -> Result<(TcpListener, SocketAddr), String> {
+        TcpListener::bind(address)
+            .and_then(|listener| listener.local_addr().map(|address| (listener, address)))
+            .map_err(|error| format!("cannot listen on {address}: {error}"))
     }
 
     fn answer(mut client: TcpStream) -> io::Result<()> {

@@ -38,6 +38,11 @@
 //! }
 //! ```
 //!
+//! Three processes take part, which communicate by *channels* (socket pairs). Until the start is
+//! committed, a failure of any of them ends the daemon, and the launcher returns the cause.
+//!
+#![doc = include_str!("../docs/start.svg")]
+//!
 //! # I want ...
 //!
 //! | I want | use |
