@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tester::sys::{self, ProcessHandle};
 pub(crate) const CASES: &[Case] = &[
     case!(the_actions_of_an_init_script_have_the_exit_codes_of_the_standard, needs Examples),
     case!(a_start_that_cannot_succeed_has_the_exit_code_of_the_standard, needs Examples),
+    case!(an_init_script_has_all_actions_of_the_standard, needs Examples),
 ];
 
 /// The example `control`, with a pid file in a directory of its own.
@@ -112,4 +113,62 @@ fn a_start_that_cannot_succeed_has_the_exit_code_of_the_standard() {
     assert_eq!(control.act("status").0, 4);
     fs::remove_dir_all(control.directory.path()).unwrap();
     assert_eq!(control.act("start").0, 6);
+}
+
+fn an_init_script_has_all_actions_of_the_standard() {
+    let control = Control::new();
+    let text = include_str!("../../examples/sysv/control");
+    let headers = [
+        "### BEGIN INIT INFO",
+        "# Provides:",
+        "# Required-Start:",
+        "# Required-Stop:",
+        "# Default-Start:",
+        "# Default-Stop:",
+        "# Short-Description:",
+        "### END INIT INFO",
+    ];
+    let mut lines = text.lines();
+    for header in headers {
+        assert!(lines.any(|line| line.starts_with(header)), "no {header}");
+    }
+
+    let program = example("control").unwrap();
+    let script = control.directory.path().join("script");
+    let installed = |program: &Path| {
+        text.replace("/usr/local/bin/control", program.to_str().unwrap())
+            .replace("/run/control.pid", control.path().to_str().unwrap())
+    };
+    let act = |action: &str| {
+        let mut command = Command::new("/bin/sh");
+        command.arg(&script).arg(action);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(Stdio::null()).status().unwrap().code()
+    };
+
+    fs::write(
+        &script,
+        installed(&control.directory.path().join("missing")),
+    )
+    .unwrap();
+    assert_eq!(act("start"), Some(5));
+    fs::write(&script, installed(&program)).unwrap();
+    assert_eq!(act("status"), Some(3));
+    assert_eq!(act("try-restart"), Some(0));
+    assert_eq!(act("status"), Some(3));
+    assert_eq!(act("reload"), Some(7));
+    assert_eq!(act("start"), Some(0));
+    let first = control.pid();
+    assert_eq!(act("start"), Some(0));
+    assert_eq!(act("force-reload"), Some(0));
+    assert_eq!(control.pid(), first);
+    assert_eq!(act("try-restart"), Some(0));
+    let second = control.pid();
+    assert_ne!(second, first);
+    assert_eq!(act("restart"), Some(0));
+    assert_ne!(control.pid(), second);
+    assert_eq!(act("stop"), Some(0));
+    assert_eq!(act("force-reload"), Some(0));
+    assert_eq!(act("status"), Some(0));
+    assert_eq!(act("wrong"), Some(2));
 }
