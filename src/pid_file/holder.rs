@@ -152,7 +152,8 @@ impl PidFile {
 
     /// The process that the kernel names as the holder. If the file contains a pid, the
     /// holder must have that pid. On a platform whose kernel does not name holders, the
-    /// process of that pid counts as the holder.
+    /// process of that pid counts as the holder, unless it is this process: the library
+    /// knows which files this process has locked.
     fn named(
         &self,
         pid_file: &OwnedFd,
@@ -164,6 +165,14 @@ impl PidFile {
                       that have it open)";
         Ok(
             match (sys::record_lock_holder(pid_file.as_fd(), written), written) {
+                (Err(errno::ENOSYS), Some(itself)) if itself == Pid::current() => {
+                    let why = format!(
+                        "it is locked and contains {}, the pid of this process, which is not its \
+                         daemon",
+                        itself.number()
+                    );
+                    Err(UnknownHolder::new(None, why))
+                }
                 (Err(errno::ENOSYS), _) => Ok(written),
                 (Err(errno::ESRCH), _) => Err(UnknownHolder::new(
                     None,

@@ -2,6 +2,7 @@ use std::io::{ErrorKind, Write as _};
 use std::process::{Child, Stdio};
 
 use assert_cmd::assert::OutputAssertExt as _;
+use daemonize2::Status;
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[
@@ -13,6 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_starting_daemon_is_named_but_not_running, needs Linux),
     case!(an_invalid_content_under_a_lock_is_an_error),
     case!(an_unrelated_process_in_a_locked_file_is_never_signalled),
+    case!(a_locked_file_that_names_the_caller_is_invalid),
     case!(a_locked_file_that_names_init_is_invalid, needs OrdinaryUser, Linux),
     case!(a_process_that_reads_the_file_is_not_the_daemon),
     case!(a_worker_that_inherited_the_lock_is_not_the_daemon),
@@ -35,8 +37,11 @@ impl Unrelated {
 
     /// An unrelated process that has a file open to read it.
     fn reading(path: &Path) -> Self {
+        Self::with_input(File::open(path).unwrap())
+    }
+
+    fn with_input(file: File) -> Self {
         let mut command = Command::new("sleep");
-        let file = File::open(path).unwrap();
         Self(command.arg("600").stdin(file).spawn().unwrap())
     }
 
@@ -252,6 +257,23 @@ fn an_unrelated_process_in_a_locked_file_is_never_signalled() {
     fs::write(&path, self::content(run.report().pid)).unwrap();
     assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::InvalidData);
     run.observe();
+}
+
+/// A former daemon may have had the caller's pid, and its worker may have the lock.
+fn a_locked_file_that_names_the_caller_is_invalid() {
+    let scenario = scenario!();
+    let path = scenario.path("daemon.pid");
+    let content = content(std::process::id());
+    fs::write(&path, &content).unwrap();
+    let file = File::open(&path).unwrap();
+    sys::flock(file.as_fd(), libc::LOCK_EX).unwrap();
+    let mut locker = Unrelated::with_input(file);
+    let pid_file = PidFile::at(&path);
+    assert_invalid(&pid_file);
+    let status = pid_file.status().unwrap();
+    assert_eq!(status, Status::Locked { pid: None });
+    assert_eq!(fs::read(&path).unwrap(), content);
+    locker.assert_unharmed();
 }
 
 fn a_locked_file_that_names_init_is_invalid() {
