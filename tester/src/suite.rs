@@ -30,6 +30,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode};
+#[cfg(target_os = "freebsd")]
+use std::sync::LazyLock;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -126,6 +128,9 @@ pub enum Need {
     RealTimeSignals,
     /// A kernel with no_new_privs: Linux, and FreeBSD since version 14.
     NoNewPrivileges,
+    /// A kernel that survives a second SIGKILL to a process with an interval timer: not FreeBSD
+    /// before version 14.
+    KilledTimers,
     /// Permission to observe processes of other users, which a container may withhold from its
     /// root.
     Tracing,
@@ -166,6 +171,7 @@ impl Need {
             Self::Terminals | Self::TestUser | Self::AbortingTester | Self::Examples => true,
             // Only a container withholds these.
             Self::OtherUsers | Self::OwnGroups | Self::SetIdPrograms => true,
+            Self::KilledTimers => true,
             // Only a suite that the scripts leave out needs it.
             Self::Compiler => true,
             Self::Linux
@@ -193,6 +199,10 @@ impl Need {
             Self::VisibleMasks => (!cfg!(target_os = "macos"), "needs visible signal masks"),
             Self::RealTimeSignals => (!cfg!(target_os = "macos"), "needs real-time signals"),
             Self::NoNewPrivileges => (has_no_new_privileges(), "needs no_new_privs"),
+            Self::KilledTimers => (
+                survives_killed_timers(),
+                "needs a kernel that survives a killed process with an interval timer",
+            ),
             Self::OwnGroups => (
                 sys::effective_user() == 0 || has_own_groups(),
                 "needs the groups of its user",
@@ -308,6 +318,21 @@ fn has_no_new_privileges() -> bool {
     return sys::has_no_new_privileges(process::id()).is_ok_and(|state| state.is_some());
     #[cfg(not(target_os = "freebsd"))]
     cfg!(target_os = "linux")
+}
+
+/// If the timer of a killed process expires before the process exits, `realitexpire` of FreeBSD
+/// (sys/kern/kern_time.c) sets `P2_ITSTOPPED`. On FreeBSD 13.2 `exit1` (sys/kern/kern_exit.c) does
+/// not clear this flag. A further signal to the process while it exits starts the timer again, by
+/// `itimer_proc_continue`. Once the memory of the process is used again, `callout_process` panics.
+fn survives_killed_timers() -> bool {
+    #[cfg(target_os = "freebsd")]
+    {
+        static SURVIVES: LazyLock<bool> =
+            LazyLock::new(|| sys::kernel_version().is_ok_and(|version| version >= 1_400_000));
+        *SURVIVES
+    }
+    #[cfg(not(target_os = "freebsd"))]
+    true
 }
 
 fn has_own_groups() -> bool {

@@ -1,7 +1,9 @@
 //! The signals of the launcher.
 
-use super::Axis;
+use super::{Axis, Choice};
 use crate::config::{Blocked, Disposition};
+use crate::model::databases::Databases;
+use crate::suite::Need;
 
 axis! {
     BlockedSignals |stage| stage.config.initial.blocked => {
@@ -40,4 +42,11 @@ impl Axis for BlockedSignals {}
 
 impl Axis for Dispositions {}
 
-impl Axis for Timer {}
+impl Axis for Timer {
+    fn contradiction(self, _other: &Choice, _databases: &Databases) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Ticks => Need::KilledTimers.unmet(),
+        }
+    }
+}

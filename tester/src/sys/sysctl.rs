@@ -76,3 +76,15 @@ pub fn has_no_new_privileges(pid: u32) -> io::Result<Option<bool>> {
         Err(error) => Err(error),
     }
 }
+
+/// `kern.osreldate`: the version of the kernel, such as 1302001 for 13.2.
+///
+/// # Errors
+///
+/// Those of sysctl(3).
+#[cfg(target_os = "freebsd")]
+pub fn kernel_version() -> io::Result<i32> {
+    let value = sysctl(&[libc::CTL_KERN, libc::KERN_OSRELDATE])?;
+    let value = value.as_slice().try_into();
+    Ok(i32::from_ne_bytes(value.map_err(io::Error::other)?))
+}
