@@ -40,6 +40,8 @@ fn a_daemon_started_by_a_daemon_does_not_share_its_pid_file() {
         let other = run.observed();
         assert_not_open(&other, &path);
         assert_locked_by(&path, run.report().pid);
+        // It answers once it has reaped the worker, which shares the lock until its end.
+        run.observe();
         run.kill_daemon();
         // The other daemon lives on, and does not hinder the next start.
         let next = scenario.start();

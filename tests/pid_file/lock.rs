@@ -196,21 +196,20 @@ fn a_worker_is_not_reported_as_the_daemon() {
 }
 
 fn a_prober_never_fails_a_start() {
-    /// Part of the attack. A shorter pause leaves the lock free so seldom that all attempts of a
-    /// start may miss it within its second.
-    const PAUSE: Duration = Duration::from_micros(200);
-
     let (scenario, path) = with_pid_file();
     fs::write(&path, "").unwrap();
     let file = File::open(&path).unwrap();
     let probe = || {
         // The lock is held most of the time.
+        let began = Instant::now();
         let _ = sys::flock(file.as_fd(), libc::LOCK_SH);
         for _ in 0..150 {
             let _ = tester::harness::PidFile::look(&path);
         }
         sys::flock(file.as_fd(), libc::LOCK_UN).unwrap();
-        thread::sleep(PAUSE);
+        // Part of the attack. A shorter pause leaves the lock free so seldom that all attempts
+        // of a start may miss it within its second.
+        thread::sleep(began.elapsed() / 4);
     };
     while_repeating(probe, || {
         for _ in 0..20 {
