@@ -57,7 +57,8 @@ use crate::trust::{
 /// pid is in the file, if it has this file open; on FreeBSD, with a lock. The library opens a
 /// kqueue(2) that waits for the end of the process before it checks this, and sends no signal once
 /// the process has ended. Only in the instant between could the pid become that of another
-/// process. A daemon that is starting cannot be named.
+/// process. A daemon that is starting cannot be named. The library asks by fcntl(2) whether
+/// the file is locked. It takes no lock itself, so that a start does not wait for it.
 ///
 /// FreeBSD and macOS let only some processes look at the files of others. On FreeBSD a process that
 /// has changed its ids is visible to root alone, and the sysctl

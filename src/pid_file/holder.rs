@@ -9,7 +9,7 @@ use super::{PAUSE, PidFile, parse_pid};
 use crate::deadline::{Attempts, Deadline};
 use crate::error::Error;
 use crate::own_fds;
-use crate::sys::{self, FileKind, FileStatus, Lock, Open, Pid, ProcessHandle, errno};
+use crate::sys::{self, FileKind, FileStatus, Open, Pid, ProcessHandle, errno};
 
 /// What a pid file means.
 pub(super) enum Found {
@@ -199,18 +199,17 @@ impl PidFile {
         self.pid_if_unlocked(pid_file).map(|found| found.is_some())
     }
 
-    /// The pid that an unlocked file contains. The shared lock keeps a start from writing to the
-    /// file meanwhile.
+    /// The pid that an unlocked file contains. `None` if a start has locked it by the end.
     fn pid_if_unlocked(&self, pid_file: &OwnedFd) -> io::Result<Option<Option<Pid>>> {
-        match sys::flock(pid_file.as_fd(), Lock::Shared) {
-            Ok(()) => {
-                let mut content = [0; LONGEST_CONTENT];
-                let length = sys::pread(pid_file.as_fd(), &mut content);
-                let _ = sys::flock(pid_file.as_fd(), Lock::None);
-                Ok(Some(
-                    length.ok().and_then(|length| parse_pid(&content[..length])),
-                ))
-            }
+        let pid_file = pid_file.as_fd();
+        let written = sys::probe_lock(pid_file).and_then(|()| {
+            let mut content = [0; LONGEST_CONTENT];
+            let length = sys::pread(pid_file, &mut content);
+            sys::end_probe(pid_file)?;
+            Ok(length.ok().and_then(|length| parse_pid(&content[..length])))
+        });
+        match written {
+            Ok(written) => Ok(Some(written)),
             Err(errno::EWOULDBLOCK) => Ok(None),
             Err(errno) => Err(self.failed("cannot lock", errno)),
         }
@@ -248,10 +247,10 @@ impl Holder {
                 Ok(has_open) => !has_open,
                 // This process may not look at it any more. Once the file is unlocked, the pid may
                 // be that of another process.
-                Err(_) => sys::flock(self.pid_file.as_fd(), Lock::Shared).is_ok_and(|()| {
-                    let _ = sys::flock(self.pid_file.as_fd(), Lock::None);
-                    true
-                }),
+                Err(_) => {
+                    let pid_file = self.pid_file.as_fd();
+                    sys::probe_lock(pid_file).is_ok_and(|()| sys::end_probe(pid_file).is_ok())
+                }
             };
             if has_ended || deadline.has_passed() {
                 return has_ended;

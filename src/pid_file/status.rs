@@ -72,8 +72,8 @@ const STARTING_PAUSE: Duration = Duration::from_millis(10);
 impl PidFile {
     /// The status of the daemon. Any process that may open the file for reading can ask.
     ///
-    /// This takes a shared lock for an instant, and a start waits until it is released. The
-    /// daemon may call this too. If the file contradicts its lock, as it does for an instant when
+    /// On platforms other than FreeBSD and macOS this takes a shared lock for an instant, and a
+    /// start waits until it is released. The daemon may call this too. If the file contradicts its lock, as it does for an instant when
     /// a daemon starts or ends, this looks again for up to a second.
     ///
     /// # Errors
@@ -112,8 +112,8 @@ impl PidFile {
 
     /// The pid of the running daemon. `None` if the file does not exist or is not locked.
     ///
-    /// This takes a shared lock for an instant, and a start waits until it is released. The
-    /// daemon may call this too. [`status`](Self::status) returns the first two of the following
+    /// On platforms other than FreeBSD and macOS this takes a shared lock for an instant, and a
+    /// start waits until it is released. The daemon may call this too. [`status`](Self::status) returns the first two of the following
     /// errors as values.
     ///
     /// # Errors

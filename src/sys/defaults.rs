@@ -10,8 +10,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::{
-    CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Pid, ProcessGroup,
-    SecureBits, Signal, Uid,
+    CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Lock, Pid,
+    ProcessGroup, SecureBits, Signal, Uid, flock,
 };
 
 /// "wheel" on the BSDs: su(1) lets its members become root.
@@ -188,6 +188,15 @@ pub(crate) fn take_record_lock(_: BorrowedFd<'_>) -> Result<(), Errno> {
 
 pub(crate) fn record_lock_holder(_: BorrowedFd<'_>, _: Option<Pid>) -> Result<Option<Pid>, Errno> {
     Err(libc::ENOSYS)
+}
+
+/// flock(2) with a shared lock, which keeps a start from the file until [`end_probe`].
+pub(crate) fn probe_lock(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+    flock(descriptor, Lock::Shared)
+}
+
+pub(crate) fn end_probe(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
+    flock(descriptor, Lock::None)
 }
 
 /// In a jail, processes have the pids of the host.

@@ -19,6 +19,7 @@
 //! | `is_unmapped` | whether a uid stands for all users without a number in this user namespace; async-signal-safe | `false`: there are no user namespaces |
 //! | `take_record_lock` | a lock of fcntl(2) in addition to that of flock(2); async-signal-safe | does nothing: the two kinds of locks exclude each other |
 //! | `record_lock_holder` | the process that the kernel names as the holder of a record lock; the expected process if it is one of several | `ENOSYS` |
+//! | `probe_lock`, `end_probe` | before and after a look at a file: `EWOULDBLOCK` if a process has the exclusive lock of flock(2) | in between this process has the shared lock, for which a start waits |
 //! | `is_also_numbered` | whether a process has this pid in another pid namespace | `false` |
 //! | `has_open` | whether a process has a file open, and locked if that is known; false if the process does not exist | `ENOSYS`: unknown |
 //! | `WHY_OPEN_FILES_ARE_HIDDEN` | who may ask `has_open`; for people | |

@@ -5,6 +5,8 @@ pub(super) mod abi;
 mod ids;
 #[path = "../kqueue.rs"]
 mod kqueue;
+#[path = "../lock_query.rs"]
+mod lock_query;
 
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -21,6 +23,7 @@ pub(crate) use kqueue::{
     HANDLES_REAP, ProcessHandle, claim_process, open_process, open_process_to_send, reap,
     signal_process,
 };
+pub(crate) use lock_query::{end_probe, probe_lock};
 
 /// getgroups(2) and setgroups(2) have the effective gid in the first place in a program that was
 /// linked on FreeBSD 14 or before, also on a newer kernel (`freebsd14_getgroups` of

@@ -13,7 +13,7 @@ mod threads;
 
 pub(crate) use super::defaults::{
     EFFECTIVE_GID_SWAPS, HAS_UNLISTED_GROUPS, LOG_DIRECTORY, SYSTEM_GROUPS, UNCHANGED_IDS,
-    WHY_CHROOT_IS_REFUSED, WHY_OPEN_FILES_ARE_HIDDEN, groups,
+    WHY_CHROOT_IS_REFUSED, WHY_OPEN_FILES_ARE_HIDDEN, end_probe, groups, probe_lock,
 };
 use std::ffi::CStr;
 

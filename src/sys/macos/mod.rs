@@ -7,6 +7,8 @@ mod ids;
 mod kqueue;
 #[cfg(target_os = "macos")]
 mod libproc;
+#[path = "../lock_query.rs"]
+mod lock_query;
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -21,6 +23,7 @@ pub(crate) use kqueue::{
 };
 #[cfg(target_os = "macos")]
 pub(crate) use libproc::{close_all_but, has_open, is_single_threaded, thread_names, users_of};
+pub(crate) use lock_query::{end_probe, probe_lock};
 
 /// XNU keeps the effective gid in the first place (bsd/sys/ucred.h, `cr_gid`), and takes an
 /// empty list for group 0 (`setgroups_internal` of bsd/kern/kern_prot.c).
