@@ -128,8 +128,8 @@ pub enum Need {
     RealTimeSignals,
     /// A kernel with no_new_privs: Linux, and FreeBSD since version 14.
     NoNewPrivileges,
-    /// A kernel that survives a second SIGKILL to a process with an interval timer: not FreeBSD
-    /// before version 14.
+    /// A kernel that survives a second SIGKILL to a process with threads and an interval timer: not
+    /// FreeBSD before version 14.
     KilledTimers,
     /// Permission to observe processes of other users, which a container may withhold from its
     /// root.
@@ -320,10 +320,11 @@ fn has_no_new_privileges() -> bool {
     cfg!(target_os = "linux")
 }
 
-/// If the timer of a killed process expires before the process exits, `realitexpire` of FreeBSD
-/// (sys/kern/kern_time.c) sets `P2_ITSTOPPED`. On FreeBSD 13.2 `exit1` (sys/kern/kern_exit.c) does
-/// not clear this flag. A further signal to the process while it exits starts the timer again, by
-/// `itimer_proc_continue`. Once the memory of the process is used again, `callout_process` panics.
+/// A process of FreeBSD counts as stopped while it ends its other threads. If its timer expires
+/// then, `realitexpire` (sys/kern/kern_time.c) sets `P2_ITSTOPPED`. `exit1` (sys/kern/kern_exit.c)
+/// of FreeBSD 13.2 does not clear this flag, so that a further signal starts the timer again, by
+/// `itimer_proc_continue`. Once the kernel uses the memory of the process for another one,
+/// `callout_process` meets an invalid pointer. No privilege is needed for this.
 fn survives_killed_timers() -> bool {
     #[cfg(target_os = "freebsd")]
     {
