@@ -128,8 +128,8 @@ pub enum Need {
     RealTimeSignals,
     /// A kernel with no_new_privs: Linux, and FreeBSD since version 14.
     NoNewPrivileges,
-    /// A kernel that survives a second SIGKILL to a process with threads and an interval timer: not
-    /// FreeBSD before version 14.
+    /// A kernel that survives a second SIGKILL to a process with threads and an interval timer:
+    /// that of FreeBSD 13.2 does not, and that of 14 is unknown.
     KilledTimers,
     /// Permission to observe processes of other users, which a container may withhold from its
     /// root.
@@ -322,14 +322,14 @@ fn has_no_new_privileges() -> bool {
 
 /// A process of FreeBSD counts as stopped while it ends its other threads. If its timer expires
 /// then, `realitexpire` (sys/kern/kern_time.c) sets `P2_ITSTOPPED`. `exit1` (sys/kern/kern_exit.c)
-/// of FreeBSD 13.2 does not clear this flag, so that a further signal starts the timer again, by
-/// `itimer_proc_continue`. Once the kernel uses the memory of the process for another one,
-/// `callout_process` meets an invalid pointer. No privilege is needed for this.
+/// of FreeBSD 13.2, unlike that of 15, does not clear this flag, so that a further signal starts
+/// the timer again, by `itimer_proc_continue`. Once the kernel uses the memory of the process for
+/// another one, `callout_process` meets an invalid pointer. No privilege is needed for this.
 fn survives_killed_timers() -> bool {
     #[cfg(target_os = "freebsd")]
     {
         static SURVIVES: LazyLock<bool> =
-            LazyLock::new(|| sys::kernel_version().is_ok_and(|version| version >= 1_400_000));
+            LazyLock::new(|| sys::kernel_version().is_ok_and(|version| version >= 1_500_000));
         *SURVIVES
     }
     #[cfg(not(target_os = "freebsd"))]
