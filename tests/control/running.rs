@@ -268,11 +268,16 @@ fn a_locked_file_that_names_the_caller_is_invalid() {
     let file = File::open(&path).unwrap();
     sys::flock(file.as_fd(), libc::LOCK_EX).unwrap();
     let mut locker = Unrelated::with_input(file);
-    let pid_file = PidFile::at(&path);
-    assert_invalid(&pid_file);
-    let status = pid_file.status().unwrap();
-    assert_eq!(status, Status::Locked { pid: None });
-    assert_eq!(fs::read(&path).unwrap(), content);
+    let other = scenario.path("other.pid");
+    // A lock that the caller has taken without the library makes no daemon of it either.
+    let _locked = Locked::with(&other, &content);
+    for path in [path, other] {
+        let pid_file = PidFile::at(&path);
+        assert_invalid(&pid_file);
+        let status = pid_file.status().unwrap();
+        assert_eq!(status, Status::Locked { pid: None });
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
     locker.assert_unharmed();
 }
 
