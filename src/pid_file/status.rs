@@ -73,8 +73,9 @@ impl PidFile {
     /// The status of the daemon. Any process that may open the file for reading can ask.
     ///
     /// On platforms other than FreeBSD and macOS this takes a shared lock for an instant, and a
-    /// start waits until it is released. The daemon may call this too. If the file contradicts its lock, as it does for an instant when
-    /// a daemon starts or ends, this looks again for up to a second.
+    /// start waits until it is released. The daemon may call this too. If the file contradicts
+    /// its lock, as it does for an instant when a daemon starts or ends, this looks again for up
+    /// to a second.
     ///
     /// # Errors
     ///
@@ -113,8 +114,8 @@ impl PidFile {
     /// The pid of the running daemon. `None` if the file does not exist or is not locked.
     ///
     /// On platforms other than FreeBSD and macOS this takes a shared lock for an instant, and a
-    /// start waits until it is released. The daemon may call this too. [`status`](Self::status) returns the first two of the following
-    /// errors as values.
+    /// start waits until it is released. The daemon may call this too.
+    /// [`status`](Self::status) returns the first two of the following errors as values.
     ///
     /// # Errors
     ///
