@@ -16,7 +16,6 @@ use super::posix::{file_type, special_device};
 use super::record::Record;
 use super::{Mark, Process, posix, unless_forbidden};
 use crate::config::Bytes;
-use crate::control::RESERVED;
 use crate::report::{
     AccessMode, Descriptor, FileType, IdTriple, Place, Report, SignalSet, Terminal,
 };
@@ -116,7 +115,6 @@ pub fn outside(pid: u32) -> io::Result<Report> {
         root: place(libc::KF_FD_TYPE_ROOT),
         descriptors: files.as_ref().map(|files| {
             let descriptors = files.iter().filter(|file| file.number >= 0);
-            let descriptors = descriptors.filter(|file| !RESERVED.contains(&file.number));
             descriptors.map(|file| file.descriptor.clone()).collect()
         }),
         blocked_signals: Some(kernel.signals(offset_of!(kinfo_proc, ki_sigmask))?),

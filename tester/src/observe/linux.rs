@@ -44,10 +44,12 @@ pub fn prepare() -> io::Result<()> {
 pub fn inside() -> io::Result<Report> {
     let proc = sys::inherited(control::PROC)
         .ok_or_else(|| io::Error::other("the descriptor of /proc is not open"))?;
-    Ok(Report {
-        environment: Some(super::environment()),
-        ..Entry::new(proc, "self").report()?
-    })
+    let mut report = Entry::new(proc, "self").report()?;
+    report.environment = Some(super::environment());
+    if let Some(descriptors) = &mut report.descriptors {
+        descriptors.retain(|descriptor| !RESERVED.contains(&descriptor.number));
+    }
+    Ok(report)
 }
 
 /// Another process.
@@ -288,7 +290,6 @@ impl<'proc> Entry<'proc> {
         let mut numbers: Vec<i32> = sys::list(directory)?
             .iter()
             .filter_map(|name| name.to_str().ok()?.parse().ok())
-            .filter(|number| !RESERVED.contains(number))
             .collect();
         if self.name == "self" || self.name == std::process::id().to_string() {
             numbers.retain(|&number| number != own);

@@ -13,7 +13,7 @@ use super::posix::{file_type, special_device};
 use super::record::Record;
 use super::{Process, posix, unless_forbidden};
 use crate::config::Bytes;
-use crate::control::{self, RESERVED};
+use crate::control;
 use crate::report::{
     AccessMode, Descriptor, FileType, IdTriple, Place, Report, SignalSet, Terminal,
 };
@@ -342,7 +342,6 @@ fn listed_descriptors(pid: u32) -> io::Result<Vec<(RawFd, u32)>> {
 
 fn descriptors(pid: u32) -> io::Result<Vec<Descriptor>> {
     let listed = listed_descriptors(pid)?.into_iter();
-    let listed = listed.filter(|(number, _)| !RESERVED.contains(number));
     listed
         .filter_map(|(number, kind)| match descriptor(pid, number, kind) {
             // The process has closed it since.

@@ -6,9 +6,10 @@
 //! * `prepare() -> io::Result<()>`: the tester calls it once before the start. It opens
 //!   the files that the view from inside needs and a chroot would hide.
 //! * `inside() -> io::Result<Report>`: the calling process, with every field that the
-//!   platform has, whatever the process's root directory and ids are.
-//! * `outside(pid) -> io::Result<Report>`: another process. A field that the observer
-//!   cannot see is `None`. The observer derives no field from another.
+//!   platform has, whatever the process's root directory and ids are, without the
+//!   descriptors of the tester ([`RESERVED`]).
+//! * `outside(pid) -> io::Result<Report>`: another process, with every descriptor. A field
+//!   that the observer cannot see is `None`. The observer derives no field from another.
 //! * `is_seen_outside(field) -> bool`: whether `outside` sees this field of every process
 //!   of a case. If so, a field that is missing outside is a failure ([`differences`]): a
 //!   lack of permission must not pass for agreement.
@@ -47,7 +48,8 @@ use macos as platform;
 #[cfg(not(any(target_os = "linux", target_os = "freebsd", target_os = "macos")))]
 use other as platform;
 
-pub use platform::{EXISTS, enroll, inside, outside, prepare, process, processes_of};
+pub use platform::outside as outside_of_any_case;
+pub use platform::{EXISTS, enroll, inside, prepare, process, processes_of};
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -57,7 +59,21 @@ use std::os::unix::ffi::OsStringExt as _;
 use platform::{IGNORED_BY_DEFAULT, RESERVED_SIGNALS, is_seen_outside};
 
 use crate::config::Bytes;
+use crate::control::RESERVED;
 use crate::report::{CHANGEABLE, Descriptor, Environment, IdTriple, Report, SignalSet};
+
+/// Another process of a case, without the descriptors that the tester needs to report.
+///
+/// # Errors
+///
+/// When there is no such process. A field that may not be read is `None`.
+pub fn outside(pid: u32) -> io::Result<Report> {
+    let mut report = platform::outside(pid)?;
+    if let Some(descriptors) = &mut report.descriptors {
+        descriptors.retain(|descriptor| !RESERVED.contains(&descriptor.number));
+    }
+    Ok(report)
+}
 
 /// The environment of this process.
 fn environment() -> Environment {

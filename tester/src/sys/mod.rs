@@ -25,6 +25,7 @@ macro_rules! linux_only {
     )*};
 }
 
+mod database;
 mod descriptor;
 mod identity;
 #[cfg(not(target_os = "linux"))]
@@ -54,6 +55,7 @@ use std::time::{Duration, Instant};
 
 use daemonize2::{Daemonize, Error, Outcome};
 
+pub use database::*;
 pub use descriptor::*;
 pub use identity::*;
 #[cfg(target_os = "macos")]

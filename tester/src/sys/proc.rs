@@ -109,3 +109,29 @@ pub fn list(directory: OwnedFd) -> io::Result<Vec<CString>> {
     unsafe { libc::closedir(stream) };
     result
 }
+
+/// kcmp(2): whether two descriptors of two processes are copies of each other, so that they share
+/// the offset and the locks. `None` if the kernel does not tell.
+pub fn are_copies(one: (u32, i32), other: (u32, i32)) -> Option<bool> {
+    /// `KCMP_FILE` of linux/kcmp.h.
+    const FILE: libc::c_int = 0;
+    // The call takes each argument as a register of its own.
+    let number = |number: i32| libc::c_long::from(number);
+    let [(pid, fd), (other_pid, other_fd)] = [one, other];
+    let pids = [pid, other_pid].map(|pid| libc::pid_t::try_from(pid).ok());
+    let [Some(pid), Some(other_pid)] = pids else {
+        return None;
+    };
+    // SAFETY: no pointers are passed.
+    let order = unsafe {
+        libc::syscall(
+            libc::SYS_kcmp,
+            pid,
+            other_pid,
+            FILE,
+            number(fd),
+            number(other_fd),
+        )
+    };
+    (order >= 0).then_some(order == 0)
+}
