@@ -19,6 +19,7 @@
 //! * [`traced_start`]: a traced start, compared with its prediction.
 //! * [`contest`]: many launchers that contend for one pid file, and processes that meddle with it.
 //! * [`attack`]: the deeds of the meddlers, which work against any library.
+//! * [`inspect`]: a check-up of any daemon.
 //! * [`initial`] and [`subject`]: the behaviour of the tester.
 //! * [`sys`]: the only unsafe code.
 
@@ -38,6 +39,7 @@ pub mod covering;
 pub mod fixtures;
 pub mod harness;
 pub mod initial;
+pub mod inspect;
 pub mod model;
 pub mod observe;
 pub mod predict;

@@ -37,6 +37,9 @@ fn main() -> ExitCode {
         }
         Some(argument) if argument == tester::contest::CONTEND => tester::contest::contend(),
         Some(argument) if argument == tester::contest::MEDDLE => tester::contest::meddle(),
+        Some(argument) if argument == tester::inspect::INSPECT => {
+            tester::inspect::run(std::env::args_os().skip(2))
+        }
         Some(argument) if argument == tester::trace::TRACE => tester::trace::run(arguments()),
         Some(argument) => {
             eprintln!("tester: unknown argument {}", argument.to_string_lossy());

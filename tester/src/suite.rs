@@ -280,7 +280,7 @@ impl Machine {
 
 /// The numbers that id(1) prints, sorted. It asks the same databases as the library on every
 /// system.
-fn ids(arguments: &[&str]) -> Option<Vec<u32>> {
+pub(crate) fn ids(arguments: &[&str]) -> Option<Vec<u32>> {
     let output = Command::new("id").args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let words = text.split_ascii_whitespace().map(|id| id.parse().ok());

@@ -112,7 +112,12 @@ pub fn control_daemon(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn orphans_parent() -> io::Result<u32> {
+/// The process that becomes the parent of an orphan.
+///
+/// # Errors
+///
+/// Those of the system calls.
+pub fn orphans_parent() -> io::Result<u32> {
     let (ours, orphans) = sys::socket_pair()?;
     match sys::fork()? {
         None => {

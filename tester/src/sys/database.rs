@@ -34,13 +34,8 @@ fn text(text: *const libc::c_char) -> Vec<u8> {
     unsafe { CStr::from_ptr(text) }.to_bytes().to_owned()
 }
 
-type LookUp<Entry> = unsafe extern "C" fn(
-    u32,
-    *mut Entry,
-    *mut libc::c_char,
-    usize,
-    *mut *mut Entry,
-) -> libc::c_int;
+type LookUp<Entry> =
+    unsafe extern "C" fn(u32, *mut Entry, *mut libc::c_char, usize, *mut *mut Entry) -> libc::c_int;
 
 fn look_up<Entry, Found>(
     call: LookUp<Entry>,

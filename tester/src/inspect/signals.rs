@@ -1,0 +1,97 @@
+//! Signals: the mask, and the dispositions.
+
+use super::{Inspected, Verdict, facts, names};
+use crate::observe;
+use crate::report::SignalSet;
+
+pub(super) fn blocked(of: &Inspected) -> Verdict {
+    let masks = match &of.facts.threads {
+        Some(threads) => threads.iter().map(|thread| thread.blocked).collect(),
+        None if of.report.threads == Some(1) => Vec::from_iter(of.report.blocked_signals),
+        // The mask of the first thread says nothing about the others.
+        None => match of.report.blocked_signals {
+            Some(set) if set.is_empty() => vec![set],
+            _ => Vec::new(),
+        },
+    };
+    let Some(blocked) = masks
+        .into_iter()
+        .reduce(|one, other| SignalSet(one.0 & other.0))
+    else {
+        return Verdict::unseen();
+    };
+    if blocked.is_empty() {
+        return Verdict::ok("none", "each signal reaches a thread");
+    }
+    let descriptors = of.report.descriptors.iter().flatten();
+    let accepted = descriptors
+        .map(|descriptor| facts::accepted_signals(of.process.pid, descriptor).0)
+        .fold(0, |all, one| all | one);
+    let seen = names::signals(blocked);
+    match (SignalSet(blocked.0 & !accepted), &of.report.descriptors) {
+        (left, _) if left.is_empty() => Verdict::ok(seen, "it reads them from a signalfd(2)"),
+        (_, None) => Verdict::unknown(
+            seen,
+            "whether it reads them from a signalfd(2) is not visible",
+        ),
+        (left, Some(_)) => Verdict::finding(
+            seen,
+            format!(
+                "no thread takes {}, and no signalfd(2)",
+                names::signals(left)
+            ),
+        ),
+    }
+}
+
+/// Signals that daemons ignore on purpose. Nobody else suffers from it.
+const HARMLESS: [i32; 12] = [
+    libc::SIGHUP,
+    libc::SIGPIPE,
+    libc::SIGCHLD,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGXFSZ,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGWINCH,
+    libc::SIGURG,
+    libc::SIGIO,
+];
+
+pub(super) fn ignored(of: &Inspected) -> Verdict {
+    let ignored = observe::ignored_signals(&of.report).map(|ignored| {
+        let seen = names::signals(ignored);
+        let harmful = ignored.iter().filter(|signal| !HARMLESS.contains(signal));
+        let harmful = harmful.fold(SignalSet::default(), SignalSet::with);
+        if harmful.contains(libc::SIGTERM) {
+            return Verdict::finding(seen, "only SIGKILL stops the daemon");
+        }
+        if harmful.contains(libc::SIGINT) && harmful.contains(libc::SIGQUIT) {
+            return Verdict::finding(
+                seen,
+                "SIGINT and SIGQUIT are ignored, as a shell does for its background jobs; programs that the daemon executes inherit it",
+            );
+        }
+        match harmful.is_empty() {
+            true if ignored.is_empty() => Verdict::ok(seen, "no program that it executes inherits one"),
+            true => Verdict::ok(seen, "daemons ignore these on purpose"),
+            false => Verdict::finding(
+                seen,
+                format!("{} is not reset; programs that the daemon executes inherit it", names::signals(harmful)),
+            ),
+        }
+    });
+    ignored.into()
+}
+
+pub(super) fn caught(of: &Inspected) -> Verdict {
+    let caught = observe::caught_signals(&of.report).map(|caught| {
+        Verdict::ok(
+            names::signals(caught),
+            "exec(3) resets handlers, so that these are its own",
+        )
+    });
+    caught.into()
+}
