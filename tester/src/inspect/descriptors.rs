@@ -264,6 +264,8 @@ fn excess(of: &Inspected, descriptor: &Descriptor, metadata: &Metadata) -> Optio
         AccessMode::PathOnly => (false, false),
     };
     let excess = match () {
+        // A lock takes an open file: a former identity leaves a locked pid file for reading.
+        () if reads && !writes && descriptor.locked == Some(true) => return None,
         () if reads && !is_permitted(0o4) => "read",
         () if writes && !descriptor.append && !is_permitted(0o2) => "write",
         () => return None,

@@ -14,10 +14,7 @@ pub(super) fn blocked(of: &Inspected) -> Verdict {
             _ => Vec::new(),
         },
     };
-    let Some(blocked) = masks
-        .into_iter()
-        .reduce(|one, other| SignalSet(one.0 & other.0))
-    else {
+    let Some(blocked) = blocked_by_all(masks) else {
         return Verdict::unseen();
     };
     if blocked.is_empty() {
@@ -36,13 +33,25 @@ pub(super) fn blocked(of: &Inspected) -> Verdict {
         ),
         (left, Some(_)) => Verdict::finding(
             seen,
-            format!(
-                "no thread takes {}, and no signalfd(2)",
-                names::signals(left)
-            ),
+            match left == blocked {
+                true => "no thread takes them, and no signalfd(2)".to_owned(),
+                false => format!(
+                    "no thread takes {}, and no signalfd(2)",
+                    names::signals(left)
+                ),
+            },
         ),
     }
 }
+
+/// A signal to the process reaches any thread that does not block it.
+fn blocked_by_all(masks: Vec<SignalSet>) -> Option<SignalSet> {
+    let masks = masks.into_iter();
+    masks.reduce(|one, other| SignalSet(one.0 & other.0))
+}
+
+/// Signals of the C library on Linux, which sigaction(3) does not reset.
+const RESERVED: [i32; 2] = [32, 33];
 
 /// Signals that daemons ignore on purpose. Nobody else suffers from it.
 const HARMLESS: [i32; 12] = [
@@ -64,7 +73,9 @@ pub(super) fn ignored(of: &Inspected) -> Verdict {
     let ignored = observe::ignored_signals(&of.report).map(|ignored| {
         let seen = names::signals(ignored);
         let harmful = ignored.iter().filter(|signal| !HARMLESS.contains(signal));
-        let harmful = harmful.fold(SignalSet::default(), SignalSet::with);
+        let harmful = harmful
+            .filter(|signal| !cfg!(target_os = "linux") || !RESERVED.contains(signal))
+            .fold(SignalSet::default(), SignalSet::with);
         if harmful.contains(libc::SIGTERM) {
             return Verdict::finding(seen, "only SIGKILL stops the daemon");
         }
@@ -94,4 +105,21 @@ pub(super) fn caught(of: &Inspected) -> Verdict {
         )
     });
     caught.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_one_thread_takes_is_not_blocked() {
+        let both = SignalSet::default().with(1).with(10);
+        let one = SignalSet::default().with(10);
+        assert_eq!(blocked_by_all(vec![both, one, both]), Some(one));
+        assert_eq!(
+            blocked_by_all(vec![both, SignalSet::default()]),
+            Some(SignalSet::default())
+        );
+        assert_eq!(blocked_by_all(Vec::new()), None);
+    }
 }
