@@ -123,6 +123,7 @@ fn a_pid_file_that_others_may_write_is_found() {
     checkup.assert_finding("pid file permissions", "every user may write the file");
     // The descriptor of the file is the other finding.
     assert!(checkup.findings().len() <= 2, "{checkup:?}");
+    permissions_of(|path| set_mode(path, 0o664)).assert_findings(&[]);
 }
 
 fn a_directory_that_others_may_write_is_found() {
@@ -135,6 +136,11 @@ fn a_directory_that_others_may_write_is_found() {
 fn a_pid_file_of_a_third_user_is_found() {
     let checkup = permissions_of(|path| chown(path, Some(4711), None).unwrap());
     checkup.assert_only("pid file permissions", "4711 may write the file");
+    let checkup = permissions_of(|path| {
+        chown(path, None, Some(4711)).unwrap();
+        set_mode(path, 0o664);
+    });
+    checkup.assert_only("pid file permissions", "the group 4711 may write the file");
 }
 
 fn an_unlocked_pid_file_of_the_user_is_found() {

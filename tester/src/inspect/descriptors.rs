@@ -112,7 +112,7 @@ fn other(of: &Inspected, descriptor: &Descriptor) -> Verdict {
     faults.extend(sharers(of, descriptor));
     if descriptor.close_on_exec == Some(false) {
         faults.push(
-            "it is not close-on-exec: the daemon has inherited it, or programs that it executes will"
+            "it is not close-on-exec: it was inherited, or programs that the daemon executes inherit it"
                 .to_owned(),
         );
     }

@@ -104,7 +104,7 @@ pub(super) fn supplementary_groups(of: &Inspected) -> Verdict {
         false => Verdict::finding(
             seen,
             format!(
-                "the group database does not list {name} in {}: setgroups(2) did not replace those of the launcher",
+                "no database lists {name} in {}: setgroups(2) has not replaced them",
                 names::groups(&extra)
             ),
         ),

@@ -1,7 +1,7 @@
 //! `tester inspect PID`: a check-up of any daemon, whoever wrote it.
 //!
-//! It compares what daemon(7) asks of a SysV daemon, and what a hostile system makes advisable, with
-//! the process as another process sees it. It only looks: it takes no lock, sends no signal, and
+//! It compares what daemon(7) asks of a SysV daemon, and what a hostile system makes advisable,
+//! with the process as another process sees it. It only looks: it takes no lock, sends no signal, and
 //! opens no file that could block. docs/inspect.md describes each check.
 //!
 //! What cannot be seen is unknown. A check never derives it from something else.
@@ -193,7 +193,7 @@ impl Inspected {
         if process.is_zombie() {
             let parent = names::process_of_id(process.ppid);
             return Err(format!(
-                "cannot inspect process {pid}: it has ended, and its parent, {parent}, has not waited for it"
+                "cannot inspect process {pid}: it has ended, and {parent} has not waited for it"
             ));
         }
         let report = observe::outside_of_any_case(pid).map_err(failed)?;

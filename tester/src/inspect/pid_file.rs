@@ -188,7 +188,7 @@ fn lock_of(of: &Inspected, file: &Metadata) -> Verdict {
         ),
         (true, None) => Verdict::finding(
             "none",
-            "a second daemon can start at the same time, and nothing proves that the file is of a running one",
+            "a second daemon can start, and nothing proves that the file is of a running one",
         ),
     }
 }
@@ -213,7 +213,7 @@ pub(super) fn permissions(of: &Inspected) -> Vec<Verdict> {
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
     let directory = fs::metadata(directory.unwrap_or(".".as_ref()));
-    // Everybody may put files into a directory with the sticky bit, but not replace those of others.
+    // In a directory with the sticky bit, nobody replaces the files of others.
     let directory = directory.ok().filter(|found| found.mode() & 0o1000 == 0);
     faults.extend(directory.and_then(|directory| writers(of, &directory, "its directory")));
     match faults.is_empty() {
@@ -238,12 +238,11 @@ fn writers(of: &Inspected, metadata: &Metadata, what: &str) -> Option<String> {
     if owner != 0 && Some(owner) != daemon {
         return Some(format!("{} may write {what}", names::user(owner)));
     }
-    // Debian makes /run/lock and others writable for groups that only root is in.
-    if metadata.mode() & 0o020 != 0 && metadata.gid() != 0 {
-        return Some(format!(
-            "the group {} may write {what}",
-            names::group(metadata.gid())
-        ));
+    // The group of the daemon is as good as the daemon, and that of root as root.
+    let own = of.report.gid.map(|gid| gid.effective);
+    let gid = metadata.gid();
+    if metadata.mode() & 0o020 != 0 && gid != 0 && Some(gid) != own {
+        return Some(format!("the group {} may write {what}", names::group(gid)));
     }
     None
 }

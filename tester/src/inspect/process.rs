@@ -67,6 +67,9 @@ pub(super) fn parent(of: &Inspected) -> Verdict {
     }
 }
 
+/// Only a leader can get one, and a session gets no new leader.
+const LEADERLESS: &str = "its leader has ended: it can get no controlling terminal";
+
 pub(super) fn session(of: &Inspected) -> Verdict {
     let session = of.report.sid.map(|sid| {
         let seen = format!("session {sid}");
@@ -75,7 +78,7 @@ pub(super) fn session(of: &Inspected) -> Verdict {
                 true => Verdict::ok(seen, "it leads the session that the service manager made"),
                 false => Verdict::finding(
                     seen,
-                    "it leads the session: a terminal that it opens without O_NOCTTY becomes its controlling terminal",
+                    "it leads the session: a terminal opened without O_NOCTTY becomes its controlling one",
                 ),
             };
         }
@@ -84,7 +87,7 @@ pub(super) fn session(of: &Inspected) -> Verdict {
         }
         match observe::process(sid) {
             Ok(Some(leader)) if leader.is_zombie() => {
-                Verdict::ok(seen, "its leader has ended: it can get no controlling terminal")
+                Verdict::ok(seen, LEADERLESS)
             }
             Ok(Some(leader)) if leader.name == of.process.name => {
                 let leader = names::process(&leader);
@@ -94,7 +97,7 @@ pub(super) fn session(of: &Inspected) -> Verdict {
                 let leader = names::process(&leader);
                 Verdict::finding(seen, format!("it is not its own: {leader} leads it"))
             }
-            Ok(None) => Verdict::ok(seen, "its leader has ended: it can get no controlling terminal"),
+            Ok(None) => Verdict::ok(seen, LEADERLESS),
             Err(_) => Verdict::unknown(seen, "its leader is not visible"),
         }
     });

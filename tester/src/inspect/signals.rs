@@ -69,6 +69,8 @@ const HARMLESS: [i32; 12] = [
     libc::SIGIO,
 ];
 
+const INHERITED: &str = "programs that the daemon executes inherit it";
+
 pub(super) fn ignored(of: &Inspected) -> Verdict {
     let ignored = observe::ignored_signals(&of.report).map(|ignored| {
         let seen = names::signals(ignored);
@@ -80,18 +82,17 @@ pub(super) fn ignored(of: &Inspected) -> Verdict {
             return Verdict::finding(seen, "only SIGKILL stops the daemon");
         }
         if harmful.contains(libc::SIGINT) && harmful.contains(libc::SIGQUIT) {
-            return Verdict::finding(
-                seen,
-                "SIGINT and SIGQUIT are ignored, as a shell does for its background jobs; programs that the daemon executes inherit it",
-            );
+            let reason = "a shell ignores SIGINT and SIGQUIT for its background jobs";
+            return Verdict::finding(seen, format!("{reason}; {INHERITED}"));
         }
         match harmful.is_empty() {
-            true if ignored.is_empty() => Verdict::ok(seen, "no program that it executes inherits one"),
+            true if ignored.is_empty() => Verdict::ok(seen, "no program inherits one"),
             true => Verdict::ok(seen, "daemons ignore these on purpose"),
-            false => Verdict::finding(
-                seen,
-                format!("{} is not reset; programs that the daemon executes inherit it", names::signals(harmful)),
-            ),
+            false => {
+                let names = names::signals(harmful);
+                let reason = format!("whether it ignores {names} on purpose is not visible");
+                Verdict::unknown(seen, format!("{reason}; {INHERITED}"))
+            }
         }
     });
     ignored.into()
