@@ -7,12 +7,12 @@ use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_daemon_without_fault_has_no_finding),
-    case!(a_daemon_without_fault_is_known_in_every_check, needs Linux, Tracing),
+    case!(a_daemon_without_fault_is_known_in_every_check, needs Linux),
     case!(the_table_has_a_line_for_each_row),
     case!(a_finding_decides_the_exit_status),
     case!(every_check_is_documented),
     case!(a_process_that_does_not_exist_cannot_be_inspected),
-    case!(a_process_that_has_ended_cannot_be_inspected),
+    case!(a_process_that_has_ended_cannot_be_inspected, needs Linux),
     case!(wrong_arguments_are_refused),
     case!(output_that_cannot_be_printed_is_no_success, needs Linux),
     case!(an_ordinary_user_does_not_see_a_daemon_of_root, needs Root, Linux),

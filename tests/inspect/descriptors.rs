@@ -15,14 +15,14 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_pipe_that_nobody_reads_is_found, needs Root, Linux, Tracing),
     case!(a_pipe_whose_reader_may_be_hidden_is_unknown, needs OrdinaryUser, Linux),
     case!(a_pipe_that_is_read_is_no_finding, needs Linux),
-    case!(a_terminal_is_found, needs Terminals),
+    case!(a_terminal_is_found, needs Terminals, Linux),
     case!(an_inherited_descriptor_is_found),
     case!(a_descriptor_that_is_expected_is_no_finding),
     case!(a_descriptor_that_is_closed_on_exec_is_no_finding),
     case!(a_descriptor_that_another_program_shares_is_found, needs Linux),
     case!(a_socket_of_a_service_manager_is_no_finding, needs Linux),
-    case!(access_that_the_user_would_not_get_is_found, needs Root, Linux),
-    case!(access_that_the_user_would_get_is_no_finding, needs Root, Linux),
+    case!(access_that_the_user_would_not_get_is_found, needs Root, Linux, Tracing),
+    case!(access_that_the_user_would_get_is_no_finding, needs Root, Linux, Tracing),
 ];
 
 fn a_closed_stream_is_found() {
@@ -64,9 +64,8 @@ fn a_log_file_that_was_deleted_is_found() {
 }
 
 fn a_file_that_never_had_a_name_is_no_finding() {
-    let scenario = clean();
-    // tempfile(3) of Rust asks for O_TMPFILE.
-    let nameless: OwnedFd = tempfile::tempfile_in(scenario.directory()).unwrap().into();
+    // It asks for O_TMPFILE, which every tmpfs has.
+    let nameless: OwnedFd = tempfile::tempfile_in("/dev/shm").unwrap().into();
     let cat = Cat::with(&[(nameless, NUMBER)]);
     let checkup = inspect(cat.pid);
     let row = checkup.row(&checked());
@@ -146,7 +145,7 @@ fn a_descriptor_that_another_program_shares_is_found() {
     );
     // The file of this program ends with the socket.
     let mut other = Command::new("sh");
-    other.args(["-c", &format!("read -r line <&9")]);
+    other.args(["-c", "read -r line <&9"]);
     sys::pass_descriptor(&mut other, copy.as_fd(), 9);
     let mut other = other.spawn().unwrap();
     drop(copy);

@@ -7,8 +7,8 @@ use crate::setup::*;
 pub(crate) const CASES: &[Case] = &[
     case!(a_variable_that_changes_programs_is_found, needs Linux),
     case!(a_variable_of_a_session_is_found, needs Linux),
-    case!(a_home_of_another_user_is_found, needs Root, TestUser, Linux),
-    case!(a_home_of_the_user_is_no_finding, needs Root, TestUser, Linux),
+    case!(a_home_of_another_user_is_found, needs Root, TestUser, Linux, Tracing),
+    case!(a_home_of_the_user_is_no_finding, needs Root, TestUser, Linux, Tracing),
     case!(a_relative_path_is_found, needs Linux),
     case!(sockets_of_another_process_are_found, needs Linux),
     case!(no_value_is_printed, needs Linux),

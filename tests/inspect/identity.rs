@@ -4,8 +4,8 @@ use tester::suite::{TEST_USER, TEST_USER_ID};
 use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(a_saved_id_of_root_is_found, needs Root),
-    case!(a_saved_group_is_found, needs Root),
+    case!(a_saved_id_of_root_is_found, needs Root, Linux),
+    case!(a_saved_group_is_found, needs Root, Linux),
     case!(ids_that_were_dropped_are_no_finding, needs Root),
     case!(the_group_of_root_is_found, needs Root),
     case!(groups_of_root_that_were_kept_are_found, needs Root),
@@ -36,12 +36,8 @@ fn a_saved_id_of_root_is_found() {
         checkup.row("user").seen.contains("saved root(0)"),
         "{checkup:?}"
     );
-    // On Linux, the permitted capabilities last as long as an id of root.
-    if cfg!(target_os = "linux") {
-        checkup.assert_findings(&["user", "capabilities"]);
-    } else {
-        checkup.assert_findings(&["user"]);
-    }
+    // The permitted capabilities last as long as an id of root.
+    checkup.assert_findings(&["user", "capabilities"]);
 }
 
 fn a_saved_group_is_found() {

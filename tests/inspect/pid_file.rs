@@ -16,7 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_pid_file_that_others_may_write_is_found),
     case!(a_directory_that_others_may_write_is_found),
     case!(a_pid_file_of_a_third_user_is_found, needs Root),
-    case!(an_unlocked_pid_file_of_the_user_is_found, needs Root, Linux),
+    case!(an_unlocked_pid_file_of_the_user_is_found, needs Root, Linux, Tracing),
 ];
 
 fn a_locked_pid_file_is_found_without_its_path() {

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{Inspected, Verdict, facts, names};
+use super::{Inspected, Mark, Verdict, facts, names};
 use crate::observe;
 use crate::report::{Descriptor, FileType};
 
@@ -202,8 +202,12 @@ pub(super) fn permissions(of: &Inspected) -> Vec<Verdict> {
     };
     let seen = described(&metadata);
     let mut faults = Vec::from_iter(writers(of, &metadata, "the file"));
-    let is_locked = || facts::locks_on(&metadata).is_some_and(|locks| !locks.is_empty());
-    if metadata.uid() != 0 && faults.is_empty() && !is_locked() {
+    // A signal to the holder of a lock does not trust the content.
+    let lock = match metadata.uid() {
+        0 => Mark::Ok,
+        _ => lock_of(of, &metadata).mark,
+    };
+    if lock == Mark::Finding && faults.is_empty() {
         faults.push(format!(
             "{} may write any id into it, to which root then sends a signal",
             names::user(metadata.uid())
@@ -216,9 +220,10 @@ pub(super) fn permissions(of: &Inspected) -> Vec<Verdict> {
     // In a directory with the sticky bit, nobody replaces the files of others.
     let directory = directory.ok().filter(|found| found.mode() & 0o1000 == 0);
     faults.extend(directory.and_then(|directory| writers(of, &directory, "its directory")));
-    match faults.is_empty() {
-        true => Verdict::ok(seen, "nobody else may change it"),
-        false => Verdict::finding(seen, faults.join("; ")),
+    match lock {
+        _ if !faults.is_empty() => Verdict::finding(seen, faults.join("; ")),
+        Mark::Unknown => Verdict::unknown(seen, "whether a lock proves the content is not visible"),
+        _ => Verdict::ok(seen, "nobody else may change it"),
     }
     .into()
 }
