@@ -196,7 +196,9 @@ pub(crate) fn probe_lock(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
 }
 
 pub(crate) fn end_probe(descriptor: BorrowedFd<'_>) -> Result<(), Errno> {
-    flock(descriptor, Lock::None)
+    // If the call fails, the end of the descriptor unlocks the file.
+    let _ = flock(descriptor, Lock::None);
+    Ok(())
 }
 
 /// In a jail, processes have the pids of the host.
