@@ -1,12 +1,10 @@
 //! How many threads share the memory of this process.
 
 use std::fs;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::directory::{field, find_number, open_directory};
-use crate::sys::{_exit, Errno, cvt, retry_on_eintr};
+use crate::sys::{_exit, Errno, SharedByte, cvt, retry_on_eintr};
 
 pub(crate) const WHY_THREADS_ARE_UNKNOWN: &str =
     "unshare(2) is forbidden, and /proc/self/status cannot be read; mount /proc";
@@ -57,49 +55,48 @@ enum Answer {
 }
 
 impl Answer {
-    const CANNOT_LIST: u8 = u8::MAX;
+    /// As a byte: none, success, or the number of threads.
+    const NONE: u8 = 0;
+    const SUCCESS: u8 = u8::MAX;
 
     /// Asks once, since the kernel always gives the same answer. `None` if no child can
     /// be made to ask.
     fn to_a_lone_thread() -> Option<Self> {
-        const UNKNOWN: u16 = u16::MAX;
-        static KNOWN: AtomicU16 = AtomicU16::new(UNKNOWN);
+        static KNOWN: AtomicU8 = AtomicU8::new(Answer::NONE);
 
-        let status = match KNOWN.load(Ordering::Relaxed) {
-            UNKNOWN => {
-                let status = u8::try_from(ask_in_child()?.code()?).ok()?;
-                KNOWN.store(u16::from(status), Ordering::Relaxed);
-                status
-            }
-            known => known as u8,
-        };
-        match status {
-            0 => Some(Self::Success),
-            Self::CANNOT_LIST => None,
+        if KNOWN.load(Ordering::Relaxed) == Self::NONE {
+            KNOWN.store(ask_in_child()?, Ordering::Relaxed);
+        }
+        match KNOWN.load(Ordering::Relaxed) {
+            Self::NONE => None,
+            Self::SUCCESS => Some(Self::Success),
             threads => Some(Self::Invalid { threads }),
         }
     }
 }
 
-/// The exit status of a child that asks for [`Answer`]: 0, or the number of its threads.
+/// What a child that asks for [`Answer`] finds.
 ///
 /// The child makes only system calls. Its end raises no signal, so that no handler or
 /// disposition of SIGCHLD reaps it, and a tracer does not follow it. qemu-user refuses to
-/// make such a child, and gets a child that raises SIGCHLD.
-fn ask_in_child() -> Option<ExitStatus> {
+/// make such a child, and gets a child that raises SIGCHLD. So the answer is not the exit
+/// status, which the reaper takes.
+fn ask_in_child() -> Option<u8> {
+    let answer = SharedByte::new()?;
     let flags = [libc::CLONE_UNTRACED, libc::SIGCHLD];
     let child = flags.into_iter().find_map(|flags| clone(flags).ok())?;
     if child == 0 {
-        let status = match unshare_memory() {
-            Ok(()) => 0,
-            Err(_) => count_tasks().map_or(Answer::CANNOT_LIST, |threads| threads.max(1)),
-        };
-        _exit(status);
+        answer.set(match unshare_memory() {
+            Ok(()) => Answer::SUCCESS,
+            Err(_) => count_tasks().unwrap_or(Answer::NONE),
+        });
+        _exit(0);
     }
     let mut status = 0;
+    // If another reaper takes the child, the call fails, but not before the child has ended.
     // SAFETY: `status` is valid for writes during the call.
-    retry_on_eintr(|| unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) }).ok()?;
-    Some(ExitStatus::from_raw(status))
+    let _ = retry_on_eintr(|| unsafe { libc::waitpid(child, &raw mut status, libc::__WALL) });
+    Some(answer.get())
 }
 
 /// clone(2) on the stack of the caller: fork(2) without libc's own handlers.
