@@ -291,9 +291,10 @@ mod tests {
             .spawn()
             .expect("start a process");
         let pid = Pid::from_number(child.id()).expect("a pid");
-        let group = ProcessGroup::of(pid).expect("a group").expect("its number");
         let process = open_process(pid).expect("Linux 5.3");
         assert!(crate::sys::await_readable(process.as_fd(), Deadline::NEVER));
+        // In qemu-user, vfork(2) is fork(2), so that only now the child surely has its group.
+        let group = ProcessGroup::of(pid).expect("a group").expect("its number");
         let zombie = GroupMember {
             pid,
             has_ended: true,
