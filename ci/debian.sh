@@ -212,7 +212,7 @@ if [ "$architecture" = amd64 ]; then
     platform=linux
 else
     platform=$architecture
-    [ -z "${processor-}" ] || platform=qemu-$architecture
+    [ -z "${processor-}" ] || platform=qemu
     variable=$(printf %s "$rust" | tr 'a-z-' 'A-Z_')
     set -- CARGO_BUILD_TARGET="$rust" "CARGO_TARGET_${variable}_LINKER=$triplet-gcc" "$@"
 fi

@@ -318,16 +318,19 @@ left_behind() {
         {
             find /proc -maxdepth 1 -name '[0-9]*' -uid "$1"
             for process in /proc/[0-9]*; do
-                if program=$(readlink "$process/exe"); then
-                    case $program in
-                        "$programs"/*) echo "$process" ;;
-                    esac
-                elif [ "$(id -u)" = 0 ] &&
-                    # A container may not let root see what a process of another
-                    # user runs, but the mark of tester/src/observe/linux.rs.
-                    grep -q '^Max realtime timeout  *7001[0-9]\{14\} ' "$process/limits"; then
-                    echo "$process"
-                fi
+                program=$(readlink "$process/exe") || program=
+                case $program in
+                    "$programs"/*) echo "$process" ;;
+                    # A container may not let root see what a process of another user
+                    # runs, and an emulated process runs the emulator; but it has the
+                    # mark of tester/src/observe/linux.rs.
+                    '' | */qemu-*)
+                        if [ "$(id -u)" = 0 ] &&
+                            grep -q '^Max realtime timeout  *7001[0-9]\{14\} ' "$process/limits"; then
+                            echo "$process"
+                        fi
+                        ;;
+                esac
             done
         } 2>/dev/null | sort -u | while read -r process; do
             echo "${process#/proc/} $(tr '\0' ' ' <"$process/cmdline")"
@@ -416,7 +419,7 @@ check_skips() {
 # The lists of platforms that cannot run here are derived from the needs of the
 # cases: docs/verification.md.
 check_derived_skips() {
-    for list in freebsd-root freebsd-user macos-root macos-user; do
+    for list in freebsd-root freebsd-user macos-root macos-user qemu-root qemu-user; do
         grep '^test ' "$programs/list" | while IFS='	' read -r _ path; do
             TESTER_SKIPS_OF=$list "$programs/$path"
         done | sort >"$work/derived"

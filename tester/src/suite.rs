@@ -119,7 +119,8 @@ pub enum Need {
     Terminals,
     /// Permission to mount file systems in a mount namespace of its own (Linux).
     Mounting,
-    /// Permission to make a user namespace, also for an ordinary user (Linux).
+    /// Permission to make a user namespace, also for an ordinary user (Linux). A process cannot make
+    /// one if an emulator has added a thread to it.
     UserNamespaces,
     /// An observer that sees which open files have a lock: see [`crate::observe`].
     VisibleLocks,
@@ -143,6 +144,12 @@ pub enum Need {
     Faults,
     /// Filters of system calls, which an emulator of processors does not have (Linux).
     CallFilters,
+    /// Threads that are all of the program. An emulator of processors adds a thread to each process,
+    /// which counts for RLIMIT_NPROC.
+    OwnThreads,
+    /// Signal handlers in /proc that are all of the program. An emulator of processors has handlers
+    /// of its own.
+    OwnHandlers,
     AbortingTester,
     /// The example `service` of the root package, built beside the tests.
     Examples,
@@ -158,7 +165,7 @@ impl Need {
         (!met).then_some(reason)
     }
 
-    /// The same for a machine of CI with another platform.
+    /// The same for a machine that does not run this.
     fn unmet_on(self, machine: &Machine) -> Option<&'static str> {
         let met = match self {
             Self::Root | Self::Tracing => machine.is_root,
@@ -166,7 +173,7 @@ impl Need {
             Self::VisibleLocks | Self::VisibleMasks | Self::RealTimeSignals => {
                 machine.platform != "macos"
             }
-            Self::NoNewPrivileges => machine.platform == "freebsd",
+            Self::NoNewPrivileges => machine.platform == "freebsd" || machine.is_emulated_linux(),
             // Every platform has terminals, and the scripts in `ci/` provide the rest.
             Self::Terminals | Self::TestUser | Self::AbortingTester | Self::Examples => true,
             // Only a container withholds these.
@@ -174,13 +181,10 @@ impl Need {
             Self::KilledTimers => true,
             // Only a suite that the scripts leave out needs it.
             Self::Compiler => true,
-            Self::Linux
-            | Self::Mounting
-            | Self::UserNamespaces
-            | Self::Stepping
-            | Self::Faults
-            | Self::CallFilters
-            | Self::Logrotate => false,
+            Self::Stepping | Self::Faults | Self::CallFilters | Self::UserNamespaces => false,
+            Self::OwnThreads | Self::OwnHandlers => !machine.is_emulated_linux(),
+            Self::Linux | Self::Logrotate => machine.is_emulated_linux(),
+            Self::Mounting => machine.is_emulated_linux() && machine.is_root,
         };
         (!met).then(|| self.check().1)
     }
@@ -215,8 +219,19 @@ impl Need {
                 "needs ptrace on x86-64 or AArch64",
             ),
             Self::CallFilters => (sys::can_refuse_calls(), "needs seccomp"),
+            Self::OwnThreads => (
+                !is_emulated(),
+                "needs a process without the thread of an emulator",
+            ),
+            Self::OwnHandlers => (
+                !is_emulated(),
+                "needs a process without the signal handlers of an emulator",
+            ),
             Self::Mounting => (may_mount(), "needs CAP_SYS_ADMIN"),
-            Self::UserNamespaces => (may_make_user_namespace(), "needs user namespaces"),
+            Self::UserNamespaces => (
+                !is_emulated() && may_make_user_namespace(),
+                "needs user namespaces",
+            ),
             Self::Tracing => (has_capability(CAP_SYS_PTRACE), "needs CAP_SYS_PTRACE"),
             Self::SetIdPrograms => (
                 sys::may_execute_set_id(&std::env::temp_dir()),
@@ -233,7 +248,8 @@ impl Need {
     }
 }
 
-/// A machine of CI with another platform than Linux, by the name of its list: `macos-user`.
+/// A machine whose list comes from no run, by the name of the list: `macos-user`. It has another
+/// platform than Linux, or is a Linux whose processor qemu-user emulates.
 struct Machine {
     platform: String,
     is_root: bool,
@@ -254,11 +270,16 @@ impl Machine {
             "openbsd",
             "dragonfly",
             "illumos",
+            "qemu",
         ];
         platforms.contains(&platform).then(|| Self {
             platform: platform.to_owned(),
             is_root,
         })
+    }
+
+    fn is_emulated_linux(&self) -> bool {
+        self.platform == "qemu"
     }
 
     /// Prints each case that this machine skips, with the reason.
@@ -383,13 +404,20 @@ fn has_capability(capability: u32) -> bool {
     if cfg!(not(target_os = "linux")) {
         return sys::effective_user() == 0;
     }
-    // The report of a process does not have this field, which may change while the cases run.
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))
-        .and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
-    effective.is_some_and(|set| set & 1 << capability != 0)
+    status_mask("CapEff:").is_some_and(|set| set & 1 << capability != 0)
+}
+
+/// Whether an emulator of processors executes this program. It catches each signal whose default
+/// is a core dump. Neither Rust nor the tester catches SIGTRAP.
+fn is_emulated() -> bool {
+    status_mask("SigCgt:").is_some_and(|set| set & 1 << (libc::SIGTRAP - 1) != 0)
+}
+
+/// A mask of proc(5), of this moment: it may change while the cases run.
+fn status_mask(field: &str) -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix(field))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 /// A case of a suite. [`case!`](crate::case) makes it.

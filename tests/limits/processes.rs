@@ -4,8 +4,8 @@ use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_refused_first_fork_is_reported),
-    case!(a_refused_second_fork_is_reported_and_clears_the_pid_file, needs Root),
-    case!(a_refused_second_fork_is_reported_before_failures_of_earlier_steps, needs Root),
+    case!(a_refused_second_fork_is_reported_and_clears_the_pid_file, needs Root, OwnThreads),
+    case!(a_refused_second_fork_is_reported_before_failures_of_earlier_steps, needs Root, OwnThreads),
 ];
 
 /// The error lists the limits that refuse a fork.

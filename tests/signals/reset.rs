@@ -9,13 +9,13 @@ use tester::trace::Role;
 use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(a_reset_restores_every_default_except_for_sigpipe),
+    case!(a_reset_restores_every_default_except_for_sigpipe, needs OwnHandlers),
     case!(a_reset_unblocks_every_signal),
-    case!(a_reset_does_not_change_sigpipe),
-    case!(a_reset_includes_the_real_time_signals, needs RealTimeSignals),
+    case!(a_reset_does_not_change_sigpipe, needs OwnHandlers),
+    case!(a_reset_includes_the_real_time_signals, needs RealTimeSignals, OwnHandlers),
     case!(a_reset_spares_the_signals_of_the_c_library, needs Linux),
     case!(a_reset_does_not_change_the_launcher, needs VisibleMasks),
-    case!(a_reset_works_in_the_foreground),
+    case!(a_reset_works_in_the_foreground, needs OwnHandlers),
     case!(after_a_reset_no_handler_of_the_launcher_runs),
     case!(after_a_reset_no_handler_runs_for_a_signal_at_any_call, needs Stepping),
 ];
