@@ -1,9 +1,9 @@
 use tester::prelude::*;
 
 pub(crate) const CASES: &[Case] = &[
-    case!(checked_starts_refuse_another_thread),
-    case!(the_error_counts_all_threads_and_names_eight, needs Linux),
-    case!(unchecked_starts_accept_another_thread),
+    case!(checked_starts_refuse_another_thread, needs OwnThreads),
+    case!(the_error_counts_all_threads_and_names_eight, needs Linux, OwnThreads),
+    case!(unchecked_starts_accept_another_thread, needs OwnThreads),
     case!(a_joined_thread_is_not_counted),
     case!(a_single_thread_starts_if_the_kernel_counts_no_users_of_memory, needs CallFilters),
     case!(other_threads_are_refused_if_the_kernel_counts_no_users_of_memory, needs CallFilters),
