@@ -377,7 +377,7 @@ check_skips() {
     known=$list
     if [ ! -e "$list" ]; then
         case $platform in
-            docker | musl | i386) known=$here/skips/linux-$1.txt ;;
+            docker | musl) known=$here/skips/linux-$1.txt ;;
         esac
     fi
     sort -u "$work/$1/skips" >"$work/$1/actual"
@@ -419,7 +419,8 @@ check_skips() {
 # The lists of platforms that cannot run here are derived from the needs of the
 # cases: docs/verification.md.
 check_derived_skips() {
-    for list in freebsd-root freebsd-user macos-root macos-user qemu-root qemu-user; do
+    for list in freebsd-root freebsd-user macos-root macos-user \
+        i386-root i386-user qemu-root qemu-user; do
         grep '^test ' "$programs/list" | while IFS='	' read -r _ path; do
             TESTER_SKIPS_OF=$list "$programs/$path"
         done | sort >"$work/derived"

@@ -173,7 +173,7 @@ impl Need {
             Self::VisibleLocks | Self::VisibleMasks | Self::RealTimeSignals => {
                 machine.platform != "macos"
             }
-            Self::NoNewPrivileges => machine.platform == "freebsd" || machine.is_emulated_linux(),
+            Self::NoNewPrivileges => machine.platform == "freebsd" || machine.is_linux(),
             // Every platform has terminals, and the scripts in `ci/` provide the rest.
             Self::Terminals | Self::TestUser | Self::AbortingTester | Self::Examples => true,
             // Only a container withholds these.
@@ -181,10 +181,13 @@ impl Need {
             Self::KilledTimers => true,
             // Only a suite that the scripts leave out needs it.
             Self::Compiler => true,
-            Self::Stepping | Self::Faults | Self::CallFilters | Self::UserNamespaces => false,
-            Self::OwnThreads | Self::OwnHandlers => !machine.is_emulated_linux(),
-            Self::Linux | Self::Logrotate => machine.is_emulated_linux(),
-            Self::Mounting => machine.is_emulated_linux() && machine.is_root,
+            Self::OwnThreads | Self::OwnHandlers => !machine.is_emulated(),
+            Self::Linux | Self::Logrotate => machine.is_linux(),
+            Self::Mounting => machine.is_linux() && machine.is_root,
+            Self::Stepping | Self::CallFilters | Self::UserNamespaces => {
+                machine.is_linux() && !machine.is_emulated()
+            }
+            Self::Faults => false,
         };
         (!met).then(|| self.check().1)
     }
@@ -249,7 +252,7 @@ impl Need {
 }
 
 /// A machine whose list comes from no run, by the name of the list: `macos-user`. It has another
-/// platform than Linux, or is a Linux whose processor qemu-user emulates.
+/// platform than Linux, or is a Linux with another processor: `i386`, or one that `qemu` emulates.
 struct Machine {
     platform: String,
     is_root: bool,
@@ -270,6 +273,7 @@ impl Machine {
             "openbsd",
             "dragonfly",
             "illumos",
+            "i386",
             "qemu",
         ];
         platforms.contains(&platform).then(|| Self {
@@ -278,7 +282,11 @@ impl Machine {
         })
     }
 
-    fn is_emulated_linux(&self) -> bool {
+    fn is_linux(&self) -> bool {
+        self.platform == "i386" || self.is_emulated()
+    }
+
+    fn is_emulated(&self) -> bool {
         self.platform == "qemu"
     }
 
