@@ -8,7 +8,7 @@ use crate::setup::*;
 pub(crate) const CASES: &[Case] = &[
     case!(starts_at_once_all_succeed),
     case!(starts_at_once_put_files_into_the_directory),
-    case!(a_file_of_another_start_in_a_new_directory_does_not_fail_the_start, needs Stepping),
+    case!(a_file_of_another_start_in_a_new_directory_does_not_fail_the_start, needs Faults),
     case!(starts_at_once_of_another_users_daemons_all_succeed, needs Root),
     case!(a_start_completes_the_directory_of_a_killed_start, needs Root),
     case!(a_start_killed_at_any_call_leaves_a_directory_for_the_next, needs Root, Stepping),

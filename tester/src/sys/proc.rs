@@ -5,6 +5,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
+// On a processor of 32 bits, glibc's other stat(2) fails for a file of 2 GiB.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+use libc::{fstatat, stat};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use libc::{fstatat64 as fstatat, stat64 as stat};
+
 use super::{check, close, retry};
 
 /// The result of fstatat(2).
@@ -20,15 +26,14 @@ pub struct Stat {
 
 /// fstatat(2), following links.
 pub fn stat_at(directory: BorrowedFd<'_>, path: &CStr) -> io::Result<Stat> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    let mut stat = MaybeUninit::<stat>::uninit();
     // SAFETY: the pointers are valid for the call.
-    check(unsafe { libc::fstatat(directory.as_raw_fd(), path.as_ptr(), stat.as_mut_ptr(), 0) })?;
+    check(unsafe { fstatat(directory.as_raw_fd(), path.as_ptr(), stat.as_mut_ptr(), 0) })?;
     // SAFETY: the call has filled it.
     let stat = unsafe { stat.assume_init() };
     Ok(Stat {
         device: stat.st_dev,
-        #[allow(clippy::useless_conversion, reason = "not useless on 32 bits")]
-        inode: stat.st_ino.into(),
+        inode: stat.st_ino,
         mode: stat.st_mode,
         uid: stat.st_uid,
         special_device: stat.st_rdev,
