@@ -7,7 +7,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(without_the_option_no_new_privs_is_not_set, needs NoNewPrivileges),
     case!(no_new_privs_is_set_for_another_user_in_a_jail, needs Root, NoNewPrivileges),
     case!(no_new_privs_is_set_in_the_foreground, needs NoNewPrivileges),
-    case!(later_threads_have_no_new_privs, needs Linux),
+    case!(later_threads_have_no_new_privs, needs Linux, OwnThreads),
     case!(earlier_threads_without_no_new_privs_fail_the_start, needs Linux),
     case!(other_threads_without_no_new_privs_fail_a_foreground_start, needs Linux),
     case!(a_set_user_id_program_grants_nothing_with_no_new_privs, needs Root, NoNewPrivileges, SetIdPrograms),
