@@ -9,48 +9,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::check;
+use super::{check, group_ids, set_group_ids, set_user_ids};
 #[cfg(target_os = "linux")]
 use crate::attack;
-use crate::report::IdTriple;
-
-/// Reads ids by getresuid(2) or getresgid(2).
-#[cfg(not(target_os = "macos"))]
-fn read_ids(call: unsafe extern "C" fn(*mut u32, *mut u32, *mut u32) -> libc::c_int) -> IdTriple {
-    let (mut real, mut effective, mut saved) = (0, 0, 0);
-    // SAFETY: the pointers are valid for the call.
-    unsafe { call(&mut real, &mut effective, &mut saved) };
-    IdTriple {
-        real,
-        effective,
-        saved: Some(saved),
-    }
-}
-
-pub fn user_ids() -> IdTriple {
-    #[cfg(not(target_os = "macos"))]
-    return read_ids(libc::getresuid);
-    #[cfg(target_os = "macos")]
-    IdTriple {
-        // SAFETY: no requirement.
-        real: unsafe { libc::getuid() },
-        effective: effective_user(),
-        saved: None,
-    }
-}
-
-pub fn group_ids() -> IdTriple {
-    #[cfg(not(target_os = "macos"))]
-    return read_ids(libc::getresgid);
-    #[cfg(target_os = "macos")]
-    IdTriple {
-        // SAFETY: no requirement.
-        real: unsafe { libc::getgid() },
-        // SAFETY: no requirement.
-        effective: unsafe { libc::getegid() },
-        saved: None,
-    }
-}
 
 pub fn effective_user() -> u32 {
     // SAFETY: no requirement.
@@ -144,38 +105,6 @@ pub fn set_supplementary_groups(groups: &[u32]) -> io::Result<()> {
     let count = groups.len().try_into().map_err(io::Error::other)?;
     // SAFETY: the list is as long as stated.
     check(unsafe { libc::setgroups(count, groups.as_ptr()) }).map(drop)
-}
-
-/// Sets real, effective and saved user id.
-///
-/// On macOS, setreuid(2) makes the saved id equal to the effective one, and seteuid(2) then changes
-/// the effective one alone. Three different ids, none of them root, cannot be set there: the saved id
-/// is then the effective one.
-pub fn set_user_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
-    #[cfg(not(target_os = "macos"))]
-    // SAFETY: no requirement.
-    return check(unsafe { libc::setresuid(real, effective, saved) }).map(drop);
-    #[cfg(target_os = "macos")]
-    {
-        let is_reachable = saved == 0 || [real, saved].contains(&effective);
-        let saved = if is_reachable { saved } else { effective };
-        // SAFETY: no requirement.
-        check(unsafe { libc::setreuid(real, saved) })?;
-        set_effective_user(effective)
-    }
-}
-
-/// Sets real, effective and saved group id, as root.
-pub fn set_group_ids([real, effective, saved]: [u32; 3]) -> io::Result<()> {
-    #[cfg(not(target_os = "macos"))]
-    // SAFETY: no requirement.
-    return check(unsafe { libc::setresgid(real, effective, saved) }).map(drop);
-    #[cfg(target_os = "macos")]
-    {
-        // SAFETY: no requirement.
-        check(unsafe { libc::setregid(real, saved) })?;
-        set_effective_group(effective)
-    }
 }
 
 pub fn set_effective_user(uid: u32) -> io::Result<()> {

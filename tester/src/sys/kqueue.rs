@@ -1,17 +1,39 @@
 //! kqueue(2).
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Instant;
 
 use super::{check, retry};
+
+/// The type of a filter, and that of the flags.
+#[cfg(not(target_os = "netbsd"))]
+type Filter = i16;
+#[cfg(not(target_os = "netbsd"))]
+type Flags = u16;
+#[cfg(target_os = "netbsd")]
+type Filter = u32;
+#[cfg(target_os = "netbsd")]
+type Flags = u32;
 
 /// A queue for the events of one file or process.
 pub(super) struct EventQueue(OwnedFd);
 
 impl EventQueue {
+    /// The end of a process.
+    pub(super) fn of_end(pid: u32) -> io::Result<Self> {
+        let pid = usize::try_from(pid).expect("a process id fits");
+        Self::of(pid, libc::EVFILT_PROC, libc::NOTE_EXIT)
+    }
+
+    /// Messages, and the end of file.
+    pub(super) fn of_input(socket: BorrowedFd<'_>) -> io::Result<Self> {
+        let number = usize::try_from(socket.as_raw_fd()).expect("a descriptor is not negative");
+        Self::of(number, libc::EVFILT_READ, 0)
+    }
+
     /// Adds a filter, with [`libc::EV_CLEAR`]: an event is reported once.
-    pub(super) fn of(identifier: usize, filter: i16, notes: u32) -> io::Result<Self> {
+    fn of(identifier: usize, filter: Filter, notes: u32) -> io::Result<Self> {
         // SAFETY: no requirement.
         let queue = check(unsafe { libc::kqueue() })?;
         // SAFETY: the call has just made the descriptor, so that nothing else owns it.
@@ -28,8 +50,17 @@ impl EventQueue {
         Ok(Self(queue))
     }
 
+    /// Whether the next event is an end of file; `None` if the time is up first.
+    pub(super) fn next_is_end_of_file(
+        &self,
+        deadline: Option<Instant>,
+    ) -> io::Result<Option<bool>> {
+        let flags = self.next(deadline)?;
+        Ok(flags.map(|flags| flags & libc::EV_EOF != 0))
+    }
+
     /// The flags of the next event; `None` if the time is up first.
-    pub(super) fn next(&self, deadline: Option<Instant>) -> io::Result<Option<u16>> {
+    fn next(&self, deadline: Option<Instant>) -> io::Result<Option<Flags>> {
         // SAFETY: all zeroes are a valid kevent.
         let mut event: libc::kevent = unsafe { std::mem::zeroed() };
         let events = retry(|| {

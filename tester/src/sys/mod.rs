@@ -27,9 +27,26 @@ macro_rules! linux_only {
 
 mod database;
 mod descriptor;
-mod identity;
+#[cfg_attr(
+    not(any(target_os = "linux", target_os = "android", target_os = "illumos")),
+    path = "kqueue.rs"
+)]
+#[cfg_attr(
+    any(target_os = "android", target_os = "illumos"),
+    path = "no_kqueue.rs"
+)]
 #[cfg(not(target_os = "linux"))]
-mod kqueue;
+mod event_queue;
+mod identity;
+#[cfg_attr(
+    any(target_os = "macos", target_os = "netbsd", target_os = "illumos"),
+    path = "reuid.rs"
+)]
+#[cfg_attr(
+    not(any(target_os = "macos", target_os = "netbsd", target_os = "illumos")),
+    path = "resuid.rs"
+)]
+mod ids;
 #[cfg(target_os = "macos")]
 mod libproc;
 mod mount;
@@ -41,7 +58,12 @@ mod ptrace;
 mod sandbox;
 mod signal;
 mod socket;
-#[cfg(any(target_os = "freebsd", target_os = "macos"))]
+#[cfg(any(
+    target_os = "freebsd",
+    target_os = "macos",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
 mod sysctl;
 
 #[cfg(target_os = "linux")]
@@ -57,7 +79,10 @@ use daemonize2::{Daemonize, Error, Outcome};
 
 pub use database::*;
 pub use descriptor::*;
+#[cfg(not(target_os = "linux"))]
+use event_queue::EventQueue;
 pub use identity::*;
+pub use ids::*;
 #[cfg(target_os = "macos")]
 pub use libproc::*;
 pub use mount::*;
@@ -69,7 +94,12 @@ pub use ptrace::*;
 pub use sandbox::*;
 pub use signal::*;
 pub use socket::*;
-#[cfg(any(target_os = "freebsd", target_os = "macos"))]
+#[cfg(any(
+    target_os = "freebsd",
+    target_os = "macos",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
 pub use sysctl::*;
 
 pub fn start<T, Stage>(daemonize: Daemonize<T, Stage>) -> Result<T, Error> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 #[cfg(not(target_os = "linux"))]
-use super::kqueue::EventQueue;
+use super::EventQueue;
 #[cfg(target_os = "linux")]
 use super::poll_until;
 use super::{check, retry};
@@ -241,9 +241,8 @@ impl ProcessHandle {
     /// open and locked (sys/kern/kern_event.c, `filt_procattach`). getpgid(2) finds the process
     /// until it is a zombie.
     pub fn wait(&self, deadline: Instant) -> io::Result<bool> {
-        let pid = usize::try_from(self.pid).expect("a process id fits");
-        match EventQueue::of(pid, libc::EVFILT_PROC, libc::NOTE_EXIT) {
-            Ok(queue) if queue.next(Some(deadline))?.is_none() => return Ok(false),
+        match EventQueue::of_end(self.pid) {
+            Ok(queue) if queue.next_is_end_of_file(Some(deadline))?.is_none() => return Ok(false),
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => return Err(error),
             Ok(_) | Err(_) => {}
         }
@@ -365,7 +364,10 @@ pub fn limit(resource: Resource, value: u64) -> io::Result<()> {
     };
     let resource = match resource {
         Resource::Descriptors => libc::RLIMIT_NOFILE,
+        #[cfg(not(target_os = "illumos"))]
         Resource::Processes => libc::RLIMIT_NPROC,
+        #[cfg(target_os = "illumos")]
+        Resource::Processes => return Err(io::ErrorKind::Unsupported.into()),
         Resource::FileSize => libc::RLIMIT_FSIZE,
     };
     // SAFETY: the pointer is valid for the call.

@@ -135,5 +135,23 @@ pub fn start_interval_timer(micros: u32) -> io::Result<()> {
     };
     // SAFETY: the timer is valid for the call; the former one is not asked
     // for.
-    check(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) }).map(drop)
+    check(unsafe { setitimer(REAL_TIME, &timer, std::ptr::null_mut()) }).map(drop)
+}
+
+#[cfg(not(any(target_os = "illumos", target_os = "android")))]
+const REAL_TIME: c_int = libc::ITIMER_REAL;
+/// `ITIMER_REAL`, which libc lacks.
+#[cfg(any(target_os = "illumos", target_os = "android"))]
+const REAL_TIME: c_int = 0;
+
+#[cfg(not(target_os = "illumos"))]
+use libc::setitimer;
+// libc lacks it.
+#[cfg(target_os = "illumos")]
+unsafe extern "C" {
+    fn setitimer(
+        which: c_int,
+        value: *const libc::itimerval,
+        former: *mut libc::itimerval,
+    ) -> c_int;
 }

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Instant;
 
 #[cfg(not(target_os = "linux"))]
-use super::kqueue::EventQueue;
+use super::EventQueue;
 #[cfg(target_os = "linux")]
 use super::poll_until;
 use super::{check, retry};
@@ -225,13 +225,12 @@ fn wait_for_hangup_until(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> i
 /// message would end the wait.
 #[cfg(not(target_os = "linux"))]
 fn wait_for_hangup_until(socket: BorrowedFd<'_>, deadline: Option<Instant>) -> io::Result<bool> {
-    let number = usize::try_from(socket.as_raw_fd()).expect("a descriptor is not negative");
-    let queue = EventQueue::of(number, libc::EVFILT_READ, 0)?;
+    let queue = EventQueue::of_input(socket)?;
     loop {
-        match queue.next(deadline)? {
-            Some(flags) if flags & libc::EV_EOF != 0 => return Ok(true),
+        match queue.next_is_end_of_file(deadline)? {
+            Some(true) => return Ok(true),
             // A message has come.
-            Some(_) => {}
+            Some(false) => {}
             None => return Ok(false),
         }
     }
