@@ -22,28 +22,28 @@ fn main() -> ExitCode {
         case!(the_processes_of_another_case_are_not_found),
         case!(the_umask_is_seen),
         case!(the_ids_and_groups_are_seen, needs Root),
-        case!(the_working_directory_is_seen),
-        case!(another_root_directory_is_seen, needs Root),
+        case!(the_working_directory_is_seen, needs VisibleFiles),
+        case!(another_root_directory_is_seen, needs Root, VisibleFiles),
         case!(the_session_is_seen),
         case!(the_terminal_is_seen, needs Terminals),
         case!(the_threads_are_counted),
         case!(the_signals_are_seen),
         case!(no_new_privs_is_seen, needs NoNewPrivileges),
-        case!(every_descriptor_is_seen),
-        case!(the_flags_of_a_file_are_seen),
-        case!(the_files_of_pipes_and_sockets_are_not_made_up),
-        case!(close_on_exec_is_seen),
-        case!(a_lock_is_seen),
+        case!(every_descriptor_is_seen, needs VisibleFiles),
+        case!(the_flags_of_a_file_are_seen, needs VisibleFiles),
+        case!(the_files_of_pipes_and_sockets_are_not_made_up, needs VisibleFiles),
+        case!(close_on_exec_is_seen, needs VisibleFiles),
+        case!(a_lock_is_seen, needs VisibleFiles),
         case!(a_view_that_agrees_has_no_differences),
-        case!(a_view_with_another_value_differs),
+        case!(a_view_with_another_value_differs, needs VisibleFiles),
         case!(a_promised_field_that_is_missing_is_a_difference),
-        case!(a_value_that_only_one_view_has_is_no_difference),
+        case!(a_value_that_only_one_view_has_is_no_difference, needs VisibleFiles),
     ])
 }
 
-/// What macOS does not show.
-fn unless_macos<T>(value: T) -> Option<T> {
-    (!cfg!(target_os = "macos")).then_some(value)
+/// What the platform shows of a field with this value.
+fn shown<T>(field: &str, value: T) -> Option<T> {
+    (!observe::UNSEEN.contains(&field)).then_some(value)
 }
 
 /// A launcher with this state, whose daemon waits in its privileged action.
@@ -139,7 +139,7 @@ fn the_processes_of_another_case_are_not_found() {
 fn the_umask_is_seen() {
     for umask in [0o123, 0o077] {
         let run = held(|state| state.umask = Some(umask));
-        assert_eq!(seen(&run).umask, unless_macos(umask));
+        assert_eq!(seen(&run).umask, shown("umask", umask));
     }
 }
 
@@ -243,7 +243,10 @@ fn the_signals_are_seen() {
     let caught = observe::caught_signals(&seen).unwrap();
     assert!(caught.contains(libc::SIGUSR1), "{caught:?}");
     assert!(!caught.contains(libc::SIGTERM), "{caught:?}");
-    assert_eq!(seen.blocked_signals, unless_macos(set(&[libc::SIGUSR2])));
+    assert_eq!(
+        seen.blocked_signals,
+        shown("blocked_signals", set(&[libc::SIGUSR2]))
+    );
 }
 
 fn no_new_privs_is_seen() {
@@ -326,7 +329,7 @@ fn close_on_exec_is_seen() {
     });
     let seen = seen(&run);
     for (number, is_set) in [(60, true), (61, false)] {
-        let known = (!cfg!(target_os = "freebsd")).then_some(is_set);
+        let known = shown("close_on_exec", is_set);
         assert_eq!(seen.descriptor(number).unwrap().close_on_exec, known);
     }
 }
@@ -342,10 +345,10 @@ fn a_lock_is_seen() {
         .map(|file| file.try_clone().unwrap().into());
     let cat = Cat::with(&[(locked, 600), (other, 601)]);
     let is_locked = |number| cat.descriptor(number).locked;
-    assert_eq!(is_locked(600), unless_macos(true));
-    assert_eq!(is_locked(601), unless_macos(false));
+    assert_eq!(is_locked(600), shown("locked", true));
+    assert_eq!(is_locked(601), shown("locked", false));
     sys::flock(files[0].as_fd(), libc::LOCK_UN).unwrap();
-    assert_eq!(is_locked(600), unless_macos(false));
+    assert_eq!(is_locked(600), shown("locked", false));
 }
 
 /// The two views of a daemon.

@@ -122,7 +122,10 @@ pub enum Need {
     /// Permission to make a user namespace, also for an ordinary user (Linux). A process cannot make
     /// one if an emulator has added a thread to it.
     UserNamespaces,
-    /// An observer that sees which open files have a lock: see [`crate::observe`].
+    /// An observer that sees the open files and the directories of another process: see
+    /// [`crate::observe`].
+    VisibleFiles,
+    /// An observer that sees which open files have a lock.
     VisibleLocks,
     /// An observer that sees the signal mask of another process.
     VisibleMasks,
@@ -170,9 +173,10 @@ impl Need {
         let met = match self {
             Self::Root | Self::Tracing => machine.is_root,
             Self::OrdinaryUser => !machine.is_root,
-            Self::VisibleLocks | Self::VisibleMasks | Self::RealTimeSignals => {
-                machine.platform != "macos"
-            }
+            Self::VisibleFiles => machine.platform != "netbsd",
+            Self::VisibleLocks => !["macos", "netbsd"].contains(&machine.platform.as_str()),
+            Self::VisibleMasks => machine.platform != "macos",
+            Self::RealTimeSignals => !["macos", "openbsd"].contains(&machine.platform.as_str()),
             Self::NoNewPrivileges => machine.platform == "freebsd" || machine.is_linux(),
             // Every platform has terminals, and the scripts in `ci/` provide the rest.
             Self::Terminals | Self::TestUser | Self::AbortingTester | Self::Examples => true,
@@ -202,9 +206,13 @@ impl Need {
             ),
             Self::OrdinaryUser => (sys::effective_user() != 0, "needs an ordinary user"),
             Self::Linux => (cfg!(target_os = "linux"), "needs Linux"),
-            Self::VisibleLocks => (!cfg!(target_os = "macos"), "needs visible locks"),
-            Self::VisibleMasks => (!cfg!(target_os = "macos"), "needs visible signal masks"),
-            Self::RealTimeSignals => (!cfg!(target_os = "macos"), "needs real-time signals"),
+            Self::VisibleFiles => (is_visible("descriptors"), "needs visible open files"),
+            Self::VisibleLocks => (is_visible("locked"), "needs visible locks"),
+            Self::VisibleMasks => (is_visible("blocked_signals"), "needs visible signal masks"),
+            Self::RealTimeSignals => (
+                !cfg!(any(target_os = "macos", target_os = "openbsd")),
+                "needs real-time signals",
+            ),
             Self::NoNewPrivileges => (has_no_new_privileges(), "needs no_new_privs"),
             Self::KilledTimers => (
                 survives_killed_timers(),
@@ -249,6 +257,11 @@ impl Need {
             Self::Logrotate => (logrotate().is_some(), "needs logrotate"),
         }
     }
+}
+
+/// Whether the observer sees this field of the processes of its user.
+fn is_visible(field: &str) -> bool {
+    !observe::UNSEEN.contains(&field)
 }
 
 /// A machine whose list comes from no run, by the name of the list: `macos-user`. It has another

@@ -9,8 +9,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(hundreds_of_descriptors_are_closed),
     case!(every_entry_point_closes_descriptors),
     case!(descriptors_are_closed_in_a_jail_without_proc, needs Root),
-    case!(the_launchers_descriptors_stay_open),
-    case!(the_intermediate_keeps_no_inherited_descriptor),
+    case!(the_launchers_descriptors_stay_open, needs VisibleFiles),
+    case!(the_intermediate_keeps_no_inherited_descriptor, needs VisibleFiles),
     case!(a_foreground_process_closes_its_own_descriptors),
     case!(a_foreground_process_without_free_numbers_closes_its_descriptors),
 ];

@@ -5,7 +5,7 @@ use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(the_librarys_descriptors_are_close_on_exec_and_no_streams),
-    case!(no_descriptor_stays_in_the_place_of_a_stream_during_the_start),
+    case!(no_descriptor_stays_in_the_place_of_a_stream_during_the_start, needs VisibleFiles),
     case!(the_callers_descriptors_are_unchanged),
 ];
 

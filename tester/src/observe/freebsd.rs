@@ -39,6 +39,8 @@ pub(super) const IGNORED_BY_DEFAULT: &[i32] = &[
 /// The threads library handles it, and does not show it.
 pub(super) const RESERVED_SIGNALS: &[i32] = &[libc::SIGTHR];
 
+pub const UNSEEN: &[&str] = &["close_on_exec"];
+
 /// Whether the observer sees this field of every process.
 pub(super) fn is_seen_outside(field: &str) -> bool {
     let needs_debugging = ["umask", "working_directory", "root", "descriptors"];

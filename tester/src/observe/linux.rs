@@ -22,6 +22,8 @@ pub(super) const IGNORED_BY_DEFAULT: &[i32] = &[];
 /// Both views read /proc, which shows the signals of the C library as well.
 pub(super) const RESERVED_SIGNALS: &[i32] = &[];
 
+pub const UNSEEN: &[&str] = &[];
+
 /// A process that may trace another process sees all of it.
 pub(super) fn is_seen_outside(_field: &str) -> bool {
     true

@@ -37,15 +37,14 @@ pub(super) const IGNORED_BY_DEFAULT: &[i32] = &[
 /// The C library reserves none.
 pub(super) const RESERVED_SIGNALS: &[i32] = &[];
 
+/// `p_sigmask` of `struct extern_proc` is deprecated, and zero.
+pub const UNSEEN: &[&str] = &["umask", "blocked_signals", "locked"];
+
 /// Whether the observer sees this field of every process.
 pub(super) fn is_seen_outside(field: &str) -> bool {
     let of_users_own = ["working_directory", "root", "descriptors", "threads"];
-    match field {
-        // `p_sigmask` of `struct extern_proc` is deprecated, and zero.
-        "umask" | "blocked_signals" => false,
-        field if of_users_own.contains(&field) => sys::effective_user() == 0,
-        _ => true,
-    }
+    let is_shown = !of_users_own.contains(&field) || sys::effective_user() == 0;
+    is_shown && !UNSEEN.contains(&field)
 }
 
 /// The calling process.

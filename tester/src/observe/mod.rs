@@ -10,6 +10,8 @@
 //!   descriptors of the tester ([`RESERVED`]).
 //! * `outside(pid) -> io::Result<Report>`: another process, with every descriptor. A field
 //!   that the observer cannot see is `None`. The observer derives no field from another.
+//! * `UNSEEN: &[&str]`: the fields of a [`Report`], or of its [`Descriptor`]s, that `outside` never
+//!   shows, since the kernel does not.
 //! * `is_seen_outside(field) -> bool`: whether `outside` sees this field of every process
 //!   of a case. If so, a field that is missing outside is a failure ([`differences`]): a
 //!   lack of permission must not pass for agreement.
@@ -26,33 +28,45 @@
 //!
 //! docs/verification.md has a table of the fields that each observer sees.
 
-#[cfg(target_os = "freebsd")]
-mod freebsd;
-#[cfg(target_os = "linux")]
-mod linux;
-#[cfg(target_os = "macos")]
-mod macos;
-#[cfg(not(any(target_os = "linux", target_os = "freebsd", target_os = "macos")))]
-mod other;
-#[cfg(any(target_os = "freebsd", target_os = "macos"))]
+#[cfg(any(target_os = "netbsd", target_os = "openbsd"))]
+mod kinfo;
+#[cfg_attr(target_os = "linux", path = "linux.rs")]
+#[cfg_attr(target_os = "freebsd", path = "freebsd.rs")]
+#[cfg_attr(target_os = "macos", path = "macos.rs")]
+#[cfg_attr(target_os = "netbsd", path = "netbsd.rs")]
+#[cfg_attr(target_os = "openbsd", path = "openbsd.rs")]
+#[cfg_attr(
+    not(any(
+        target_os = "linux",
+        target_os = "freebsd",
+        target_os = "macos",
+        target_os = "netbsd",
+        target_os = "openbsd"
+    )),
+    path = "other.rs"
+)]
+mod platform;
+#[cfg(any(
+    target_os = "freebsd",
+    target_os = "macos",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
 mod posix;
-#[cfg(any(target_os = "freebsd", target_os = "macos"))]
+#[cfg(any(
+    target_os = "freebsd",
+    target_os = "macos",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
 mod record;
 
-#[cfg(target_os = "freebsd")]
-use freebsd as platform;
-#[cfg(target_os = "linux")]
-use linux as platform;
-#[cfg(target_os = "macos")]
-use macos as platform;
-#[cfg(not(any(target_os = "linux", target_os = "freebsd", target_os = "macos")))]
-use other as platform;
-
 pub use platform::outside as outside_of_any_case;
-pub use platform::{EXISTS, enroll, inside, prepare, process, processes_of};
+pub use platform::{EXISTS, UNSEEN, enroll, inside, prepare, process, processes_of};
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+#[cfg(any(target_os = "linux", target_os = "freebsd", target_os = "macos"))]
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 
@@ -76,6 +90,10 @@ pub fn outside(pid: u32) -> io::Result<Report> {
 }
 
 /// The environment of this process.
+#[cfg_attr(
+    any(target_os = "dragonfly", target_os = "illumos", target_os = "android"),
+    expect(dead_code, reason = "there is no observer")
+)]
 fn environment() -> Environment {
     let variables = std::env::vars_os();
     let variables = variables.map(|(name, value)| (name.into_vec(), value.into_vec()));
@@ -141,6 +159,7 @@ impl Mark {
 }
 
 /// `None` if the observer may not read the value.
+#[cfg(any(target_os = "linux", target_os = "freebsd", target_os = "macos"))]
 fn unless_forbidden<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -10,6 +10,8 @@ pub const EXISTS: bool = false;
 pub(super) const IGNORED_BY_DEFAULT: &[i32] = &[];
 pub(super) const RESERVED_SIGNALS: &[i32] = &[];
 
+pub const UNSEEN: &[&str] = &[];
+
 pub(super) fn is_seen_outside(_field: &str) -> bool {
     false
 }

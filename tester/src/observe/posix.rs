@@ -1,4 +1,4 @@
-//! What FreeBSD and macOS share: a process asks the system about itself.
+//! What FreeBSD, macOS, NetBSD and OpenBSD share: a process asks the system about itself.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -81,6 +81,11 @@ fn descriptor(number: RawFd) -> io::Result<Descriptor> {
 }
 
 /// The type in the mode of stat(2).
+#[allow(
+    clippy::useless_conversion,
+    clippy::unnecessary_fallible_conversions,
+    reason = "mode_t has 16 bits on FreeBSD and macOS"
+)]
 pub(super) fn file_type(mode: u32) -> FileType {
     match libc::mode_t::try_from(mode).map(|mode| mode & libc::S_IFMT) {
         Ok(libc::S_IFREG) => FileType::Regular,

@@ -1,4 +1,4 @@
-//! sysctl(3) of FreeBSD and macOS, and procctl(2) of FreeBSD.
+//! sysctl(3) of the BSDs and macOS, and procctl(2) of FreeBSD.
 
 use std::ffi::{c_int, c_uint};
 use std::{io, ptr, thread};
@@ -17,7 +17,7 @@ pub fn sysctl(name: &[c_int]) -> io::Result<Vec<u8>> {
         match result.as_ref().map_err(io::Error::raw_os_error) {
             // The value has grown since its size was asked for.
             Err(Some(libc::ENOMEM)) => {}
-            // FreeBSD shows no process while it executes another program.
+            // FreeBSD shows no process while it executes another program, OpenBSD no environment.
             Err(Some(libc::EBUSY)) => thread::yield_now(),
             _ => return result,
         }
