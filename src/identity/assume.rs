@@ -1,7 +1,7 @@
 //! The change of identity, and its verification.
 
 use super::capabilities::{KeptCapabilities, keep_failed};
-use super::resolve::{Identity, sorted_dedup};
+use super::resolve::Identity;
 use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::subject::SubjectKind;
@@ -15,11 +15,22 @@ impl Identity {
     /// # Errors
     ///
     /// After [`ErrorKind::PrivilegesRetained`] the process must end.
-    pub(crate) fn assume(&self, others: &OtherThreads) -> Result<(), Failure> {
-        let before = Credentials::current()?;
+    ///
+    /// Async-signal-safe if `room` [was reserved](GroupRoom::reserved).
+    pub(crate) fn assume(
+        &self,
+        others: &OtherThreads,
+        room: &mut GroupRoom,
+    ) -> Result<(), Failure> {
+        let GroupRoom {
+            before,
+            after,
+            scratch,
+        } = room;
+        let before = Credentials::current(before)?;
         let loses_kept = self.check_kept_capabilities(&before.user_ids)?;
         if let Some(groups) = &self.groups {
-            self.set_groups(&before, groups)?;
+            self.set_groups(&before, groups, scratch)?;
         }
         if let Some(group) = self.group {
             sys::set_group_ids(group).map_err(ErrorKind::SetGroup)?;
@@ -33,8 +44,8 @@ impl Identity {
             reduce_capabilities(kept.sets(), others)?;
         }
 
-        let after = Credentials::current()?;
-        if !self.is_assumed(&before, &after) {
+        let after = Credentials::current(after)?;
+        if !self.is_assumed(&before, &after, scratch) {
             return Err(retained("its ids are not the ids that were set"));
         }
         // If the saved ids are unknown, they may be what has changed.
@@ -64,7 +75,7 @@ impl Identity {
     }
 
     /// Why a process that keeps capabilities, and is not root, could regain former ids.
-    fn regain_by_kept(&self, after: &Credentials) -> Option<&'static str> {
+    fn regain_by_kept(&self, after: &Credentials<'_>) -> Option<&'static str> {
         let kept = self.capabilities?;
         match after.user_ids.has(Uid::ROOT) {
             true => Some("its real or saved user is still root: set `user`"),
@@ -72,7 +83,12 @@ impl Identity {
         }
     }
 
-    fn is_assumed(&self, before: &Credentials, after: &Credentials) -> bool {
+    fn is_assumed(
+        &self,
+        before: &Credentials<'_>,
+        after: &Credentials<'_>,
+        scratch: &mut Scratch,
+    ) -> bool {
         let has_user = match self.user {
             Some(user) => after.user_ids.are_all(user),
             None => after.user_ids == before.user_ids,
@@ -83,26 +99,35 @@ impl Identity {
         };
         let effective = after.group_ids.effective;
         let has_groups = match &self.groups {
-            Some(groups) => grants_same_access(&after.groups, groups, effective),
-            None => is_same_set(
-                after.other_groups(),
-                &before.other_groups_after_setegid(effective),
+            Some(groups) => {
+                scratch.grant_same_access(listed(after.groups), listed(groups), effective)
+            }
+            None => scratch.are_same_set(
+                listed(after.other_groups()),
+                before.other_groups_after_setegid(effective),
             ),
         };
         has_user && has_group && has_groups
     }
 
-    fn set_groups(&self, before: &Credentials, wanted: &[Gid]) -> Result<(), Failure> {
-        let present = &before.groups;
+    fn set_groups(
+        &self,
+        before: &Credentials<'_>,
+        wanted: &[Gid],
+        scratch: &mut Scratch,
+    ) -> Result<(), Failure> {
+        let present = before.groups;
         // If the first group is the effective gid, a change of the gid replaces it.
         let keeps_first = !before.listing.first_is_effective || present.first() == wanted.first();
         let are_all = !sys::HAS_UNLISTED_GROUPS || sys::geteuid() != Uid::ROOT;
-        if is_same_set(present, wanted) && keeps_first && are_all {
+        if scratch.are_same_set(listed(present), listed(wanted)) && keeps_first && are_all {
             return Ok(());
         }
         match sys::setgroups(wanted) {
             // An ordinary user may ask for its own identity.
-            Err(errno::EPERM) if before.has_groups_after_setegid(wanted, self.group) => Ok(()),
+            Err(errno::EPERM) if before.has_groups_after_setegid(wanted, self.group, scratch) => {
+                Ok(())
+            }
             other => Ok(other.map_err(ErrorKind::SetSupplementaryGroups)?),
         }
     }
@@ -173,21 +198,92 @@ impl GroupListing {
     };
 }
 
+/// The lists of groups that a change of identity compares.
+#[derive(Debug, Default)]
+pub(crate) struct GroupRoom {
+    before: Vec<Gid>,
+    after: Vec<Gid>,
+    scratch: Scratch,
+}
+
+impl GroupRoom {
+    /// Room for the groups of any process, and the effective gid beside them. The kernel maps the
+    /// memory when it is used, most often a page of each list.
+    pub(crate) fn reserved() -> Self {
+        /// `NGROUPS_MAX` of Linux, which no other platform exceeds.
+        const MOST: usize = 65536;
+
+        let most = sys::max_supplementary_groups().min(MOST) + 2;
+        let list = || Vec::with_capacity(most);
+        Self {
+            before: list(),
+            after: list(),
+            scratch: Scratch {
+                one: list(),
+                other: list(),
+            },
+        }
+    }
+}
+
+/// Sorted copies, since there may be tens of thousands of groups.
+#[derive(Debug, Default)]
+struct Scratch {
+    one: Vec<Gid>,
+    other: Vec<Gid>,
+}
+
+impl Scratch {
+    fn are_same_set(
+        &mut self,
+        one: impl Iterator<Item = Gid>,
+        other: impl Iterator<Item = Gid>,
+    ) -> bool {
+        fill(&mut self.one, one);
+        fill(&mut self.other, other);
+        self.one == self.other
+    }
+
+    /// Whether two sets of supplementary groups grant the same access to a process whose
+    /// group id is `primary`.
+    fn grant_same_access(
+        &mut self,
+        one: impl Iterator<Item = Gid>,
+        other: impl Iterator<Item = Gid>,
+        primary: Gid,
+    ) -> bool {
+        self.are_same_set(one.chain([primary]), other.chain([primary]))
+    }
+}
+
+fn fill(list: &mut Vec<Gid>, groups: impl Iterator<Item = Gid>) {
+    list.clear();
+    list.extend(groups);
+    list.sort_unstable();
+    list.dedup();
+}
+
+fn listed(groups: &[Gid]) -> impl Iterator<Item = Gid> {
+    groups.iter().copied()
+}
+
 /// The ids and groups of a process.
 #[derive(PartialEq, Eq)]
-struct Credentials {
+struct Credentials<'a> {
     user_ids: Ids<Uid>,
     group_ids: Ids<Gid>,
-    groups: Vec<Gid>,
+    groups: &'a [Gid],
     listing: GroupListing,
 }
 
-impl Credentials {
-    fn current() -> Result<Self, Failure> {
+impl<'a> Credentials<'a> {
+    fn current(groups: &'a mut Vec<Gid>) -> Result<Self, Failure> {
+        groups.clear();
+        sys::groups(groups).map_err(ErrorKind::SetSupplementaryGroups)?;
         Ok(Self {
             user_ids: sys::user_ids(),
             group_ids: sys::group_ids(),
-            groups: sys::groups().map_err(ErrorKind::SetSupplementaryGroups)?,
+            groups,
             listing: GroupListing::OF_PLATFORM,
         })
     }
@@ -196,27 +292,36 @@ impl Credentials {
     fn other_groups(&self) -> &[Gid] {
         match self.groups.split_first() {
             Some((_, others)) if self.listing.first_is_effective => others,
-            _ => &self.groups,
+            _ => self.groups,
         }
     }
 
     /// What [`other_groups`](Self::other_groups) becomes with this effective gid.
-    fn other_groups_after_setegid(&self, effective: Gid) -> Vec<Gid> {
-        let mut groups = self.other_groups().to_vec();
-        if self.listing.effective_swaps {
-            if let Some(swapped) = groups.iter_mut().find(|gid| **gid == effective) {
-                *swapped = self.group_ids.effective;
-            }
-        }
-        groups
+    fn other_groups_after_setegid(&self, effective: Gid) -> impl Iterator<Item = Gid> {
+        let others = self.other_groups();
+        let swapped = match self.listing.effective_swaps {
+            true => others.iter().position(|gid| *gid == effective),
+            false => None,
+        };
+        listed(others)
+            .enumerate()
+            .map(move |(index, gid)| match Some(index) == swapped {
+                true => self.group_ids.effective,
+                false => gid,
+            })
     }
 
     /// Whether these credentials grant the same access as the wanted groups, once the effective
     /// gid is `group`. The present effective gid does not count: the change replaces it.
-    fn has_groups_after_setegid(&self, wanted: &[Gid], group: Option<Gid>) -> bool {
+    fn has_groups_after_setegid(
+        &self,
+        wanted: &[Gid],
+        group: Option<Gid>,
+        scratch: &mut Scratch,
+    ) -> bool {
         let effective = group.unwrap_or(self.group_ids.effective);
         let remaining = self.other_groups_after_setegid(effective);
-        grants_same_access(&remaining, wanted, effective)
+        scratch.grant_same_access(remaining, listed(wanted), effective)
     }
 
     /// Tries to regain these credentials, and root's. After a success the credentials of
@@ -234,18 +339,6 @@ impl Credentials {
     }
 }
 
-/// Compares sorted copies, since there may be tens of thousands of groups.
-fn is_same_set(one: &[Gid], other: &[Gid]) -> bool {
-    sorted_dedup(one.to_vec()) == sorted_dedup(other.to_vec())
-}
-
-/// Whether two sets of supplementary groups grant the same access to a process whose
-/// group id is `primary`.
-fn grants_same_access(one: &[Gid], other: &[Gid], primary: Gid) -> bool {
-    let with_primary = |groups: &[Gid]| [groups, &[primary]].concat();
-    is_same_set(&with_primary(one), &with_primary(other))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,10 +346,15 @@ mod tests {
     #[test]
     fn sets_of_groups_are_compared_as_sets() {
         let [one, two, three] = [Gid(1), Gid(2), Gid(3)];
-        assert!(is_same_set(&[one, two], &[two, one, two]));
-        assert!(!is_same_set(&[one], &[one, two]));
-        assert!(grants_same_access(&[two], &[one, two], one));
-        assert!(!grants_same_access(&[two], &[one, two], three));
+        let mut scratch = Scratch::default();
+        let mut is_same =
+            |one: &[Gid], other: &[Gid]| scratch.are_same_set(listed(one), listed(other));
+        assert!(is_same(&[one, two], &[two, one, two]));
+        assert!(!is_same(&[one], &[one, two]));
+        let mut grants_same =
+            |primary| scratch.grant_same_access([two].into_iter(), [one, two].into_iter(), primary);
+        assert!(grants_same(one));
+        assert!(!grants_same(three));
     }
 
     const LINUX: GroupListing = GroupListing {
@@ -273,7 +371,7 @@ mod tests {
     };
 
     /// A process with real gid 1 and this effective gid, as the platform lists its groups.
-    fn credentials(listing: GroupListing, effective: u32, groups: &[u32]) -> Credentials {
+    fn credentials(listing: GroupListing, effective: u32, groups: &[Gid]) -> Credentials<'_> {
         Credentials {
             user_ids: sys::user_ids(),
             group_ids: Ids {
@@ -281,7 +379,7 @@ mod tests {
                 effective: Gid(effective),
                 saved: Some(Gid(effective)),
             },
-            groups: groups.iter().copied().map(Gid).collect(),
+            groups,
             listing,
         }
     }
@@ -305,10 +403,12 @@ mod tests {
             (MACOS, &[2, 1], &[1], false),
             (MACOS, &[2, 1], &[1, 2], true),
         ] {
-            let wanted: Vec<Gid> = wanted.iter().copied().map(Gid).collect();
-            let before = credentials(listing, 2, groups);
+            let [groups, wanted] =
+                [groups, wanted].map(|ids| ids.iter().copied().map(Gid).collect::<Vec<_>>());
+            let before = credentials(listing, 2, &groups);
+            let mut scratch = Scratch::default();
             assert_eq!(
-                before.has_groups_after_setegid(&wanted, Some(Gid(1))),
+                before.has_groups_after_setegid(&wanted, Some(Gid(1)), &mut scratch),
                 keeps,
                 "{listing:?}: {groups:?}, {wanted:?}"
             );
@@ -317,20 +417,27 @@ mod tests {
 
     #[test]
     fn an_unchanged_effective_gid_counts_wherever_it_is_listed() {
-        for (listing, groups) in [(LINUX, &[5][..]), (FREEBSD, &[2, 5]), (MACOS, &[2, 5])] {
+        let both = [Gid(2), Gid(5)];
+        for (listing, groups) in [(LINUX, &both[1..]), (FREEBSD, &both), (MACOS, &both)] {
             let before = credentials(listing, 2, groups);
-            assert!(before.has_groups_after_setegid(&[Gid(5)], None));
-            assert!(before.has_groups_after_setegid(&[Gid(2), Gid(5)], None));
-            assert!(!before.has_groups_after_setegid(&[Gid(2)], None));
+            let mut scratch = Scratch::default();
+            let mut has = |wanted| before.has_groups_after_setegid(wanted, None, &mut scratch);
+            assert!(has(&both[1..]));
+            assert!(has(&both));
+            assert!(!has(&both[..1]));
         }
     }
 
     #[test]
     fn the_other_groups_do_not_contain_the_effective_gid_of_the_first_place() {
-        let others = |listing| credentials(listing, 1, &[1, 2]).other_groups().to_vec();
+        let both = [Gid(1), Gid(2)];
+        let others = |listing| credentials(listing, 1, &both).other_groups().to_vec();
         assert_eq!(others(LINUX), [Gid(1), Gid(2)]);
         assert_eq!(others(FREEBSD), [Gid(2)]);
-        let after = |listing| credentials(listing, 1, &[1, 2]).other_groups_after_setegid(Gid(2));
+        let after = |listing| {
+            let after = credentials(listing, 1, &both);
+            after.other_groups_after_setegid(Gid(2)).collect::<Vec<_>>()
+        };
         assert_eq!(after(LINUX), [Gid(1), Gid(2)]);
         assert_eq!(after(FREEBSD), [Gid(2)]);
         assert_eq!(after(MACOS), [Gid(1)]);

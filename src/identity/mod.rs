@@ -8,7 +8,7 @@ use crate::subject::Subject;
 
 pub use capabilities::Capability;
 
-pub(crate) use assume::{become_dumpable, set_no_new_privileges};
+pub(crate) use assume::{GroupRoom, become_dumpable, set_no_new_privileges};
 pub(crate) use resolve::Identity;
 
 use resolve::NameOrId;

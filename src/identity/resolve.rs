@@ -244,7 +244,7 @@ fn resolve_listed(groups: &[Group], primary: Gid) -> Result<Vec<Gid>, Error> {
     Ok(groups)
 }
 
-pub(super) fn sorted_dedup(mut groups: Vec<Gid>) -> Vec<Gid> {
+fn sorted_dedup(mut groups: Vec<Gid>) -> Vec<Gid> {
     groups.sort_unstable();
     groups.dedup();
     groups

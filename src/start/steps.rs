@@ -3,14 +3,16 @@
 
 use crate::error::ErrorKind;
 use crate::failure::Failure;
+use crate::identity::GroupRoom;
 use crate::pid_file::OpenPidFile;
+use crate::root::{self, LogFiles};
 use crate::start::Closures;
 use crate::start::actions::{drop_quietly, run};
 use crate::start::plan::Plan;
 use crate::start::progress::Step;
 use crate::start::uncommitted::UncommittedStart;
 use crate::sys::{self, OtherThreads, SingleThreaded};
-use crate::{environment, identity, root};
+use crate::{environment, identity};
 
 /// Sets the default action for every signal but SIGPIPE, if the options say so.
 /// Async-signal-safe.
@@ -114,14 +116,14 @@ fn drop_privileges_and_write_pid(
     // The look needs /proc, which a new root directory may hide.
     let others = drops_privileges.then(OtherThreads::find);
     if let Some(root) = &plan.root {
-        root::change(root)?;
+        root::change(root, LogFiles::Reopened)?;
     }
     if let Some(start) = start {
         start.write_pid()?;
     }
     if let Some(others) = &others {
         if let Some(identity) = &plan.identity {
-            identity.assume(others)?;
+            identity.assume(others, &mut GroupRoom::default())?;
         }
         if no_new_privileges {
             identity::set_no_new_privileges(others)?;

@@ -99,7 +99,7 @@ pub(crate) fn paths_inside(root: &CStr) -> PathsInside {
     let find = |log: &Option<Log>| match &log.as_ref()?.path {
         LogPath::Inside(path) => Some(match real_path(path) {
             Some(real) => match path_inside(&real, root) {
-                Some(inside) => LogPath::Inside(inside),
+                Some(inside) => LogPath::Inside(inside.to_owned()),
                 None => LogPath::Outside(path.clone()),
             },
             None => LogPath::Outside(path.clone()),

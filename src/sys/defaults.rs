@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::{
-    CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Lock, Pid,
+    CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Lock, PathBuffer, Pid,
     ProcessGroup, SecureBits, Signal, Uid, flock,
 };
 
@@ -38,8 +38,18 @@ pub(crate) const EFFECTIVE_GID_SWAPS: bool = false;
 pub(crate) const HAS_UNLISTED_GROUPS: bool = false;
 
 /// getgroups(2).
-pub(crate) fn groups() -> Result<Vec<Gid>, Errno> {
-    super::getgroups()
+pub(crate) fn groups(groups: &mut Vec<Gid>) -> Result<(), Errno> {
+    super::getgroups(groups)
+}
+
+/// getcwd(3). For a path that fits, it makes one system call.
+pub(crate) fn getcwd(buffer: &mut PathBuffer) -> Result<&CStr, Errno> {
+    // SAFETY: `buffer` is valid for writes of its length.
+    let path = unsafe { libc::getcwd(buffer.as_mut_ptr().cast(), buffer.len()) };
+    match path.is_null() {
+        true => Err(super::last_errno()),
+        false => CStr::from_bytes_until_nul(buffer).map_err(|_| libc::ERANGE),
+    }
 }
 
 pub(super) type ListedGroup = libc::gid_t;

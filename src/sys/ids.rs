@@ -11,6 +11,7 @@ pub(crate) struct Uid(pub(crate) u32);
 
 /// A group id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
 pub(crate) struct Gid(pub(crate) u32);
 
 impl Uid {
@@ -76,20 +77,20 @@ pub(crate) fn try_regain_gid(Gid(gid): Gid) -> bool {
     try_both(libc::setegid, libc::setgid, gid)
 }
 
-/// getgroups(2).
-pub(crate) fn getgroups() -> Result<Vec<Gid>, Errno> {
+/// getgroups(2) into a list that is empty. Async-signal-safe if the list has the capacity.
+pub(crate) fn getgroups(groups: &mut Vec<Gid>) -> Result<(), Errno> {
     // SAFETY: with a size of 0, getgroups only returns the count.
     let count = cvt(unsafe { libc::getgroups(0, ptr::null_mut()) })?;
-    let mut groups = vec![0; count as usize];
-    // SAFETY: `groups` is valid for writes of `count` ids.
-    let count = cvt(unsafe { libc::getgroups(count, groups.as_mut_ptr()) })?;
+    groups.resize(count as usize, Gid::ROOT);
+    // SAFETY: `groups` is valid for writes of `count` ids, and a `Gid` is one.
+    let count = cvt(unsafe { libc::getgroups(count, groups.as_mut_ptr().cast()) })?;
     groups.truncate(count as usize);
-    Ok(groups.into_iter().map(Gid).collect())
+    Ok(())
 }
 
-/// setgroups(2).
+/// setgroups(2). Async-signal-safe in a child of fork(2), which has no other threads to change.
 pub(crate) fn setgroups(groups: &[Gid]) -> Result<(), Errno> {
-    let groups: Vec<libc::gid_t> = groups.iter().map(|gid| gid.0).collect();
-    // SAFETY: `groups` is valid for reads of its length.
-    cvt(unsafe { libc::setgroups(groups.len() as _, groups.as_ptr()) }).map(drop)
+    let first = groups.as_ptr().cast::<libc::gid_t>();
+    // SAFETY: `groups` is valid for reads of its length, and a `Gid` is a `gid_t`.
+    cvt(unsafe { libc::setgroups(groups.len() as _, first) }).map(drop)
 }

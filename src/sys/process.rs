@@ -1,15 +1,13 @@
 //! Processes: identity, signal, session, exit, working and root directory.
 
-use std::env;
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::io::Write as _;
-use std::os::unix::ffi::OsStringExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::poll::sleep;
 use super::signal::Signal;
-use super::{Errno, cvt, errno_of, retry_on_eintr};
+use super::{Errno, cvt, retry_on_eintr};
 use crate::deadline::Deadline;
 
 /// The id of a process that exists or has existed. It is never 0 or negative, which
@@ -208,8 +206,5 @@ pub(crate) fn chroot_to_working_directory() -> Result<(), Errno> {
     cvt(unsafe { libc::chroot(c".".as_ptr()) }).map(drop)
 }
 
-/// getcwd(3): the absolute path of the working directory, without symbolic links.
-pub(crate) fn getcwd() -> Result<CString, Errno> {
-    let path = env::current_dir().map_err(|error| errno_of(&error))?;
-    CString::new(path.into_os_string().into_vec()).map_err(|_| libc::EINVAL)
-}
+/// Room for the longest path that the kernel returns, with its NUL.
+pub(crate) type PathBuffer = [u8; libc::PATH_MAX as usize];

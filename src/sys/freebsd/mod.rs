@@ -34,16 +34,16 @@ pub(crate) const FIRST_GROUP_IS_EFFECTIVE_GID: bool = true;
 
 /// sysctl(3) `kern.proc.groups`: the effective gid, then the supplementary groups, on every
 /// version (`sysctl_kern_proc_groups` of sys/kern/kern_proc.c).
-pub(crate) fn groups() -> Result<Vec<Gid>, Errno> {
+pub(crate) fn groups(groups: &mut Vec<Gid>) -> Result<(), Errno> {
     const WHAT: libc::c_int = libc::KERN_PROC_GROUPS;
 
     let itself = Pid::current();
     let needed = kernel_process(WHAT, itself, ptr::null_mut(), 0)?;
-    let mut groups = vec![0; needed / size_of::<libc::gid_t>()];
-    let size = size_of_val(&*groups);
+    groups.resize(needed / size_of::<Gid>(), Gid::ROOT);
+    let size = size_of_val(&**groups);
     let filled = kernel_process(WHAT, itself, groups.as_mut_ptr().cast(), size)?;
-    groups.truncate(filled / size_of::<libc::gid_t>());
-    Ok(groups.into_iter().map(Gid).collect())
+    groups.truncate(filled / size_of::<Gid>());
+    Ok(())
 }
 
 /// login.conf(5): `path` of the class `default` in usr.bin/login/login.conf, without the directory
@@ -57,8 +57,10 @@ pub(crate) const PATH_OF_USERS: &CStr = PATH_OF_ROOT;
 /// FreeBSD 15 the effective gid is not in the list, so that getgroups(2) returns one gid less than
 /// [`groups`].
 pub(crate) fn max_supplementary_groups() -> usize {
-    let lists_effective =
-        super::getgroups().map(|listed| listed.len()) == groups().map(|all| all.len());
+    let (mut listed, mut all) = (Vec::new(), Vec::new());
+    let lists_effective = super::getgroups(&mut listed).is_ok()
+        && groups(&mut all).is_ok()
+        && listed.len() == all.len();
     defaults::max_supplementary_groups().saturating_add(usize::from(lists_effective))
 }
 
@@ -237,8 +239,9 @@ mod tests {
 
     #[test]
     fn the_effective_gid_precedes_the_supplementary_groups() {
-        let all = groups().expect("ask the kernel");
-        let listed = getgroups().expect("ask the kernel");
+        let (mut all, mut listed) = (Vec::new(), Vec::new());
+        groups(&mut all).expect("ask the kernel");
+        getgroups(&mut listed).expect("ask the kernel");
         assert_eq!(all.first(), Some(&group_ids().effective));
         // The first ends with the second, in a program that was linked on FreeBSD 15; before, they
         // are the same.

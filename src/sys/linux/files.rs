@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::ptr;
 
-use crate::sys::{Errno, FileStatus, Open, Uid, WORKING_DIRECTORY, cvt, openat, pread};
+use crate::sys::{Errno, FileStatus, Open, PathBuffer, Uid, WORKING_DIRECTORY, cvt, openat, pread};
 
 /// Character device 1, 3: Documentation/admin-guide/devices.txt of the kernel.
 /// Async-signal-safe.
@@ -27,6 +27,17 @@ pub(crate) fn has_access_list(descriptor: BorrowedFd<'_>) -> bool {
     // Without the attribute, or a file system that has such attributes, there is no list.
     // After any other error there may be one.
     !matches!(cvt(size), Err(libc::ENODATA | libc::EOPNOTSUPP))
+}
+
+/// The system call: if the directory is not reachable from the root directory, getcwd(3) searches
+/// for it, and allocates memory. Fails then with `ENOENT`. Async-signal-safe.
+pub(crate) fn getcwd(buffer: &mut PathBuffer) -> Result<&CStr, Errno> {
+    // SAFETY: `buffer` is valid for writes of its length.
+    cvt(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    match buffer[0] {
+        b'/' => CStr::from_bytes_until_nul(buffer).map_err(|_| libc::ERANGE),
+        _ => Err(libc::ENOENT),
+    }
 }
 
 /// renameat2(2) `RENAME_EXCHANGE`. By its number, since musl got the function late.
