@@ -103,7 +103,7 @@ check_dependencies() {
 
 # The promise that src/sys is all the unsafe code there is. The compiler's lint
 # holds it too, but can be allowed anywhere; this cannot. Outside of src/sys,
-# an `unsafe fn` may be declared in src/builder.rs, and two blocks of one line
+# an `unsafe fn` may be declared in src/builder.rs, and three blocks of one line
 # there may call what checks nothing.
 check_unsafe() {
     find src -name '*.rs' ! -path 'src/sys/*' -exec awk '
@@ -114,7 +114,7 @@ check_unsafe() {
             if (line !~ /(^|[^[:alnum:]_])unsafe([^[:alnum:]_]|$)/) next
             if (FILENAME == "src/builder.rs") {
                 if (line ~ /unsafe fn /) next
-                if (line ~ /unsafe [{][^}{]*[}]/ && ++blocks <= 2) next
+                if (line ~ /unsafe [{][^}{]*[}]/ && ++blocks <= 3) next
             }
             print FILENAME ":" FNR ": " $0
         }' {} + >"$work/unsafe" || return 1

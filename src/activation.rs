@@ -48,6 +48,14 @@ impl Activation {
         (FIRST_SOCKET..end).take_while(|&number| sys::is_open(number))
     }
 
+    /// The variables that get the pid of the daemon, and the variable that is removed.
+    pub(crate) fn variables(&self) -> (Vec<&'static str>, Option<&'static str>) {
+        let sockets = self.sockets.map(|_| "LISTEN_PID");
+        let watchdog = self.has_watchdog.then_some("WATCHDOG_PID");
+        let with_pid = sockets.into_iter().chain(watchdog).collect();
+        (with_pid, sockets.map(|_| "LISTEN_PIDFDID"))
+    }
+
     /// Makes this process, the daemon, the one that the variables name.
     pub(crate) fn take_over(&self, single_threaded: &SingleThreaded) -> Result<(), Failure> {
         let number = Pid::current().number().to_string();

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::identity::{Capability, Group, SupplementaryGroups, User};
 use crate::options::{Mask, Options};
 use crate::outcome::{Outcome, Parent};
+use crate::program::Program;
 use crate::stage;
 use crate::start::actions::{self, Actions};
 use crate::start::started::OnStarted;
@@ -910,7 +911,10 @@ impl<T, Stage> Daemonize<T, Stage> {
         next: impl FnOnce(Actions<'static, T>) -> Actions<'static, N>,
     ) -> Daemonize<N, S> {
         Daemonize {
-            options: self.options,
+            options: Options {
+                has_closures: true,
+                ..self.options
+            },
             actions: next(self.actions),
             on_started: self.on_started,
             stage: PhantomData,
@@ -1131,6 +1135,107 @@ impl<T, Stage> Daemonize<T, Stage> {
     pub fn execute_checked(self) -> Outcome<T> {
         let (options, closures) = self.into_parts();
         start::execute(options, closures, ForkSafety::Checked)
+    }
+}
+
+/// The entry point for another program.
+impl Daemonize<()> {
+    /// Starts another program as the daemon, and returns in the launcher when the program runs.
+    /// The launcher may have any number of threads, so that an async runtime, a GUI or a test
+    /// runner can start a daemon. It may also [start itself again](#start-oneself-again).
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), daemonize2::Error> {
+    /// use daemonize2::{Daemonize, Program, Stdio};
+    ///
+    /// let started = Daemonize::new()
+    ///     .pid_file("/run/clockd.pid")
+    ///     .user("nobody")
+    ///     .stderr(Stdio::append("/var/log/clockd.log"))
+    ///     .reset_signals()
+    ///     .spawn(Program::new("/usr/sbin/clockd").args(["--port", "37"]))?;
+    /// println!("started {}", started.daemon_pid);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The daemon takes the same steps as in any other start, and then executes the program by
+    /// execve(2). The start is committed when the program has been executed: from then on the
+    /// program runs, but it need not be ready to serve. If the program ends at once, the start
+    /// fails with [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited) if the library
+    /// notices its end before it returns.
+    ///
+    /// - The pid file stays locked while the program runs. The program has inherited a descriptor
+    ///   for it, which is open for reading, and so do its children. If the program closes all
+    ///   descriptors that it has inherited, the file is unlocked.
+    /// - The program inherits the descriptors of the launcher that are not close-on-exec. It also
+    ///   inherits, whatever their flags are, those that
+    ///   [`close_inherited_fds`](Self::close_inherited_fds) keeps, and the sockets of
+    ///   [`socket_activation`](Self::socket_activation).
+    /// - Signals that the launcher catches have the default action in the program, and so has
+    ///   SIGPIPE. Signals that it ignores stay ignored, unless [`reset_signals`](Self::reset_signals)
+    ///   is set. The signal mask is that of the thread that calls this, unless `reset_signals` is set.
+    /// - The daemon replaces the streams of [`Stdio::keep_until_ready`] before it executes the
+    ///   program.
+    /// - The kernel decides whether the process is [dumpable](Self::dumpable) after execve(2).
+    /// - [`user_environment`](Self::user_environment) and `socket_activation` change the environment
+    ///   of the program, not that of the launcher.
+    ///
+    /// If the launcher is killed before the start is committed, the library terminates the program.
+    /// If the intermediate is killed at the same time, the program may run on.
+    ///
+    /// # Start oneself again
+    ///
+    /// A program that creates threads before it knows whether it is to be a daemon, as
+    /// `#[tokio::main]` does, executes itself with another argument:
+    ///
+    /// ```no_run
+    /// # fn serve() {}
+    /// use daemonize2::{Daemonize, Program};
+    ///
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     if std::env::args().any(|argument| argument == "--daemon") {
+    ///         let program = Program::new(std::env::current_exe()?);
+    ///         Daemonize::new().pid_file("/run/clockd.pid").spawn(program)?;
+    ///         return Ok(());
+    ///     }
+    ///     serve();
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// After a failure the daemon has ended, as after any other start. The start fails with:
+    ///
+    /// - [`ErrorKind::ExecuteProgram`](crate::ErrorKind::ExecuteProgram) and the errno of execve(2)
+    ///   if the program cannot be executed. With `EINVAL`, before any fork, if an argument or a
+    ///   variable contains a NUL byte, or a variable has no valid name.
+    /// - [`ErrorKind::OptionWithProgram`](crate::ErrorKind::OptionWithProgram), before any fork, if
+    ///   one of these is set: [`foreground`](Self::foreground), [`upgrade`](Self::upgrade), a
+    ///   [`privileged_action`](Self::privileged_action), and
+    ///   [`keep_capabilities`](Self::keep_capabilities), which execve(2) takes away;
+    ///   [`ambient_capabilities`](Self::ambient_capabilities) if the program runs as root, since
+    ///   it then has all capabilities. The compiler refuses all other closures of the daemon.
+    /// - Any other [`ErrorKind`](crate::ErrorKind) of a failed step.
+    ///
+    /// # Security
+    ///
+    /// A set-user-id or set-group-id program, or one with file capabilities, regains privileges
+    /// unless [`no_new_privileges`](Self::no_new_privileges) is set. The program inherits the
+    /// environment of the launcher: see [`Program::env_clear`]. Other threads of the launcher may
+    /// have opened descriptors that are not close-on-exec: set `close_inherited_fds`.
+    ///
+    /// Between fork(2) and execve(2) no process allocates memory, or waits for a lock that another
+    /// thread of the launcher may have. Handlers of pthread_atfork(3) run, as in any fork(2).
+    #[expect(unsafe_code, reason = "the promise is kept by `start::spawn`")]
+    pub fn spawn(mut self, program: Program) -> Result<Parent, Error> {
+        self.options.program = Some(program);
+        // SAFETY: every process that `start::spawn` makes calls only async-signal-safe functions
+        // until it executes the program or exits.
+        let safety = ForkSafety::Assumed(unsafe { SingleThreaded::assume() });
+        let (options, closures) = self.into_parts();
+        start::spawn(options, closures, safety)
     }
 }
 

@@ -28,6 +28,12 @@ impl Deadline {
         self.remaining() == Some(Duration::ZERO)
     }
 
+    /// The earlier one of the two.
+    pub(crate) fn min(self, other: Self) -> Self {
+        let both = self.0.zip(other.0).map(|(one, other)| one.min(other));
+        Self(both.or(self.0).or(other.0))
+    }
+
     /// The later one of the two.
     pub(crate) fn max(self, other: Self) -> Self {
         Self(self.0.zip(other.0).map(|(one, other)| one.max(other)))

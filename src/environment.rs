@@ -42,6 +42,10 @@ impl UserEnvironment {
         ])
     }
 
+    pub(crate) fn variables(&self) -> &[(&'static CStr, CString)] {
+        &self.0
+    }
+
     pub(crate) fn set(&self, single_threaded: &SingleThreaded) -> Result<(), Failure> {
         for (name, value) in &self.0 {
             sys::setenv(name, value, single_threaded).map_err(ErrorKind::SetEnvironment)?;

@@ -150,4 +150,9 @@ error_kinds! {
     /// A [successor](crate::Daemonize::upgrade) could not take over the pid file of the running
     /// daemon.
     83 TakeOverPidfile(Errno) "cannot take over pid file", TakenOverPidFile;
+    /// The [program](crate::Daemonize::spawn) could not be executed.
+    90 ExecuteProgram(Errno) "cannot execute", Program;
+    /// An option is set that a [program](crate::Daemonize::spawn) cannot have. The text names the
+    /// option.
+    91 OptionWithProgram "cannot execute a program with the option";
 }

@@ -73,7 +73,7 @@
 //!
 //! # Which method starts the daemon?
 //!
-//! The first four methods are the *entry points*.
+//! The first five methods are the *entry points*.
 //!
 //! - [`start_checked`]: the launcher exits when the daemon is ready. Use this in a command that
 //!   starts a service.
@@ -81,6 +81,8 @@
 //!   program that has other work to do.
 //! - [`start`], [`execute`]: these do not check that the process has a single thread, and are
 //!   therefore unsafe. Use these where the library cannot determine the number of threads.
+//! - [`spawn`]: the daemon executes another program. Use this in a process that has several
+//!   threads, such as a program with `#[tokio::main]`, which can also execute itself again.
 //! - [`start_checked_with`], [`execute_checked_with`] take the last initialization at the call. The
 //!   closure may borrow from the caller.
 //!
@@ -180,6 +182,8 @@
 //! }
 //! ```
 //!
+//! A process that has several threads can start another program: see [`spawn`].
+//!
 //! The checked entry points refuse a process that has more than one thread.
 //! After [`execute_checked`] both processes continue. Therefore it also refuses a process that has
 //! an event queue which both would share after fork(2): the epoll instance of a runtime with a
@@ -195,8 +199,8 @@
 //! On macOS a daemon must not use CoreFoundation, the Objective-C runtime, libdispatch or the
 //! Network framework, nor a crate that uses one of them. The daemon is a child of fork(2) that has
 //! not called execve(2), and Apple does not support these frameworks there: calls hang, or abort the
-//! process. Such a program can run in the [`foreground`] under launchd(8), or the daemon can
-//! execute a program that uses the frameworks.
+//! process. Such a program can run in the [`foreground`] under launchd(8), or [`spawn`] can
+//! start a program that uses the frameworks.
 //!
 //! # Three promises
 //!
@@ -240,6 +244,7 @@
 //! | | groups, group ids, user ids, capabilities; verified | [`user`], [`group`], [`supplementary_groups`], [`keep_capabilities`], [`ambient_capabilities`] | 13 | |
 //! | | no new privileges | [`no_new_privileges`] | | |
 //! | | dumpable | [`dumpable`] | | |
+//! | | execute the program, in place of the next four steps | [`spawn`] | | |
 //! | | initialize | [`initialize`], [`start_checked_with`], [`execute_checked_with`] | | |
 //! | | make the payload | [`ready_payload`] | | |
 //! | | replace the streams that were kept | [`Stdio::keep_until_ready`] | 9 | yes |
@@ -339,6 +344,7 @@
 //! [`execute`]: Daemonize::execute
 //! [`execute_checked`]: Daemonize::execute_checked
 //! [`start_checked_with`]: Daemonize::start_checked_with
+//! [`spawn`]: Daemonize::spawn
 //! [`execute_checked_with`]: Daemonize::execute_checked_with
 
 #![cfg(unix)]
@@ -359,6 +365,7 @@ mod options;
 mod outcome;
 mod own_fds;
 mod pid_file;
+mod program;
 mod root;
 pub mod stage;
 mod start;
@@ -395,6 +402,7 @@ pub use notify::supervised;
 pub use options::Mask;
 pub use outcome::{Child, Outcome, Parent};
 pub use pid_file::{PidFile, PidFileGuard, Status};
+pub use program::Program;
 pub use start::{Readiness, StartFailure};
 pub use streams::{Stdio, reopen_logs};
 pub use sys::Signal;

@@ -42,6 +42,7 @@ impl Error {
     /// | 0 | success, also if the service is running already | [`running_pid`](Self::running_pid) is known |
     /// | 3 | a feature is not implemented | [`Unsupported`](ErrorKind::Unsupported) |
     /// | 4 | the user has insufficient privileges | the errno is `EPERM` or `EACCES` |
+    /// | 5 | the program is not installed | [`ExecuteProgram`](ErrorKind::ExecuteProgram) with `ENOENT` or `ENOTDIR` |
     /// | 6 | the program is not configured | an unknown user or group, an invalid name, path, id or mode, or a missing directory |
     /// | 1 | an unspecified error | any other error |
     ///
@@ -58,6 +59,7 @@ impl Error {
         match (self.kind(), self.raw_os_error()) {
             (ErrorKind::Unsupported, _) => 3,
             (_, Some(errno::EPERM | errno::EACCES)) => 4,
+            (ErrorKind::ExecuteProgram(errno::ENOENT | errno::ENOTDIR), _) => 5,
             (
                 ErrorKind::UserNotFound
                 | ErrorKind::GroupNotFound
@@ -107,6 +109,8 @@ mod tests {
             (ErrorKind::Unsupported, 3),
             (ErrorKind::SetUser(errno::EPERM), 4),
             (ErrorKind::OpenPidfile(errno::EACCES), 4),
+            (ErrorKind::ExecuteProgram(errno::ENOENT), 5),
+            (ErrorKind::ExecuteProgram(errno::EACCES), 4),
             (ErrorKind::OpenPidfile(errno::ENOENT), 6),
             (ErrorKind::UserNotFound, 6),
             (ErrorKind::ChmodPidfile(errno::EINVAL), 6),

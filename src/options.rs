@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::directory::Directory;
 use crate::identity::{Capability, Group, SupplementaryGroups, User};
 use crate::pid_file;
+use crate::program::Program;
 use crate::streams::{self, Streams};
 use crate::subject::{Subject, SubjectKind};
 
@@ -53,6 +54,10 @@ pub(crate) struct Options {
     pub(crate) reset_signals: bool,
     pub(crate) startup_timeout: Option<Duration>,
     pub(crate) foreground: bool,
+    /// Whether a closure is to run in the daemon.
+    pub(crate) has_closures: bool,
+    /// The program that the daemon executes.
+    pub(crate) program: Option<Program>,
 }
 
 impl Options {
@@ -121,6 +126,9 @@ impl Options {
             SubjectKind::StandardInput
             | SubjectKind::StandardOutput
             | SubjectKind::StandardError => streams::subject(kind),
+            SubjectKind::Program => {
+                (self.program.as_ref()).map(|program| Subject::Path(program.path().to_owned()))
+            }
             SubjectKind::OutputLog => log_file(1),
             SubjectKind::ErrorLog => log_file(2),
         }

@@ -6,7 +6,8 @@ use crate::error::Error;
 use crate::sys;
 
 /// What [`Daemonize::execute`](crate::Daemonize::execute) returns in the launcher after a start
-/// that succeeded, and what [`Daemonize::on_started`](crate::Daemonize::on_started) gives to its
+/// that succeeded, what [`Daemonize::spawn`](crate::Daemonize::spawn) returns, and what
+/// [`Daemonize::on_started`](crate::Daemonize::on_started) gives to its
 /// closure.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -121,4 +122,6 @@ pub(crate) enum FailureMode {
     Exit,
     /// `execute`: both processes return in any case.
     Return,
+    /// `spawn`: the launcher returns, and the daemon executes a program or ends.
+    Spawn,
 }

@@ -29,6 +29,8 @@ byte_enum! {
         StandardInput,
         StandardOutput,
         StandardError,
+        /// The program that the daemon executes.
+        Program,
         /// The log file that is standard output.
         OutputLog,
         ErrorLog,

@@ -3,7 +3,9 @@
 use std::sync::MutexGuard;
 
 use crate::error::{Error, ErrorKind};
+use crate::failure::Failure;
 use crate::outcome::FailureMode;
+use crate::pid_file::OpenPidFile;
 use crate::start::intermediate::Inheritance;
 use crate::start::plan::Plan;
 use crate::start::progress::Step;
@@ -29,21 +31,9 @@ pub(super) fn run<T>(
         Some(inheritance.intermediate),
         failure_mode,
     );
-    plan.progress.reach(Step::RedirectStreams);
     // Until the signal mask is restored nothing allocates or frees memory. A failure leaves the
     // closures alone.
-    let prepared = inheritance.prepared.and_then(|pid_file| {
-        start.pid_file = pid_file;
-        start.become_pid_file_holder()
-    });
-    let before = match &prepared {
-        Ok(()) => Before::Succeeded,
-        Err(_) => Before::Failed,
-    };
-    let redirected = streams::redirect_forked(&mut plan.streams, before);
-    let prepared = prepared
-        .and(redirected.map(|pending| start.pending_streams = pending))
-        .and_then(|()| start.change_pid_file_owner(plan.pid_file.as_ref()));
+    let prepared = take_first_steps(&mut plan, &mut start, inheritance.prepared);
     let signal_mask = match plan.options.reset_signals {
         true => SignalMask::empty(),
         false => signal_mask,
@@ -83,4 +73,25 @@ pub(super) fn run<T>(
         let error = reasons::describe(failure, plan.options, path);
         error.reported_by_launcher(launcher_reports)
     })
+}
+
+/// Takes the steps before the signal mask is restored. Async-signal-safe.
+pub(super) fn take_first_steps(
+    plan: &mut Plan<'_>,
+    start: &mut UncommittedStart,
+    prepared: Result<Option<OpenPidFile>, Failure>,
+) -> Result<(), Failure> {
+    plan.progress.reach(Step::RedirectStreams);
+    let prepared = prepared.and_then(|pid_file| {
+        start.pid_file = pid_file;
+        start.become_pid_file_holder()
+    });
+    let before = match &prepared {
+        Ok(()) => Before::Succeeded,
+        Err(_) => Before::Failed,
+    };
+    let redirected = streams::redirect_forked(&mut plan.streams, before);
+    prepared
+        .and(redirected.map(|pending| start.pending_streams = pending))
+        .and_then(|()| start.change_pid_file_owner(plan.pid_file.as_ref()))
 }

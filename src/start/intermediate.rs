@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::pid_file::OpenPidFile;
 use crate::start::channel::{DaemonEnd, IntermediateEnd, Received};
 use crate::start::plan::Plan;
+use crate::start::program::{ProgramMark, ProgramWatch};
 use crate::start::progress::Step;
 use crate::start::protocol::{Message, Order, SIGKILL_WAIT, SIGTERM_GRACE};
 use crate::start::steps::{prepare_inherited_state, reset_signals};
@@ -22,6 +23,8 @@ pub(super) struct Inheritance {
     /// The daemon reports a failure of the intermediate's steps: a failure of the second fork
     /// precedes it.
     pub(super) prepared: Result<Option<OpenPidFile>, Failure>,
+    /// Stays open until the daemon executes a program, or ends.
+    pub(super) program_mark: Option<ProgramMark>,
 }
 
 /// Returns in the daemon alone.
@@ -48,8 +51,16 @@ pub(super) fn run(
         Ok(child_watch) => child_watch,
         Err(errno) => report_failure_and_exit(&launcher, ErrorKind::Channel(errno)),
     };
+    let program = plan.program.as_ref().map(|_| ProgramWatch::begin());
+    let program = match program.transpose() {
+        Ok(program) => program,
+        Err(errno) => report_failure_and_exit(&launcher, ErrorKind::Channel(errno)),
+    };
     if let Some(kept) = &mut plan.kept_descriptors {
         kept.add(child_watch.descriptors());
+        if let Some((watch, mark)) = &program {
+            kept.add([watch.end(), mark.descriptor()]);
+        }
     }
     // The intermediate takes these steps, since it needs the open pid file: it clears the file
     // for a daemon that is killed.
@@ -71,6 +82,7 @@ pub(super) fn run(
                 deadline,
                 child_watch,
                 daemon_user: plan.identity.as_ref().and_then(|identity| identity.user),
+                program: program.map(|(watch, _)| watch),
             };
             supervisor.run()
         }
@@ -81,6 +93,7 @@ pub(super) fn run(
                 launcher: daemon_end,
                 intermediate,
                 prepared,
+                program_mark: program.map(|(_, mark)| mark),
             }
         }
     }
@@ -119,6 +132,8 @@ struct Supervisor {
     child_watch: ChildWatch,
     /// The user that the daemon becomes.
     daemon_user: Option<Uid>,
+    /// The program that the daemon executes.
+    program: Option<ProgramWatch>,
 }
 
 /// The status of a daemon that has ended, where it is known.
@@ -127,9 +142,17 @@ type Ended = Option<ExitStatus>;
 impl Supervisor {
     fn run(&self) -> ! {
         self.send_daemon_handles();
+        if let Some(program) = &self.program {
+            program.permit();
+        }
         loop {
             if let Some(status) = self.try_reap_daemon() {
                 self.clear_and_exit(Message::DaemonEnded(status));
+            }
+            if let Some(program) = &self.program {
+                if program.has_begun(self.daemon) {
+                    self.launcher.send(&Message::Ready(Vec::new()));
+                }
             }
             match self.launcher.try_recv_order() {
                 Ok(Received::Empty) => {}
@@ -158,7 +181,11 @@ impl Supervisor {
                 self.terminate_and_exit(ErrorKind::StartupTimeout, |_| Message::TimedOut);
             }
             let launcher = Some(self.launcher.descriptor());
-            self.child_watch.wait(launcher, self.deadline);
+            let (program, deadline) = match &self.program {
+                Some(program) => (program.descriptor(), program.deadline(self.deadline)),
+                None => (None, self.deadline),
+            };
+            self.child_watch.wait([launcher, program], deadline);
         }
     }
 
@@ -239,7 +266,7 @@ impl Supervisor {
             if ended.is_some() || deadline.has_passed() {
                 return ended;
             }
-            self.child_watch.wait(None, deadline);
+            self.child_watch.wait([None, None], deadline);
         }
     }
 

@@ -144,7 +144,10 @@ impl<'a> Launcher<'a> {
                     return Ok(StartEvent::Report(ready));
                 }
                 (Received::Some(_), None) => return Err(errno::EPROTO),
-                (Received::EndOfFile, None) if !self.is_disconnected => {
+                // The end of file of a program says nothing: the intermediate reports its execution.
+                (Received::EndOfFile, None)
+                    if !self.is_disconnected && self.failure_mode != FailureMode::Spawn =>
+                {
                     self.ends.terminate_daemon();
                     self.is_disconnected = true;
                 }
@@ -174,6 +177,9 @@ impl<'a> Launcher<'a> {
                 Received::Empty => return Ok(None),
                 Received::EndOfFile => return Ok(Some(StartEvent::NoExitMessage)),
                 Received::Some(Message::DaemonHandles(daemon)) => self.record_handles(daemon),
+                Received::Some(ready @ Message::Ready(_)) => {
+                    return Ok(Some(StartEvent::Report(ready)));
+                }
                 Received::Some(message) => return Ok(Some(StartEvent::Exit(message))),
             }
         }
@@ -251,6 +257,10 @@ impl<'a> Launcher<'a> {
     /// Acknowledges the report of the daemon. If the daemon is a successor, the takeover of the
     /// pid file commits the start: a launcher that is killed right after it has started a daemon.
     fn commit(&self, daemon: Pid) -> Result<(), Failure> {
+        if self.failure_mode == FailureMode::Spawn {
+            // The program has no connection to the launcher.
+            return Ok(());
+        }
         let acknowledged = |kind| Failure::from(kind);
         let Some(takeover) = &self.plan.takeover else {
             return self.ends.acknowledge().map_err(acknowledged);
@@ -330,7 +340,14 @@ impl<'a> Launcher<'a> {
                 if failure.kind == ErrorKind::NotReady);
         let fate = match is_settled {
             true => DaemonFate::Terminated,
-            false => terminate_orphan(&mut self.ends, self.handles.take(), !may_be_left),
+            false => {
+                let is_program = self.failure_mode == FailureMode::Spawn;
+                let is_end = !may_be_left && !is_program;
+                match terminate_orphan(&mut self.ends, self.handles.take(), is_end) {
+                    DaemonFate::MayBeLeft if is_program => DaemonFate::MayRunOn,
+                    fate => fate,
+                }
+            }
         };
         let fate = match fate {
             DaemonFate::MayBeLeft => fate,

@@ -9,6 +9,7 @@
 //! | `plan.rs` | the preparation before the fork |
 //! | `fork_safety.rs` | the check of the process before the fork |
 //! | `launcher.rs`, `intermediate.rs`, `daemon.rs` | the three processes |
+//! | `program.rs` | the program that the daemon executes |
 //! | `foreground.rs` | the start without forks |
 //! | `steps.rs` | the steps of the daemon, in either case |
 //! | `actions.rs`, `text.rs`, `start_failure.rs`, `panics.rs` | the caller's closures, their errors, and their panics |
@@ -29,6 +30,7 @@ mod intermediate;
 mod launcher;
 mod panics;
 mod plan;
+mod program;
 mod progress;
 mod protocol;
 mod readiness;
@@ -98,6 +100,24 @@ pub(crate) fn execute<T>(
     }
 }
 
+/// Starts a daemon that executes the program among the options. Returns in the launcher.
+pub(crate) fn spawn(
+    options: Options,
+    closures: Closures<'_, ()>,
+    fork_safety: ForkSafety,
+) -> Result<Parent, Error> {
+    match launch(options, closures, fork_safety, FailureMode::Spawn) {
+        Side::Launcher(Ok(parent), closures) => {
+            started::report(closures.on_started, &parent, || {});
+            Ok(parent)
+        }
+        Side::Launcher(Err(error), _closures) => Err(error),
+        // The plan refuses the foreground, and a daemon that was forked does not return.
+        Side::Daemon(Err(error)) => Err(error),
+        Side::Daemon(Ok(())) => unreachable!("the daemon has executed the program"),
+    }
+}
+
 /// The closures of a start.
 pub(crate) struct Closures<'a, T> {
     /// Those that run in the daemon.
@@ -152,7 +172,9 @@ fn launch<T>(
         plan.create_directories()?;
         let timeout = options.startup_timeout;
         let deadline = timeout.map_or(Deadline::NEVER, Deadline::after);
-        fork_safety::flush_streams(deadline)?;
+        if failure_mode != FailureMode::Spawn {
+            fork_safety::flush_streams(deadline)?;
+        }
         let ends = channel::channels().map_err(ErrorKind::Channel)?;
         Ok((plan, single_threaded, turn, deadline, ends))
     });
@@ -191,6 +213,9 @@ fn launch<T>(
             drop((panics, own_fds, logs));
             let inheritance =
                 intermediate::run(&mut plan, intermediate, daemon, deadline, &single_threaded);
+            if let Some(program) = plan.program.take() {
+                program.run(plan, inheritance, signal_mask);
+            }
             Side::Daemon(daemon::run(
                 plan,
                 closures,

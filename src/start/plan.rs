@@ -14,6 +14,7 @@ use crate::options::Options;
 use crate::own_fds;
 use crate::pid_file::{self, PidFilePlan, Takeover};
 use crate::start::inherited::KeptDescriptors;
+use crate::start::program::{self, ProgramPlan};
 use crate::start::progress::Progress;
 use crate::streams::{Log, LogUsers, Streams, StreamsPlan};
 use crate::subject::Subject;
@@ -35,6 +36,8 @@ pub(super) struct Plan<'a> {
     /// What the daemon takes over.
     pub(super) activation: Option<Activation>,
     pub(super) progress: Progress,
+    /// What the daemon executes.
+    pub(super) program: Option<ProgramPlan>,
 }
 
 impl<'a> Plan<'a> {
@@ -58,6 +61,9 @@ impl<'a> Plan<'a> {
             })?;
         }
         refuse_unsupported(options)?;
+        if options.program.is_some() {
+            program::refuse_options(options)?;
+        }
         let (identity, user_entry) = Identity::resolve(
             options.user.as_ref(),
             options.group.as_ref(),
@@ -79,7 +85,7 @@ impl<'a> Plan<'a> {
             .transpose()?;
         let takeover = plan_takeover(options, pid_file.as_mut())?;
         let logs = plan_logs(options, log_files, identity.as_ref())?;
-        let streams = StreamsPlan::new(streams, logs);
+        let mut streams = StreamsPlan::new(streams, logs);
         // In the foreground this process keeps what earlier starts have opened.
         let own_fds = match options.foreground {
             true => own_fds::numbers(),
@@ -91,8 +97,18 @@ impl<'a> Plan<'a> {
             let named: Vec<RawFd> = named.iter().copied().chain(sockets).collect();
             KeptDescriptors::new(&named, &streams, &own_fds)
         });
+        let program = (options.program.as_ref()).map(|program| {
+            streams.replace_at_once();
+            ProgramPlan::new(
+                program,
+                options,
+                user_environment.as_ref(),
+                activation.as_ref(),
+            )
+        });
         Ok(Self {
             options,
+            program: program.transpose()?,
             streams,
             kept_descriptors,
             working_directory,
@@ -201,7 +217,7 @@ fn plan_logs(
     Ok(logs)
 }
 
-fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
+pub(super) fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
     let convert = |path: &Path| {
         CString::new(path.as_os_str().as_bytes()).map_err(|_| {
             Error::from(ErrorKind::PathContainsNul).with_subject(Subject::Path(path.to_owned()))

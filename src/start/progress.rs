@@ -16,6 +16,7 @@ byte_enum! {
         DropPrivileges,
         Initialize,
         AwaitReadiness,
+        ExecuteProgram,
     }
 }
 
@@ -33,6 +34,7 @@ impl Step {
             Self::DropPrivileges => "while changing the root directory and the identity",
             Self::Initialize => "during the initialization",
             Self::AwaitReadiness => "before the daemon used its `Readiness`",
+            Self::ExecuteProgram => "while executing the program",
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
@@ -23,6 +24,7 @@ pub(super) fn describe(failure: Failure, options: &Options, pid_file: Option<&Pa
     let failure = with_rights(failure, options);
     let failure = with_limits(failure);
     let failure = with_state_of_file(failure, options, pid_file);
+    let failure = with_state_of_program(failure, options);
     let subject = options.subject(failure.subject);
     let error = Error::from(failure).with_subject(subject);
     match (error.kind(), pid_file) {
@@ -121,6 +123,32 @@ fn with_state_of_file(failure: Failure, options: &Options, pid_file: Option<&Pat
     }
 }
 
+/// Adds to a program that could not be executed what its errno does not say.
+fn with_state_of_program(failure: Failure, options: &Options) -> Failure {
+    let (ErrorKind::ExecuteProgram(errno), Some(program)) = (failure.kind, &options.program) else {
+        return failure;
+    };
+    let path = program.path();
+    let is_searched = !path.as_os_str().as_bytes().contains(&b'/');
+    let exists = || {
+        let absolute = options.absolute(path).filter(|_| options.chroot.is_none());
+        absolute.is_some_and(|absolute| absolute.exists())
+    };
+    let why = match errno {
+        errno::ENOENT if is_searched => "no directory of the program's PATH has it",
+        errno::ENOENT if exists() => {
+            "the file exists, but the interpreter or dynamic linker that it names does not"
+        }
+        errno::EACCES => {
+            "the daemon may not execute the file, or not search a directory of its path"
+        }
+        errno::ENOEXEC => "it is neither a binary of this system nor a script that begins with #!",
+        _ => return failure,
+    };
+    let reason = io::Error::from_raw_os_error(errno);
+    failure.with_reason(format!("{reason}: {why}"))
+}
+
 /// The fate of a daemon that was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DaemonFate {
@@ -133,6 +161,8 @@ pub(super) enum DaemonFate {
     NoneLeft,
     /// The daemon may not be signalled, does not end, or has no descriptor.
     MayBeLeft,
+    /// The same, and the daemon may have executed a program, which does not report.
+    MayRunOn,
 }
 
 impl DaemonFate {
@@ -145,6 +175,7 @@ impl DaemonFate {
             Self::MayBeLeft => {
                 "the daemon may still run; it ends at the latest when it reports to the launcher"
             }
+            Self::MayRunOn => "the daemon may still run",
         }
     }
 }
@@ -167,7 +198,9 @@ pub(super) fn daemon_disconnected(fate: DaemonFate) -> String {
         DaemonFate::NotForked | DaemonFate::Ended | DaemonFate::NoneLeft => {
             "the daemon has ended since"
         }
-        DaemonFate::MayBeLeft => "the daemon could not be terminated and may still exist",
+        DaemonFate::MayBeLeft | DaemonFate::MayRunOn => {
+            "the daemon could not be terminated and may still exist"
+        }
     };
     format!("{text}; {fate}")
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CString, OsStr};
 use std::mem;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -115,6 +115,22 @@ impl UncommittedStart {
             ReadySink::Launcher(launcher) => Some(launcher.descriptor()),
             ReadySink::ServiceManager(socket) => socket.as_ref().map(NotifySocket::descriptor),
         }
+    }
+
+    /// Whether the descriptor with this number is the channel or the pid file. Async-signal-safe.
+    pub(super) fn has_descriptor(&self, number: RawFd) -> bool {
+        let pid_file = self.pid_file.as_ref().map(OpenPidFile::lock);
+        let mut own = [self.channel(), pid_file].into_iter().flatten();
+        own.any(|descriptor| descriptor.as_raw_fd() == number)
+    }
+
+    /// Leaves the pid file open across execve(2). Async-signal-safe.
+    pub(super) fn pass_pid_file_on(&self) -> Result<(), Failure> {
+        let Some(pid_file) = &self.pid_file else {
+            return Ok(());
+        };
+        let number = pid_file.lock().as_raw_fd();
+        Ok(sys::clear_cloexec(number).map_err(ErrorKind::LockPidfile)?)
     }
 
     fn take_ready_sink(&mut self) -> ReadySink {

@@ -36,6 +36,13 @@ impl StreamsPlan {
             .is_some_and(|stdio| stdio.is_kept_until_ready)
     }
 
+    /// Keeps no stream until the daemon is ready.
+    pub(crate) fn replace_at_once(&mut self) {
+        for stream in self.streams.iter_mut().flatten() {
+            stream.is_kept_until_ready = false;
+        }
+    }
+
     /// Whether the daemon's standard error is the null device before the daemon is ready.
     pub(crate) fn is_standard_error_null(&self) -> bool {
         self.streams[2].as_ref().is_none_or(|stdio| {

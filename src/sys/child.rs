@@ -154,12 +154,13 @@ impl ChildWatch {
         unsafe { libc::sigaction(libc::SIGCHLD, before, ptr::null_mut()) };
     }
 
-    /// Returns when a child has ended, `other` is readable or at its end of file, the
-    /// deadline passes, or early. The caller checks all three in any case. Async-signal-safe.
-    pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, deadline: Deadline) {
+    /// Returns when a child has ended, one of `others` is readable or at its end of file, the
+    /// deadline passes, or early. The caller checks all of this in any case. Async-signal-safe.
+    pub(crate) fn wait(&self, others: [Option<BorrowedFd<'_>>; 2], deadline: Deadline) {
         let child_signal = SignalMask::of(libc::SIGCHLD);
         child_signal.unblock();
-        wait_readable([Some(self.readable.as_fd()), other], deadline);
+        let [one, other] = others;
+        wait_readable([Some(self.readable.as_fd()), one, other], deadline);
         child_signal.block();
         // Otherwise the next wait would return at once.
         let _ = recv(self.readable.as_fd(), &mut [0; 16], Wait::No);

@@ -43,7 +43,8 @@
 //! | `PATH_OF_ROOT`, `PATH_OF_USERS` | the environment variable `PATH` that root, and any other user, has after a login | the values of macOS |
 //! | `user_ids`, `group_ids`, `set_user_ids`, `set_group_ids` | real, effective and saved ids | the saved ids cannot be read, and are set by implication |
 //! | `UNCHANGED_IDS` | the user and group ids that mean "unchanged" to the kernel | 2^32 - 1 |
-//! | `groups` | the supplementary groups of the process | getgroups(2) |
+//! | `groups` | the supplementary groups of the process, into a list that is empty; async-signal-safe if the list has the capacity | getgroups(2) |
+//! | `getcwd` | the absolute path of the working directory, without symbolic links; async-signal-safe | getcwd(3) |
 //! | `FIRST_GROUP_IS_EFFECTIVE_GID` | whether the first of `groups` is the effective gid, and setgroups(2) may take the first of its list for it | `false` |
 //! | `EFFECTIVE_GID_SWAPS` | whether a supplementary group that becomes the effective gid changes places with it | `false` |
 //! | `HAS_UNLISTED_GROUPS` | whether a process has groups that getgroups(2) does not list | `false` |
@@ -75,6 +76,7 @@ mod capabilities;
 mod child;
 mod defaults;
 mod environment;
+mod exec;
 mod fd;
 mod file;
 mod ids;
@@ -103,6 +105,7 @@ mod platform;
 pub(crate) use capabilities::*;
 pub(crate) use child::*;
 pub(crate) use environment::*;
+pub(crate) use exec::*;
 pub(crate) use fd::*;
 pub(crate) use file::*;
 pub(crate) use ids::*;
@@ -131,8 +134,8 @@ pub(crate) type Errno = libc::c_int;
 pub(crate) mod errno {
     pub(crate) use libc::{
         EACCES, EAGAIN, EBADF, ECONNRESET, EEXIST, EINVAL, ELOOP, EMLINK, ENAMETOOLONG, ENOBUFS,
-        ENODEV, ENOENT, ENOLCK, ENOMEM, ENOSYS, ENOTCONN, ENOTDIR, ENOTEMPTY, ENOTSUP, ENXIO,
-        EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
+        ENODEV, ENOENT, ENOEXEC, ENOLCK, ENOMEM, ENOSYS, ENOTCONN, ENOTDIR, ENOTEMPTY, ENOTSUP,
+        ENXIO, EPERM, EPIPE, EPROTO, ESRCH, EWOULDBLOCK,
     };
 }
 

@@ -47,7 +47,10 @@ pub(crate) fn await_writable(descriptor: RawFd, deadline: Deadline) -> bool {
 /// Returns when one of the descriptors is readable or at its end of file, when the
 /// deadline passes, or early. True if one of them is. The caller tries to read in any
 /// case. Async-signal-safe.
-pub(crate) fn wait_readable(descriptors: [Option<BorrowedFd<'_>>; 2], deadline: Deadline) -> bool {
+pub(crate) fn wait_readable<const N: usize>(
+    descriptors: [Option<BorrowedFd<'_>>; N],
+    deadline: Deadline,
+) -> bool {
     wait(
         descriptors.map(|descriptor| (descriptor, libc::POLLIN)),
         deadline,
@@ -67,7 +70,10 @@ pub(crate) fn wait_readable_or_closed(
 }
 
 /// Waits for events of poll(2). True if one of them has occurred.
-fn wait(events: [(Option<BorrowedFd<'_>>, libc::c_short); 2], deadline: Deadline) -> bool {
+fn wait<const N: usize>(
+    events: [(Option<BorrowedFd<'_>>, libc::c_short); N],
+    deadline: Deadline,
+) -> bool {
     // poll(2) ignores negative numbers.
     let mut waited = events.map(|(descriptor, events)| libc::pollfd {
         fd: descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd()),
@@ -83,7 +89,7 @@ fn wait(events: [(Option<BorrowedFd<'_>>, libc::c_short); 2], deadline: Deadline
 pub(crate) fn await_readable(descriptor: BorrowedFd<'_>, deadline: Deadline) -> bool {
     loop {
         let has_passed = deadline.has_passed();
-        if wait_readable([Some(descriptor), None], deadline) {
+        if wait_readable([Some(descriptor)], deadline) {
             return true;
         }
         if has_passed {
@@ -94,5 +100,5 @@ pub(crate) fn await_readable(descriptor: BorrowedFd<'_>, deadline: Deadline) -> 
 
 /// Waits. Async-signal-safe, unlike nanosleep(2): POSIX lists poll(2).
 pub(crate) fn sleep(duration: Duration) {
-    wait_readable([None, None], Deadline::after(duration));
+    wait_readable([], Deadline::after(duration));
 }

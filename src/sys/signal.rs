@@ -165,28 +165,48 @@ pub(crate) fn block_signals() -> SignalMask {
 /// sigaction(2) itself says which numbers are signals. It rejects those that the C
 /// library keeps for itself: on Linux the first two or three of the real-time signals.
 pub(crate) fn reset_dispositions() -> Result<(), Errno> {
+    change_dispositions(|signal, _| signal != libc::SIGPIPE)
+}
+
+/// Sets the default action for the signals that `is_reset` selects by number and present action.
+fn change_dispositions(
+    is_reset: impl Fn(libc::c_int, libc::sighandler_t) -> bool,
+) -> Result<(), Errno> {
     // FreeBSD has the highest: `_SIG_MAXSIG` of sys/_sigset.h.
     const LARGEST: libc::c_int = 128;
     // SAFETY: all zeroes is a valid sigaction: no flags, an empty mask.
     let mut default: libc::sigaction = unsafe { mem::zeroed() };
     default.sa_sigaction = libc::SIG_DFL;
 
-    let is_left = |signal| matches!(signal, libc::SIGPIPE | libc::SIGKILL | libc::SIGSTOP);
-    for signal in (1..=LARGEST).filter(|&signal| !is_left(signal)) {
+    let is_fixed = |signal| matches!(signal, libc::SIGKILL | libc::SIGSTOP);
+    for signal in (1..=LARGEST).filter(|&signal| !is_fixed(signal)) {
         let mut present = MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: without a new action nothing changes; `present` is valid
         // for writes of its size.
         let known = unsafe { libc::sigaction(signal, ptr::null(), present.as_mut_ptr()) };
         match cvt(known) {
             Ok(_) => {
-                // SAFETY: the action is valid for the call and has no handler.
-                cvt(unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) })?;
+                // SAFETY: the call has initialized it.
+                let present = unsafe { present.assume_init() };
+                if is_reset(signal, present.sa_sigaction) {
+                    // SAFETY: the action is valid for the call and has no handler.
+                    cvt(unsafe { libc::sigaction(signal, &raw const default, ptr::null_mut()) })?;
+                }
             }
             Err(libc::EINVAL) => {}
             Err(errno) => return Err(errno),
         }
     }
     Ok(())
+}
+
+/// sigaction(2) with the default action for every signal that is caught, and for SIGPIPE. execve(2)
+/// does the former too, but a signal that arrives before it must run no handler of another thread's
+/// program. Async-signal-safe.
+pub(crate) fn reset_caught_signals() -> Result<(), Errno> {
+    change_dispositions(|signal, present| {
+        signal == libc::SIGPIPE || !matches!(present, libc::SIG_DFL | libc::SIG_IGN)
+    })
 }
 
 /// Runs something that may change the action for SIGPIPE, and sets the former action again.

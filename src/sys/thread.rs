@@ -62,6 +62,12 @@ pub(crate) fn has_other_threads() -> bool {
 }
 
 impl OtherThreads {
+    /// Those of a child of fork(2), which has copied only the thread that calls this.
+    /// Async-signal-safe.
+    pub(crate) fn none() -> Self {
+        Self::NONE
+    }
+
     /// Finds the other threads while /proc is in sight, that is, before the root
     /// directory changes.
     pub(crate) fn find() -> Self {

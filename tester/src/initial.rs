@@ -285,6 +285,19 @@ fn take_guards() -> io::Result<()> {
         .map(drop)
 }
 
+fn keep_busy() -> io::Result<()> {
+    let work = || {
+        for round in 0_u64.. {
+            let text = round.to_string();
+            sys::set_environment("TESTER_ROUND", &text);
+            let mut output = io::stdout().lock();
+            let _ = output.write_all(b"").and_then(|()| output.flush());
+            drop(vec![text; 16]);
+        }
+    };
+    thread::Builder::new().spawn(work).map(drop)
+}
+
 fn open_event_queue(queue: EventQueue) -> io::Result<()> {
     let opened = sys::open_event_queue(queue)?;
     let _ = opened.into_raw_fd();

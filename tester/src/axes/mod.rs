@@ -329,6 +329,8 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         initial,
         options: _,
         entry: _,
+        // tests/spawn
+        program: _,
         privileged_action: _,
         try_privileged_action: _,
         initialize: _,
@@ -377,6 +379,7 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         limit_file_size: _,
         // tests/start: these threads take all the time there is.
         guard_takers: _,
+        busy_threads: _,
         // tests/start, tests/streams, tests/errors
         event_queue: _,
         null_device: _,

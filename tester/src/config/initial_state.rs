@@ -31,6 +31,9 @@ macro_rules! for_each_initial_field {
         /// The number of further threads that try, again and again, to take the guard of a pid file
         /// that does not exist.
         guard_takers: u32 => (0..*guard_takers, |_| take_guards()),
+        /// The number of further threads that allocate memory, lock standard output and set an
+        /// environment variable, again and again.
+        busy_threads: u32 => (0..*busy_threads, |_| keep_busy()),
         /// The number of threads that were made, and joined right before the start.
         joined_threads: u32 => (0..*joined_threads, |_| join_a_thread()),
         descriptors: Vec<OpenDescriptor> => (descriptors, open),

@@ -68,6 +68,8 @@ pub struct Config {
     pub initial: InitialState,
     pub options: Options,
     pub entry: Entry,
+    /// What [`Entry::Spawn`] executes.
+    pub program: Program,
     /// The steps of the privileged action; without them, none is set.
     pub privileged_action: Option<Vec<Step>>,
     /// The steps of `try_privileged_action`, which replaces the other.
@@ -116,6 +118,9 @@ pub enum Entry {
     Execute,
     StartChecked,
     ExecuteChecked,
+    /// Executes [`Config::program`]. Takes no closure but that of `on_started`; a privileged action
+    /// is set without its steps.
+    Spawn,
 }
 
 impl Entry {
@@ -123,6 +128,21 @@ impl Entry {
     pub fn returns_in_both(self) -> bool {
         matches!(self, Self::Execute | Self::ExecuteChecked)
     }
+}
+
+/// A program, and the calls by which its environment is described.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+pub struct Program {
+    /// Without a path, the tester itself, which reports as the daemon, and goes on as
+    /// [`Config::life`] says.
+    pub path: Option<Bytes>,
+    /// The arguments of another program.
+    pub arguments: Vec<Bytes>,
+    pub clears_environment: bool,
+    /// `None` removes the variable.
+    pub environment: Vec<(Bytes, Option<Bytes>)>,
+    /// How often the launcher starts another daemon before.
+    pub starts_before: u32,
 }
 
 /// What the daemon does after the library has returned.

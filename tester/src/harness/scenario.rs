@@ -140,6 +140,24 @@ impl Scenario {
         self
     }
 
+    /// Starts the tester as another program.
+    #[must_use]
+    pub fn spawn(self) -> Self {
+        self.entry(Entry::Spawn)
+    }
+
+    /// Starts this program.
+    #[must_use]
+    pub fn spawn_program<A: Into<Bytes>>(
+        mut self,
+        path: impl Into<Bytes>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        self.config.program.path = Some(path.into());
+        self.config.program.arguments = arguments.into_iter().map(Into::into).collect();
+        self.spawn()
+    }
+
     #[must_use]
     pub fn privileged_action(mut self, steps: impl Into<Vec<Step>>) -> Self {
         self.config.privileged_action = Some(steps.into());

@@ -30,12 +30,14 @@ mod closures;
 mod commands;
 mod programs;
 mod readiness;
+mod spawned;
 mod writers;
 
 use closures::{PanicsElsewhere, Product, Witness};
 use commands::{obey, run_other_daemon, start_another_here};
 pub use programs::*;
 use readiness::use_readiness;
+pub use spawned::{SPAWNED, run_spawned};
 
 pub const EXIT_START_FAILED: u8 = 1;
 pub const EXIT_BAD_CONFIG: u8 = 2;
@@ -84,6 +86,9 @@ fn enter_with_action(daemonize: Daemonize<()>, config: &Config) -> Returned {
         .witness_capture
         .then(|| Witness(Message::CaptureDropped));
     let daemonize = add_on_started(daemonize, config);
+    if config.entry == Entry::Spawn {
+        return spawned::spawn(daemonize, config);
+    }
     match (&config.privileged_action, &config.try_privileged_action) {
         (None, None) => enter_with_initialization(daemonize, config),
         (Some(steps), None) => {
@@ -185,7 +190,7 @@ where
             config.end_failed_daemon,
         ),
         Entry::StartChecked => started(daemonize.start_checked_with(initialize)),
-        Entry::Start | Entry::Execute => expect(
+        Entry::Start | Entry::Execute | Entry::Spawn => expect(
             Err(io::ErrorKind::Unsupported.into()),
             "borrow under this entry point",
         ),
@@ -276,6 +281,10 @@ fn enter_library<T, S>(
         Entry::StartChecked => started(daemonize.start_checked()),
         Entry::Execute => split(sys::execute(daemonize), ends_failed_daemon),
         Entry::ExecuteChecked => split(daemonize.execute_checked(), ends_failed_daemon),
+        Entry::Spawn => expect(
+            Err(io::ErrorKind::Unsupported.into()),
+            "spawn with these closures",
+        ),
     }
 }
 

@@ -25,6 +25,7 @@ macro_rules! linux_only {
     )*};
 }
 
+mod allocator;
 mod database;
 mod descriptor;
 #[cfg_attr(
@@ -77,6 +78,7 @@ use std::time::{Duration, Instant};
 
 use daemonize2::{Daemonize, Error, Outcome};
 
+pub use allocator::*;
 pub use database::*;
 pub use descriptor::*;
 #[cfg(not(target_os = "linux"))]

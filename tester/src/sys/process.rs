@@ -331,8 +331,8 @@ linux_only! {
 
 /// Sets an environment variable of this process.
 pub fn set_environment(name: &str, value: &str) {
-    // SAFETY: whatever other threads the tester has are parked and look at no
-    // environment.
+    // SAFETY: whatever other threads the tester has look at the environment by std alone, which
+    // has a lock for it.
     unsafe { std::env::set_var(name, value) };
 }
 

@@ -252,6 +252,8 @@ const KNOWN: &[Known] = known! {
     [PathAt(0)] "": SYS_chdir SYS_chroot;
     [] "fork": SYS_clone SYS_clone3;
     [] "_exit": SYS_exit_group;
+    [] "": SYS_execve SYS_setpgid;
+    [] "getpgrp": SYS_getpgid;
     [] "poll": SYS_ppoll SYS_restart_syscall;
     [] "getrlimit": SYS_prlimit64;
     [] "sigpending": SYS_rt_sigpending;
@@ -278,7 +280,7 @@ const KNOWN: &[Known] = known! {
 
 #[cfg(target_arch = "x86_64")]
 const KNOWN_HERE: &[Known] = known! {
-    [] "": SYS_fork SYS_poll;
+    [] "": SYS_fork SYS_getpgrp SYS_poll;
     [Descriptor(0), Number(1)] "": SYS_dup2;
     [PathAt(0)] "": SYS_access SYS_open SYS_readlink SYS_stat SYS_unlink;
     [PathAt(0)] "stat": SYS_lstat;

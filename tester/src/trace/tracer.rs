@@ -154,6 +154,12 @@ impl Tracer {
                     process.tracee.set_result(result)?;
                 }
                 let call = process.call.take();
+                let is_execution = |call: &Call| call.number == libc::SYS_execve;
+                if replaced.is_none() && result == 0 && call.as_ref().is_some_and(is_execution) {
+                    // No code of the library is left.
+                    process.is_inside = false;
+                    process.is_done = true;
+                }
                 let is_pair = |call: &Call| call.number == libc::SYS_socketpair;
                 match call.filter(is_pair) {
                     // In a container, root may not read the memory of a process that

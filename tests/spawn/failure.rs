@@ -1,0 +1,138 @@
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(a_missing_program_is_reported_and_leaves_nothing),
+    case!(a_program_that_is_not_in_path_is_reported),
+    case!(a_file_without_permission_is_reported),
+    case!(a_file_that_is_no_program_is_reported),
+    case!(a_script_without_its_interpreter_is_reported),
+    case!(a_failed_step_before_the_program_is_reported),
+    case!(a_locked_pid_file_is_reported),
+    case!(a_program_that_ends_at_once_is_started_or_reported),
+    case!(a_start_with_a_timeout_succeeds),
+    case!(a_nul_byte_is_refused_before_any_fork),
+    case!(a_variable_without_a_valid_name_is_refused_before_any_fork),
+];
+
+fn a_missing_program_is_reported_and_leaves_nothing() {
+    for program in ["/no/such/program", "./program"] {
+        let scenario = daemon!().spawn_program(program, [""; 0]);
+        let error = scenario.fail();
+        assert_eq!(error, cannot_execute(program, libc::ENOENT, ""));
+        let pid_file = pid_file_at(&scenario.path("daemon.pid"));
+        assert!(pid_file.is_released(), "{pid_file:?}");
+    }
+}
+
+fn a_program_that_is_not_in_path_is_reported() {
+    let scenario = daemon!().spawn_program("no-such-program", [""; 0]);
+    let reason = ": no directory of the program's PATH has it";
+    let expected = cannot_execute("no-such-program", libc::ENOENT, reason);
+    assert_eq!(scenario.fail(), expected);
+}
+
+fn a_file_without_permission_is_reported() {
+    let scenario = daemon!();
+    let path = write_program(&scenario, "program", "#!/bin/sh\n");
+    set_mode(&path, 0o644);
+    let scenario = scenario.spawn_program("./program", [""; 0]);
+    let reason = ": the daemon may not execute the file, or not search a directory of its path";
+    assert_eq!(
+        scenario.fail(),
+        cannot_execute("./program", libc::EACCES, reason)
+    );
+}
+
+fn a_file_that_is_no_program_is_reported() {
+    let scenario = daemon!();
+    write_program(&scenario, "program", "echo\n");
+    let scenario = scenario.spawn_program("./program", [""; 0]);
+    let reason = ": it is neither a binary of this system nor a script that begins with #!";
+    assert_eq!(
+        scenario.fail(),
+        cannot_execute("./program", libc::ENOEXEC, reason)
+    );
+}
+
+fn a_script_without_its_interpreter_is_reported() {
+    let scenario = daemon!();
+    write_program(&scenario, "program", "#!/no/such/interpreter\n");
+    let scenario = scenario.spawn_program("./program", [""; 0]);
+    let reason = ": the file exists, but the interpreter or dynamic linker that it names does not";
+    assert_eq!(
+        scenario.fail(),
+        cannot_execute("./program", libc::ENOENT, reason)
+    );
+}
+
+fn a_failed_step_before_the_program_is_reported() {
+    let error = spawned().working_directory("missing").fail();
+    error.assert_kind("ChangeDirectory", libc::ENOENT);
+    let error = spawned().stdout(Stream::log("missing/log")).fail();
+    error.assert_kind("OpenLogFile", libc::ENOENT);
+    let error = spawned().chroot("missing").fail();
+    error.assert_kind("Chroot", libc::ENOENT);
+}
+
+fn a_locked_pid_file_is_reported() {
+    let scenario = spawned();
+    let run = scenario.start();
+    let pid = run.report().pid;
+    let error = scenario.fail_beside_daemon();
+    error.assert_kind("LockPidfile", libc::EWOULDBLOCK);
+    assert_eq!(error.running_pid, Some(pid));
+    run.assert_pid_file_held();
+}
+
+fn a_program_that_ends_at_once_is_started_or_reported() {
+    for _ in 0..20 {
+        let scenario = shell("exit 3");
+        let run = scenario.launch();
+        if run.launcher().output.status.success() {
+            run.wait_until_all_ended();
+        } else {
+            let error = run.launcher_error();
+            assert_eq!(error.kind, "DaemonExited");
+            assert_eq!(error.daemon_exit_status, Some(3 << 8));
+            run.assert_nothing_left();
+        }
+        assert_not_running(&scenario.control());
+    }
+}
+
+fn a_start_with_a_timeout_succeeds() {
+    let scenario = spawned().startup_timeout(time_limit());
+    scenario.start().assert_pid_file_held();
+}
+
+fn a_nul_byte_is_refused_before_any_fork() {
+    let scenario = daemon!().spawn_program("a\0b", [""; 0]);
+    assert_eq!(scenario.fail_in_launcher().kind, "PathContainsNul");
+    let refused = |what| {
+        let reason = format!("cannot execute /bin/sh: {what} contains a NUL byte");
+        StartError::with_text("ExecuteProgram", libc::EINVAL, Some("/bin/sh"), &reason)
+    };
+    let scenario = daemon!().spawn_program("/bin/sh", ["a\0b"]);
+    assert_eq!(scenario.fail_in_launcher(), refused("an argument"));
+    let mut scenario = shell("");
+    scenario.config.program.environment = vec![("NAME".into(), Some("a\0b".into()))];
+    assert_eq!(
+        scenario.fail_in_launcher(),
+        refused("an environment variable")
+    );
+}
+
+fn a_variable_without_a_valid_name_is_refused_before_any_fork() {
+    for name in ["", "A=B"] {
+        let mut scenario = shell("");
+        scenario.config.program.environment = vec![(name.into(), Some("value".into()))];
+        let error = scenario.fail_in_launcher();
+        error.assert_kind("ExecuteProgram", libc::EINVAL);
+        assert!(
+            error.text.contains("name of an environment variable"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,61 @@
+use tester::prelude::*;
+
+use crate::setup::*;
+
+pub(crate) const CASES: &[Case] = &[
+    case!(the_pid_file_names_the_program_and_stays_locked),
+    case!(the_program_has_the_pid_file_open_for_reading_alone, needs Linux),
+    case!(the_program_is_found_and_stopped_by_its_pid_file),
+    case!(a_worker_of_the_launcher_does_not_keep_the_lock),
+    case!(the_lock_ends_with_the_program),
+    case!(a_second_start_succeeds_after_the_end_of_the_program),
+];
+
+fn the_pid_file_names_the_program_and_stays_locked() {
+    let run = spawned().start();
+    run.assert_pid_file_complete();
+    run.assert_pid_file_held();
+    assert_eq!(run.lock_holders(), [run.report().pid]);
+}
+
+fn the_program_has_the_pid_file_open_for_reading_alone() {
+    let run = spawned().start();
+    let overwritten = run.answer(&control::Command::OverwriteFiles("1\n".into()));
+    let by_owner = overwritten
+        .iter()
+        .filter(|what| !what.ends_with("once more"));
+    assert_eq!(by_owner.count(), 0, "{overwritten:?}");
+}
+
+fn the_program_is_found_and_stopped_by_its_pid_file() {
+    let scenario = spawned();
+    let run = scenario.start();
+    let pid = run.report().pid;
+    let control = scenario.control();
+    assert_eq!(control.running().unwrap(), Some(pid));
+    assert!(control.stop(time_limit()).unwrap());
+    run.wait_until_all_ended();
+    assert_not_running(&control);
+}
+
+/// The launcher receives the descriptor to clean up, and gives it back.
+fn a_worker_of_the_launcher_does_not_keep_the_lock() {
+    let mut scenario = spawned();
+    scenario.config.report_afterwards = true;
+    let run = scenario.start();
+    let afterwards = run.first("report afterwards", select!(Afterwards));
+    assert_eq!(afterwards.descriptors, run.initial().descriptors);
+}
+
+fn the_lock_ends_with_the_program() {
+    let scenario = spawned();
+    let run = scenario.start();
+    run.exit(0);
+    assert_not_running(&scenario.control());
+}
+
+fn a_second_start_succeeds_after_the_end_of_the_program() {
+    let scenario = spawned();
+    scenario.start().exit(0);
+    scenario.start().assert_pid_file_held();
+}
