@@ -3,10 +3,11 @@
 mod agent;
 mod clockd;
 mod control;
+mod daemonize;
 mod prefork;
 mod server;
 mod service;
 mod upgrade;
 mod web;
 
-tester::modules!(agent, clockd, control, prefork, service, upgrade, web);
+tester::modules!(agent, clockd, control, daemonize, prefork, service, upgrade, web);
