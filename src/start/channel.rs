@@ -170,12 +170,11 @@ impl LauncherEnds {
         descriptors.replace(Carried::default()).unwrap_or_default()
     }
 
-    /// Returns when the intermediate may have ended, or a message of the daemon may have arrived
-    /// if the launcher waits for it, or the deadline has passed. The end of the intermediate
-    /// follows its last message, and the launcher does nothing at an earlier one.
+    /// Returns when a message of the intermediate, or of the daemon if the launcher waits for it,
+    /// may have arrived, or the deadline has passed.
     pub(super) fn wait(&self, for_daemon: bool, deadline: Deadline) {
         let daemon = self.daemon.pollable().filter(|_| for_daemon);
-        sys::wait_readable_or_closed(daemon, self.intermediate.pollable(), deadline);
+        sys::wait_readable([daemon, self.intermediate.pollable()], deadline);
     }
 
     /// Sends an order. If the intermediate is gone, the launcher notices by its missing

@@ -1,5 +1,5 @@
 //! The program that the daemon executes: its preparation before the fork, the steps of the daemon,
-//! and how the intermediate notices the execution. docs/decisions/0011-exec-in-the-daemon.md has
+//! and how the intermediate notices the execution. docs/decisions/0012-exec-in-the-daemon.md has
 //! the reasons.
 //!
 //! The launcher may have other threads. Between fork(2) and execve(2) nothing therefore allocates,
@@ -314,7 +314,12 @@ impl ProgramWatch {
         const PERMISSION: &[u8] = b"x";
 
         let descriptors = [None; sys::MAX_PASSED_FDS];
-        let _ = sys::sendmsg(self.end.as_fd(), PERMISSION, descriptors, Deadline::NEVER);
+        let _ = sys::sendmsg(
+            self.end.as_fd(),
+            [PERMISSION, &[], &[]],
+            descriptors,
+            Deadline::NEVER,
+        );
     }
 
     /// Returns true once, when the daemon, which was not reaped, has executed the program.

@@ -3,7 +3,6 @@
 use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use super::platform::abi;
 use super::{Errno, cvt};
 use crate::deadline::Deadline;
 
@@ -51,33 +50,10 @@ pub(crate) fn wait_readable<const N: usize>(
     descriptors: [Option<BorrowedFd<'_>>; N],
     deadline: Deadline,
 ) -> bool {
-    wait(
-        descriptors.map(|descriptor| (descriptor, libc::POLLIN)),
-        deadline,
-    )
-}
-
-/// Returns when `readable` is readable or at its end of file, when the other end of the socket
-/// `connected` is closed, when the deadline passes, or early. The platform may return for bytes
-/// that arrive at `connected` too. The caller tries to read in any case.
-pub(crate) fn wait_readable_or_closed(
-    readable: Option<BorrowedFd<'_>>,
-    connected: Option<BorrowedFd<'_>>,
-    deadline: Deadline,
-) {
-    let closed = (connected, abi::POLL_CLOSED);
-    wait([(readable, libc::POLLIN), closed], deadline);
-}
-
-/// Waits for events of poll(2). True if one of them has occurred.
-fn wait<const N: usize>(
-    events: [(Option<BorrowedFd<'_>>, libc::c_short); N],
-    deadline: Deadline,
-) -> bool {
     // poll(2) ignores negative numbers.
-    let mut waited = events.map(|(descriptor, events)| libc::pollfd {
+    let mut waited = descriptors.map(|descriptor| libc::pollfd {
         fd: descriptor.map_or(-1, |descriptor| descriptor.as_raw_fd()),
-        events,
+        events: libc::POLLIN,
         revents: 0,
     });
     matches!(poll(&mut waited, deadline), Ok(1..))

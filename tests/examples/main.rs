@@ -10,4 +10,6 @@ mod service;
 mod upgrade;
 mod web;
 
-tester::modules!(agent, clockd, control, daemonize, prefork, service, upgrade, web);
+tester::modules!(
+    agent, clockd, control, daemonize, prefork, service, upgrade, web
+);

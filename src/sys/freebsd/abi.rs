@@ -8,8 +8,4 @@ pub(in crate::sys) use libc::{
 /// open(2): "`EMLINK`: `O_NOFOLLOW` was specified and the target is a symbolic link".
 pub(in crate::sys) use libc::EMLINK as O_NOFOLLOW_ERRNO;
 
-/// Without an event, poll(2) does not wait for a closed socket (`sopoll_generic` of
-/// sys/kern/uipc_socket.c).
-pub(in crate::sys) const POLL_CLOSED: libc::c_short = libc::POLLIN;
-
 pub(in crate::sys) const SO_NOSIGPIPE: Option<libc::c_int> = None;

@@ -18,7 +18,4 @@ pub(in crate::sys) use libc::{
     ELOOP as O_NOFOLLOW_ERRNO, MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SOCK_CLOEXEC,
 };
 
-/// poll(2) reports `POLLHUP` unasked, and a message then wakes no process.
-pub(in crate::sys) const POLL_CLOSED: libc::c_short = 0;
-
 pub(in crate::sys) const SO_NOSIGPIPE: Option<libc::c_int> = None;

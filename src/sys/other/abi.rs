@@ -27,7 +27,4 @@ pub(in crate::sys) use libc::__errno as errno_location;
 )))]
 pub(in crate::sys) use libc::__errno_location as errno_location;
 
-/// Not every system waits for a closed socket without an event.
-pub(in crate::sys) const POLL_CLOSED: libc::c_short = libc::POLLIN;
-
 pub(in crate::sys) const SO_NOSIGPIPE: Option<libc::c_int> = None;
