@@ -57,7 +57,7 @@ fn send(
 /// Whether a send has failed because the process at the other end is gone. FreeBSD before 15
 /// fails with ENOTCONN if the other end closes at that instant (`uipc_send` of
 /// sys/kern/uipc_usrreq.c).
-fn is_gone(errno: Errno) -> bool {
+pub(super) fn is_gone(errno: Errno) -> bool {
     matches!(errno, errno::EPIPE | errno::ECONNRESET | errno::ENOTCONN)
 }
 

@@ -9,13 +9,15 @@ use crate::deadline::Deadline;
 use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::pid_file::OpenPidFile;
-use crate::start::channel::{DaemonEnd, IntermediateEnd, Received};
+use crate::start::channel::{DaemonEnd, IntermediateEnd, Received, is_gone};
 use crate::start::plan::Plan;
 use crate::start::program::{ProgramMark, ProgramWatch};
 use crate::start::progress::Step;
 use crate::start::protocol::{Message, Order, SIGKILL_WAIT, SIGTERM_GRACE};
 use crate::start::steps::{prepare_inherited_state, reset_signals};
-use crate::sys::{self, ChildState, ChildWatch, Fork, Pid, Signal, SingleThreaded, Uid};
+use crate::sys::{
+    self, ChildState, ChildWatch, Errno, Fork, MAX_PASSED_FDS, Pid, Signal, SingleThreaded, Uid,
+};
 
 pub(super) struct Inheritance {
     pub(super) launcher: DaemonEnd,
@@ -143,7 +145,7 @@ impl Supervisor {
     fn run(&self) -> ! {
         self.send_daemon_handles();
         if let Some(program) = &self.program {
-            program.permit();
+            self.terminate_unless_sent(program.permit());
         }
         loop {
             if let Some(status) = self.try_reap_daemon() {
@@ -151,7 +153,9 @@ impl Supervisor {
             }
             if let Some(program) = &self.program {
                 if program.has_begun(self.daemon) {
-                    self.launcher.send(&Message::Ready(Vec::new()));
+                    let ready = Message::Ready(Vec::new());
+                    let sent = self.launcher.send_with(&ready, [None; MAX_PASSED_FDS]);
+                    self.terminate_unless_sent(sent);
                 }
             }
             match self.launcher.try_recv_order() {
@@ -186,6 +190,17 @@ impl Supervisor {
                 None => (None, self.deadline),
             };
             self.child_watch.wait([launcher, program], deadline);
+        }
+    }
+
+    /// A message is lost without which the other process would wait for ever. If that process is
+    /// gone instead, the supervisor notices next.
+    fn terminate_unless_sent(&self, sent: Result<(), Errno>) {
+        if let Err(errno) = sent {
+            if !is_gone(errno) {
+                let kind = ErrorKind::Channel(errno);
+                self.terminate_and_exit(kind, |_| Message::Failed(kind.into()));
+            }
         }
     }
 

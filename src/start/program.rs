@@ -308,18 +308,12 @@ impl ProgramWatch {
         self.end.as_fd()
     }
 
-    /// Permits the daemon to execute the program. A daemon that has ended needs no permission.
-    /// Async-signal-safe.
-    pub(super) fn permit(&self) {
+    /// Permits the daemon to execute the program. Async-signal-safe.
+    pub(super) fn permit(&self) -> Result<(), Errno> {
         const PERMISSION: &[u8] = b"x";
 
-        let descriptors = [None; sys::MAX_PASSED_FDS];
-        let _ = sys::sendmsg(
-            self.end.as_fd(),
-            [PERMISSION, &[], &[]],
-            descriptors,
-            Deadline::NEVER,
-        );
+        let (end, descriptors) = (self.end.as_fd(), [None; sys::MAX_PASSED_FDS]);
+        sys::sendmsg(end, [PERMISSION, &[], &[]], descriptors, Deadline::NEVER).map(drop)
     }
 
     /// Returns true once, when the daemon, which was not reaped, has executed the program.

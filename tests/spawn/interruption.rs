@@ -10,6 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_daemon_killed_at_any_call_is_reported_and_leaves_nothing, needs Stepping),
     case!(a_call_that_fails_leaves_a_daemon_or_nothing, needs Faults),
     case!(a_kernel_that_does_not_tell_of_the_execution_delays_the_start, needs Faults),
+    case!(a_lost_message_about_the_program_fails_the_start, needs Faults),
 ];
 
 /// The distance between the calls that are tried.
@@ -134,4 +135,24 @@ fn a_kernel_that_does_not_tell_of_the_execution_delays_the_start() {
         always: true,
     }]);
     run.start().assert_pid_file_held();
+}
+
+/// The permission to execute the program, and the report of its execution. The processes wait for
+/// either without a limit.
+fn a_lost_message_about_the_program_fails_the_start() {
+    for (call, occurrence) in [("sendmsg(pair 4)", 0), ("sendmsg(pair 1)", 1)] {
+        let scenario = spawned();
+        let run = scenario.clone().faults(&[Fault {
+            process: Role::Intermediate,
+            call: call.to_owned(),
+            occurrence,
+            how: How::Errno(libc::ENOBUFS),
+            always: false,
+        }]);
+        let run = run.launch();
+        let error = run.launcher_error();
+        assert_eq!(error.kind, format!("Channel({})", libc::ENOBUFS));
+        run.wait_until_all_ended();
+        assert_not_running(&scenario.control());
+    }
 }
