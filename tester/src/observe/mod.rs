@@ -66,7 +66,6 @@ pub use platform::{EXISTS, UNSEEN, enroll, inside, prepare, process, processes_o
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-#[cfg(any(target_os = "linux", target_os = "freebsd", target_os = "macos"))]
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 

@@ -76,6 +76,10 @@ pub fn refuse_calls(calls: &[(SystemCall, i32)]) -> io::Result<()> {
 
 linux_only! {
     /// epoll_create1(2) or io_uring_setup(2).
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the result of syscall(2) has 32 bits on some processors"
+    )]
     pub fn open_event_queue(queue: EventQueue) -> io::Result<OwnedFd> {
         use super::check;
 
