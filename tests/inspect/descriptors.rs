@@ -90,18 +90,21 @@ fn without_reader() -> Cat {
 
 fn a_pipe_that_nobody_reads_is_found() {
     let cat = without_reader();
-    inspect(cat.pid).assert_finding("standard output", "nobody reads the pipe");
+    let checkup = inspect_output(cat.pid, |row| row.mark == "finding");
+    checkup.assert_finding("standard output", "nobody reads the pipe");
 }
 
 fn a_pipe_whose_reader_may_be_hidden_is_unknown() {
     let cat = without_reader();
-    inspect(cat.pid).assert_unknown("standard output", "is not visible");
+    let checkup = inspect_output(cat.pid, |row| row.mark == "unknown");
+    checkup.assert_unknown("standard output", "is not visible");
 }
 
 fn a_pipe_that_is_read_is_no_finding() {
     let cat = Cat::with(&[]);
     let reader = format!(" {} reads the pipe", std::process::id());
-    inspect(cat.pid).assert_ok("standard output", &reader);
+    let checkup = inspect_output(cat.pid, |row| row.reason.contains(&reader));
+    checkup.assert_ok("standard output", &reader);
 }
 
 fn a_terminal_is_found() {
