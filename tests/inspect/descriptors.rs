@@ -90,20 +90,22 @@ fn without_reader() -> Cat {
 
 fn a_pipe_that_nobody_reads_is_found() {
     let cat = without_reader();
-    let checkup = inspect_output(cat.pid, |row| row.mark == "finding");
+    let checkup = inspect_until(cat.pid, "standard output", |row| row.mark == "finding");
     checkup.assert_finding("standard output", "nobody reads the pipe");
 }
 
 fn a_pipe_whose_reader_may_be_hidden_is_unknown() {
     let cat = without_reader();
-    let checkup = inspect_output(cat.pid, |row| row.mark == "unknown");
+    let checkup = inspect_until(cat.pid, "standard output", |row| row.mark == "unknown");
     checkup.assert_unknown("standard output", "is not visible");
 }
 
 fn a_pipe_that_is_read_is_no_finding() {
     let cat = Cat::with(&[]);
     let reader = format!(" {} reads the pipe", std::process::id());
-    let checkup = inspect_output(cat.pid, |row| row.reason.contains(&reader));
+    let checkup = inspect_until(cat.pid, "standard output", |row| {
+        row.reason.contains(&reader)
+    });
     checkup.assert_ok("standard output", &reader);
 }
 
@@ -141,31 +143,33 @@ fn a_descriptor_that_another_program_shares_is_found() {
     let (socket, peer) = UnixStream::pair().unwrap();
     let copy = socket.try_clone().unwrap();
     let cat = Cat::with(&[(socket.into(), 9)]);
-    let alone = inspect(cat.pid);
-    assert!(
-        !alone.row("descriptor 9").reason.contains("a copy"),
-        "{alone:?}"
-    );
+    let is_alone = |row: &Row| !row.reason.contains("a copy");
+    let alone = inspect_until(cat.pid, "descriptor 9", is_alone);
+    assert!(is_alone(alone.row("descriptor 9")), "{alone:?}");
     // The file of this program ends with the socket.
     let mut other = Command::new("sh");
     other.args(["-c", "read -r line <&9"]);
     sys::pass_descriptor(&mut other, copy.as_fd(), 9);
     let mut other = other.spawn().unwrap();
     drop(copy);
-    let shared = inspect(cat.pid);
+    let copy = format!(" {} has a copy of it", other.id());
+    let shared = inspect_until(cat.pid, "descriptor 9", |row| row.reason.contains(&copy));
     drop(peer);
     other.wait().unwrap();
-    shared.assert_finding("descriptor 9", &format!(" {} has a copy of it", other.id()));
+    shared.assert_finding("descriptor 9", &copy);
 }
 
 fn a_socket_of_a_service_manager_is_no_finding() {
     let new_socket = || -> OwnedFd { UnixStream::pair().unwrap().0.into() };
     let activated = "echo $$; LISTEN_PID=$$ LISTEN_FDS=1 exec cat";
     let cat = Cat::by_shell(activated, &[(new_socket(), 3)]);
-    inspect(cat.pid).assert_ok("descriptor 3", "the service manager");
+    let checkup = inspect_until(cat.pid, "descriptor 3", |row| row.mark == "ok");
+    checkup.assert_ok("descriptor 3", "the service manager");
     let foreign = "echo $$; LISTEN_PID=1 LISTEN_FDS=1 exec cat";
     let cat = Cat::by_shell(foreign, &[(new_socket(), 3)]);
-    inspect(cat.pid).assert_finding("descriptor 3", "not close-on-exec");
+    let reason = "not close-on-exec";
+    let checkup = inspect_until(cat.pid, "descriptor 3", |row| row.reason.contains(reason));
+    checkup.assert_finding("descriptor 3", reason);
 }
 
 fn as_user_with_file(mode: u32) -> Checkup {

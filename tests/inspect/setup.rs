@@ -62,13 +62,13 @@ pub(crate) fn inspect(pid: u32) -> Checkup {
     Checkup::of(&command(pid, &["--json"]).output().unwrap())
 }
 
-/// Inspects a process that shares a pipe with this one, until the standard output is as expected. A
-/// process that another case forks has a copy of the pipe until it executes its program.
-pub(crate) fn inspect_output(pid: u32, is_expected: impl Fn(&Row) -> bool) -> Checkup {
+/// Inspects a process that shares a file with this one, until a check is as expected. A process
+/// that another case forks has a copy of the file until it executes its program.
+pub(crate) fn inspect_until(pid: u32, check: &str, is_expected: impl Fn(&Row) -> bool) -> Checkup {
     let deadline = Instant::now() + time_limit();
     loop {
         let checkup = inspect(pid);
-        if is_expected(checkup.row("standard output")) || Instant::now() >= deadline {
+        if is_expected(checkup.row(check)) || Instant::now() >= deadline {
             return checkup;
         }
     }
