@@ -4,6 +4,8 @@
 //! cargo run --release --manifest-path benches/Cargo.toml [-- RUNS]
 //! ```
 //!
+//! The pid files are in a directory of `TMPDIR`, which should name a tmpfs, as /run is.
+//!
 //! The starts take turns, so that the state of the machine is the same for all. Each daemon lives
 //! until its launcher has ended. The ratios are to the supervised start in C (`floors.c`), which
 //! does what every start with the same promises has to do.
