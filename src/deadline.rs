@@ -114,10 +114,13 @@ mod tests {
         let later = now.extended_by(Duration::from_secs(3600));
         assert!(later.is_set() && !later.has_passed());
         assert_eq!(now.max(later), later);
+        assert_eq!(now.min(later), now);
         for never in [Deadline::NEVER, Deadline::after(Duration::MAX)] {
             assert!(!never.is_set() && !never.has_passed());
             assert_eq!(never.extended_by(Duration::ZERO), never);
             assert_eq!(never.max(later), never);
+            assert_eq!(never.min(later), later);
+            assert_eq!(later.min(never), later);
         }
     }
 }

@@ -33,7 +33,10 @@
 //!         .user("nobody")
 //!         .on_started(|daemon| println!("listening on {}", daemon.payload.escape_ascii()))
 //!         .try_privileged_action(|| TcpListener::bind("127.0.0.1:37"))
-//!         .ready_payload(|listener| format!("{:?}", listener.local_addr()))
+//!         .ready_payload(|listener| match listener.local_addr() {
+//!             Ok(address) => address.to_string(),
+//!             Err(error) => error.to_string(),
+//!         })
 //!         .start_checked()
 //! }
 //! ```

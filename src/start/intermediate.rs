@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::pid_file::OpenPidFile;
 use crate::start::channel::{DaemonEnd, IntermediateEnd, Received, is_gone};
 use crate::start::plan::Plan;
-use crate::start::program::{ProgramMark, ProgramWatch};
+use crate::start::program_watch::{ProgramMark, ProgramWatch};
 use crate::start::progress::Step;
 use crate::start::protocol::{Message, Order, SIGKILL_WAIT, SIGTERM_GRACE};
 use crate::start::steps::{prepare_inherited_state, reset_signals};

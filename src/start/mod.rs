@@ -9,7 +9,7 @@
 //! | `plan.rs` | the preparation before the fork |
 //! | `fork_safety.rs` | the check of the process before the fork |
 //! | `launcher.rs`, `intermediate.rs`, `daemon.rs` | the three processes |
-//! | `program.rs` | the program that the daemon executes |
+//! | `program.rs`, `program_watch.rs`, `execution.rs` | the program that the daemon executes: its preparation, the intermediate, the daemon |
 //! | `foreground.rs` | the start without forks |
 //! | `steps.rs` | the steps of the daemon, in either case |
 //! | `actions.rs`, `text.rs`, `start_failure.rs`, `panics.rs` | the caller's closures, their errors, and their panics |
@@ -21,8 +21,10 @@
 //! | `unreaped.rs` | processes that outlive a failed start |
 
 pub(crate) mod actions;
+mod c_path;
 mod channel;
 mod daemon;
+mod execution;
 mod foreground;
 mod fork_safety;
 mod inherited;
@@ -31,6 +33,7 @@ mod launcher;
 mod panics;
 mod plan;
 mod program;
+mod program_watch;
 mod progress;
 mod protocol;
 mod readiness;
@@ -214,7 +217,7 @@ fn launch<T>(
             let inheritance =
                 intermediate::run(&mut plan, intermediate, daemon, deadline, &single_threaded);
             if let Some(program) = plan.program.take() {
-                program.run(plan, inheritance, signal_mask);
+                execution::run(program, plan, inheritance, signal_mask);
             }
             Side::Daemon(daemon::run(
                 plan,

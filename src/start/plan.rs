@@ -2,8 +2,6 @@
 
 use std::ffi::CString;
 use std::os::fd::RawFd;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
 
 use crate::activation::Activation;
 use crate::directory::DirectoryPlan;
@@ -13,6 +11,7 @@ use crate::identity::{Identity, User};
 use crate::options::Options;
 use crate::own_fds;
 use crate::pid_file::{self, PidFilePlan, Takeover};
+use crate::start::c_path::{c_path, c_path_if_set};
 use crate::start::inherited::KeptDescriptors;
 use crate::start::program::{self, ProgramPlan};
 use crate::start::progress::Progress;
@@ -42,11 +41,11 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     pub(super) fn new(options: &'a Options, streams: Streams) -> Result<Self, Error> {
-        let working_directory = c_path(options.working_directory.as_deref())?;
+        let working_directory = c_path_if_set(options.working_directory.as_deref())?;
         // The caller's path is the subject of its error, not that of a successor.
-        c_path(options.pid_file.as_deref())?;
-        let pid_file = c_path(options.locked_pid_file().as_deref())?;
-        let root = c_path(options.chroot.as_deref())?;
+        c_path_if_set(options.pid_file.as_deref())?;
+        let pid_file = c_path_if_set(options.locked_pid_file().as_deref())?;
+        let root = c_path_if_set(options.chroot.as_deref())?;
         let directories = options.directories.iter();
         let mut directories = directories
             .map(DirectoryPlan::new)
@@ -141,7 +140,7 @@ fn plan_pid_file(
     identity: Option<&Identity>,
 ) -> Result<PidFilePlan, Error> {
     let mut plan = PidFilePlan::new(path);
-    plan.absolute_path = c_path(options.absolute_locked_pid_file().as_deref())?;
+    plan.absolute_path = c_path_if_set(options.absolute_locked_pid_file().as_deref())?;
     plan.new_owner = (options.chown_pid_file_user.as_ref())
         .map(User::resolve_uid)
         .transpose()?;
@@ -181,7 +180,7 @@ fn plan_takeover(
     let absolute = absolute.ok_or_else(|| {
         failed(errno::ENOENT).with_reason("the working directory of this process is unknown")
     })?;
-    plan.taken_over_path = c_path(Some(&absolute))?;
+    plan.taken_over_path = Some(c_path(&absolute)?);
     Takeover::plan(absolute, path).map(Some)
 }
 
@@ -192,7 +191,7 @@ fn c_log_files(options: &Options) -> Result<[Option<CString>; 3], Error> {
         let subject = Subject::Path(path.to_owned());
         return Err(Error::from(ErrorKind::StandardInputIsLogFile).with_subject(subject));
     }
-    Ok([None, c_path(output)?, c_path(error)?])
+    Ok([None, c_path_if_set(output)?, c_path_if_set(error)?])
 }
 
 fn plan_logs(
@@ -211,19 +210,10 @@ fn plan_logs(
     };
     for ((log, path), given) in logs.iter_mut().zip(paths).zip(&options.log_files) {
         let absolute = given.as_ref().and_then(|path| options.absolute(path));
-        let absolute = c_path(absolute.as_deref())?;
+        let absolute = c_path_if_set(absolute.as_deref())?;
         *log = path.map(|path| Log::new(path, absolute, users));
     }
     Ok(logs)
-}
-
-pub(super) fn c_path(path: Option<&Path>) -> Result<Option<CString>, Error> {
-    let convert = |path: &Path| {
-        CString::new(path.as_os_str().as_bytes()).map_err(|_| {
-            Error::from(ErrorKind::PathContainsNul).with_subject(Subject::Path(path.to_owned()))
-        })
-    };
-    path.map(convert).transpose()
 }
 
 fn refuse_unsupported(options: &Options) -> Result<(), Error> {

@@ -1,11 +1,10 @@
 //! An error of the caller's code that carries bytes to the launcher.
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt::{self, Display};
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
-
-use crate::start::text;
 
 /// An error by which a closure of the start gives the launcher bytes beside the text, for example
 /// an exit status. The launcher gets the bytes by [`Error::payload`](crate::Error::payload).
@@ -74,11 +73,34 @@ impl StdError for StartFailure {}
 /// the caller panics.
 pub(super) fn payload_of<E: 'static>(error: &E) -> Vec<u8> {
     let find = || {
-        let failure = text::chain(error).find_map(as_start_failure)?;
+        let failure = chain(error).find_map(as_start_failure)?;
         Some(failure.payload.clone())
     };
     let found = panic::catch_unwind(AssertUnwindSafe(find));
     found.ok().flatten().unwrap_or_default()
+}
+
+/// An error and its causes. Empty if the type is not known to be an [`Error`](StdError): `Display`
+/// alone leads to no cause.
+pub(super) fn chain<E: 'static>(error: &E) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    /// A chain of causes may be endless.
+    const MAX_CAUSES: usize = 64;
+
+    std::iter::successors(as_std_error(error), |&cause| cause.source()).take(1 + MAX_CAUSES)
+}
+
+fn as_std_error(error: &dyn Any) -> Option<&(dyn StdError + 'static)> {
+    if let Some(error) = error.downcast_ref::<Box<dyn StdError>>() {
+        Some(&**error)
+    } else if let Some(error) = error.downcast_ref::<Box<dyn StdError + Send>>() {
+        Some(&**error)
+    } else if let Some(error) = error.downcast_ref::<Box<dyn StdError + Send + Sync>>() {
+        Some(&**error)
+    } else if let Some(error) = error.downcast_ref::<StartFailure>() {
+        Some(error)
+    } else {
+        Some(error.downcast_ref::<io::Error>()?)
+    }
 }
 
 fn as_start_failure<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a StartFailure> {

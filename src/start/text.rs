@@ -1,13 +1,11 @@
 //! The texts of the errors and panics of the caller's code, as the launcher receives them.
 
 use std::any::Any;
-use std::error::Error as StdError;
 use std::fmt::{self, Display, Write as _};
-use std::io;
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::failure::MAX_REASON;
-use crate::start::start_failure::StartFailure;
+use crate::start::start_failure::chain;
 
 /// The text of an error, as far as it fits into a message. The alternate form makes the errors
 /// of anyhow and eyre show their causes. A `Display` that panics ends the text.
@@ -16,7 +14,7 @@ pub(crate) fn of_error(error: &impl Display) -> String {
 }
 
 /// The text of an error, and of those of its causes that the text does not contain. The causes
-/// are known for an [`io::Error`] and for a boxed [`Error`](StdError).
+/// are known for an [`std::io::Error`] and for a boxed [`Error`](std::error::Error).
 pub(crate) fn of_error_with_causes<E: Display + 'static>(error: &E) -> String {
     written(|text| {
         write!(text, "{error:#}")?;
@@ -28,29 +26,6 @@ pub(crate) fn of_error_with_causes<E: Display + 'static>(error: &E) -> String {
         }
         Ok(())
     })
-}
-
-/// An error and its causes. Empty if the type is not known to be an [`Error`](StdError): `Display`
-/// alone leads to no cause.
-pub(super) fn chain<E: 'static>(error: &E) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-    /// A chain of causes may be endless.
-    const MAX_CAUSES: usize = 64;
-
-    std::iter::successors(as_std_error(error), |&cause| cause.source()).take(1 + MAX_CAUSES)
-}
-
-fn as_std_error(error: &dyn Any) -> Option<&(dyn StdError + 'static)> {
-    if let Some(error) = error.downcast_ref::<Box<dyn StdError>>() {
-        Some(&**error)
-    } else if let Some(error) = error.downcast_ref::<Box<dyn StdError + Send>>() {
-        Some(&**error)
-    } else if let Some(error) = error.downcast_ref::<Box<dyn StdError + Send + Sync>>() {
-        Some(&**error)
-    } else if let Some(error) = error.downcast_ref::<StartFailure>() {
-        Some(error)
-    } else {
-        Some(error.downcast_ref::<io::Error>()?)
-    }
 }
 
 /// The text of a panic. Empty where the payload is no text.
@@ -96,6 +71,9 @@ fn written(write: impl FnOnce(&mut Bounded) -> fmt::Result) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::error::Error as StdError;
+    use std::io;
+
     use super::*;
 
     struct Endless;

@@ -18,7 +18,10 @@ use std::fs::File;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
+use crate::error::ErrorKind;
+use crate::failure::Failure;
 use crate::subject::{Subject, SubjectKind};
+use crate::sys::Errno;
 
 pub(crate) use log_file::LogUsers;
 pub(crate) use pending::PendingStreams;
@@ -197,6 +200,11 @@ const SUBJECTS: [SubjectKind; 3] = [
     SubjectKind::StandardOutput,
     SubjectKind::StandardError,
 ];
+
+fn redirect_failed(index: usize, errno: Errno) -> Failure {
+    Failure::from(ErrorKind::RedirectStreams(errno)).with_subject(SUBJECTS[index])
+}
+
 /// The start refuses a log file as standard input.
 const LOG_SUBJECTS: [SubjectKind; 3] = [
     SubjectKind::StandardInput,

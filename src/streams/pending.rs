@@ -3,7 +3,7 @@
 use std::mem;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
-use super::{NUMBERS, redirect, reopen};
+use super::{NUMBERS, redirect_failed, reopen};
 use crate::failure::Failure;
 use crate::own_fds;
 use crate::sys::{self, FileId, errno};
@@ -50,7 +50,7 @@ impl PendingStreams {
                 true => Err(errno::EBADF),
                 false => sys::dup2(pending.then.as_fd(), NUMBERS[index]),
             };
-            redirected.map_err(|errno| redirect::failed(index, errno))?;
+            redirected.map_err(|errno| redirect_failed(index, errno))?;
             reopen::settle(index);
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::mem;
 use std::os::fd::{AsFd as _, AsRawFd as _, IntoRawFd as _, OwnedFd};
 
 use super::pending::{PendingStream, PendingStreams};
-use super::{LOG_SUBJECTS, NUMBERS, SUBJECTS, Source, Stdio, StreamsPlan, reopen};
+use super::{LOG_SUBJECTS, NUMBERS, Source, Stdio, StreamsPlan, redirect_failed, reopen};
 use crate::error::ErrorKind;
 use crate::failure::Failure;
 use crate::sys::{self, Errno, Open};
@@ -70,7 +70,7 @@ pub(crate) fn redirect(
                 (Target::Descriptor(then), _) => Some(then),
                 (Target::Null, Some(null)) => Some(
                     sys::dup_above_streams(null.as_raw_fd())
-                        .map_err(|errno| failed(index, errno))?,
+                        .map_err(|errno| redirect_failed(index, errno))?,
                 ),
                 _ => None,
             }
@@ -87,7 +87,7 @@ pub(crate) fn redirect(
             Some(descriptor) => sys::dup2(descriptor.as_fd(), NUMBERS[index]),
             None => sys::clear_cloexec(NUMBERS[index]),
         }
-        .map_err(|errno| failed(index, errno))?;
+        .map_err(|errno| redirect_failed(index, errno))?;
         plan.former_logs[index] = match (&pending.0[index], before) {
             (Some(_), _) => reopen::set_pending(index, plan.logs[index].take()),
             (None, _) if descriptor.is_none() => None,
@@ -140,14 +140,10 @@ fn take_target(
         Source::Descriptor(_) => match mem::replace(source, Source::Keep) {
             Source::Descriptor(descriptor) => move_above_streams(descriptor)
                 .map(Target::Descriptor)
-                .map_err(|errno| failed(index, errno)),
+                .map_err(|errno| redirect_failed(index, errno)),
             _ => Ok(Target::Keep),
         },
     }
-}
-
-pub(super) fn failed(index: usize, errno: Errno) -> Failure {
-    Failure::from(ErrorKind::RedirectStreams(errno)).with_subject(SUBJECTS[index])
 }
 
 /// The source as a descriptor that is no standard stream. If it was one, its number stays

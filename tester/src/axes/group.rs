@@ -1,7 +1,6 @@
 //! `group`. Its step is part of [`predict::identity`](crate::predict).
 
-use super::user::lacks_right_to_change_ids;
-use super::{Axis, Choice, NUMBER, Rights, UNKNOWN, id, name};
+use super::{Axis, Choice, NUMBER, Rights, UNKNOWN, id, lacks_right_to_change_ids, name};
 
 axis! {
     Group |stage| stage.config.options.group => {

@@ -101,6 +101,10 @@ pub(crate) struct Rights {
     has_groups: bool,
 }
 
+fn lacks_right_to_change_ids(rights: Option<Rights>) -> bool {
+    rights.is_some_and(|rights| !rights.is_root && !rights.may_change_ids)
+}
+
 /// The name of an axis and of its values.
 #[derive(Debug)]
 pub struct AxisNames {

@@ -1,7 +1,6 @@
 //! `supplementary_groups`. Its step is part of [`predict::identity`](crate::predict).
 
-use super::user::lacks_right_to_change_ids;
-use super::{Axis, Choice, NUMBER, Rights, Stage, UNKNOWN};
+use super::{Axis, Choice, NUMBER, Rights, Stage, UNKNOWN, lacks_right_to_change_ids};
 use crate::config::{Identity, SupplementaryGroups};
 
 axis! {

@@ -1,7 +1,7 @@
 //! `user`. Its step is part of [`predict::identity`](crate::predict).
 
 use super::group::Group;
-use super::{Axis, Choice, NUMBER, Rights, UNKNOWN, id, name};
+use super::{Axis, Choice, NUMBER, Rights, UNKNOWN, id, lacks_right_to_change_ids, name};
 use crate::model::databases::{Databases, NOBODY};
 use crate::suite::{TEST_USER, TEST_USER_ID};
 
@@ -37,8 +37,4 @@ impl Axis for User {
         let changes_ids = !matches!(self, Self::None | Self::Own);
         (changes_ids && lacks_right_to_change_ids(rights)).then_some("only root can change ids")
     }
-}
-
-pub(super) fn lacks_right_to_change_ids(rights: Option<Rights>) -> bool {
-    rights.is_some_and(|rights| !rights.is_root && !rights.may_change_ids)
 }

@@ -1,6 +1,7 @@
 //! The start of a tester, and what the harness keeps of it.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
@@ -12,7 +13,9 @@ use std::time::Instant;
 use super::Scenario;
 use super::journal::{Events, Journal};
 use crate::control::{self, Receiver};
-use crate::{sys, wire};
+use crate::slowness::time_limit;
+use crate::sys::ProcessHandle;
+use crate::{observe, sys, wire};
 
 /// No other process is started while a socket pair exists that is to be passed on: not every system
 /// can create sockets that a child does not inherit.
@@ -27,6 +30,32 @@ pub(super) fn next_number() -> u32 {
 /// The mark of the processes of a case.
 pub(super) fn token(number: u32) -> String {
     format!("{}-{number}", process::id())
+}
+
+/// Kills the processes of a case until none is left. A process may fork just before it is killed.
+pub(super) fn kill_all(token: &str) -> io::Result<()> {
+    loop {
+        let found = observe::processes_of(token)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        let mut handles = Vec::new();
+        for process in found {
+            handles.extend(ProcessHandle::open(process.pid)?);
+        }
+        // A process id may have been reused before its handle was opened, but not after it.
+        let confirmed = observe::processes_of(token)?;
+        handles.retain(|handle| confirmed.iter().any(|found| found.pid == handle.pid()));
+        for handle in &handles {
+            handle.kill(libc::SIGKILL)?;
+        }
+        let deadline = Instant::now() + time_limit();
+        for handle in &handles {
+            if !handle.wait(deadline)? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+    }
 }
 
 /// How the tester gets its end of the control socket.

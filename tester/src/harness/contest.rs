@@ -10,8 +10,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::case::{SPAWNING, next_number, token};
-use super::kill::kill_all;
+use super::case::{SPAWNING, kill_all, next_number, token};
 use crate::contest::{CONTEND, Leaving, MEDDLE, Meddling};
 use crate::control::{self, Frame, Receiver};
 use crate::slowness::{scaled, time_limit};

@@ -1,12 +1,7 @@
 //! Signals to the processes of a case. A method panics, with the diagnostics, if there is no such process.
 
-use std::io;
-use std::time::Instant;
-
 use super::journal::Launcher;
 use super::run::Run;
-use crate::observe;
-use crate::slowness::time_limit;
 use crate::sys::ProcessHandle;
 
 impl Run {
@@ -57,32 +52,6 @@ impl Run {
         match handle {
             Some(handle) if found => handle,
             _ => panic!("{pid} is no process of this case\n{}", self.diagnostics()),
-        }
-    }
-}
-
-/// Kills the processes of a case until none is left. A process may fork just before it is killed.
-pub(super) fn kill_all(token: &str) -> io::Result<()> {
-    loop {
-        let found = observe::processes_of(token)?;
-        if found.is_empty() {
-            return Ok(());
-        }
-        let mut handles = Vec::new();
-        for process in found {
-            handles.extend(ProcessHandle::open(process.pid)?);
-        }
-        // A process id may have been reused before its handle was opened, but not after it.
-        let confirmed = observe::processes_of(token)?;
-        handles.retain(|handle| confirmed.iter().any(|found| found.pid == handle.pid()));
-        for handle in &handles {
-            handle.kill(libc::SIGKILL)?;
-        }
-        let deadline = Instant::now() + time_limit();
-        for handle in &handles {
-            if !handle.wait(deadline)? {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
         }
     }
 }

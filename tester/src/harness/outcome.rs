@@ -14,8 +14,7 @@ use std::sync::OnceLock;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::case::{Case, Handover, read_text};
-use super::kill::kill_all;
+use super::case::{Case, Handover, kill_all, read_text};
 use super::{Files, PidFile, Scenario};
 use crate::config::{Life, ReadinessUse, Step};
 use crate::control::{self, Command, Frame, Message};

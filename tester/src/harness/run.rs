@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::case::{Case, Handover};
+use super::case::{Case, Handover, kill_all};
 use super::journal::{at_the_end, collect, drain};
-use super::kill::kill_all;
 use super::{Launcher, Scenario};
 use crate::slowness::scaled;
 use crate::sys::{self, ProcessHandle};

@@ -11,12 +11,14 @@ mod identity;
 mod judge;
 mod judge_files;
 mod judge_reports;
+mod mismatches;
 
 pub use crate::model::databases::Databases;
 pub use crate::model::initial_files::InitialFiles;
 pub use crate::model::start::Prediction;
 pub(crate) use identity::NewIdentity;
-pub use judge::{Mismatch, mismatches};
+pub use judge::Mismatch;
+pub use mismatches::mismatches;
 
 /// Predicts a start from `before`, the report of the launcher on itself.
 ///

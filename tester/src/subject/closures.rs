@@ -3,14 +3,13 @@
 use std::error::Error;
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::panic;
 use std::process::Command as Program;
-use std::thread;
-use std::time::Duration;
 
 use daemonize2::{Daemonize, StartFailure};
 
@@ -20,6 +19,17 @@ use crate::config::{Bytes, Fallible, Foreground, Step};
 use crate::control::{self, Command, Message};
 use crate::report::FileType;
 use crate::{initial, sys};
+
+/// Forks a process that lives as long as the harness. It begins with `prepare`, which the caller
+/// drops.
+fn fork_worker(prepare: impl FnOnce()) -> u32 {
+    if let Some(worker) = expect(sys::fork(), "fork") {
+        return worker;
+    }
+    prepare();
+    control::wait_for_harness_to_end();
+    sys::exit_at_once(0);
+}
 
 /// A value that reports its drop.
 pub(super) struct Witness(pub(super) Message);
@@ -108,24 +118,17 @@ impl Product {
                     send(Message::Copied(copy));
                 }
             }
-            Step::ForkWorker | Step::ForkWorkerInSession => match expect(sys::fork(), "fork") {
-                Some(worker) => {
-                    // Until then a signal to the group reaches the worker, too.
-                    while *step == Step::ForkWorkerInSession
-                        && expect(sys::session(worker), "find the session") != worker
-                    {
-                        thread::sleep(Duration::from_millis(1));
-                    }
-                    send(Message::Worker(worker));
-                }
-                None => {
-                    if *step == Step::ForkWorkerInSession {
-                        expect(sys::new_session(), "make a session");
-                    }
-                    control::wait_for_harness_to_end();
-                    sys::exit_at_once(0);
-                }
-            },
+            Step::ForkWorker => send(Message::Worker(fork_worker(|| ()))),
+            Step::ForkWorkerInSession => {
+                let (mut here, there) = expect(UnixStream::pair(), "make a socket pair");
+                let worker = fork_worker(move || {
+                    expect(sys::new_session(), "make a session");
+                    drop(there);
+                });
+                // Until the worker has its session, a signal to the group reaches it, too.
+                expect(here.read(&mut [0]), "wait for the worker");
+                send(Message::Worker(worker));
+            }
             Step::WriteFile(file) => {
                 let written = OpenOptions::new()
                     .write(true)
