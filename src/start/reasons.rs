@@ -140,7 +140,7 @@ fn with_state_of_program(failure: Failure, options: &Options) -> Failure {
             "the file exists, but the interpreter or dynamic linker that it names does not"
         }
         errno::EACCES => {
-            "the daemon may not execute the file, or not search a directory of its path"
+            "the daemon lacks the permission to execute the file, or to search a directory of its path"
         }
         errno::ENOEXEC => "it is neither a binary of this system nor a script that begins with #!",
         _ => return failure,

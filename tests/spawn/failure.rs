@@ -40,7 +40,7 @@ fn a_file_without_permission_is_reported() {
     let path = write_program(&scenario, "program", "#!/bin/sh\n");
     set_mode(&path, 0o644);
     let scenario = scenario.spawn_program("./program", [""; 0]);
-    let reason = ": the daemon may not execute the file, or not search a directory of its path";
+    let reason = ": the daemon lacks the permission to execute the file, or to search a directory of its path";
     assert_eq!(
         scenario.fail(),
         cannot_execute("./program", libc::EACCES, reason)
