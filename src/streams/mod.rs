@@ -48,7 +48,7 @@ enum Source {
 impl Stdio {
     /// `/dev/null`: reads return the end of file, writes are discarded.
     ///
-    /// The start fails with [`ErrorKind::OpenDevnull`](crate::ErrorKind::OpenDevnull) if
+    /// The start fails with [`ErrorKind::OpenDevnull`] if
     /// `/dev/null` is not the null device, but for example a regular file.
     #[must_use]
     pub fn devnull() -> Self {
@@ -90,11 +90,11 @@ impl Stdio {
     ///
     /// # Errors
     ///
-    /// - [`ErrorKind::OpenLogFile`](crate::ErrorKind::OpenLogFile) if the file cannot be opened, or
+    /// - [`ErrorKind::OpenLogFile`] if the file cannot be opened, or
     ///   the start refuses it.
-    /// - [`ErrorKind::ChownLogFile`](crate::ErrorKind::ChownLogFile) if a new file cannot be given to
+    /// - [`ErrorKind::ChownLogFile`] if a new file cannot be given to
     ///   the daemon. The start then removes the file.
-    /// - [`ErrorKind::StandardInputIsLogFile`](crate::ErrorKind::StandardInputIsLogFile) for
+    /// - [`ErrorKind::StandardInputIsLogFile`] for
     ///   standard input, before any fork.
     ///
     /// # Security
@@ -147,7 +147,7 @@ impl Stdio {
     ///
     /// Those of `then`. If the stream cannot be replaced when the daemon is ready, for example
     /// because the daemon has closed every descriptor, the start fails with
-    /// [`ErrorKind::RedirectStreams`](crate::ErrorKind::RedirectStreams).
+    /// [`ErrorKind::RedirectStreams`].
     pub fn keep_until_ready<S: Into<Self>>(then: S) -> Self {
         Self {
             is_kept_until_ready: true,
