@@ -14,10 +14,11 @@ use crate::start::uncommitted::UncommittedStart;
 use crate::start::{panics, start_failure, text};
 use crate::sys::{self, ForkIdentity};
 
-/// The closures of a start. The call runs those that precede the drop of privileges.
+/// The closures of a start, as one closure. Its call runs those that precede the drop of
+/// privileges.
 ///
-/// The last initialization may borrow, so that a start has a lifetime. A start stores no closure
-/// longer than it runs itself.
+/// The last initialization may borrow. Therefore a start has a lifetime, and stores no closure
+/// longer than the start runs.
 pub(crate) type Actions<'a, T> = Box<dyn FnOnce() -> Result<Initialization<'a, T>, Failure> + 'a>;
 
 /// What remains to run after the drop of privileges.
@@ -191,10 +192,10 @@ impl Drop for WithinClosure {
 
 /// Refuses a start within the start of another daemon.
 ///
-/// A closure that starts a daemon returns in a second process. Since each start has one daemon,
-/// the library ends that process, although its own start was acknowledged. And a daemon that
-/// has not reported yet that it is ready must not be the launcher of a start after which the
-/// launcher exits: the start of that daemon would fail.
+/// A closure that starts another daemon returns in that daemon too. Since the outer start has
+/// only one daemon, the library would end the other one, although its start was acknowledged.
+/// And if a daemon that has not yet reported that it is ready were the launcher of `start`, it
+/// would exit, and its own start would fail.
 pub(super) fn refuse_nested_start(
     foreground: bool,
     failure_mode: FailureMode,

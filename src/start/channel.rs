@@ -1,9 +1,8 @@
 //! The channels of a start: two socket pairs.
 //!
-//! Each process keeps its own ends alone. So an end of file on a channel says that the process
-//! at the other end is gone, whatever its death was. The daemon and the launcher have a channel
-//! of their own: the death of the intermediate cannot come between a report and its
-//! acknowledgement.
+//! Each process keeps only its own ends. So an end of file on a channel means that the process at
+//! the other end is gone, whatever has ended it. The daemon and the launcher have their own
+//! channel: the death of the intermediate cannot separate a report from its acknowledgement.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -61,7 +60,7 @@ pub(super) fn is_gone(errno: Errno) -> bool {
     matches!(errno, errno::EPIPE | errno::ECONNRESET | errno::ENOTCONN)
 }
 
-/// The kind of a failed send, which is `gone` where the process at the other end is gone.
+/// The error kind of a failed send: `gone` if the process at the other end is gone.
 fn kind_of(errno: Errno, gone: ErrorKind) -> ErrorKind {
     if is_gone(errno) {
         gone
@@ -83,7 +82,7 @@ pub(super) enum Received<T> {
     EndOfFile,
 }
 
-/// One end of the launcher: collects bytes until a message is complete.
+/// One end of the launcher. It collects bytes until a message is complete.
 pub(super) struct Inbox {
     socket: OwnedFd,
     bytes: Vec<u8>,
@@ -123,7 +122,7 @@ impl Inbox {
     }
 
     fn recv_bytes(&mut self) -> Result<usize, Errno> {
-        // Small enough for a stack that has few pages yet.
+        // Small, since only a few pages of the stack exist yet.
         let mut bytes = [0; 512];
         let socket = self.socket.as_fd();
         let received = match &mut self.descriptors {
@@ -170,8 +169,8 @@ impl LauncherEnds {
         descriptors.replace(Carried::default()).unwrap_or_default()
     }
 
-    /// Returns when a message of the intermediate, or of the daemon if the launcher waits for it,
-    /// may have arrived, or the deadline has passed.
+    /// Waits until a message of the intermediate may have arrived, or until the deadline has
+    /// passed. With `for_daemon`, a message of the daemon ends the wait too.
     pub(super) fn wait(&self, for_daemon: bool, deadline: Deadline) {
         let daemon = self.daemon.pollable().filter(|_| for_daemon);
         sys::wait_readable([daemon, self.intermediate.pollable()], deadline);
@@ -212,7 +211,7 @@ impl LauncherEnds {
     /// Waits for the end of file of the daemon. Returns false if the deadline passes first.
     pub(super) fn await_daemon_end(&mut self, deadline: Deadline) -> bool {
         loop {
-            // The daemon is read once more after the deadline.
+            // After the deadline, the launcher reads the channel once more.
             let has_passed = deadline.has_passed();
             match self.daemon.try_recv() {
                 Ok(Received::Some(_)) => {}
@@ -269,15 +268,15 @@ impl IntermediateEnd {
     }
 }
 
-/// The end of the daemon. The caller's code may close its descriptor and open another file
-/// under the same number; the file tells the two apart.
+/// The daemon's end of its channel. The caller's code may close the descriptor and open another
+/// file with the same number. The identity of the file reveals this.
 pub(super) struct DaemonEnd {
     socket: DaemonSocket,
     file: FileId,
 }
 
 enum DaemonSocket {
-    /// The intermediate drops its copy, and must not free memory.
+    /// Without an `Arc`: the intermediate drops its copy, and must not free memory.
     Own(OwnedFd),
     /// The panic hook has the same socket.
     Shared(Arc<OwnedFd>),
@@ -312,7 +311,7 @@ impl DaemonEnd {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::LauncherGone`], also where the caller's code has closed the socket.
+    /// [`ErrorKind::LauncherGone`], also if the caller's code has closed the socket.
     pub(super) fn send(&self, message: &Message) -> Result<(), ErrorKind> {
         if !self.is_still_open() {
             return Err(ErrorKind::LauncherGone);
@@ -328,8 +327,8 @@ impl DaemonEnd {
         let mut byte = [0];
         loop {
             match sys::recv(self.descriptor(), &mut byte, Wait::Yes) {
-                // The launcher may have committed the start, so that the daemon must not give
-                // up for a lack of memory, which passes.
+                // The launcher may have committed the start. So the daemon must not give up
+                // because of a temporary lack of memory.
                 Err(errno::ENOMEM | errno::ENOBUFS) => sys::sleep(PAUSE),
                 received => return matches!(received, Ok(1..)),
             }

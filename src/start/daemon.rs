@@ -31,8 +31,8 @@ pub(super) fn run<T>(
         Some(inheritance.intermediate),
         failure_mode,
     );
-    // Until the signal mask is restored nothing allocates or frees memory. A failure leaves the
-    // closures alone.
+    // Until the signal mask is restored, nothing allocates or frees memory. A failure does not
+    // drop the closures before that.
     let prepared = take_first_steps(&mut plan, &mut start, inheritance.prepared);
     let signal_mask = match plan.options.reset_signals {
         true => SignalMask::empty(),

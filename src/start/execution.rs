@@ -1,5 +1,5 @@
 //! The daemon that executes a program. The launcher may have other threads: between fork(2) and
-//! execve(2) nothing allocates, frees or waits for a lock, also if a step fails.
+//! execve(2) nothing allocates, frees or waits for a lock, even if a step fails.
 
 use std::convert::Infallible;
 use std::os::fd::AsRawFd as _;

@@ -27,7 +27,7 @@ impl ForkSafety {
             Self::Assumed(promise) => Ok(promise),
             Self::Checked => {
                 let single_threaded = count_threads()?;
-                // If one of the two processes ends, the other has the queue for itself.
+                // If one of the two processes ends, the other does not share the queue.
                 if failure_mode == FailureMode::Return {
                     refuse_shared_event_queues()?;
                 }
@@ -82,7 +82,7 @@ fn describe_threads(names: Option<&[Option<String>]>) -> String {
     }
 }
 
-/// The known names of threads, as many as it takes to find out which code creates threads.
+/// The known names of threads, but only as many as show which code creates threads.
 fn in_parentheses(names: &[Option<String>]) -> String {
     const MAX_NAMES: usize = 8;
 
@@ -96,9 +96,9 @@ fn in_parentheses(names: &[Option<String>]) -> String {
 
 /// Flushes standard output, so that no child writes the same bytes again.
 ///
-/// Does nothing while other threads run: another thread may have the lock of a stream for as
-/// long as it likes. A standard output that is a full pipe fails the start at the deadline. The
-/// buffer fits into any other pipe.
+/// Does nothing while other threads run: another thread may hold the lock of a stream for any
+/// time. If standard output is a full pipe, the start fails at the deadline. Any other pipe has
+/// room for the buffer.
 pub(super) fn flush_streams(deadline: Deadline) -> Result<(), Error> {
     const STANDARD_OUTPUT: RawFd = 1;
 

@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use crate::streams::StreamsPlan;
 use crate::sys::{self, Errno};
 
-/// The descriptors from 3 on that stay open when the others are closed. They are listed before
-/// fork(2), since nothing allocates after it.
+/// The descriptors from 3 on that stay open when the others are closed. The launcher lists
+/// them before fork(2), since nothing allocates after it.
 pub(super) struct KeptDescriptors {
     /// In order.
     numbers: Vec<RawFd>,
@@ -15,7 +15,7 @@ pub(super) struct KeptDescriptors {
 
 impl KeptDescriptors {
     /// Lists those of the named descriptors that are open, the sources of the streams, and the
-    /// library's `own`. Must precede the opening of any descriptor for this start.
+    /// library's `own`. Call this before the start opens any descriptor.
     pub(super) fn new(named: &[RawFd], streams: &StreamsPlan, own: &[RawFd]) -> Self {
         /// Room for the descriptors of this start, and for a list of all that are open.
         const ROOM: usize = 512;

@@ -22,14 +22,14 @@ use crate::sys::{
 pub(super) struct Inheritance {
     pub(super) launcher: DaemonEnd,
     pub(super) intermediate: Pid,
-    /// The daemon reports a failure of the intermediate's steps: a failure of the second fork
-    /// precedes it.
+    /// The daemon reports a failure of the intermediate's steps. If the second fork fails too,
+    /// the start reports only the failed fork.
     pub(super) prepared: Result<Option<OpenPidFile>, Failure>,
     /// Stays open until the daemon executes a program, or ends.
     pub(super) program_mark: Option<ProgramMark>,
 }
 
-/// Returns in the daemon alone.
+/// Returns only in the daemon.
 pub(super) fn run(
     plan: &mut Plan<'_>,
     launcher: IntermediateEnd,
@@ -37,13 +37,13 @@ pub(super) fn run(
     deadline: Deadline,
     single_threaded: &SingleThreaded,
 ) -> Inheritance {
-    // A handler of pthread_atfork(3) may have armed it.
+    // A handler of pthread_atfork(3) may have armed the signal.
     sys::disarm_parent_death_signal();
     if sys::is_parent_in_other_pid_namespace() {
         report_failure_and_exit(&launcher, in_other_pid_namespace());
     }
-    // The session takes the terminal away. The daemon is a member of the session but not its
-    // leader, so that it cannot acquire another terminal.
+    // A new session has no terminal. The daemon is a member of the session but not its leader,
+    // so that it cannot acquire another terminal.
     if let Err(errno) = sys::setsid() {
         report_failure_and_exit(&launcher, ErrorKind::DetachSession(errno));
     }
@@ -111,8 +111,8 @@ fn report_and_exit(launcher: &IntermediateEnd, message: &Message) -> ! {
 }
 
 /// The caller has put its children into another pid namespace. In a new namespace the
-/// intermediate is the first process, whose end terminates the daemon. In any other the
-/// launcher cannot know the pid of the daemon.
+/// intermediate is the first process, whose end terminates the daemon. In any other namespace,
+/// the launcher cannot know the pid of the daemon.
 fn in_other_pid_namespace() -> Failure {
     let reason = if Pid::current().is_first() {
         "the intermediate process is pid 1 in that namespace, and its exit would end the daemon; \
@@ -138,7 +138,7 @@ struct Supervisor {
     program: Option<ProgramWatch>,
 }
 
-/// The status of a daemon that has ended, where it is known.
+/// The status of a daemon that has ended, if it is known.
 type Ended = Option<ExitStatus>;
 
 impl Supervisor {
@@ -193,8 +193,8 @@ impl Supervisor {
         }
     }
 
-    /// A message is lost without which the other process would wait for ever. If that process is
-    /// gone instead, the supervisor notices next.
+    /// Terminates the daemon if a message was lost, since the receiver would wait for it
+    /// forever. If the receiver is gone instead, the supervisor notices that next.
     fn terminate_unless_sent(&self, sent: Result<(), Errno>) {
         if let Err(errno) = sent {
             if !is_gone(errno) {

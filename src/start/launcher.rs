@@ -32,7 +32,7 @@ pub(super) struct Launcher<'a> {
 /// The descriptors by which the launcher cleans up after a daemon without an intermediate.
 #[derive(Default)]
 struct DaemonHandles {
-    /// Names the process for good, where the platform can do so.
+    /// Always names the same process. `None` where the platform has no such handle.
     process: Option<ProcessHandle>,
     pid_file: Option<OpenPidFile>,
 }
@@ -42,16 +42,16 @@ struct LastPanic {
     is_survived: bool,
 }
 
-/// What ends a wait.
+/// An event that ends a wait.
 #[derive(PartialEq, Eq)]
 enum StartEvent {
     /// The report of the daemon.
     Report(Message),
     /// The last message of the intermediate.
     Exit(Message),
-    /// The intermediate was killed, or has sent its last message before.
+    /// The intermediate was killed, or has already sent its last message.
     NoExitMessage,
-    /// The time ran out, and the intermediate does not act on it.
+    /// The time ran out, and the intermediate has not reacted.
     DeadlineMissed,
 }
 
@@ -123,8 +123,8 @@ impl<'a> Launcher<'a> {
         Err(self.clean_up(event, reaped, late, is_settled))
     }
 
-    /// The event loop. The first wait is for the report of the daemon, or for a message that no
-    /// report will come; the second, for the end of the intermediate alone.
+    /// The event loop. The first call waits for the report of the daemon, or for a message which
+    /// means that no report will come. The second call waits only for the end of the intermediate.
     fn next_event(&mut self, awaits_report: bool) -> Result<StartEvent, Errno> {
         loop {
             // The intermediate is read first. If it reports the end of the daemon, the last
@@ -144,7 +144,8 @@ impl<'a> Launcher<'a> {
                     return Ok(StartEvent::Report(ready));
                 }
                 (Received::Some(_), None) => return Err(errno::EPROTO),
-                // The end of file of a program says nothing: the intermediate reports its execution.
+                // An end of file says nothing about a program: the intermediate reports the
+                // execution.
                 (Received::EndOfFile, None)
                     if !self.is_disconnected && self.failure_mode != FailureMode::Spawn =>
                 {
@@ -162,8 +163,9 @@ impl<'a> Launcher<'a> {
         }
     }
 
-    /// The deadline by which the intermediate has to end after the time has run out. It may have
-    /// to terminate a daemon first. A file server, or a signal that stops it, may hold it up.
+    /// The deadline by which the intermediate has to end. It is later than the deadline of the
+    /// start, since the intermediate may have to terminate a daemon first. A file server, or a
+    /// signal that stops the intermediate, may hold it up.
     fn exit_deadline(&self) -> Deadline {
         self.deadline.extended_by(match self.handles {
             Some(_) => INTERMEDIATE_WAIT,
@@ -204,7 +206,7 @@ impl<'a> Launcher<'a> {
         }
     }
 
-    /// The number of descriptors tells which they are.
+    /// The number of descriptors shows which ones they are.
     fn record_handles(&mut self, daemon: Pid) {
         let (process, pid_file) = match self.ends.take_descriptors() {
             [Some(lock), Some(writable), None] => (None, Some((lock, writable))),
@@ -225,11 +227,11 @@ impl<'a> Launcher<'a> {
         self.failure_mode == FailureMode::Return && !ends_daemon
     }
 
-    /// Waits for the end of the intermediate, and reaps it. Returns its last message too. The
-    /// state is `Running` if the intermediate could not be killed. A later start reaps it.
+    /// Waits for the end of the intermediate, and reaps it. Returns its last message too. The state
+    /// is `Running` if the intermediate could not be killed; a later start then reaps it.
     fn await_intermediate(&mut self) -> (StartEvent, Result<ChildState, Errno>) {
         if !self.deadline.is_set() {
-            // The process is the only event to wait for.
+            // Without a deadline, the end of the process is the only event to wait for.
             let reaped = sys::waitpid(self.intermediate);
             return (self.await_exit(), reaped);
         }
@@ -254,8 +256,8 @@ impl<'a> Launcher<'a> {
         })
     }
 
-    /// Acknowledges the report of the daemon. If the daemon is a successor, the takeover of the
-    /// pid file commits the start: a launcher that is killed right after it has started a daemon.
+    /// Acknowledges the report of the daemon. If the daemon is a successor, the takeover of the pid
+    /// file commits the start: if the launcher is killed right after the takeover, a daemon runs.
     fn commit(&self, daemon: Pid) -> Result<(), Failure> {
         if self.failure_mode == FailureMode::Spawn {
             // The program has no connection to the launcher.
@@ -281,7 +283,7 @@ impl<'a> Launcher<'a> {
     }
 
     fn succeed(self, daemon: Pid, intermediate: ChildState, payload: Vec<u8>) -> Parent {
-        // The notification takes time, and the pid file is the daemon's alone.
+        // The notification takes time. Meanwhile only the daemon may hold the pid file.
         drop((self.ends, self.handles));
         if let Some(systemd) = NotifySocket::open() {
             systemd.notify_ready_for(daemon);
@@ -377,8 +379,8 @@ impl<'a> Launcher<'a> {
             }
             (StartEvent::NoExitMessage, Ok(state)) => Error::from(ErrorKind::IntermediateExited)
                 .with_reason(reasons::intermediate_ended(state.status(), fate)),
-            // The time ran out. A failure of this kind says that a process could not be
-            // terminated.
+            // The time ran out. A failure of the kind `StartupTimeout` means that a process could
+            // not be terminated.
             (event, reaped) => {
                 let is_left = matches!(reaped, Ok(ChildState::Running))
                     && !matches!(event, StartEvent::Exit(Message::Failed(_)));
@@ -421,12 +423,12 @@ fn kill_intermediate(intermediate: Pid) -> Result<ChildState, Errno> {
 
 /// Terminates a daemon whose intermediate is gone, and clears its pid file.
 ///
-/// No process is the parent of the daemon, so that only a handle names it safely. Without
-/// the handle, or the right to signal, the daemon ends at its next report, since nothing
-/// acknowledges the report. It then clears the file itself. If the daemon becomes a child of
-/// this process, a later start reaps it.
+/// No process of the start is the parent of the daemon, so only a handle names it safely. If the
+/// launcher lacks the handle, or the right to signal, the daemon ends at its next report, since the
+/// launcher does not acknowledge the report. The daemon then clears the file itself. If the daemon
+/// becomes a child of this process, a later start reaps it.
 ///
-/// `is_end` says whether an end of file is the end of the daemon.
+/// `is_end` says whether an end of file proves the end of the daemon.
 fn terminate_orphan(
     ends: &mut LauncherEnds,
     handles: Option<DaemonHandles>,
@@ -454,8 +456,8 @@ fn terminate_orphan(
     fate
 }
 
-/// Terminates a process, and reaps it if it has become a child of this process. Returns
-/// false if the process may not be signalled, or does not end.
+/// Terminates a process, and reaps it if it has become a child of this process. Returns false if
+/// the launcher may not signal the process, or if the process does not end.
 fn terminate_process(process: &ProcessHandle) -> bool {
     for (signal, wait) in [(Signal::TERM, SIGTERM_GRACE), (Signal::KILL, SIGKILL_WAIT)] {
         match sys::signal_process(process, signal) {

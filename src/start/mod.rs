@@ -1,8 +1,10 @@
 //! The start of a daemon. docs/architecture.md shows what each of the three processes does, and
 //! which of them acts if one dies.
 //!
-//! The daemon reports a failure of the intermediate's steps, once the second fork has succeeded:
-//! if several steps would fail, the earliest is reported.
+//! If a step of the intermediate fails, the daemon reports this failure after the second fork.
+//! So if several steps would fail, the start reports the earliest, with one exception: it
+//! reports a failed second fork or an expired timeout rather than a failure between setsid(2)
+//! and that fork.
 //!
 //! | file | contents |
 //! |---|---|
@@ -72,7 +74,7 @@ pub(crate) fn start<T>(
     fork_safety: ForkSafety,
 ) -> Result<T, Error> {
     match launch(options, closures, fork_safety, FailureMode::Exit) {
-        // The captures of the actions are the daemon's, so that nothing drops them here.
+        // The captures of the actions belong to the daemon. Therefore nothing drops them here.
         Side::Launcher(Ok(parent), closures) => {
             started::report_and_exit(closures.on_started, &parent)
         }
@@ -142,14 +144,14 @@ impl<T: 'static> Closures<'static, T> {
     }
 }
 
-/// The process that returns, and its result. The launcher has the closures left.
+/// The process that returns, and its result. The launcher still has the closures.
 enum Side<'a, T> {
     Launcher(Result<Parent, Error>, Closures<'a, T>),
     Daemon(Result<T, Error>),
 }
 
-/// Has starts of several threads take turns: a daemon that is forked during another start would
-/// have copies of the channels of that start, and keep them open.
+/// Makes starts of several threads take turns. Otherwise a daemon that is forked during another
+/// start would have copies of the channels of that start, and keep them open.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn launch<T>(
@@ -192,7 +194,7 @@ fn launch<T>(
     let panics = panics::lock_for_fork();
     let mut own_fds = own_fds::lock_for_fork();
     let logs = streams::lock_for_fork();
-    // No handler of the launcher runs in a child by surprise.
+    // Otherwise a handler of the launcher could run in a child.
     let signal_mask = sys::block_signals();
     match sys::fork(&single_threaded) {
         Err(errno) => {

@@ -1,12 +1,12 @@
 //! The panic hook of the library.
 //!
-//! The library catches the panic of a closure, and with it the text. Three panics it cannot
-//! catch: a panic hook of the program may end the process first, a panic may abort the process,
-//! and another thread unwinds by itself. So the library sets a hook before the first closure
-//! runs, until the start is committed or has failed:
+//! The library catches the panic of a closure, and with it the text. It cannot catch a panic if
+//! a panic hook of the program ends the process first, if the panic aborts the process, or if
+//! another thread panics. So the library sets a hook, from before the first closure until the
+//! start is committed or has failed:
 //!
-//! - The hook tells the launcher of each panic, calls the hook that was set before, and then
-//!   tells the launcher that the daemon survived. If the daemon ends in between, the panic is
+//! - The hook reports each panic to the launcher, calls the hook that was set before, and then
+//!   reports that the daemon survived. If the daemon ends between the two reports, the panic is
 //!   the cause.
 //! - If the program sets a hook meanwhile, std drops the hook of the library, after std has
 //!   released its lock. The drop sets the hook of the library again, around the new hook.
@@ -44,7 +44,7 @@ struct Expected {
     process: ForkIdentity,
     /// `None` in the foreground.
     launcher: Option<DaemonEnd>,
-    /// The failure that a panic is.
+    /// The failure as which a panic is reported.
     failure: Failure,
 }
 
@@ -52,8 +52,8 @@ fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Locks the state over fork(2): otherwise another thread may hold the lock, and it would stay
-/// locked in the child.
+/// Locks the state over fork(2). If another thread held the lock during the fork, the state
+/// would stay locked in the child.
 pub(super) fn lock_for_fork() -> impl Sized {
     state()
 }
@@ -105,7 +105,8 @@ type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 /// The address of the hook of the library.
 static HOOK: AtomicUsize = AtomicUsize::new(0);
 
-/// Sets the hook of the library around the present one, unless that is the library's.
+/// Sets the hook of the library around the present one, unless the present one is the
+/// library's.
 fn set_hook() {
     // A panicking thread must not set a hook.
     if thread::panicking() {
@@ -154,7 +155,7 @@ fn on_panic(panic: &PanicHookInfo<'_>, before: &Hook) {
     }
 }
 
-/// Tells the launcher of a panic, if the launcher waits for this process.
+/// Reports a panic to the launcher, if the launcher waits for this process.
 fn report_panic(text: &str) -> Option<DaemonEnd> {
     let (launcher, failure) = {
         let mut state = state();

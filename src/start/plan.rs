@@ -19,8 +19,8 @@ use crate::streams::{Log, LogUsers, Streams, StreamsPlan};
 use crate::subject::Subject;
 use crate::sys::{self, errno};
 
-/// The options, and what must be looked up or allocated before the fork: between fork(2) and
-/// the first closure nothing allocates.
+/// The options, and the results of look-ups and allocations before the fork: between fork(2)
+/// and the first closure nothing allocates.
 pub(super) struct Plan<'a> {
     pub(super) options: &'a Options,
     pub(super) streams: StreamsPlan,
@@ -32,17 +32,17 @@ pub(super) struct Plan<'a> {
     pub(super) root: Option<CString>,
     pub(super) identity: Option<Identity>,
     pub(super) user_environment: Option<UserEnvironment>,
-    /// What the daemon takes over.
+    /// What the daemon takes over from the service manager.
     pub(super) activation: Option<Activation>,
     pub(super) progress: Progress,
-    /// What the daemon executes.
+    /// The program that the daemon executes.
     pub(super) program: Option<ProgramPlan>,
 }
 
 impl<'a> Plan<'a> {
     pub(super) fn new(options: &'a Options, streams: Streams) -> Result<Self, Error> {
         let working_directory = c_path_if_set(options.working_directory.as_deref())?;
-        // The caller's path is the subject of its error, not that of a successor.
+        // The error of an invalid path names the caller's path, and not that of a successor.
         c_path_if_set(options.pid_file.as_deref())?;
         let pid_file = c_path_if_set(options.locked_pid_file().as_deref())?;
         let root = c_path_if_set(options.chroot.as_deref())?;
@@ -118,7 +118,7 @@ impl<'a> Plan<'a> {
             identity,
             user_environment,
             activation: activation.filter(|_| !options.foreground),
-            // The launcher asks for the step if the time runs out.
+            // The launcher reads the step if the time runs out.
             progress: match options.startup_timeout {
                 Some(_) if !options.foreground => Progress::new(),
                 _ => Progress::default(),
@@ -128,7 +128,7 @@ impl<'a> Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Creates the directories of the daemon, and gives them to it.
+    /// Creates the directories of the daemon, and gives them to the user of the daemon.
     pub(super) fn create_directories(&self) -> Result<(), Error> {
         self.directories.iter().try_for_each(DirectoryPlan::create)
     }
@@ -242,7 +242,7 @@ fn refuse_unsupported(options: &Options) -> Result<(), Error> {
     }
 }
 
-/// Precedes all look-ups, so that the mistake of the caller is the error.
+/// Precedes all look-ups, so that the error names the mistake of the caller.
 fn refuse_nul_in_names(options: &Options) -> Result<(), Error> {
     let users = [&options.user, &options.chown_pid_file_user];
     if let Some(user) = users.into_iter().flatten().find(|user| user.contains_nul()) {

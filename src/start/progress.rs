@@ -52,7 +52,7 @@ impl Step {
 pub(crate) struct Progress(Option<SharedByte>);
 
 impl Progress {
-    /// At the first step. A start does without where no memory is left.
+    /// Begins at the first step. If no memory is left, the start runs without this.
     pub(crate) fn new() -> Self {
         Self(SharedByte::new())
     }

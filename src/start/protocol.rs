@@ -48,9 +48,9 @@ pub(crate) enum Message {
     Panicking(Failure),
     /// Daemon: the panic has not ended the daemon.
     PanicSurvived,
-    /// Intermediate: the daemon with this pid exists. The message carries the descriptors by
-    /// which the launcher cleans up if the intermediate dies: of the process, where such a
-    /// descriptor can be sent, and the two of the pid file.
+    /// Intermediate: the daemon with this pid exists. The message carries the descriptors by which
+    /// the launcher cleans up if the intermediate dies: that of the process, where the platform
+    /// can send one, and the two of the pid file.
     DaemonHandles(Pid),
     /// Intermediate: the daemon has ended by itself, and the intermediate has reaped it.
     DaemonEnded(Option<ExitStatus>),
@@ -59,8 +59,8 @@ pub(crate) enum Message {
     DaemonTerminated,
     /// Intermediate: the time ran out, and the intermediate terminated the daemon.
     TimedOut,
-    /// Intermediate: the daemon with this pid is on its own. The daemon does not send its pid
-    /// itself, since other code may control the daemon by now.
+    /// Intermediate: the intermediate does not supervise the daemon with this pid any more. The
+    /// daemon does not send its pid itself, since other code may control the daemon by now.
     Released(Pid),
 }
 
@@ -84,7 +84,8 @@ const HEADER: usize = 16;
 /// A message as bytes: tag, subject or flag, kind or flag (2), errno or status (4), pid (4),
 /// length of the reason (2), length of the payload (2), reason, payload.
 ///
-/// The two parts stay where they are: a copy on the stack would be longer than all else there.
+/// The frame borrows the reason and the payload: copies would take more of the stack than all
+/// else.
 pub(super) struct Frame<'a> {
     header: [u8; HEADER],
     reason: &'a [u8],
@@ -111,7 +112,7 @@ impl<'a> Frame<'a> {
             .with(1, [failure.subject as u8])
             .with(2, failure.kind.number().to_ne_bytes())
             .with(4, failure.kind.errno().unwrap_or(0).to_ne_bytes());
-        // `Failure` has kept both to their limits.
+        // `Failure` has limited the length of both.
         Self {
             reason: failure.reason.as_bytes(),
             ..frame.with(REASON_LENGTH, length_of(failure.reason.as_bytes()))
@@ -140,7 +141,7 @@ fn length_of(part: &[u8]) -> [u8; 2] {
     u16::try_from(part.len()).unwrap_or(u16::MAX).to_ne_bytes()
 }
 
-/// The places of the two lengths.
+/// The offsets of the two lengths.
 const REASON_LENGTH: usize = 12;
 const PAYLOAD_LENGTH: usize = 14;
 

@@ -16,8 +16,8 @@ use crate::sys::{self, ForkIdentity};
 /// Reports that the daemon is ready, or why it is not.
 ///
 /// A start with [`Daemonize::deferred_readiness`](crate::Daemonize::deferred_readiness) returns
-/// this in the daemon. The launcher waits until the daemon uses it or ends. It may be sent to
-/// another thread.
+/// this in the daemon. The launcher waits until the daemon uses it or ends. The daemon may send it
+/// to another thread.
 ///
 /// If it is dropped unused, the start fails with [`ErrorKind::NotReady`]. If a panic dropped it,
 /// the launcher gets the message of the panic. If a `?` dropped it, the launcher does *not* get
@@ -119,7 +119,7 @@ impl Readiness {
     ///   the launcher returns the same error. A daemon of [`start`](crate::Daemonize::start) ends.
     ///   A daemon of [`execute`](crate::Daemonize::execute) gets the error, and has to end.
     pub fn ready_with(mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
-        // Before the start is taken: a panic in here fails the start by the drop of `self`.
+        // Precedes the take of the start: if `as_ref` panics, the drop of `self` fails the start.
         let payload = payload.as_ref();
         let mut start = self.take()?;
         let reported = start.set_payload(payload).and_then(|()| start.commit());
@@ -159,8 +159,8 @@ impl Readiness {
     ///
     /// Returns the result of the server. After a failure the process must end: see
     /// [`fail_and_return`](Self::fail_and_return). If the server panics, this reports the panic to
-    /// the launcher and resumes it. If the server drops the readiness unused in the thread that
-    /// called this, the start fails when the server returns. A
+    /// the launcher and resumes the panic. If the server drops the readiness unused in the thread
+    /// that called this, the start fails when the server returns. A
     /// [`StartFailure`](crate::StartFailure) gives the launcher bytes beside the text.
     ///
     /// Run an async server by `readiness.serve(|readiness|

@@ -33,8 +33,8 @@ pub(super) fn describe(failure: Failure, options: &Options, pid_file: Option<&Pa
     }
 }
 
-/// Adds to a failure for a lack of rights the identity and the missing rights. Runs in the
-/// process that has failed, or in a process of the same ids. Allocates only for such a failure.
+/// If rights are missing, adds the identity and the missing rights to the failure. Runs in the
+/// process that has failed, or in a process with the same ids. Allocates only then.
 pub(super) fn with_rights(failure: Failure, options: &Options) -> Failure {
     let (deed, capabilities) = match failure.kind {
         ErrorKind::SetSupplementaryGroups(errno::EPERM)
@@ -87,7 +87,7 @@ pub(crate) fn lacks_rights(uid: Uid, deed: &str, capabilities: &str) -> String {
     format!("{reason}: this process runs as {found}")
 }
 
-/// Adds to a refused fork(2) the limits that may have refused it.
+/// If fork(2) was refused, adds the limits that may be the cause.
 fn with_limits(failure: Failure) -> Failure {
     match failure.kind {
         ErrorKind::Fork(errno::EAGAIN) => {
@@ -101,7 +101,7 @@ fn with_limits(failure: Failure) -> Failure {
 const PROCESS_LIMITS: &str = "a limit on the number of processes is reached: that of the user \
                               (RLIMIT_NPROC), of the container or service, or of the system";
 
-/// Adds to a pid file or log file that could not be opened the state of the directory or file, and
+/// If a pid file or log file could not be opened, adds the state of the file or its directory, and
 /// what the library would accept. The absolute path shows what a relative one is relative to.
 fn with_state_of_file(failure: Failure, options: &Options, pid_file: Option<&Path>) -> Failure {
     let log_file = |index: usize| options.absolute(options.log_files[index].as_ref()?);
@@ -123,7 +123,7 @@ fn with_state_of_file(failure: Failure, options: &Options, pid_file: Option<&Pat
     }
 }
 
-/// Adds to a program that could not be executed what its errno does not say.
+/// If a program could not be executed, adds what the errno does not say.
 fn with_state_of_program(failure: Failure, options: &Options) -> Failure {
     let (ErrorKind::ExecuteProgram(errno), Some(program)) = (failure.kind, &options.program) else {
         return failure;
@@ -159,7 +159,8 @@ pub(super) enum DaemonFate {
     Ended,
     /// No daemon exists; whether one existed is unknown.
     NoneLeft,
-    /// The daemon may not be signalled, does not end, or has no descriptor.
+    /// The launcher may not signal the daemon or has no descriptor of it, or the daemon does not
+    /// end.
     MayBeLeft,
     /// The same, and the daemon may have executed a program, which does not report.
     MayRunOn,
@@ -223,7 +224,7 @@ pub(super) fn intermediate_ended(status: Option<ExitStatus>, fate: DaemonFate) -
 /// The point at which the time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Late {
-    /// At this step, where it is known.
+    /// At this step, if it is known.
     At(Option<Step>),
     /// After the report of the daemon.
     Ready,

@@ -37,7 +37,8 @@ use std::panic::{self, AssertUnwindSafe};
 /// ```
 ///
 /// If the payload is longer than 2048 bytes, the launcher gets the error without a payload, and
-/// the text says so. Of several `StartFailure`s in a chain of sources the first counts.
+/// the text says so. If a chain of sources has several `StartFailure`s, the library uses the
+/// first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartFailure {
     reason: String,

@@ -18,7 +18,7 @@ pub(super) fn report_and_exit(on_started: Option<OnStarted>, parent: &Parent) ->
     let Some(on_started) = on_started else {
         sys::_exit(0);
     };
-    // A drop of the panic's payload may panic too, so that nothing drops it.
+    // The drop of the panic's payload may panic too. Therefore nothing drops the payload.
     let called = call(on_started, parent);
     // _exit(2) discards what std has buffered.
     let _ = io::stdout().flush();
@@ -28,7 +28,7 @@ pub(super) fn report_and_exit(on_started: Option<OnStarted>, parent: &Parent) ->
     })
 }
 
-/// Runs the closure. `before_unwinding` precedes the resumption of its panic.
+/// Runs the closure. If the closure panics, calls `before_unwinding` and resumes the panic.
 pub(super) fn report(
     on_started: Option<OnStarted>,
     parent: &Parent,

@@ -1,5 +1,5 @@
 //! The steps that the foreground takes too. In a start that forks, the intermediate takes those
-//! that the daemon inherits.
+//! steps whose effect the daemon inherits.
 
 use crate::error::ErrorKind;
 use crate::failure::Failure;
@@ -23,7 +23,7 @@ pub(super) fn reset_signals(plan: &Plan<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes the steps that the daemon inherits. Async-signal-safe.
+/// Takes the steps whose effect the daemon inherits. Async-signal-safe.
 pub(super) fn prepare_inherited_state(plan: &mut Plan<'_>) -> Result<Option<OpenPidFile>, Failure> {
     if let Some(kept) = &mut plan.kept_descriptors {
         plan.progress.reach(Step::CloseDescriptors);
@@ -86,7 +86,7 @@ pub(super) fn run_daemon_steps<T>(
         actions,
         on_started,
     } = closures;
-    // The captures are those of the launcher, and the daemon closes its copies.
+    // The captures belong to the launcher. The daemon drops its copies.
     if let Err(failure) = run(|| drop(on_started)) {
         drop_quietly(actions);
         return Err(failure);
@@ -113,7 +113,7 @@ fn drop_privileges_and_write_pid(
 ) -> Result<(), Failure> {
     let no_new_privileges = plan.options.no_new_privileges;
     let drops_privileges = plan.identity.is_some() || no_new_privileges;
-    // The look needs /proc, which a new root directory may hide.
+    // The search needs /proc, which a new root directory may hide.
     let others = drops_privileges.then(OtherThreads::find);
     if let Some(root) = &plan.root {
         root::change(root, LogFiles::Reopened)?;

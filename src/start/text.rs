@@ -64,7 +64,7 @@ fn written(write: impl FnOnce(&mut Bounded) -> fmt::Result) -> String {
     if written.is_err() {
         text.0.push_str(" (the `Display` of this error panicked)");
     }
-    // Blank lines go, but the indentation of the first line stays.
+    // Removes the blank lines before the text, but keeps the indentation of its first line.
     let blank = text.0.len() - text.0.trim_start_matches(['\n', '\r']).len();
     text.0.split_off(blank)
 }

@@ -35,7 +35,7 @@ pub(crate) struct UncommittedStart {
     /// The parent of a daemon that was forked.
     intermediate: Option<Pid>,
     pub(super) pid_file: Option<OpenPidFile>,
-    /// The absolute path of the pid file, to remove the file.
+    /// The absolute path of the pid file, for the removal of the file.
     pid_file_path: Option<CString>,
     /// The absolute path of the pid file that a successor takes over.
     taken_over_path: Option<CString>,
@@ -86,8 +86,8 @@ impl UncommittedStart {
         }
     }
 
-    /// Writes the pid where this process can. A forked daemon cannot: the intermediate writes
-    /// its pid at the commit.
+    /// Writes the pid if this process can. A forked daemon cannot: the intermediate writes its
+    /// pid at the commit.
     pub(super) fn write_pid(&mut self) -> Result<(), Failure> {
         match &self.pid_file {
             Some(pid_file) if pid_file.writable().is_some() => {
@@ -150,16 +150,16 @@ impl UncommittedStart {
         panics::expect(launcher, failure);
     }
 
-    /// Sets the payload of the report. In the foreground it has no receiver, but the same payload
-    /// is too long.
+    /// Sets the payload of the report. In the foreground the payload has no receiver, but the
+    /// same limit applies.
     pub(super) fn set_payload(&mut self, payload: &[u8]) -> Result<(), Failure> {
         check_payload(payload)?;
         self.payload = payload.to_vec();
         Ok(())
     }
 
-    /// Reports that the daemon is ready, and returns once the launcher has acknowledged. From
-    /// then on the pid file stays locked for as long as the process lives.
+    /// Reports that the daemon is ready, and returns once the launcher has acknowledged the
+    /// report. From then on the pid file stays locked for as long as the process lives.
     pub(super) fn commit(&mut self) -> Result<(), Failure> {
         // Once the launcher has the report, it may exit, and its terminal or pipe must be free.
         self.pending_streams.redirect()?;
@@ -198,7 +198,7 @@ impl UncommittedStart {
     /// The intermediate may have the order to write the pid, or be about to terminate this
     /// process. Only after its end does this process clear the pid file.
     fn await_end_of_intermediate(&self) {
-        /// The intermediate needs less, even for a daemon that ignores SIGTERM.
+        /// The intermediate needs less time, even for a daemon that ignores SIGTERM.
         const WAIT: Duration = Duration::from_secs(5);
 
         if let Some(intermediate) = self.intermediate {
@@ -228,8 +228,8 @@ impl UncommittedStart {
         failure.into()
     }
 
-    /// Fails the start where no caller gets the error. In the foreground, where no launcher
-    /// reports it, the error goes to standard error.
+    /// Fails the start where no caller gets the error. In the foreground no launcher reports the
+    /// error, so this writes it to standard error.
     pub(super) fn fail_unready_and_print(&self, reason: String, payload: &[u8]) {
         let error = self.fail_unready(reason, payload);
         if matches!(self.ready_sink, ReadySink::ServiceManager(_)) {

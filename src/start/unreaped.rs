@@ -22,10 +22,10 @@ struct Unreaped {
 }
 
 enum Handle {
-    /// A handle that names the process for good. The process need not be a child.
+    /// A handle that always names the same process. The process need not be a child.
     Process(ProcessHandle),
     /// A child, where no handle can reap a process. If the caller has reaped the child, and
-    /// another child has the pid by now, the status of that child is lost.
+    /// another child has its pid by now, the status of the other child is lost.
     Child(Pid),
 }
 
