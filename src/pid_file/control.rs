@@ -53,12 +53,12 @@ use crate::trust::{
 /// pidfd, and sends signals through this pidfd. Therefore a signal reaches no other process.
 /// Before Linux 5.3 there is no pidfd, and the pid could become that of another process.
 ///
-/// On FreeBSD and macOS a process cannot hold both locks. There the daemon is the process whose
-/// pid is in the file, if it has this file open; on FreeBSD, with a lock. The library opens a
-/// kqueue(2) that waits for the end of the process before it checks this, and sends no signal once
-/// the process has ended. Only in the instant between could the pid become that of another
-/// process. A daemon that is starting cannot be named. The library asks by fcntl(2) whether
-/// the file is locked. It takes no lock itself, so that a start does not wait for it.
+/// On FreeBSD and macOS a process cannot hold both locks. There the daemon is the process whose pid
+/// is in the file, if it has this file open and, on FreeBSD, locked. The library opens a kqueue(2)
+/// that waits for the end of the process before it checks this, and sends no signal once the
+/// process has ended. Only in the instant between this check and the signal could the pid become
+/// that of another process. A daemon that is starting cannot be named. The library asks by fcntl(2)
+/// whether the file is locked. It takes no lock itself, so that a start does not wait for it.
 ///
 /// FreeBSD and macOS let only some processes look at the files of others. On FreeBSD a process that
 /// has changed its ids is visible to root alone, and the sysctl
@@ -73,16 +73,16 @@ pub struct PidFile {
     pub(super) path: PathBuf,
 }
 
-/// The daemon that [`PidFile::stop`] ends.
+/// The daemon that [`PidFile::stop`] terminates.
 pub(super) enum Target {
     Running(Holder),
     /// It is not ready in time.
     Starting(Holder),
 }
 
-/// How long a daemon that is starting gets to end after SIGTERM, once the time is up.
+/// How long a daemon that is still starting may take to end after SIGTERM.
 pub(super) const SIGTERM_GRACE: Duration = Duration::from_secs(1);
-/// How long a process may take to be gone after SIGKILL.
+/// How long a process may take to end after SIGKILL.
 pub(super) const SIGKILL_WAIT: Duration = Duration::from_secs(5);
 /// How long the lock of a process that has ended may last.
 const UNLOCK_WAIT: Duration = Duration::from_secs(1);
@@ -191,8 +191,7 @@ impl PidFile {
                 Found::NotRunning(_) => return Ok(None),
                 Found::Running(holder) => return Ok(Some(Target::Running(holder))),
                 Found::Starting(_) if !deadline.has_passed() => sys::sleep(PAUSE),
-                // An empty file does not confirm the holder, so that an open descriptor has
-                // to.
+                // An empty file does not confirm the holder. So an open descriptor has to.
                 Found::Starting(Some(holder)) if holder.has_open == Some(true) => {
                     return Ok(Some(Target::Starting(holder)));
                 }
@@ -216,7 +215,7 @@ impl PidFile {
         }
     }
 
-    /// The lock of a process that has ended may last for an instant more.
+    /// Waits for the release of the lock, which may outlast its process for an instant.
     pub(super) fn await_unlock(&self, holder: &Holder, deadline: Deadline) -> io::Result<()> {
         let mut attempts = Attempts::until(deadline.max(Deadline::after(UNLOCK_WAIT)));
         while !self.is_unlocked(&holder.pid_file)? && !holder.is_replaced() {
@@ -260,9 +259,9 @@ impl PidFile {
         }
     }
 
-    /// Refuses root a path that other users could have made. Returns the users that could still
-    /// have chosen the process: it must be theirs. `None` if the directory does not exist any
-    /// more: then no daemon of this path is running.
+    /// If this process is root, refuses a path that other users could have made. Returns the users
+    /// that could still have chosen the process: it must belong to each of them. `None` if the
+    /// directory does not exist any more: then no daemon of this path is running.
     pub(super) fn required_users(&self, holder: &Holder) -> io::Result<Option<Vec<Uid>>> {
         if sys::geteuid() != Uid::ROOT {
             return Ok(Some(Vec::new()));
@@ -290,8 +289,8 @@ impl PidFile {
         Ok(Some(owners.filter(|owner| *owner != Uid::ROOT).collect()))
     }
 
-    /// Refuses a process that is not wholly that of each of these users. False if the process has
-    /// ended meanwhile.
+    /// Refuses a process unless all its user ids are the id of each of these users. False if the
+    /// process has ended meanwhile.
     pub(super) fn has_users(&self, process: Pid, what: &str, required: &[Uid]) -> io::Result<bool> {
         if required.is_empty() {
             return Ok(true);

@@ -57,7 +57,8 @@ impl PidFile {
             return self.failed("cannot hand over", errno);
         }
         command.env(VARIABLE, number.to_string());
-        // std sets the default action for the new program, and leaves it after a failure.
+        // std sets the default action of SIGPIPE for the new program, and does not undo this after
+        // a failure.
         let error = sys::keep_action_of_broken_pipe(|| command.exec());
         let _ = sys::set_cloexec(number);
         let program = command.get_program().to_string_lossy();

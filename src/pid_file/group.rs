@@ -17,7 +17,7 @@ use super::{PAUSE, PidFile};
 use crate::deadline::{Attempts, Deadline};
 use crate::sys::{self, Pid, ProcessGroup, Signal, errno};
 
-/// Between two lists of the members of a group, each of which reads all of /proc.
+/// The pause between two lists of the members of a group, each of which reads all of /proc.
 const LISTING_PAUSE: Duration = Duration::from_millis(50);
 
 impl PidFile {
@@ -25,9 +25,9 @@ impl PidFile {
     /// workers that it has started and that have not changed their group. Returns false if no
     /// daemon is running.
     ///
-    /// If the daemon has ended and its workers have not, this signals no process: if a worker has
-    /// inherited the lock, the kernel names no process as its holder, and this fails with
-    /// [`InvalidData`](io::ErrorKind::InvalidData); otherwise this returns false.
+    /// If the daemon has ended and its workers have not, this signals no process. If a worker has
+    /// inherited the lock, the kernel names no holder, and this fails with
+    /// [`InvalidData`](io::ErrorKind::InvalidData). Otherwise this returns false.
     ///
     /// # Errors
     ///
@@ -36,18 +36,18 @@ impl PidFile {
     /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the calling process is a member of the
     ///   group.
     /// - [`PermissionDenied`](io::ErrorKind::PermissionDenied) if the group is not the daemon's
-    ///   own. The group is its own if the daemon is its leader, or if the leader has ended and was
-    ///   that of the session, as for every daemon that the library has forked. A daemon in the
-    ///   [foreground](crate::Daemonize::foreground) of a shell script is in the group of the
-    ///   script. The group of process 1 is refused, too, because kill(2) takes its number for
-    ///   every process.
+    ///   own. The group is its own if the daemon leads it, or if its leader has ended and also led
+    ///   the session. The latter holds for every daemon that the library has forked. A daemon in
+    ///   the [foreground](crate::Daemonize::foreground) of a shell script is in the group of the
+    ///   script. The group of process 1 is refused, too, because kill(2) takes its number for every
+    ///   process.
     ///
     /// # Security
     ///
     /// The permission checks of [`signal`](Self::signal) apply. When root signals the group, and
     /// the file or the directory belongs to another user, each member must be a process of that
-    /// user. Platforms other than Linux cannot list the members, so that this then fails with
-    /// `PermissionDenied`.
+    /// user. On platforms other than Linux the library cannot list the members. Then this fails
+    /// with `PermissionDenied`.
     ///
     /// The library looks up the group while the daemon is certain to exist. Between this look and
     /// the signal, the number of the group could become that of another group only if every member
@@ -104,7 +104,7 @@ impl PidFile {
         };
         self.send_to_group(group, Signal::TERM)?;
         if !is_gone_by(&holder, group, deadline) {
-            // Without the permission to signal the members that are left, a wait is of no use.
+            // Without the permission to signal the remaining members, a wait is of no use.
             let wait = match sys::kill_group(group, Signal::KILL) {
                 Err(errno::EPERM) => Duration::ZERO,
                 _ => SIGKILL_WAIT,
@@ -170,7 +170,7 @@ impl PidFile {
         Ok(Some(group))
     }
 
-    /// A member may have other users than the daemon: the daemon may have run a set-user-id
+    /// A member may have other user ids than the daemon: the daemon may have run a set-user-id
     /// program.
     fn check_members(&self, group: ProcessGroup, required_users: &[sys::Uid]) -> io::Result<()> {
         if required_users.is_empty() {

@@ -15,13 +15,13 @@ use crate::sys::{self, FileKind, FileStatus, Open, Pid, ProcessHandle, errno};
 pub(super) enum Found {
     /// The file does not exist or is not locked. It may contain a pid.
     NotRunning(Option<Pid>),
-    /// Not locked by a daemon that has started or starts.
+    /// The process that has the lock is no daemon that runs or starts.
     Locked(UnknownHolder),
     Running(Holder),
     /// The file is empty. The holder is unknown if the kernel of the platform does not name
     /// it, and before the daemon is forked.
     Starting(Option<Holder>),
-    /// This process is the daemon. It has reported that it is ready, or not yet.
+    /// This process is the daemon.
     Itself {
         is_ready: bool,
     },
@@ -73,7 +73,7 @@ impl PidFile {
 
     fn look(&self) -> io::Result<Found> {
         let path = self.c_path()?;
-        // The own file is not opened: the process would lose its record lock when it closes
+        // A process does not open its own pid file: it would lose its record lock when it closes
         // the descriptor.
         if let Ok(status) = sys::fstatat(sys::WORKING_DIRECTORY, &path) {
             if let Some(is_ready) = own_fds::is_daemon_of(status.id) {
@@ -113,7 +113,7 @@ impl PidFile {
         let process = sys::open_process(pid);
         let has_open = match sys::has_open(pid, status.id) {
             Ok(has_open) => Some(has_open),
-            // The kernel names holders.
+            // The kernel names holders, so the look at open files is not needed.
             Err(_) if sys::record_lock_holder(pid_file.as_fd(), None) != Err(errno::ENOSYS) => None,
             Err(errno) => {
                 let what = format!("cannot find out whether process {} holds", pid.number());
@@ -199,7 +199,8 @@ impl PidFile {
         self.pid_if_unlocked(pid_file).map(|found| found.is_some())
     }
 
-    /// The pid that an unlocked file contains. `None` if a start has locked it by the end.
+    /// The pid that an unlocked file contains. `None` if a process has an exclusive lock on the
+    /// file.
     fn pid_if_unlocked(&self, pid_file: &OwnedFd) -> io::Result<Option<Option<Pid>>> {
         let pid_file = pid_file.as_fd();
         let written = sys::probe_lock(pid_file).and_then(|()| {
@@ -216,7 +217,7 @@ impl PidFile {
     }
 }
 
-/// Looks until the file does not contradict its lock, or has done so for this time.
+/// Looks until the file does not contradict its lock, or until this time has passed.
 fn settle(time: Duration, mut look: impl FnMut() -> io::Result<Found>) -> io::Result<Found> {
     let mut attempts = Attempts::within(time);
     loop {
@@ -230,7 +231,7 @@ fn settle(time: Duration, mut look: impl FnMut() -> io::Result<Found>) -> io::Re
 }
 
 impl Holder {
-    /// Whether another start has locked the file since: it has removed the pid.
+    /// Whether another start has locked the file meanwhile: it has then removed the pid.
     pub(super) fn is_replaced(&self) -> bool {
         let mut content = [0; LONGEST_CONTENT];
         sys::pread(self.pid_file.as_fd(), &mut content)
@@ -245,8 +246,8 @@ impl Holder {
         loop {
             let has_ended = match sys::has_open(self.pid, self.status.id) {
                 Ok(has_open) => !has_open,
-                // This process may not look at it any more. Once the file is unlocked, the pid may
-                // be that of another process.
+                // This process may not look at the other process any more. Once the file is
+                // unlocked, the pid may be that of a third process.
                 Err(_) => {
                     let pid_file = self.pid_file.as_fd();
                     sys::probe_lock(pid_file).is_ok_and(|()| sys::end_probe(pid_file).is_ok())

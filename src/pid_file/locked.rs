@@ -55,7 +55,7 @@ impl OpenPidFile {
 
     /// Takes the record lock by which the kernel names this process as the holder, if the
     /// platform has it. The process loses that lock when it closes any descriptor of the
-    /// file. The descriptor for writing is therefore closed before. Async-signal-safe.
+    /// file. Therefore it closes the descriptor for writing first. Async-signal-safe.
     pub(crate) fn become_holder(&mut self) -> Result<(), Failure> {
         self.writable = None;
         sys::take_record_lock(self.lock()).map_err(|errno| {
@@ -103,11 +103,11 @@ impl OpenPidFile {
 
     /// Clears and unlocks the file after a failed start.
     ///
-    /// Any of the processes that is left does this. If the lock cannot be taken again,
-    /// another start has it, and the file belongs to that start. A daemon has closed the
-    /// descriptor for writing, and opens the file by `path` if it has the permission. The
-    /// file is unlocked explicitly, since all processes that have inherited the descriptor
-    /// share the lock. Async-signal-safe.
+    /// Any process of the start that is left does this. If it cannot take the lock again,
+    /// another start has the lock, and the file belongs to that start. A daemon has closed
+    /// the descriptor for writing, and opens the file by `path` if it has the permission.
+    /// This unlocks the file explicitly, since all processes that have inherited the
+    /// descriptor share the lock. Async-signal-safe.
     pub(crate) fn clear(&self, path: Option<&CStr>) {
         if !self.is_still_open() || !self.is_still_locked() {
             return;

@@ -27,7 +27,7 @@ pub(crate) use takeover::{Takeover, successor_path};
 
 use crate::sys::Pid;
 
-/// Between two attempts at what changes in an instant.
+/// The pause between two attempts, if a failure may last only for an instant.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Ten digits and a line feed.
@@ -46,8 +46,8 @@ fn pid_line(pid: Pid, line: &mut [u8; LONGEST_LINE]) -> &[u8] {
     &line[start..]
 }
 
-/// Parses the content of a pid file: decimal digits, and a line feed that the crate
-/// daemonize does not write.
+/// Parses the content of a pid file: decimal digits, and a line feed, which may be missing
+/// since the crate daemonize does not write it.
 fn parse_pid(content: &[u8]) -> Option<Pid> {
     let digits = content.strip_suffix(b"\n").unwrap_or(content);
     if !digits.iter().all(u8::is_ascii_digit) {

@@ -1,6 +1,7 @@
 //! Opens, locks and truncates the pid file of a start.
 //!
-//! Whatever other users have put there, no start follows it, waits for it or writes to it.
+//! Other users may have put anything at the path. A start does not follow it, wait for it or write
+//! to it.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -33,9 +34,9 @@ pub(crate) struct PidFilePlan {
     /// The mode of the file, which [`check_mode`] accepts. `None` depends on the umask, or on the
     /// existing file.
     pub(crate) mode: Option<u32>,
-    /// The pid files that this process has locked, if it becomes the daemon itself. They are
-    /// refused: otherwise the process would lose the lock when it closes the descriptor that
-    /// it opens in vain.
+    /// The pid files that this process has locked, if it becomes the daemon itself. The start
+    /// refuses them: otherwise the process would open such a file in vain, and lose its lock when
+    /// it closes that descriptor.
     pub(crate) own: Vec<FileId>,
 }
 
@@ -108,8 +109,8 @@ impl PidFilePlan {
             }
             Err(errno) => return Err(open_failed(errno)),
         };
-        // A file that is refused must not be locked, and a file may change until it is
-        // locked. It is therefore checked before and after.
+        // A start must not lock a file that it refuses, and a file may change until it is locked.
+        // Therefore the start checks the file before and after the lock.
         let id = check_regular(writable.as_fd())?.id;
         let Some(lock) = open_again_to_read(directory, name, writable.as_fd(), id)? else {
             return Ok(None);
@@ -128,8 +129,8 @@ impl PidFilePlan {
             if !is_foreign {
                 make_unwritable_by_others(writable.as_fd(), &status)?;
             }
-            // A process that has the file open can still write to it. The file is
-            // therefore replaced by a new one, if it can be removed.
+            // A process that has the file open can still write to it. Therefore the start replaces
+            // the file by a new one, if it can remove the file.
             let is_removable = !is_foreign || self.is_directory_private();
             let is_in_time = !attempts.are_over();
             if is_removable && is_in_time && sys::unlinkat(directory, name).is_ok() {
@@ -188,9 +189,9 @@ fn check_regular(descriptor: BorrowedFd<'_>) -> Result<FileStatus, Failure> {
     Ok(status)
 }
 
-/// Opens the file, or creates it: `EEXIST` if another process is faster. `O_CREAT` alone
-/// does not do: in a sticky directory, Linux does not even let root open the existing file
-/// of another user that way (fs.protected_regular), and the daemon's user may own the file.
+/// Opens the file, or creates it: `EEXIST` if another process is faster. `O_CREAT` alone is not
+/// enough: in a sticky directory, it does not even let root open an existing file of another user
+/// (fs.protected_regular of Linux), and the daemon's user may own the file.
 fn open_or_create(directory: BorrowedFd<'_>, name: &CStr, mode: u32) -> Result<OwnedFd, Errno> {
     match sys::openat(directory, name, Open::Existing) {
         Err(errno::ENOENT) => sys::openat(directory, name, Open::New { mode }),
@@ -221,8 +222,8 @@ fn open_again_to_read(
     Ok(is_same.then_some(opened))
 }
 
-/// Takes the exclusive lock. Tries again while there are only shared locks, which are
-/// those of probers.
+/// Takes the exclusive lock. Tries again while there are only shared locks: they belong to
+/// probers.
 fn lock_exclusively(descriptor: BorrowedFd<'_>, attempts: &mut Attempts) -> Result<(), Errno> {
     loop {
         match sys::flock(descriptor, Lock::Exclusive) {

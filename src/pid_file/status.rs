@@ -66,7 +66,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// Between two looks at a daemon that is starting.
+/// The pause between two looks at a daemon that is starting.
 const STARTING_PAUSE: Duration = Duration::from_millis(10);
 
 impl PidFile {
@@ -149,10 +149,10 @@ impl PidFile {
     /// # A client that starts its daemon
     ///
     /// Several clients may start the daemon at the same time. One start succeeds, and the others
-    /// fail with [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile). Their clients wait for
-    /// the daemon of the first one. If its start fails, one of them tries again. A client that has
-    /// threads, such as those of an async runtime, cannot fork: it executes another program that
-    /// starts the daemon.
+    /// fail with [`ErrorKind::LockPidfile`](crate::ErrorKind::LockPidfile). The clients of the
+    /// other starts wait for the daemon of the first. If its start fails, one of these clients
+    /// tries again. A client that has threads, such as those of an async runtime, cannot fork: it
+    /// executes another program that starts the daemon.
     ///
     /// ```no_run
     /// use std::error::Error;

@@ -3,8 +3,8 @@
 //!
 //! The successor locks another file until then, so that a failed start never touches the pid file
 //! of the running daemon. If that daemon ends, an ordinary start may lock its pid file at any time.
-//! The launcher notices this, since it looks at the lock after the exchange: a start that locks
-//! the former file later finds another file at the path, and does not use it.
+//! The launcher notices this, since it looks at the lock after the exchange. A start that locks the
+//! former file after this look finds another file at the path, and does not use the former one.
 
 use std::ffi::{CString, OsString};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -38,8 +38,8 @@ enum Incumbent {
 }
 
 impl Incumbent {
-    /// Whether the pid file still belongs to this daemon, or to nobody since it has ended. Its
-    /// workers may hold the lock then.
+    /// Whether the pid file still belongs to this daemon, or to no daemon since this one has ended.
+    /// Its workers may then hold the lock.
     fn is_still(self, now: Self) -> bool {
         now == Self::None || now == self || matches!((self, now), (Self::Running(_), Self::Unnamed))
     }
@@ -78,8 +78,9 @@ impl Takeover {
         Ok(Self { path, incumbent })
     }
 
-    /// Makes the successor's pid file the pid file. The launcher knows the file by its descriptor,
-    /// unless a limit of the system has kept the descriptor from it.
+    /// Makes the successor's pid file the pid file. The launcher identifies the file by its
+    /// descriptor, unless a limit of the system has prevented the intermediate from sending the
+    /// descriptor.
     pub(crate) fn run(&self, daemon: Pid, own: Option<FileId>) -> Result<TakenOver, Failure> {
         let (directory, name) = directory_and_name(&c_path(&self.path));
         let (_, successor) = directory_and_name(&c_path(&successor_path(&self.path)));
@@ -187,7 +188,7 @@ impl TakenOver {
                 // There is no former file. A rename could replace a file that another start creates
                 // now.
                 match sys::openat(directory, &self.name, Open::New { mode: OWNER_ONLY }) {
-                    // Whatever the umask of the launcher is, it looks at the file.
+                    // The launcher opens this file after the exchange, whatever its umask is.
                     Ok(created) => sys::fchmod(created.as_fd(), OWNER_ONLY)?,
                     Err(errno::EEXIST) => {}
                     Err(errno) => return Err(errno),
@@ -198,8 +199,8 @@ impl TakenOver {
         }
     }
 
-    /// Removes the former file. If the launcher is killed before, its name stays until the next
-    /// upgrade uses it.
+    /// Removes the former file. If the launcher is killed before, the name of the file stays until
+    /// the next upgrade uses it.
     pub(crate) fn finish(&self) {
         if self.can_undo {
             let _ = sys::unlinkat(self.directory.as_fd(), &self.successor);
