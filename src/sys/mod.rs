@@ -1,32 +1,34 @@
-//! The operating system: the only unsafe code and the only libc calls of the crate.
+//! The operating system: all libc calls of the crate, and all its unsafe code but that of
+//! `src/builder.rs`.
 //!
 //! A function here is a safe wrapper of one system call or one function of libc, bears
-//! its name, and returns its errno. What the call means for a daemon is decided outside.
+//! its name, and returns its errno. Other modules decide what the call means for a
+//! daemon.
 //!
 //! # What a platform supplies
 //!
-//! Each platform has one file, or one directory, for what POSIX leaves open. It supplies:
+//! Each platform has one directory for what POSIX leaves open. The directory supplies:
 //!
 //! | item | contract | without it |
 //! |---|---|---|
 //! | `is_single_threaded` | whether the calling thread is the only user of its memory | `None`: unknown |
 //! | `thread_names` | an entry per thread of the process, with its name if that is known; for people | `None`: unknown |
-//! | `WHY_THREADS_ARE_UNKNOWN` | why `is_single_threaded` may not know, and a remedy; for people | |
+//! | `WHY_THREADS_ARE_UNKNOWN` | why `is_single_threaded` may return `None`, and a remedy; for people | |
 //! | `HAS_CAPABILITIES` | whether a process other than root's may have some of root's privileges | `false` |
-//! | `find_shared_event_queue` | an open descriptor by which a child of fork(2) would share an event queue with this process | `Ok(None)`: fork(2) shares none, or `is_single_threaded` does not know |
+//! | `find_shared_event_queue` | an open descriptor by which a child of fork(2) would share an event queue with this process | `Ok(None)`: fork(2) shares none, or `is_single_threaded` returns `None` |
 //! | `disarm_parent_death_signal` | the calling thread gets no signal when its parent ends; async-signal-safe | does nothing |
 //! | `is_null_device` | whether an open file is the null device; async-signal-safe | any character device |
 //! | `is_unmapped` | whether a uid stands for all users without a number in this user namespace; async-signal-safe | `false`: there are no user namespaces |
 //! | `take_record_lock` | a lock of fcntl(2) in addition to that of flock(2); async-signal-safe | does nothing: the two kinds of locks exclude each other |
 //! | `record_lock_holder` | the process that the kernel names as the holder of a record lock; the expected process if it is one of several | `ENOSYS` |
-//! | `probe_lock`, `end_probe` | before and after a look at a file: `EWOULDBLOCK` if a process has the exclusive lock of flock(2) | in between this process has the shared lock, for which a start waits |
+//! | `probe_lock`, `end_probe` | precede and follow a look at a file; `EWOULDBLOCK` if a process has the exclusive lock of flock(2) | between the two, this process has the shared lock, for whose release a start waits |
 //! | `is_also_numbered` | whether a process has this pid in another pid namespace | `false` |
 //! | `has_open` | whether a process has a file open, and locked if that is known; false if the process does not exist | `ENOSYS`: unknown |
 //! | `WHY_OPEN_FILES_ARE_HIDDEN` | who may ask `has_open`; for people | |
 //! | `WHY_CHROOT_IS_REFUSED` | why chroot(2) may refuse root, appended to an error; for people | |
 //! | `users_of` | at least the real, effective and saved uid of a process | `ENOSYS` |
 //! | `OtherThreads` | what is needed to learn the privileges of the other threads | a unit struct: privileges belong to processes |
-//! | `reduce_capabilities` | sets the capabilities of the calling thread, and empties its ambient set of all others; false if it has others then, or another thread has or may have others | `Ok(true)` |
+//! | `reduce_capabilities` | sets the capabilities of the calling thread, and removes all others from its ambient set; false if this thread still has others, or if another thread has or may have others | `Ok(true)` |
 //! | `capget`, `secure_bits`, `set_keepcaps`, `is_in_bounding_set`, `is_ambient`, `raise_ambient` | capabilities and secure bits of the calling thread, as capabilities(7) defines them | `ENOSYS`, and `HAS_CAPABILITIES` is false |
 //! | `exchange` | exchanges two files of a directory in one step | `ENOSYS` |
 //! | `members_of` | the members of a process group that this process can see | `ENOSYS` |
@@ -34,29 +36,29 @@
 //! | `open_process_to_send`, `claim_process` | a descriptor of its daemon that the intermediate can send (async-signal-safe); the handle of the launcher, by that descriptor or else by the pid | `None` |
 //! | `HANDLES_REAP`, `reap` | reaps the process of a handle if it is a child that has ended | `false`: does nothing |
 //! | `close_all_but` | closes the descriptors from 3 on except those given, at a cost that does not depend on a limit; async-signal-safe | `ENOSYS` |
-//! | `RUNTIME_DIRECTORY`, `STATE_DIRECTORY`, `LOG_DIRECTORY` | where root's daemons have their directories, after hier(7) | those of FreeBSD |
+//! | `RUNTIME_DIRECTORY`, `STATE_DIRECTORY`, `LOG_DIRECTORY` | where root's daemons have their directories, as in hier(7) | those of FreeBSD |
 //! | `SYSTEM_GROUPS` | the groups whose members are trusted like root, and can write to system directories | group 0 |
 //! | `has_access_list` | whether the group bits of an open file's mode are the mask of a list of more users and groups; async-signal-safe | `false` |
 //! | `has_raised_privileges` | whether the program has privileges that its caller lacks (set-user-id and the like), so that its environment is not trusted | whether real and effective ids differ |
-//! | `HAS_NO_NEW_PRIVILEGES`, `set_no_new_privileges` | execve(2) grants no privileges to the calling thread and those that it makes | `false` |
+//! | `HAS_NO_NEW_PRIVILEGES`, `set_no_new_privileges` | execve(2) grants no privileges to the calling thread and to the threads that it makes | `false` |
 //! | `HAS_DUMPABLE`, `set_dumpable`, `is_dumpable` | this process leaves core dumps, and other processes of its user may trace it | `false` |
 //! | `PATH_OF_ROOT`, `PATH_OF_USERS` | the environment variable `PATH` that root, and any other user, has after a login | the values of macOS |
 //! | `user_ids`, `group_ids`, `set_user_ids`, `set_group_ids` | real, effective and saved ids | the saved ids cannot be read, and are set by implication |
 //! | `UNCHANGED_IDS` | the user and group ids that mean "unchanged" to the kernel | 2^32 - 1 |
-//! | `groups` | the supplementary groups of the process, into a list that is empty; async-signal-safe if the list has the capacity | getgroups(2) |
+//! | `groups` | adds the supplementary groups of the process to an empty list; async-signal-safe if the list has the capacity | getgroups(2) |
 //! | `getcwd` | the absolute path of the working directory, without symbolic links; async-signal-safe | getcwd(3) |
 //! | `FIRST_GROUP_IS_EFFECTIVE_GID` | whether the first of `groups` is the effective gid, and setgroups(2) may take the first of its list for it | `false` |
 //! | `EFFECTIVE_GID_SWAPS` | whether a supplementary group that becomes the effective gid changes places with it | `false` |
 //! | `HAS_UNLISTED_GROUPS` | whether a process has groups that getgroups(2) does not list | `false` |
 //! | `max_supplementary_groups` | how many supplementary groups a process may have | sysconf(3) |
-//! | `ListedGroup`, `GROUP_LIST_ROOM`, `IS_GROUP_LIST_CUT_SILENTLY` | of getgrouplist(3): the type of its groups, the size of the first list, whether it succeeds with a list that is cut | |
+//! | `ListedGroup`, `GROUP_LIST_ROOM`, `IS_GROUP_LIST_CUT_SILENTLY` | of getgrouplist(3): the type of its groups, the size of the first list, whether it reports success although it has cut the list | |
 //! | `abi` | the constants and types of the C headers that differ | |
 //!
 //! # Async-signal-safety
 //!
-//! Functions that are called between fork(2) and the first closure of the caller are
-//! marked *async-signal-safe*: they make system calls on memory that they are given, and
-//! neither allocate nor lock.
+//! Functions that a child calls between fork(2) and the first closure of the caller are
+//! marked *async-signal-safe*: they make system calls on memory that their caller
+//! provides, and neither allocate memory nor lock a mutex.
 
 #![allow(unsafe_code)]
 // The C types differ in width and sign between platforms, so that a cast that
@@ -120,7 +122,7 @@ pub(crate) use user_database::*;
 
 pub use signal::Signal;
 
-/// What [`find_shared_event_queue`] finds.
+/// The result of [`find_shared_event_queue`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct EventQueue {
     pub(crate) name: &'static str,
@@ -141,7 +143,7 @@ pub(crate) mod errno {
 
 /// The errno of the last call.
 fn last_errno() -> Errno {
-    // An io::Error of an errno is a plain number, so that nothing is allocated.
+    // An io::Error of an errno is a plain number, and allocates nothing.
     io::Error::last_os_error().raw_os_error().unwrap_or(0)
 }
 
