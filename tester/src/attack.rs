@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// Lets the other processes run. The pause waits for nothing: the rate of the attempts
-/// is part of the attack.
+/// Lets the other processes run. The pause waits for no event: the rate of the attempts is
+/// part of the attack.
 pub(crate) fn pause() {
     thread::sleep(Duration::from_micros(200));
 }
 
-/// The life of a daemon after its start: some lives overlap with many starts, some with
-/// none. The daemon waits for nothing.
+/// The life of a daemon after its start: some lives overlap with many starts, others with
+/// none. The daemon waits for no event.
 pub(crate) fn live(number: u64) {
     thread::sleep(Duration::from_micros(number % 4 * 500));
 }
@@ -53,7 +53,7 @@ pub(crate) fn change_type(path: &Path, number: usize) -> io::Result<()> {
     remove(path).and(put(path, number))
 }
 
-/// The same, if no file is there, and removes the new file.
+/// Puts one of these files at the path if it is free, and removes the file again.
 pub(crate) fn plant(path: &Path, number: usize) -> io::Result<()> {
     put(path, number)?;
     pause();

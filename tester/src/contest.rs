@@ -1,9 +1,9 @@
-//! Many launchers that contend for one pid file, and processes that meddle with it. They are small,
-//! so that many run at a time.
+//! Many launchers that contend for one pid file, and processes that meddle with it. The processes
+//! are small, so that many run at a time.
 //!
 //! A contender starts a daemon, waits for the outcome and starts the next one. Each daemon sends a
 //! message when it has started ([`Message::Holds`]), and when it is about to end
-//! ([`Message::Leaves`]); in between, it holds the lock. All of them send to one socket, so the
+//! ([`Message::Leaves`]); in between, it holds the lock. All daemons send to one socket, so the
 //! order of the messages is that of the events.
 
 use std::fmt;
@@ -35,7 +35,7 @@ pub const MEDDLE: &str = "meddle";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaving {
     Removing,
-    /// One daemon removes it, the next one exits without, the next one is killed.
+    /// One daemon removes the file, the next one exits and leaves it, the next one is killed.
     Variously,
 }
 
@@ -63,7 +63,7 @@ impl Meddling {
     ];
 }
 
-/// Time, path and manner.
+/// The end of the time, the path, and the manner.
 fn arguments<T: Copy + fmt::Debug>(manners: &[T]) -> Option<(Instant, PathBuf, T)> {
     let mut arguments = std::env::args_os().skip(2);
     let millis = arguments.next()?.to_str()?.parse().ok()?;
@@ -173,8 +173,8 @@ fn look(path: &Path) -> io::Result<LockedFile> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// Meddles until the time is up. What fails is tried again. A meddler that never succeeds exits
-/// with 1.
+/// Meddles until the time is up. After a failure, the meddler tries again. A meddler that never
+/// succeeds exits with 1.
 pub fn meddle() -> ExitCode {
     let Some((end, path, meddling)) = arguments(&Meddling::ALL) else {
         return bad_arguments();

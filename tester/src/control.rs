@@ -1,16 +1,16 @@
 //! The control socket between the processes of the tester and the harness.
 //!
-//! A report must not travel through what is under test. The socket is therefore neither a standard
-//! stream nor a file, but an end of a socket pair that the harness passes on at a high number
-//! ([`CONTROL`]). All processes of a case inherit it, and may send. Only one process at a time
-//! receives: the daemon, or a step that holds it up.
+//! A report must not travel through a file or stream that is under test. The socket is therefore
+//! neither a standard stream nor a file, but an end of a socket pair that the harness passes on at
+//! a high number ([`CONTROL`]). All processes of a case inherit the socket, and may send. Only one
+//! process at a time receives: the daemon, or a step that holds it up.
 //!
 //! The socket is of type SOCK_SEQPACKET: a datagram socket does not report that the harness is
 //! gone, and a stream does not keep the messages of several senders apart on every system. Systems
 //! limit a packet (FreeBSD to 8 KiB), so a message is cut into packets of at most [`PACKET`] bytes.
-//! Each names its sender, by which the harness joins them. macOS only has streams: there, each
-//! packet is sent by one send(2), during which that system locks the buffer of the socket against
-//! other senders.
+//! Each packet names its sender, by which the harness joins the packets. macOS only has streams:
+//! there, the sender sends each packet by one send(2), during which the kernel locks the buffer of
+//! the socket against other senders.
 //!
 //! When the harness is done or gone, its end is shut down: a process that waits on the socket sees
 //! the end of file, and exits. When the last process of a case is gone, the harness sees the end of
@@ -67,7 +67,7 @@ pub enum Message {
     Holding(Report),
     /// A closure has opened a listening socket at this port.
     Listening(u16),
-    /// A closure has forked a copy of itself with this process id.
+    /// A closure has forked a copy of its process with this process id.
     Copied(u32),
     /// A closure has forked a worker with this process id.
     Worker(u32),
@@ -115,7 +115,7 @@ pub enum Message {
     Signalled(i32),
     /// The answer to [`Command::DropGuardInCopy`].
     CopyDroppedGuard,
-    /// The answer in words to a command.
+    /// The answer to a command, as text.
     Answer(Vec<String>),
     /// The sender is a daemon that has just started in a [contest](crate::contest), and has this
     /// file locked.
@@ -204,7 +204,7 @@ pub fn tester_end() -> io::Result<BorrowedFd<'static>> {
 ///
 /// # Errors
 ///
-/// Above all when the harness is gone.
+/// When the message cannot be sent: in most cases the harness is gone.
 pub fn send(message: &Message) -> io::Result<()> {
     send_bytes(tester_end()?, &wire::encode(message))
 }
@@ -225,7 +225,7 @@ pub fn next_command() -> io::Result<Option<Command>> {
 /// Waits until the harness is done or gone.
 pub fn wait_for_harness_to_end() {
     if let Ok(socket) = tester_end() {
-        // If the wait fails, there is nothing to wait for.
+        // If the wait fails, no harness is left to wait for.
         let _ = sys::wait_for_hangup(socket);
     }
 }
@@ -234,7 +234,7 @@ pub fn wait_for_harness_to_end() {
 ///
 /// # Errors
 ///
-/// Above all when no process of the tester is left.
+/// When the command cannot be sent: in most cases no process of the tester is left.
 pub fn command(socket: BorrowedFd<'_>, command: &Command) -> io::Result<()> {
     send_bytes(socket, &wire::encode(command))
 }

@@ -138,8 +138,8 @@ impl Space {
         space
     }
 
-    /// Makes two values incompatible that leave no value on a third axis. True if there were such
-    /// values.
+    /// If two values leave no value on a third axis, makes the two incompatible. Returns true if
+    /// there were such values.
     fn part_what_nothing_joins(&mut self) -> bool {
         let axes: Vec<Bits> = (0..self.axes())
             .map(|axis| Bits::of(self.axis(axis)))
@@ -208,7 +208,7 @@ impl Space {
             .expect("some values go together")
     }
 
-    /// A row that differs from this one only where values are incompatible; a former value takes
+    /// A row that differs from this one only where values are incompatible; an earlier value takes
     /// precedence over a later one.
     ///
     /// # Panics
@@ -226,14 +226,14 @@ impl Space {
             }
             kept
         };
-        // That all values are compatible in pairs does not mean that a row has all of them, but
-        // mostly it does.
+        // If all values are compatible in pairs, some row contains all of them in most cases, but
+        // not always.
         self.search(keep(&|_| true))
             .or_else(|| self.search(keep(&|kept| self.search(kept.to_vec()).is_some())))
             .expect("some values go together")
     }
 
-    /// Rows that contain all valid tuples: those that are part of a row.
+    /// Rows that contain all valid tuples. A tuple is valid if it is part of any row.
     pub fn cover(&self, strength: Strength, seed: u64) -> Vec<Vec<usize>> {
         let mut random = Random::new(seed);
         let mut left = Uncovered::new(self, strength);

@@ -1,5 +1,5 @@
-//! The set-up and the assertions that the tests of several topics share. Like an
-//! assertion, each function here panics if a start behaves otherwise.
+//! The set-up and the assertions that the tests of several topics share. Like an assertion, each
+//! function here panics if a start does not behave as the function describes.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -69,7 +69,7 @@ pub fn assert_io_error<T: fmt::Debug>(result: io::Result<T>, kind: io::ErrorKind
     }
 }
 
-/// Asserts that no daemon runs, whichever way the library is asked.
+/// Asserts that no daemon runs, by each method of the library that tells.
 #[track_caller]
 pub fn assert_not_running(pid_file: &PidFile) {
     assert_eq!(pid_file.running().expect("an answer"), None);
@@ -160,7 +160,7 @@ impl StartError {
         Self::with_text(kind, libc::EPERM, path, &text)
     }
 
-    /// The end of the text of such an error.
+    /// The end of the text of an error that [`refused`](Self::refused) makes.
     pub fn takes(deed: &str, capabilities: &str) -> String {
         if cfg!(target_os = "linux") {
             format!("{deed} requires root, or {capabilities}")
@@ -256,7 +256,7 @@ impl Scenario {
         error
     }
 
-    /// A start that fails, with the error in the launcher alone, reported once.
+    /// A start that fails. Only the launcher gets the error, and gets it once.
     #[track_caller]
     pub fn fail_in_launcher(&self) -> StartError {
         let run = self.launch();
@@ -374,7 +374,7 @@ impl Run {
         )
     }
 
-    /// Asserts that the launcher got one error, and the daemon as many.
+    /// Asserts how many errors the launcher and the daemon got.
     #[track_caller]
     pub fn assert_errors(&self, in_launcher: usize, in_daemon: usize) {
         assert_eq!(self.error_counts(), (in_launcher, in_daemon));
@@ -413,8 +413,7 @@ impl Run {
         })
     }
 
-    /// The launcher's error, of a launcher that goes on, or whose output the test
-    /// does not see.
+    /// The error of a launcher that goes on, or whose output the test does not see.
     #[track_caller]
     pub fn error_of_launcher(&self) -> StartError {
         self.first("the launcher's error", select!(LauncherFailed))

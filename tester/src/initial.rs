@@ -24,8 +24,8 @@ macro_rules! apply_each_field {
     ) => {
         /// Applies `state`, except for [`leave_descriptors_free`].
         ///
-        /// What needs privileges is set before the ids. What would disturb the set-up (closed
-        /// streams, limits, interruptions) is set as late as possible.
+        /// Applies the fields that need privileges before the ids, and the fields that would
+        /// disturb the set-up (closed streams, limits, interruptions) as late as possible.
         ///
         /// # Errors
         ///
@@ -52,7 +52,7 @@ pub fn leave_descriptors_free(free: u32) -> io::Result<()> {
     }
     let last = taken.len().saturating_sub(free as usize);
     for taken in taken.drain(..last) {
-        // The library is to close them.
+        // The library has to close them.
         let _ = taken.into_raw_fd();
     }
     Ok(())
@@ -142,8 +142,8 @@ fn activate(activation: &Activation) -> io::Result<()> {
     Ok(())
 }
 
-/// The message is made beforehand. When the handlers run, the locals of the thread, which an
-/// encoding needs, may be gone.
+/// The tester encodes the message beforehand. When the handlers run, the locals of the thread may
+/// be gone, but the encoding needs them.
 static AT_EXIT: OnceLock<Vec<u8>> = OnceLock::new();
 
 fn register_at_exit((): ()) -> io::Result<()> {
@@ -157,7 +157,7 @@ extern "C" fn send_at_exit() {
     }
 }
 
-/// The messages of the handlers, by signal. A handler cannot make them.
+/// The encoded messages of the handlers, by signal. A handler cannot encode them.
 static SIGNALLED: [OnceLock<Vec<u8>>; 65] = [const { OnceLock::new() }; 65];
 
 fn signalled(signal: i32) -> Option<&'static OnceLock<Vec<u8>>> {
@@ -261,10 +261,10 @@ pub(crate) fn park_a_thread(first: fn() -> io::Result<()>) -> io::Result<()> {
     let (done, is_done) = std::sync::mpsc::channel();
     let thread = thread::Builder::new();
     thread.spawn(move || {
-        // std gives a thread an alternate stack for one handler. It must not interrupt the handler
-        // of the C library that changes the ids of all threads.
+        // std gives a thread an alternate stack for one handler. That handler must not interrupt
+        // the handler of the C library that changes the ids of all threads.
         let result = sys::block_signals(None).and_then(|()| first());
-        // The caller waits for it.
+        // The caller waits for the result.
         let _ = done.send(result);
         loop {
             thread::park();

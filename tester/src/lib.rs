@@ -1,8 +1,8 @@
 //! The subject and the harness of daemonize2's tests.
 //!
 //! The binary `tester` reads a [`config::Config`], sets up its initial state, daemonizes itself
-//! through the public API of daemonize2, and sends back a [`report::Report`]. This library is both
-//! sides of that conversation, and the judgement of it:
+//! through the public API of daemonize2, and sends back a [`report::Report`]. This library contains
+//! both sides, and compares the result with a prediction:
 //!
 //! * [`config`]: the configuration of the tester, and its initial state.
 //! * [`report`]: the reports of the tester.
@@ -10,15 +10,16 @@
 //! * [`observe`]: the view of a process, from inside and from outside.
 //! * [`harness`]: runs a case, and leaves nothing behind.
 //! * [`fixtures`] and [`prelude`]: set-up, assertions and names that several topics share.
-//! * [`slowness`]: the time limits, for the machine that the tests run on.
+//! * [`slowness`]: the time limits, adapted to the machine that runs the tests.
 //! * [`suite`](mod@suite): declares the cases of a test file, and their needs.
-//! * [`axes`]: every option and initial state, as named values, and what each does to a start.
+//! * [`axes`]: every option and initial state, as named values, and the effect of each on a start.
 //! * [`covering`]: the combinations of values that are tried.
-//! * [`model`] and [`predict`]: the outcome of a start as it is predicted, compared with the real one.
-//! * [`trace`]: lets a call of a start fail, or sends a signal to a process at a call of its own.
+//! * [`model`] and [`predict`]: the prediction of the outcome of a start, and the comparison with
+//!   the real one.
+//! * [`trace`]: makes a call of a start fail, or sends a signal to a process at one of its calls.
 //! * [`traced_start`]: a traced start, compared with its prediction.
 //! * [`contest`]: many launchers that contend for one pid file, and processes that meddle with it.
-//! * [`attack`]: the deeds of the meddlers, which work against any library.
+//! * [`attack`]: the actions of the meddlers, which work against any library.
 //! * [`inspect`]: a check-up of any daemon.
 //! * [`initial`] and [`subject`]: the behaviour of the tester.
 //! * [`sys`]: the only unsafe code.

@@ -50,8 +50,8 @@ pub struct Report {
     /// The owner of the files in /proc/PID: the effective user, or root if the process is not
     /// dumpable. On Linux.
     pub files_owner: Option<u32>,
-    /// The environment variables, by name. Only the process itself can tell: the kernel shows
-    /// others the environment that the program began with.
+    /// The environment variables, by name. Only the process itself can report them: the kernel
+    /// shows others the environment that the program began with.
     pub environment: Option<Environment>,
 }
 
@@ -237,10 +237,10 @@ impl Place {
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Eq)]
 pub struct Descriptor {
     pub number: i32,
-    /// The device of the file that it refers to. Some platforms show others none of a pipe or
-    /// a socket.
+    /// The device of the file that it refers to. Some platforms do not show another process the
+    /// device of a pipe or a socket.
     pub device: Option<u64>,
-    /// The inode of that file, likewise.
+    /// The inode of that file, with the same exception.
     pub inode: Option<u64>,
     pub file_type: FileType,
     /// The device that a device file represents, and 0 for other files.
@@ -252,8 +252,8 @@ pub struct Descriptor {
     pub nonblocking: bool,
     /// Whether writes go to the end.
     pub append: bool,
-    /// Whether the open file has a flock(2) lock. FreeBSD shows others whether it has asked for a
-    /// lock since it last gave one up; macOS shows nobody.
+    /// Whether the open file has a flock(2) lock. FreeBSD shows another process whether a lock was
+    /// requested since the last unlock; macOS does not show the lock to any process.
     pub locked: Option<bool>,
     /// The file, as text of the platform. Not compared, since it depends on the root of the
     /// observer.
@@ -421,7 +421,7 @@ pub struct LockedFile {
     pub is_at_path: bool,
 }
 
-/// The process of a start that a tracer selects to get a signal, or to have a call of it fail.
+/// The process of a start to which a tracer sends a signal, or whose call a tracer makes fail.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The process that starts the daemon.

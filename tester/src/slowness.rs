@@ -18,7 +18,7 @@ pub fn time_limit() -> Duration {
     scaled(TIME_LIMIT)
 }
 
-/// A time in which a process of a test should get something done, for the machine of the test.
+/// A time limit for an action of a process, adapted to the machine that runs the test.
 ///
 /// # Panics
 ///

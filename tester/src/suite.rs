@@ -47,9 +47,8 @@ pub const SKIPPED_LIST: &str = "TESTER_SKIPPED_LIST";
 /// `macos-user`. A suite then prints its lines of that list, and runs no case.
 pub const SKIPS_OF: &str = "TESTER_SKIPS_OF";
 
-/// The environment variable that makes the first failed case end the whole suite, where more
-/// failures say no more: see `ci/mutants.sh`. The caller that sets it ends the processes of the
-/// other cases.
+/// The environment variable that makes the first failed case end the whole suite, if one failure is
+/// enough: see `ci/mutants.sh`. The caller that sets it ends the processes of the other cases.
 pub const FAIL_FAST: &str = "TESTER_FAIL_FAST";
 
 /// The environment variable that asks for every fault, and for a kill at every call.
@@ -147,11 +146,11 @@ pub enum Need {
     Faults,
     /// Filters of system calls, which an emulator of processors does not have (Linux).
     CallFilters,
-    /// Threads that are all of the program. An emulator of processors adds a thread to each process,
-    /// which counts for RLIMIT_NPROC.
+    /// A process whose threads all belong to the program. An emulator of processors adds a thread
+    /// to each process, and RLIMIT_NPROC counts it.
     OwnThreads,
-    /// Signal handlers in /proc that are all of the program. An emulator of processors has handlers
-    /// of its own.
+    /// A process whose signal handlers in /proc all belong to the program. An emulator of
+    /// processors adds handlers.
     OwnHandlers,
     AbortingTester,
     /// The example `service` of the root package, built beside the tests.
@@ -162,13 +161,13 @@ pub enum Need {
 }
 
 impl Need {
-    /// The reason why the need is not met, if it is not.
+    /// The reason why the need is not met. `None` if it is met.
     pub fn unmet(self) -> Option<&'static str> {
         let (met, reason) = self.check();
         (!met).then_some(reason)
     }
 
-    /// The same for a machine that does not run this.
+    /// The same for a machine other than this one.
     fn unmet_on(self, machine: &Machine) -> Option<&'static str> {
         let met = match self {
             Self::Root | Self::Tracing => machine.is_root,
@@ -264,8 +263,8 @@ fn is_visible(field: &str) -> bool {
     !observe::UNSEEN.contains(&field)
 }
 
-/// A machine whose list comes from no run, by the name of the list: `macos-user`. It has another
-/// platform than Linux, or is a Linux with another processor: `i386`, or one that `qemu` emulates.
+/// A machine whose list the tester derives, with the name of the list: `macos-user`. It runs
+/// another platform than Linux, or Linux on another processor: `i386`, or one that `qemu` emulates.
 struct Machine {
     platform: String,
     is_root: bool,
@@ -507,7 +506,7 @@ pub fn suite(cases: &[Case]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     set_up_process();
-    // A case finds only the descriptors open that it asks for, whatever the caller has open.
+    // A case has only those descriptors open that it asks for, whatever the caller has open.
     sys::pass_on_standard_streams_alone();
     // The number is taken before another thread can open a file.
     let placeholder = File::open("/dev/null").expect("open /dev/null").into();

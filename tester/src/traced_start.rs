@@ -1,4 +1,4 @@
-//! A traced start, and what the model says of it.
+//! A traced start, and its prediction by the model.
 
 use std::sync::LazyLock;
 
@@ -11,23 +11,25 @@ use crate::report::{Report, SignalHit, StartError, SyscallRecord};
 /// A traced start that is over.
 #[derive(Debug)]
 pub struct TracedStart {
-    /// What the start has come to.
+    /// The outcome of the start.
     pub outcome: Outcome,
     /// The calls of the library, in their order.
     pub calls: Vec<SyscallRecord>,
-    /// The process that got a signal at any call, if one got it.
+    /// The process to which the tracer has sent a signal, if it has.
     pub signal_hit: Option<SignalHit>,
     before: Report,
     prediction: Option<Prediction>,
 }
 
 impl TracedStart {
-    /// Starts a scenario with [faults](Scenario::faults). The model predicts what it
-    /// comes to without them, unless the model does not know such a start.
+    /// Starts a scenario with [faults](Scenario::faults). The model predicts the
+    /// outcome without the faults, if `is_predictable` says that it knows such a
+    /// start.
     ///
     /// # Panics
     ///
-    /// When the tester does not get to the start, or the tracer not to its end.
+    /// When the tester does not reach the start, or the tracer does not reach its
+    /// end.
     pub fn observe(scenario: &Scenario, is_predictable: bool) -> Self {
         static DATABASES: LazyLock<Databases> = LazyLock::new(Databases::read);
         let world = is_predictable.then(|| InitialFiles::of(scenario, &DATABASES));
@@ -61,7 +63,7 @@ impl TracedStart {
         }
     }
 
-    /// Whether the start succeeds without a fault.
+    /// Whether the start would succeed without a fault.
     pub fn is_to_succeed(&self) -> bool {
         self.prediction.as_ref().is_some_and(Prediction::succeeds)
     }

@@ -1,4 +1,4 @@
-//! The format of messages, which may come from anyone: a header, then a validated rkyv archive.
+//! The format of messages, which any process may send: a header, then a validated rkyv archive.
 
 use std::fmt;
 

@@ -1,10 +1,10 @@
-//! `tester inspect PID`: a check-up of any daemon, whoever wrote it.
+//! `tester inspect PID`: a check-up of any daemon, which need not use the library.
 //!
 //! It compares what daemon(7) asks of a SysV daemon, and what a hostile system makes advisable,
-//! with the process as another process sees it. It only looks: it takes no lock, sends no signal, and
-//! opens no file that could block. docs/inspect.md describes each check.
+//! with the process as another process sees it. A check only looks: it takes no lock, sends no
+//! signal, and opens no file that could block. docs/inspect.md describes each check.
 //!
-//! What cannot be seen is unknown. A check never derives it from something else.
+//! A fact that is not visible is unknown. A check never derives it from other facts.
 
 mod descriptors;
 mod directories;

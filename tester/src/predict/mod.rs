@@ -1,4 +1,4 @@
-//! What must come of a start: the oracle.
+//! The oracle: predicts the outcome of a start.
 
 use crate::config::{Config, Identity, ReadinessUse, Step, SupplementaryGroups};
 use crate::model::credentials::Credentials;

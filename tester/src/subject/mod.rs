@@ -6,9 +6,9 @@
 //! |---|---|
 //! | 0 | the start succeeded |
 //! | [`EXIT_START_FAILED`] | it failed; one line on standard error says why |
-//! | [`EXIT_BAD_CONFIG`] | the configuration was not one |
+//! | [`EXIT_BAD_CONFIG`] | the configuration was invalid |
 //! | [`EXIT_BAD_STATE`] | the initial state could not be set up |
-//! | [`EXIT_NO_HARNESS`] | there is nobody to report to |
+//! | [`EXIT_NO_HARNESS`] | there is no harness |
 //!
 //! The daemon exits with 0 when the harness is gone, and otherwise with the status of its
 //! configuration.
