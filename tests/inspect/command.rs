@@ -27,7 +27,7 @@ fn a_daemon_without_fault_has_no_finding() {
     assert_eq!(checkup.whole.field("name").text(), "tester");
 }
 
-/// The user is unknown if it is root: nobody sees whether the daemon needs it.
+/// If the user is root, this check is unknown: no process sees whether the daemon needs root.
 fn a_daemon_without_fault_is_known_in_every_check() {
     let checkup = inspect_daemon(&clean());
     let unknown = checkup.rows.iter().filter(|row| row.mark == "unknown");
@@ -168,7 +168,7 @@ fn an_ordinary_user_does_not_see_a_daemon_of_root() {
     ] {
         checkup.assert_unknown(check, "root may see it");
     }
-    // Every user sees these.
+    // The results of these checks are visible to every user.
     for check in [
         "terminal",
         "session",
@@ -195,7 +195,7 @@ fn an_ordinary_user_inspects_a_daemon_of_its_own() {
     );
 }
 
-/// Whoever asks for a lock, even for an instant, can make a start fail.
+/// A process that takes a lock, even for an instant, can make a start fail.
 fn an_inspection_changes_nothing() {
     let scenario = clean();
     let run = scenario.start();

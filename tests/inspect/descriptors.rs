@@ -64,7 +64,7 @@ fn a_log_file_that_was_deleted_is_found() {
 }
 
 fn a_file_that_never_had_a_name_is_no_finding() {
-    // It asks for O_TMPFILE, which every tmpfs has.
+    // tempfile uses O_TMPFILE, which every tmpfs has.
     let nameless: OwnedFd = tempfile::tempfile_in("/dev/shm").unwrap().into();
     let cat = Cat::with(&[(nameless, NUMBER)]);
     let checkup = inspect(cat.pid);
@@ -146,7 +146,7 @@ fn a_descriptor_that_another_program_shares_is_found() {
     let is_alone = |row: &Row| !row.reason.contains("a copy");
     let alone = inspect_until(cat.pid, "descriptor 9", is_alone);
     assert!(is_alone(alone.row("descriptor 9")), "{alone:?}");
-    // The file of this program ends with the socket.
+    // The input of this program ends when the other end of the socket is closed.
     let mut other = Command::new("sh");
     other.args(["-c", "read -r line <&9"]);
     sys::pass_descriptor(&mut other, copy.as_fd(), 9);

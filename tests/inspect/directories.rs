@@ -57,7 +57,7 @@ fn a_directory_outside_of_the_root_is_found() {
     let checkup = inspect(run.report().pid);
     checkup.assert_only(&checked(), "it leads out of the root directory");
     run.send_command(&Command::TryToEscape);
-    // The next answer comes after the attempt.
+    // The daemon answers this command after the attempt.
     run.observe();
     let checkup = inspect(run.report().pid);
     checkup.assert_finding("working directory", "outside of the root directory");

@@ -36,7 +36,7 @@ fn a_saved_id_of_root_is_found() {
         checkup.row("user").seen.contains("saved root(0)"),
         "{checkup:?}"
     );
-    // The permitted capabilities last as long as an id of root.
+    // The kernel keeps the permitted capabilities as long as an id is that of root.
     checkup.assert_findings(&["user", "capabilities"]);
 }
 

@@ -38,7 +38,7 @@ fn without_a_locked_file_the_pid_file_is_unknown() {
     checkup.assert_unknown("pid file", "--pid-file names it");
 }
 
-/// A process that names its pid file, which has this content.
+/// A process, and the path of its pid file, which has this content.
 fn with_content(content: impl FnOnce(u32) -> String) -> (Cat, Scenario, PathBuf) {
     let scenario = scenario!();
     let path = scenario.path("cat.pid");
@@ -101,7 +101,7 @@ fn a_lock_of_another_process_is_found() {
     sys::flock(file.as_fd(), libc::LOCK_EX).unwrap();
     let checkup = inspect_with(cat.pid, &path);
     checkup.assert_finding("pid file lock", "");
-    // The path of a lock may have another device than the file, as on overlayfs.
+    // The kernel may show another device for the lock than for the file, as on overlayfs.
     let row = checkup.row("pid file lock");
     let holder = format!(" {} has taken it", std::process::id());
     assert!(

@@ -63,7 +63,7 @@ fn a_leader_of_a_session_is_found() {
     let (_run, report) = scenario.foreground(Foreground::Yes).serve();
     let checkup = inspect(report.pid);
     checkup.assert_finding("session", "it leads the session");
-    // Whether its parent is a subreaper is not visible.
+    // The inspection cannot see whether the parent is a subreaper.
     checkup.assert_unknown("parent", "not visible");
 }
 

@@ -180,7 +180,7 @@ pub(crate) fn inspect_foreground(scenario: Scenario) -> Checkup {
     inspect(report.pid)
 }
 
-/// A program that ends when its standard input does.
+/// A program that ends when its standard input ends.
 #[derive(Debug)]
 pub(crate) struct Cat {
     pub(crate) child: Child,
@@ -189,7 +189,7 @@ pub(crate) struct Cat {
 }
 
 impl Cat {
-    /// Runs this text of a shell, which prints the pid of the process that then copies its input.
+    /// Runs this script, which prints the pid of a process that then copies its input.
     pub(crate) fn by_shell(script: &str, descriptors: &[(OwnedFd, i32)]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
@@ -207,7 +207,7 @@ impl Cat {
             sys::pass_descriptor(&mut command, descriptor.as_fd(), *number);
         }
         let mut child = command.spawn().unwrap();
-        // Its loader has closed its files by the time when it answers.
+        // When the program answers, its loader has closed its files.
         child.stdin.as_mut().unwrap().write_all(b".").unwrap();
         let mut answer = String::new();
         let stdout = child.stdout.as_mut().unwrap();

@@ -26,8 +26,8 @@ fn calls_of(scenario: &Scenario) -> Vec<SyscallRecord> {
     run.first("the calls", select!(Traced))
 }
 
-/// Kills the process at its first call, and at later ones, until `last`. Returns how often there was
-/// a daemon.
+/// Kills the process at its first call, and at later ones, until `last`. Returns how many starts
+/// left a daemon.
 #[track_caller]
 fn kill_at_each_call(role: Role, last: usize, is_daemon_left: impl Fn(&Run) -> bool) -> usize {
     let (mut points, mut daemons) = (0, 0);
@@ -137,8 +137,8 @@ fn a_kernel_that_does_not_tell_of_the_execution_delays_the_start() {
     run.start().assert_pid_file_held();
 }
 
-/// The permission to execute the program, and the report of its execution. The processes wait for
-/// either without a limit.
+/// The messages are the permission to execute the program, and the report of the execution. The
+/// receiver waits for each without a time limit.
 fn a_lost_message_about_the_program_fails_the_start() {
     for (call, occurrence) in [("sendmsg(pair 4)", 0), ("sendmsg(pair 1)", 1)] {
         let scenario = spawned();

@@ -1,12 +1,13 @@
 //! `spawn` starts another program as the daemon, from a process with any number of threads.
 
-/// A program that cannot be executed, or that ends, fails the start, and leaves nothing.
+/// If a program cannot be executed, the start fails and leaves nothing. A program that ends at once
+/// was started, or the start fails.
 mod failure;
-/// Whichever process dies, and whichever call fails: there is a daemon, or there is nothing.
+/// If a process is killed or a call fails, the start leaves a daemon or nothing.
 mod interruption;
 /// The options that a program cannot have are refused before any fork.
 mod options;
-/// The pid file is that of the program, which keeps it locked.
+/// The pid file belongs to the program, which keeps it locked.
 mod pid_file;
 /// What the program inherits: arguments, environment, descriptors, signals, identity.
 mod program;

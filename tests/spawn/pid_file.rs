@@ -38,7 +38,8 @@ fn the_program_is_found_and_stopped_by_its_pid_file() {
     assert_not_running(&control);
 }
 
-/// The launcher receives the descriptor to clean up, and gives it back.
+/// The launcher receives a descriptor of the pid file for the clean-up, and closes it after the
+/// start.
 fn a_worker_of_the_launcher_does_not_keep_the_lock() {
     let mut scenario = spawned();
     scenario.config.report_afterwards = true;

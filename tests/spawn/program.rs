@@ -77,7 +77,7 @@ fn a_file_that_may_not_be_executed_does_not_end_the_search() {
     set_mode(&forbidden, 0o644);
     let path = format!("{}:{}", first.display(), second.display());
     let scenario = with_path(scenario.spawn_program("program", [""; 0]), &path);
-    // execvp(3) reports this, although another directory has no such file.
+    // Like execvp(3), the start reports this error, although another directory has no such file.
     assert_eq!(scenario.fail().errno, Some(libc::EACCES));
     write_program(&scenario, "second/program", &found("output"));
     assert_eq!(output_of(&scenario), "found\n");
@@ -152,7 +152,7 @@ fn the_program_inherits_no_descriptor_of_the_library() {
     let run = scenario!().spawn().start();
     assert_eq!(run.report().descriptor_numbers(), [0, 1, 2]);
     let run = spawned().start();
-    // The pid file is the fourth.
+    // The fourth descriptor is the pid file.
     assert_eq!(run.report().descriptor_numbers().len(), 4);
 }
 
@@ -183,7 +183,7 @@ fn caught_signals_and_sigpipe_have_the_default_action() {
         report.ignored_signals.unwrap(),
         report.caught_signals.unwrap(),
     );
-    // The runtime of the program ignores SIGPIPE, and catches what a stack overflow sends.
+    // The runtime of the program ignores SIGPIPE, and catches the signals of a stack overflow.
     for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGUSR1] {
         assert!(
             !ignored.contains(signal) && !caught.contains(signal),

@@ -39,7 +39,7 @@ pub(crate) fn output_of(scenario: &Scenario) -> String {
     fs::read_to_string(fifo).unwrap()
 }
 
-/// A script that writes this to the FIFO, and lives on.
+/// A script that writes this to the FIFO, and then sleeps.
 pub(crate) fn echo(text: &str, fifo: &str) -> String {
     format!("echo {text} > {fifo}; exec /bin/sleep 1000")
 }

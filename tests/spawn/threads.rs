@@ -20,8 +20,8 @@ fn a_launcher_with_other_threads_starts_a_program() {
 /// The number of starts of [`starts_succeed_while_sixteen_threads_take_all_locks`].
 const STARTS: &str = "TESTER_SPAWN_STARTS";
 
-/// A lock that another thread has stays locked in the child of fork(2), so that a process which
-/// takes it hangs.
+/// If another thread has a lock during fork(2), the lock stays locked in the child. A child
+/// that takes it hangs.
 fn starts_succeed_while_sixteen_threads_take_all_locks() {
     let starts = std::env::var(STARTS).map_or(50, |text| text.parse().expect("a number"));
     let mut scenario = spawned().from_state(|state| state.busy_threads = 16);
@@ -30,7 +30,7 @@ fn starts_succeed_while_sixteen_threads_take_all_locks() {
     run.assert_pid_file_held();
 }
 
-/// The tester counts, and reports any call as a problem.
+/// The tester counts the calls of the allocator, and reports any call as a problem.
 fn no_process_allocates_memory_before_it_executes_the_program() {
     spawned().start();
     let missing = || daemon!().spawn_program("/no/such/program", [""; 0]);
