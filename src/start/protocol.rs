@@ -67,9 +67,9 @@ pub(crate) enum Message {
 byte_enum! {
     /// An order of the launcher to the intermediate: one byte.
     pub(super) enum Order {
-        /// To write the pid, leave the daemon alone, and end.
+        /// To write the pid, stop the supervision of the daemon, and end.
         Commit = b'c',
-        /// To leave the daemon alone, and end.
+        /// To stop the supervision of the daemon, and end.
         Release = b'r',
         /// To terminate a daemon that does not end by itself in time.
         TerminateDaemon = b't',

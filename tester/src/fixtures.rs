@@ -69,7 +69,7 @@ pub fn assert_io_error<T: fmt::Debug>(result: io::Result<T>, kind: io::ErrorKind
     }
 }
 
-/// Asserts that no daemon runs, by each method of the library that tells.
+/// Asserts that each method of the library reports that no daemon runs.
 #[track_caller]
 pub fn assert_not_running(pid_file: &PidFile) {
     assert_eq!(pid_file.running().expect("an answer"), None);

@@ -131,8 +131,8 @@ pub enum Need {
     RealTimeSignals,
     /// A kernel with no_new_privs: Linux, and FreeBSD since version 14.
     NoNewPrivileges,
-    /// A kernel that survives a second SIGKILL to a process with threads and an interval timer:
-    /// that of FreeBSD 13.2 does not, and that of 14 is unknown.
+    /// A kernel that survives a second SIGKILL to a process with threads and an interval timer. The
+    /// kernel of FreeBSD 13.2 does not; whether the kernel of FreeBSD 14 does is unknown.
     KilledTimers,
     /// Permission to observe processes of other users, which a container may withhold from its
     /// root.
