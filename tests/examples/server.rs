@@ -131,7 +131,9 @@ pub(crate) fn command(directory: &Path, arguments: &[&str]) -> Command {
 }
 
 impl Drop for Server {
+    /// A daemon that is stopped while it starts its successor ends afterwards, and leaves the
+    /// successor.
     fn drop(&mut self) {
-        let _ = self.pid_file().stop(time_limit());
+        while self.pid_file().stop(time_limit()).unwrap_or(false) {}
     }
 }
