@@ -78,6 +78,7 @@ suite() {
     shift
     log=$pass/suite.log
     printf '\n=== %s\n' "$name"
+    [ ! -e /proc/uptime ] || echo "$(awk '{ print int($1 * 100) }' /proc/uptime) $name" >>"$pass/begun"
     status=0
     begun=$(date +%s)
     # Into a file, not a pipe: were a process left behind that holds the
@@ -142,6 +143,7 @@ run_pass() {
     done
     : >"$pass/skips"
     : >"$pass/table"
+    : >"$pass/begun"
     TESTER_SKIPPED_LIST=$pass/skips
     TESTER_ABORTING=$programs/aborting/tester
     export TESTER_SKIPPED_LIST TESTER_ABORTING
@@ -311,7 +313,7 @@ fi
 # --- After a pass ------------------------------------------------------------
 
 # Prints the processes that run a program of the suite, or belong to the test user.
-# $1: that user's id.
+# $1: that user's id; $2: the identity.
 left_behind() {
     if [ "$os" = Linux ]; then
         # Not by ps, which small images lack, and whatever a daemon calls itself.
@@ -333,7 +335,7 @@ left_behind() {
                 esac
             done
         } 2>/dev/null | sort -u | while read -r process; do
-            echo "${process#/proc/} $(tr '\0' ' ' <"$process/cmdline")"
+            describe "$process" "$work/$2/begun"
         done 2>/dev/null
     else
         ps -A -o uid= -o pid= -o args= |
@@ -344,13 +346,31 @@ left_behind() {
     fi
 }
 
+# Prints the id of a process, the suite that it comes from, and its command, unless it is a zombie,
+# which waits for its parent alone. $1: its directory in /proc; $2: when each suite began, in the
+# unit of proc(5), which is a hundredth of a second.
+describe() {
+    # The name, in parentheses, may have any character.
+    sed 's/.*) //' "$1/stat" | awk -v pid="${1#/proc/}" -v begun="$2" \
+        -v command="$(tr '\0' ' ' <"$1/cmdline")" \
+        '$1 != "Z" && $1 != "X" {
+            while ((getline line <begun) > 0) {
+                time = name = line
+                sub(/ .*/, "", time)
+                sub(/[^ ]* /, "", name)
+                if (time + 0 <= $20) suite = name
+            }
+            print pid, "(" suite ", state " $1 ", parent " $2 ")", command
+        }'
+}
+
 # $1: the identity. A daemon that was told to end gets some seconds to do so.
 check_left_behind() {
     # An id that no one has.
     owner=4294967294
     [ "$1" = root ] || [ "$(id -u)" != 0 ] || owner=$(id -u "$user")
     for _ in 1 2 3 4 5 6; do
-        left=$(left_behind "$owner")
+        left=$(left_behind "$owner" "$1")
         [ -n "$left" ] || return 0
         sleep 1
     done
