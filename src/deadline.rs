@@ -57,7 +57,7 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// How many attempts are made in any case.
+    /// How many attempts are made in any case, unless more are asked for.
     pub(crate) const MIN: u32 = 20;
 
     pub(crate) fn within(time: Duration) -> Self {
@@ -73,6 +73,11 @@ impl Attempts {
             deadline: Some(deadline),
             ..Self::within(Duration::ZERO)
         }
+    }
+
+    /// Makes this many attempts in any case.
+    pub(crate) fn at_least(self, required: u32) -> Self {
+        Self { required, ..self }
     }
 
     /// Counts an attempt that has failed.
@@ -95,6 +100,12 @@ mod tests {
     fn an_attempt_that_outlasts_the_time_is_not_the_last() {
         let mut attempts = Attempts::within(Duration::ZERO);
         for _ in 0..Attempts::MIN {
+            assert!(!attempts.are_over());
+            attempts.count();
+        }
+        assert!(attempts.are_over());
+        let mut attempts = Attempts::within(Duration::ZERO).at_least(200);
+        for _ in 0..200 {
             assert!(!attempts.are_over());
             attempts.count();
         }

@@ -42,6 +42,9 @@ pub(crate) struct PidFilePlan {
 
 /// A prober releases its lock in an instant; a daemon does not.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+/// On a machine where many processes wait for a processor, an attempt takes a tenth of a second,
+/// and nearly each one meets a prober that has the lock but no processor.
+const LOCK_ATTEMPTS: u32 = 200;
 
 const MODE: u32 = 0o644;
 const PERMISSIONS: u32 = 0o777;
@@ -73,7 +76,7 @@ impl PidFilePlan {
             Some(directory) => (directory.as_fd(), &*self.name),
             None => (sys::WORKING_DIRECTORY, &*self.path),
         };
-        let mut attempts = Attempts::within(LOCK_TIMEOUT);
+        let mut attempts = Attempts::within(LOCK_TIMEOUT).at_least(LOCK_ATTEMPTS);
         loop {
             if let Some(pid_file) = self.try_acquire(directory, name, &mut attempts)? {
                 return Ok(pid_file);
