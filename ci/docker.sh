@@ -10,9 +10,9 @@
 #                    data in a directory of ours, and makes the base image from
 #                    the machine's own mirror, so that no registry of images is
 #                    needed
-#   --prepare        with --with-engine: makes the base image, and does no more.
-#                    It mostly waits for the mirror and the disk, so that it can
-#                    run beside other work; a run that begins meanwhile waits
+#   --prepare        with --with-engine: makes the images of the variants, and
+#                    does no more, so that it can run beside other work. A run
+#                    that begins meanwhile waits, and then has them at once
 #   --matrix         every variant of ci/docker/variants
 #   --variant NAME   only this variant; may be repeated. Without either option,
 #                    only the default
@@ -237,7 +237,6 @@ if [ "$with_engine" = true ]; then
     docker container prune --force >/dev/null
     remove_cgroups daemonize2-docker. || true
     [ -n "$base" ] || make_base
-    [ "$prepare" = false ] || exit 0
 elif ! docker info >/dev/null 2>&1; then
     say "there is no Docker engine to talk to; as root on Debian, --with-engine brings one"
     exit 1
@@ -434,6 +433,7 @@ for image_kind in debian musl; do
         *" $image_kind "*) part "image $image_kind" "build_$image_kind" ;;
     esac
 done
+[ "$prepare" = false ] || exit 0
 for variant in $variants; do
     run_variant "$variant" "$@"
 done
