@@ -17,9 +17,11 @@ pub(crate) const DIRECTORY_OF_ANOTHER: &str = "its directory belongs to another 
 pub(crate) const DIRECTORY_WRITABLE: &str = "other users can write to its directory";
 pub(crate) const FILE_OF_ANOTHER: &str = "it belongs to another user";
 pub(crate) const HAS_LINKS: &str = "it has other hard links";
-pub(crate) const IS_LINK: &str = "it is a symbolic link";
-const IS_LINK_OF_ANOTHER: &str =
-    "a part of its path is not a directory, or is a symbolic link that another user can change";
+pub(crate) const IS_LINK: &str =
+    "it is a symbolic link: remove it, or use the path that it leads to";
+const IS_LINK_OF_ANOTHER: &str = "a part of its path is not a directory, or is a symbolic link \
+                                  that another user can change: use the path that the link leads \
+                                  to";
 pub(crate) const IS_REPLACED: &str = "other processes keep replacing it";
 
 pub(crate) const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -188,7 +190,10 @@ pub(crate) fn explain(failure: &Failure, path: &Path, owners: &Owners) -> Option
     let reason = io::Error::from_raw_os_error(errno);
     Some(match (&*failure.reason, errno, found) {
         ("", errno::ENOENT, Err(error)) if error.kind() == io::ErrorKind::NotFound => {
-            format!("{reason}: its directory {shown} does not exist")
+            format!(
+                "{reason}: its directory {shown} does not exist: create it, or let the start create \
+                 it by `Daemonize::directory`"
+            )
         }
         ("", errno::EACCES, Ok(found)) => format!(
             "{reason}: this process runs as uid {}; the directory {shown} belongs to {found}",

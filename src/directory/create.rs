@@ -225,10 +225,7 @@ impl DirectoryPlan {
             return entry.failed(errno);
         };
         match found.kind {
-            FileKind::SymbolicLink => {
-                let reason = format!("{IS_LINK}: remove it, or use the path that it leads to");
-                self.refused(errno::ELOOP, reason)
-            }
+            FileKind::SymbolicLink => self.refused(errno::ELOOP, IS_LINK),
             FileKind::Directory => match self.refusal(&found, || false) {
                 Some(reason) => self.refused(errno, self.difference(reason, &found)),
                 None => failed(&self.path, errno),

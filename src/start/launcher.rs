@@ -1,6 +1,7 @@
 //! The launcher: waits for the report of the daemon, decides, and cleans up after a failure.
 
 use std::os::fd::AsFd as _;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::deadline::Deadline;
@@ -297,10 +298,14 @@ impl<'a> Launcher<'a> {
 
     /// The failure of a daemon that has ended without a report: its last panic may be the
     /// cause.
-    fn failure_of_ended_daemon(&self) -> Failure {
+    fn failure_of_ended_daemon(&self, status: Option<ExitStatus>) -> Failure {
         let exited = Failure::from(ErrorKind::DaemonExited);
         match &self.last_panic {
-            None => exited.with_reason(reasons::daemon_ended(&self.plan.streams)),
+            None => {
+                let has_closures = self.failure_mode != FailureMode::Spawn;
+                let status = status.filter(|_| has_closures);
+                exited.with_reason(reasons::daemon_ended(status, &self.plan.streams))
+            }
             Some(panic) if !panic.is_survived => panic.failure.clone(),
             Some(LastPanic { failure, .. }) => exited.with_reason(match failure.kind {
                 ErrorKind::Panicked => text::with_panic_prefix(&failure.reason),
@@ -371,7 +376,7 @@ impl<'a> Launcher<'a> {
                 reasons::describe(failure, options, pid_file.as_deref())
             }
             (StartEvent::Exit(Message::DaemonEnded(status)), _) => {
-                reasons::describe(self.failure_of_ended_daemon(), options, None)
+                reasons::describe(self.failure_of_ended_daemon(status), options, None)
                     .with_exit_status(status)
             }
             (StartEvent::NoExitMessage | StartEvent::Exit(Message::Released(_)), Err(errno)) => {

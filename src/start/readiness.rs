@@ -291,7 +291,10 @@ impl Drop for Readiness {
             let reason = if thread::panicking() {
                 panics::describe_current()
             } else {
-                String::from("it dropped its `Readiness` unused")
+                String::from(
+                    "it dropped its `Readiness` unused: keep it until the daemon calls `ready`, or \
+                     use `Readiness::serve`, which also reports errors",
+                )
             };
             start.fail_unready_and_print(reason, &[]);
         }

@@ -181,13 +181,19 @@ impl DaemonFate {
     }
 }
 
-/// Where the messages of a daemon went that has ended without a report.
-pub(super) fn daemon_ended(streams: &StreamsPlan) -> &'static str {
-    if streams.is_standard_error_null() {
-        "its standard error is /dev/null: set `stderr` to see its messages"
-    } else {
-        ""
-    }
+/// How the caller learns why a daemon has ended without a report. `status` is that of a daemon
+/// that runs closures.
+pub(super) fn daemon_ended(status: Option<ExitStatus>, streams: &StreamsPlan) -> String {
+    let has_exited = status.is_some_and(|status| status.code().is_some());
+    let hints = [
+        has_exited.then_some(
+            "to report the cause, return an error from the closure, or use `Readiness::fail`, \
+             instead of exiting",
+        ),
+        (streams.is_standard_error_null())
+            .then_some("its standard error is /dev/null: set `stderr` to see its messages"),
+    ];
+    hints.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// For a daemon that has closed its channel before its end.

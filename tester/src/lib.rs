@@ -22,6 +22,7 @@
 //! * [`attack`]: the actions of the meddlers, which work against any library.
 //! * [`inspect`]: a check-up of any daemon.
 //! * [`initial`] and [`subject`]: the behaviour of the tester.
+//! * [`texts`]: reasons of errors, for the model and the tests.
 //! * [`sys`]: the only unsafe code.
 
 #![cfg(unix)]
@@ -50,6 +51,7 @@ pub mod slowness;
 pub mod subject;
 pub mod suite;
 pub mod sys;
+pub mod texts;
 pub mod trace;
 pub mod traced_start;
 pub mod wire;

@@ -23,4 +23,5 @@ pub use crate::harness::{at_once, mount, sweep, while_repeating, with_own_mounts
 pub use crate::report::{Place, Report, StartError};
 pub use crate::slowness::{scaled, time_limit};
 pub use crate::suite::{self, Case};
+pub use crate::texts::*;
 pub use crate::{Run, Scenario, case, daemon, scenario, select, sys};

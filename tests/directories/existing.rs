@@ -134,8 +134,6 @@ fn a_directory_that_grants_something_is_not_given_away() {
     }
 }
 
-const IS_LINK: &str = "it is a symbolic link: remove it, or use the path that it leads to";
-
 fn a_symbolic_link_is_not_followed() {
     let (scenario, path) = with_new_directory();
     let target = scenario.path("target");

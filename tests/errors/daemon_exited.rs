@@ -10,7 +10,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_worker_that_shares_all_descriptors_does_not_hide_a_death),
     case!(an_exit_of_the_privileged_action_is_reported_with_its_status),
     case!(a_signal_that_kills_the_privileged_action_is_reported),
-    case!(a_death_is_reported_without_a_hint_if_standard_error_is_not_the_null_device),
+    case!(a_lost_message_is_hinted_at_only_if_standard_error_is_the_null_device),
     case!(a_daemon_that_executes_another_program_is_reported),
     case!(a_daemon_that_closes_its_channel_is_reported),
     case!(the_exit_status_is_reported_rather_than_the_closed_channel),
@@ -18,12 +18,13 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_sigterm_to_a_starting_daemon_is_reported),
 ];
 
-/// The reason why the daemon's messages are lost.
-const NO_MESSAGES: &str = "its standard error is /dev/null: set `stderr` to see its messages";
-
 /// The launcher's error if the daemon ended with this status.
 fn ended_with(status: ExitStatus) -> StartError {
-    let text = format!("the daemon ended before it was ready ({status}); {NO_MESSAGES}");
+    let hints = match status.code() {
+        Some(_) => format!("{INSTEAD_OF_EXITING}; {NO_MESSAGES}"),
+        None => NO_MESSAGES.to_owned(),
+    };
+    let text = format!("the daemon ended before it was ready ({status}); {hints}");
     StartError {
         daemon_exit_status: Some(status.into_raw()),
         ..StartError::new("DaemonExited", None, &text)
@@ -108,10 +109,11 @@ fn a_signal_that_kills_the_privileged_action_is_reported() {
     }
 }
 
-fn a_death_is_reported_without_a_hint_if_standard_error_is_not_the_null_device() {
+fn a_lost_message_is_hinted_at_only_if_standard_error_is_the_null_device() {
     for stream in [Stream::Keep, Stream::append("log")] {
         let scenario = daemon!().privileged_action([Step::Exit(3)]).stderr(stream);
         let text = "the daemon ended before it was ready (exit status: 3)";
+        let text = format!("{text}; {INSTEAD_OF_EXITING}");
         assert_eq!(scenario.fail_in_launcher().text, text);
     }
     let scenario = daemon!().privileged_action([Step::Exit(3)]);

@@ -69,7 +69,7 @@ fn a_failure_to_get_ready_ends_the_process() {
     run.observe();
     run.assert_pid_file_released();
     run.exit(0);
-    let text = "the daemon is not ready: it dropped its `Readiness` unused\n";
+    let text = format!("the daemon is not ready: {READINESS_DROPPED}\n");
     run.launcher().assert().code(0).stderr(text);
 }
 

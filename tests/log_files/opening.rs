@@ -137,11 +137,7 @@ fn a_log_file_is_opened_in_the_foreground() {
 
 fn a_missing_directory_is_named() {
     let (scenario, path) = with_log("missing/error.log");
-    let reason = format!(
-        "{}: its directory {} does not exist",
-        errno_text(libc::ENOENT),
-        path.parent().unwrap().display()
-    );
+    let reason = missing_directory(path.parent().unwrap().display());
     assert_refused(&scenario, libc::ENOENT, &reason);
 }
 
@@ -165,10 +161,10 @@ fn a_symbolic_link_is_not_followed() {
     let (scenario, path) = with_log("error.log");
     let victim = scenario.path("victim");
     symlink(&victim, &path).unwrap();
-    assert_refused(&scenario, libc::ELOOP, "it is a symbolic link");
+    assert_refused(&scenario, libc::ELOOP, IS_LINK);
     assert!(!victim.exists());
     fs::write(&victim, "precious").unwrap();
-    assert_refused(&panicking(&scenario), libc::ELOOP, "it is a symbolic link");
+    assert_refused(&panicking(&scenario), libc::ELOOP, IS_LINK);
     assert_eq!(fs::read(&victim).unwrap(), b"precious");
 }
 

@@ -140,7 +140,7 @@ fn a_link_that_the_daemons_user_can_change_is_not_followed() {
     chown(&home, Some(USER), Some(GID)).unwrap();
     let scenario = scenario.user(USER).group(GID);
     let reason = "a part of its path is not a directory, or is a symbolic link that another user \
-                  can change";
+                  can change: use the path that the link leads to";
     assert_refused(&scenario, LINK_ERRNO, reason);
     assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
     fs::remove_file(home.join("logs")).unwrap();

@@ -199,7 +199,7 @@ fn a_log_file_that_cannot_be_reopened_stays_in_use() {
     let [old_output, old_error] = [&output, &error].map(|path| rename(path, 1));
     symlink("victim", &output).unwrap();
     let text = format!(
-        "cannot open standard output log file {}: it is a symbolic link; the old file stays in use",
+        "cannot open standard output log file {}: {IS_LINK}; the old file stays in use",
         output.display()
     );
     assert_eq!(run.answer(&Ask::ReopenLogs), [text]);
@@ -224,9 +224,8 @@ fn all_log_files_that_cannot_be_reopened_are_named() {
     let run = scenario.stdout(Stream::log(&output)).start();
     fs::remove_dir_all(&directory).unwrap();
     let reason = format!(
-        "{}: its directory {} does not exist; the old file stays in use",
-        errno_text(libc::ENOENT),
-        directory.display()
+        "{}; the old file stays in use",
+        missing_directory(directory.display())
     );
     let text = format!(
         "cannot open standard output log file {}: {reason}; cannot open standard error log file \
@@ -273,9 +272,8 @@ fn a_log_file_in_the_new_root_is_reopened_there() {
         fs::remove_file(scenario.path("jail/logs/error.log.1")).unwrap();
         fs::remove_dir(&directory).unwrap();
         let text = format!(
-            "cannot open standard error log file /logs/error.log: {}: its directory /logs does not \
-             exist; the old file stays in use",
-            errno_text(libc::ENOENT)
+            "cannot open standard error log file /logs/error.log: {}; the old file stays in use",
+            missing_directory("/logs")
         );
         assert_eq!(run.answer(&Ask::ReopenLogs), [text]);
     }

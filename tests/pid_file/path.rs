@@ -42,7 +42,7 @@ fn a_pid_file_that_cannot_be_opened_is_reported() {
     let text = "cannot open pid file missing/daemon.pid";
     let mut expected = StartError::with_errno("OpenPidfile", libc::ENOENT, Some(path), text);
     let missing = scenario.path("missing");
-    expected.text += &format!(": its directory {} does not exist", missing.display());
+    expected.text = format!("{text}: {}", missing_directory(missing.display()));
     scenario.assert_fails(&expected);
 }
 
@@ -59,7 +59,7 @@ fn a_missing_directory_is_reported() {
 
 fn a_missing_directory_is_reported_with_its_absolute_path() {
     let (scenario, home) = scenario!().with_directory("home");
-    let end = format!(": its directory {}/missing does not exist", home.display());
+    let end = missing_directory(home.join("missing").display());
     let scenario = scenario.pid_file("missing/daemon.pid");
     for working_directory in [home.as_path(), Path::new("home")] {
         let scenario = scenario.clone().working_directory(working_directory);

@@ -97,8 +97,8 @@ fn assert_fails_in_any_thread(usage: &ReadinessUse, text: &str) {
 }
 
 fn a_readiness_dropped_unused_fails_the_start() {
-    let text = "the daemon is not ready: it dropped its `Readiness` unused";
-    assert_fails_in_any_thread(&ReadinessUse::Drop, text);
+    let text = format!("the daemon is not ready: {READINESS_DROPPED}");
+    assert_fails_in_any_thread(&ReadinessUse::Drop, &text);
 }
 
 fn a_daemon_that_goes_on_after_the_drop_is_terminated() {

@@ -98,6 +98,8 @@ fn a_program_that_ends_at_once_is_started_or_reported() {
             let error = run.launcher_error();
             assert_eq!(error.kind, "DaemonExited");
             assert_eq!(error.daemon_exit_status, Some(3 << 8));
+            // A program has no closure.
+            assert!(!error.text.contains(INSTEAD_OF_EXITING), "{error}");
             run.assert_nothing_left();
         }
         assert_not_running(&scenario.control());

@@ -218,7 +218,7 @@ fn a_dropped_readiness_frees_the_launchers_output() {
     let scenario = both(&scenario, &Stream::log(&log)).deferred_readiness(deferral);
     let run = scenario.launch();
     let output = run.launcher().output;
-    let text = "a warning\ntester: the daemon is not ready: it dropped its `Readiness` unused\n";
+    let text = format!("a warning\ntester: the daemon is not ready: {READINESS_DROPPED}\n");
     assert_eq!(String::from_utf8_lossy(&output.stderr), text);
     run.wait_until_all_ended();
 }

@@ -10,6 +10,7 @@ use crate::model::databases::Databases;
 use crate::model::failure::{Failure, error_text};
 use crate::model::start::{Opened, Parent, Side, Start};
 use crate::slowness::scaled;
+use crate::texts::READINESS_DROPPED;
 
 /// The timeout of a daemon that does not become ready: longer than such a daemon takes to start on
 /// a busy machine.
@@ -105,7 +106,7 @@ impl Start<'_> {
             | ReadinessUse::Serve(_) => {
                 panic!("the oracle knows nothing of {:?}", deferral.usage)
             }
-            ReadinessUse::Drop => failed("it dropped its `Readiness` unused"),
+            ReadinessUse::Drop => failed(READINESS_DROPPED),
             ReadinessUse::DropByPanic(text) => {
                 self.panic(text);
                 failed(&format!("it panicked: {text}"))

@@ -18,6 +18,7 @@ use crate::model::start::{ExpectedDirectory, Start};
 use crate::predict::NewIdentity;
 use crate::suite::TEST_USER_ID;
 use crate::sys;
+use crate::texts::IS_LINK;
 
 axis! {
     Directories |stage| stage.config.options.directories => {
@@ -247,8 +248,7 @@ impl Start<'_> {
             return self.finish_directory(path, self.new_directory(parent), wanted);
         };
         if found.is_symlink() {
-            let reason = "it is a symbolic link: remove it, or use the path that it leads to";
-            return Err(failed("UseDirectory", libc::ELOOP).with_reason(reason));
+            return Err(failed("UseDirectory", libc::ELOOP).with_reason(IS_LINK));
         }
         if !found.is_dir() {
             let reason = "it is not a directory: remove it";

@@ -22,6 +22,7 @@ use crate::model::initial_files::ResolvedPath;
 use crate::model::start::{ExpectedPidFile, Opened, Start, place};
 use crate::suite::TEST_USER_ID;
 use crate::sys;
+use crate::texts::{IS_LINK, missing_directory};
 
 /// How long a prober holds its lock. Nothing waits for the prober: a start that comes upon the
 /// lock goes on as one that comes after it.
@@ -229,10 +230,7 @@ impl Start<'_> {
         let text = io::Error::from_raw_os_error(errno);
         let shown = directory.path.display();
         match (errno, &directory.found) {
-            (libc::ENOENT, Err(_)) => self.refused(
-                errno,
-                &format!("{text}: its directory {shown} does not exist"),
-            ),
+            (libc::ENOENT, Err(_)) => self.refused(errno, &missing_directory(shown)),
             (libc::EACCES, Ok(found)) => {
                 let (user, owner) = (self.credentials.uid.effective, owner_of(found));
                 let reason = format!(
@@ -340,7 +338,7 @@ impl Start<'_> {
     ) -> Result<(), Failure> {
         let file_type = file.file_type();
         Err(if file_type.is_symlink() {
-            self.refused(libc::ELOOP, "it is a symbolic link")
+            self.refused(libc::ELOOP, IS_LINK)
         } else if file_type.is_dir() {
             refused(libc::EISDIR)
         } else if !may_write && (file_type.is_socket() || !self.credentials.may(file, READ)) {

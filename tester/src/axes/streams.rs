@@ -1,7 +1,6 @@
 //! `stdin`, `stdout` and `stderr`
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 
 use super::caller::Caller;
@@ -13,6 +12,7 @@ use crate::model::failure::Failure;
 use crate::model::start::{NewFile, Opened, Start};
 use crate::predict::NewIdentity;
 use crate::report::{AccessMode, Descriptor, FileType};
+use crate::texts::missing_directory;
 
 const LOG_NAMES: [&str; 3] = ["", "standard output log file", "standard error log file"];
 
@@ -187,10 +187,8 @@ impl Start<'_> {
         let (device, inode) = match self.initial_files.files.0.get(&shown) {
             Some(file) => file.identity,
             None if !directory.exists() => {
-                let reason = io::Error::from_raw_os_error(libc::ENOENT);
-                let shown = directory.display();
                 return Err(failed("OpenLogFile", libc::ENOENT)
-                    .with_reason(format!("{reason}: its directory {shown} does not exist")));
+                    .with_reason(missing_directory(directory.display())));
             }
             None => {
                 let me = &self.credentials;

@@ -2,7 +2,9 @@
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use super::credentials::Credentials;
 use super::failure::{Failure, error_text};
@@ -10,6 +12,7 @@ use super::initial_files::InitialFiles;
 use crate::config::{Bytes, Config, Fallible, Options, Step, Stream};
 use crate::harness::Files;
 use crate::report::{Descriptor, Place, Report};
+use crate::texts::{INSTEAD_OF_EXITING, NO_MESSAGES};
 
 /// The parent of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -328,10 +331,13 @@ impl Start<'_> {
             status: Some(status),
             ..Failure::new("DaemonExited", None)
         };
-        match &self.options.stderr {
-            None | Some(Stream::DevNull) => failure
-                .with_reason("its standard error is /dev/null: set `stderr` to see its messages"),
-            Some(_) => failure,
+        let has_exited = ExitStatus::from_raw(status).code().is_some();
+        let is_silent = matches!(self.options.stderr, None | Some(Stream::DevNull));
+        let hints = [(has_exited, INSTEAD_OF_EXITING), (is_silent, NO_MESSAGES)];
+        let hints = hints.map(|(is_given, hint)| is_given.then_some(hint));
+        match hints.into_iter().flatten().collect::<Vec<_>>().join("; ") {
+            none if none.is_empty() => failure,
+            hints => failure.with_reason(hints),
         }
     }
 

@@ -1,0 +1,22 @@
+//! Reasons of errors, for the model and the tests.
+
+use std::fmt::Display;
+use std::io;
+
+pub const IS_LINK: &str = "it is a symbolic link: remove it, or use the path that it leads to";
+pub const READINESS_DROPPED: &str = "it dropped its `Readiness` unused: keep it until the daemon \
+                                     calls `ready`, or use `Readiness::serve`, which also reports \
+                                     errors";
+pub const INSTEAD_OF_EXITING: &str = "to report the cause, return an error from the closure, or \
+                                      use `Readiness::fail`, instead of exiting";
+/// The reason why the daemon's messages are lost.
+pub const NO_MESSAGES: &str = "its standard error is /dev/null: set `stderr` to see its messages";
+
+/// The reason of a file whose directory is missing.
+pub fn missing_directory(directory: impl Display) -> String {
+    let reason = io::Error::from_raw_os_error(libc::ENOENT);
+    format!(
+        "{reason}: its directory {directory} does not exist: create it, or let the start create it \
+         by `Daemonize::directory`"
+    )
+}
