@@ -9,7 +9,7 @@
 //! cargo run --example server_with_deferred_readiness -- ~/server.pid
 //! ```
 //!
-//! Prints nothing; `ss -ltnp` shows its port, `kill $(cat ~/server.pid)` ends it.
+//! The launcher prints the address. `kill $(cat ~/server.pid)` ends the server.
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {
@@ -42,11 +42,13 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (listener, readiness) = daemonize
         .pid_file(pid_file)
         .startup_timeout(Duration::from_secs(60))
+        .on_started(|daemon| println!("listening on {}", daemon.payload.escape_ascii()))
         .try_privileged_action(|| TcpListener::bind("127.0.0.1:0"))
         .deferred_readiness()
         .start_checked()?;
     // --- to here, and one line below
 
+    let address = listener.local_addr()?.to_string();
     let workers: Vec<_> = (0..2)
         .map(|_| listener.try_clone())
         .collect::<Result<Vec<_>, _>>()
@@ -61,7 +63,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
         })
         .collect();
 
-    readiness.ready()?; // the launcher exits with 0 now, and not before
+    readiness.ready_with(address)?; // the launcher exits with 0 now, and not before
 
     for worker in workers {
         let _ = worker.join();

@@ -7,7 +7,7 @@
 //! cargo run --example tokio -- ~/tokio.pid    # then: kill $(cat ~/tokio.pid)
 //! ```
 //!
-//! Prints nothing; `ss -ltnp` shows its port.
+//! The launcher prints the address.
 
 #[cfg(unix)]
 fn main() -> std::process::ExitCode {
@@ -36,10 +36,15 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let (runtime, listener) = daemonize2::Daemonize::new()
         .pid_file(pid_file)
         .foreground(daemonize2::supervised())
+        .on_started(|daemon| println!("listening on {}", daemon.payload.escape_ascii()))
         .initialize(|()| -> io::Result<_> {
             let runtime = Runtime::new()?;
             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
             Ok((runtime, listener))
+        })
+        .ready_payload(|(_, listener)| match listener.local_addr() {
+            Ok(address) => address.to_string(),
+            Err(error) => error.to_string(),
         })
         .start_checked()?;
     let _removed_at_exit = daemonize2::PidFileGuard::take();
