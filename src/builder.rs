@@ -1160,10 +1160,12 @@ impl Daemonize<()> {
     /// ```
     ///
     /// The daemon takes the same steps as in any other start, and then executes the program by
-    /// execve(2). The start is committed when the program has been executed: from then on the
-    /// program runs, but it need not be ready to serve. If the program ends at once, the start
-    /// fails with [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited) if the library
-    /// notices its end before it returns.
+    /// execve(2). By default, the start is committed when the program has been executed: from then
+    /// on the program runs, but it need not be ready to serve. If the program ends at once, the
+    /// start fails with [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited) if the library
+    /// notices its end before it returns. With [`Program::notify_socket`] or
+    /// [`Program::notification_fd`], the start is committed when the program reports that it is
+    /// ready, and fails if the program ends before.
     ///
     /// - The pid file stays locked while the program runs. The program has inherited a descriptor
     ///   for it, which is open for reading, and so do its children. If the program closes all
@@ -1217,6 +1219,9 @@ impl Daemonize<()> {
     ///   [`keep_capabilities`](Self::keep_capabilities), which execve(2) takes away;
     ///   [`ambient_capabilities`](Self::ambient_capabilities) if the program runs as root, since
     ///   it then has all capabilities. The compiler refuses all other closures of the daemon.
+    /// - [`ErrorKind::DaemonExited`](crate::ErrorKind::DaemonExited) and
+    ///   [`ErrorKind::NotReady`](crate::ErrorKind::NotReady) if a program that is to report that it
+    ///   is ready ends, or reports a failure.
     /// - Any other [`ErrorKind`](crate::ErrorKind) of a failed step.
     ///
     /// # Security

@@ -86,7 +86,8 @@ error_kinds! {
     /// The [initialization](crate::Daemonize::initialize) returned an error.
     37 Initialize "the initialization failed";
     /// The daemon [reported](crate::Readiness::fail) that it cannot serve, or dropped its
-    /// [`Readiness`](crate::Readiness) unused.
+    /// [`Readiness`](crate::Readiness) unused. Or a [program](crate::Program::notify_socket) has
+    /// reported an errno, or has closed its [descriptor](crate::Program::notification_fd).
     38 NotReady "the daemon is not ready";
     /// The daemon was not ready within the [startup
     /// timeout](crate::Daemonize::startup_timeout), and the library terminated it. If a

@@ -61,7 +61,7 @@ pub(crate) fn check_payload(payload: &[u8]) -> Result<(), Failure> {
 }
 
 /// The greatest length of at most `length` bytes at which a text may be cut.
-fn floor_char_boundary(text: &str, length: usize) -> usize {
+pub(crate) fn floor_char_boundary(text: &str, length: usize) -> usize {
     let mut end = text.len().min(length);
     while !text.is_char_boundary(end) {
         end -= 1;

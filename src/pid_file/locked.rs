@@ -1,7 +1,7 @@
 //! The pid file of a start, once it is open and locked.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use super::{LONGEST_LINE, PidFilePlan, pid_line};
 use crate::error::ErrorKind;
@@ -67,6 +67,16 @@ impl OpenPidFile {
                 _ => failure,
             }
         })
+    }
+
+    /// Gives the descriptor another number than this. With the old number the process loses its
+    /// record lock. Async-signal-safe.
+    pub(crate) fn vacate(&mut self, number: RawFd) -> Result<(), Failure> {
+        if self.lock.as_raw_fd() != number {
+            return Ok(());
+        }
+        sys::vacate(&mut self.lock, number).map_err(ErrorKind::LockPidfile)?;
+        self.become_holder()
     }
 
     /// Gives the file to its new owner. Async-signal-safe.

@@ -4,7 +4,7 @@
 //! the other end is gone, whatever has ended it. The daemon and the launcher have their own
 //! channel: the death of the intermediate cannot separate a report from its acknowledgement.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn kind_of(errno: Errno, gone: ErrorKind) -> ErrorKind {
     }
 }
 
-fn would_block(errno: Errno) -> bool {
+pub(super) fn would_block(errno: Errno) -> bool {
     errno == errno::EAGAIN || errno == errno::EWOULDBLOCK
 }
 
@@ -287,6 +287,15 @@ impl DaemonEnd {
         match &self.socket {
             DaemonSocket::Own(socket) => socket.as_fd(),
             DaemonSocket::Shared(socket) => socket.as_fd(),
+        }
+    }
+
+    /// Gives the socket another number than this. Async-signal-safe.
+    pub(super) fn vacate(&mut self, number: RawFd) -> Result<(), Errno> {
+        match &mut self.socket {
+            DaemonSocket::Own(socket) => sys::vacate(socket, number),
+            // Only the caller's code shares it, which a program does not have.
+            DaemonSocket::Shared(_) => Ok(()),
         }
     }
 

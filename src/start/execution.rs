@@ -2,7 +2,6 @@
 //! execve(2) nothing allocates, frees or waits for a lock, even if a step fails.
 
 use std::convert::Infallible;
-use std::os::fd::AsRawFd as _;
 
 use crate::error::ErrorKind;
 use crate::failure::Failure;
@@ -16,7 +15,7 @@ use crate::start::program::ProgramPlan;
 use crate::start::program_watch::ProgramMark;
 use crate::start::progress::Step;
 use crate::start::uncommitted::{ReadySink, UncommittedStart};
-use crate::sys::{self, OtherThreads, SignalMask};
+use crate::sys::{self, OtherThreads, SignalMask, errno};
 
 /// Takes the steps of the daemon, and executes the program. Async-signal-safe.
 pub(super) fn run(
@@ -41,7 +40,9 @@ pub(super) fn run(
         signal_mask.restore();
         drop_privileges(&plan, &mut program)?;
         plan.progress.reach(Step::ExecuteProgram);
-        execute(&mut program, &start, inheritance.program_mark.as_ref())
+        let mark = inheritance.program_mark;
+        let mark = mark.filter(ProgramMark::await_permission);
+        execute(&mut program, &mut start, mark)
     });
     let Err(failure) = executed;
     start.fail(&failure);
@@ -67,17 +68,28 @@ fn drop_privileges(plan: &Plan<'_>, program: &mut ProgramPlan) -> Result<(), Fai
 /// has the pid file open, and the lock with it.
 fn execute(
     program: &mut ProgramPlan,
-    start: &UncommittedStart,
-    mark: Option<&ProgramMark>,
+    start: &mut UncommittedStart,
+    mark: Option<ProgramMark>,
 ) -> Result<Infallible, Failure> {
-    if !mark.is_some_and(ProgramMark::await_permission) {
+    let Some(mut mark) = mark else {
         return Err(ErrorKind::IntermediateExited.into());
+    };
+    let number = program.readiness.number();
+    if let Some(number) = number {
+        start.vacate(number)?;
     }
-    let mark = mark.map(|mark| mark.descriptor().as_raw_fd());
+    mark.pass_notification_on(number).map_err(|errno| {
+        let reason = "the number of its notification descriptor exceeds the limit (RLIMIT_NOFILE)";
+        let failure = Failure::from(ErrorKind::ExecuteProgram(errno));
+        match errno {
+            errno::EBADF => failure.with_reason(reason),
+            _ => failure,
+        }
+    })?;
     for &number in &program.inherited {
         // If another thread of the launcher has closed the descriptor, a descriptor of this
         // start may have its number.
-        if mark != Some(number) && !start.has_descriptor(number) {
+        if !mark.has_descriptor(number) && !start.has_descriptor(number) {
             let _ = sys::clear_cloexec(number);
         }
     }

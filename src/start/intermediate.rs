@@ -1,6 +1,7 @@
 //! The intermediate: makes the daemon, and supervises it until the start is committed or has
 //! failed. Every call in here is async-signal-safe.
 
+use std::mem;
 use std::os::fd::AsFd as _;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -11,8 +12,9 @@ use crate::failure::Failure;
 use crate::pid_file::OpenPidFile;
 use crate::start::channel::{DaemonEnd, IntermediateEnd, Received, is_gone};
 use crate::start::plan::Plan;
+use crate::start::program_readiness::{ProgramEvent, ProgramStatus};
 use crate::start::program_watch::{ProgramMark, ProgramWatch};
-use crate::start::progress::Step;
+use crate::start::progress::{Progress, Step};
 use crate::start::protocol::{Message, Order, SIGKILL_WAIT, SIGTERM_GRACE};
 use crate::start::steps::{prepare_inherited_state, reset_signals};
 use crate::sys::{
@@ -53,7 +55,8 @@ pub(super) fn run(
         Ok(child_watch) => child_watch,
         Err(errno) => report_failure_and_exit(&launcher, ErrorKind::Channel(errno)),
     };
-    let program = plan.program.as_ref().map(|_| ProgramWatch::begin());
+    let program = plan.program.as_ref();
+    let program = program.map(|program| ProgramWatch::begin(&program.readiness));
     let program = match program.transpose() {
         Ok(program) => program,
         Err(errno) => report_failure_and_exit(&launcher, ErrorKind::Channel(errno)),
@@ -61,7 +64,8 @@ pub(super) fn run(
     if let Some(kept) = &mut plan.kept_descriptors {
         kept.add(child_watch.descriptors());
         if let Some((watch, mark)) = &program {
-            kept.add([watch.end(), mark.descriptor()]);
+            kept.add(watch.descriptors());
+            kept.add(mark.descriptors());
         }
     }
     // The intermediate takes these steps, since it needs the open pid file: it clears the file
@@ -84,7 +88,10 @@ pub(super) fn run(
                 deadline,
                 child_watch,
                 daemon_user: plan.identity.as_ref().and_then(|identity| identity.user),
-                program: program.map(|(watch, _)| watch),
+                program: program
+                    .map(|(watch, _)| watch)
+                    .zip(plan.program.as_ref().map(|program| &program.status)),
+                progress: &plan.progress,
             };
             supervisor.run()
         }
@@ -125,7 +132,7 @@ fn in_other_pid_namespace() -> Failure {
 }
 
 /// The intermediate once the daemon exists.
-struct Supervisor {
+struct Supervisor<'a> {
     /// The supervisor alone reaps the daemon, so that the pid is the daemon's until then.
     daemon: Pid,
     launcher: IntermediateEnd,
@@ -135,27 +142,28 @@ struct Supervisor {
     /// The user that the daemon becomes.
     daemon_user: Option<Uid>,
     /// The program that the daemon executes.
-    program: Option<ProgramWatch>,
+    program: Option<(ProgramWatch, &'a ProgramStatus)>,
+    progress: &'a Progress,
 }
 
 /// The status of a daemon that has ended, if it is known.
 type Ended = Option<ExitStatus>;
 
-impl Supervisor {
+impl Supervisor<'_> {
     fn run(&self) -> ! {
         self.send_daemon_handles();
-        if let Some(program) = &self.program {
+        if let Some((program, _)) = &self.program {
             self.terminate_unless_sent(program.permit());
         }
         loop {
             if let Some(status) = self.try_reap_daemon() {
                 self.clear_and_exit(Message::DaemonEnded(status));
             }
-            if let Some(program) = &self.program {
-                if program.has_begun(self.daemon) {
-                    let ready = Message::Ready(Vec::new());
-                    let sent = self.launcher.send_with(&ready, [None; MAX_PASSED_FDS]);
-                    self.terminate_unless_sent(sent);
+            if let Some((program, status)) = &self.program {
+                match program.next_event(self.daemon, status) {
+                    Ok(None) => {}
+                    Ok(Some(event)) => self.react_to(event),
+                    Err(errno) => self.terminate_for_channel(errno),
                 }
             }
             match self.launcher.try_recv_order() {
@@ -167,29 +175,40 @@ impl Supervisor {
                 },
                 Ok(Received::Some(Order::Release)) => self.release_daemon(),
                 Ok(Received::Some(Order::TerminateDaemon)) => {
-                    // The daemon has failed, and may be about to end by itself.
-                    if let Some(status) = self.await_daemon_end(SIGTERM_GRACE) {
-                        self.clear_and_exit(Message::DaemonEnded(status));
-                    }
-                    self.terminate_and_exit(ErrorKind::NotReady, |_| Message::DaemonTerminated);
+                    self.await_end_and_exit(Message::DaemonTerminated);
                 }
                 Ok(Received::EndOfFile) => {
                     self.terminate_and_exit(ErrorKind::LauncherGone, Message::DaemonEnded);
                 }
-                Err(errno) => {
-                    let kind = ErrorKind::Channel(errno);
-                    self.terminate_and_exit(kind, |_| Message::Failed(kind.into()));
-                }
+                Err(errno) => self.terminate_for_channel(errno),
             }
             if self.deadline.has_passed() {
                 self.terminate_and_exit(ErrorKind::StartupTimeout, |_| Message::TimedOut);
             }
             let launcher = Some(self.launcher.descriptor());
             let (program, deadline) = match &self.program {
-                Some(program) => (program.descriptor(), program.deadline(self.deadline)),
+                Some((program, _)) => (program.descriptor(), program.deadline(self.deadline)),
                 None => (None, self.deadline),
             };
             self.child_watch.wait([launcher, program], deadline);
+        }
+    }
+
+    fn react_to(&self, event: ProgramEvent) {
+        let not_ready = Failure::from(ErrorKind::NotReady);
+        match event {
+            ProgramEvent::Executed(step) => self.progress.reach(step),
+            ProgramEvent::Ready => {
+                let ready = Message::Ready(Vec::new());
+                let sent = self.launcher.send_with(&ready, [None; MAX_PASSED_FDS]);
+                self.terminate_unless_sent(sent);
+            }
+            // The launcher has the reason from the status.
+            ProgramEvent::Failed => self.await_end_and_exit(Message::Failed(not_ready)),
+            ProgramEvent::Closed => {
+                let reason = "it closed its notification descriptor without a line";
+                self.await_end_and_exit(Message::Failed(not_ready.with_reason(reason)));
+            }
         }
     }
 
@@ -198,10 +217,23 @@ impl Supervisor {
     fn terminate_unless_sent(&self, sent: Result<(), Errno>) {
         if let Err(errno) = sent {
             if !is_gone(errno) {
-                let kind = ErrorKind::Channel(errno);
-                self.terminate_and_exit(kind, |_| Message::Failed(kind.into()));
+                self.terminate_for_channel(errno);
             }
         }
+    }
+
+    fn terminate_for_channel(&self, errno: Errno) -> ! {
+        let kind = ErrorKind::Channel(errno);
+        self.terminate_and_exit(kind, |_| Message::Failed(kind.into()))
+    }
+
+    /// The daemon has failed, and may be about to end by itself. If it does not, the supervisor
+    /// terminates it, and reports `message`.
+    fn await_end_and_exit(&self, message: Message) -> ! {
+        if let Some(status) = self.await_daemon_end(SIGTERM_GRACE) {
+            self.clear_and_exit(Message::DaemonEnded(status));
+        }
+        self.terminate_and_exit(ErrorKind::NotReady, |_| message)
     }
 
     /// Sends the launcher the descriptors by which it cleans up if the intermediate dies.
@@ -257,6 +289,14 @@ impl Supervisor {
     fn clear_and_exit(&self, message: Message) -> ! {
         if let Some(pid_file) = &self.pid_file {
             pid_file.clear(None);
+        }
+        if let Some((program, status)) = &self.program {
+            program.read_rest(self.daemon, status);
+            if let Some(status) = status.take() {
+                self.launcher.send(&status);
+                // Nothing is freed in this process.
+                mem::forget(status);
+            }
         }
         report_and_exit(&self.launcher, &message)
     }

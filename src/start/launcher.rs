@@ -26,6 +26,7 @@ pub(super) struct Launcher<'a> {
     /// `None` until the intermediate has forked.
     handles: Option<DaemonHandles>,
     last_panic: Option<LastPanic>,
+    program_status: Option<ProgramStatus>,
     /// Whether the daemon cannot report any more: it has died, or it has become another program.
     is_disconnected: bool,
 }
@@ -36,6 +37,12 @@ struct DaemonHandles {
     /// Always names the same process. `None` where the platform has no such handle.
     process: Option<ProcessHandle>,
     pid_file: Option<OpenPidFile>,
+}
+
+/// What the program of the daemon has said.
+struct ProgramStatus {
+    errno: Errno,
+    text: String,
 }
 
 struct LastPanic {
@@ -81,6 +88,7 @@ impl<'a> Launcher<'a> {
             failure_mode,
             handles: None,
             last_panic: None,
+            program_status: None,
             is_disconnected: false,
         }
     }
@@ -180,6 +188,10 @@ impl<'a> Launcher<'a> {
                 Received::Empty => return Ok(None),
                 Received::EndOfFile => return Ok(Some(StartEvent::NoExitMessage)),
                 Received::Some(Message::DaemonHandles(daemon)) => self.record_handles(daemon),
+                Received::Some(Message::ProgramStatus(errno, text)) => {
+                    let text = String::from_utf8_lossy(&text).into_owned();
+                    self.program_status = Some(ProgramStatus { errno, text });
+                }
                 Received::Some(ready @ Message::Ready(_)) => {
                     return Ok(Some(StartEvent::Report(ready)));
                 }
@@ -300,6 +312,9 @@ impl<'a> Launcher<'a> {
     /// cause.
     fn failure_of_ended_daemon(&self, status: Option<ExitStatus>) -> Failure {
         let exited = Failure::from(ErrorKind::DaemonExited);
+        if let Some(status) = &self.program_status {
+            return exited.with_reason(reasons::program_status(status.errno, &status.text));
+        }
         match &self.last_panic {
             None => {
                 let has_closures = self.failure_mode != FailureMode::Spawn;
@@ -373,6 +388,12 @@ impl<'a> Launcher<'a> {
                 _,
             ) if failure.kind != ErrorKind::StartupTimeout => {
                 let pid_file = options.absolute_locked_pid_file();
+                let failure = match &self.program_status {
+                    Some(status) if failure.kind == ErrorKind::NotReady => {
+                        failure.with_reason(reasons::program_status(status.errno, &status.text))
+                    }
+                    _ => failure,
+                };
                 reasons::describe(failure, options, pid_file.as_deref())
             }
             (StartEvent::Exit(Message::DaemonEnded(status)), _) => {
@@ -391,7 +412,11 @@ impl<'a> Launcher<'a> {
                     && !matches!(event, StartEvent::Exit(Message::Failed(_)));
                 let intermediate = is_left.then(|| self.intermediate.number());
                 let timeout = options.startup_timeout;
-                let reason = reasons::time_ran_out(timeout, late, fate, intermediate);
+                let mut reason = reasons::time_ran_out(timeout, late, fate, intermediate);
+                if let Some(status) = &self.program_status {
+                    reason.push_str("; ");
+                    reason.push_str(&reasons::program_status(status.errno, &status.text));
+                }
                 Error::from(ErrorKind::StartupTimeout).with_reason(reason)
             }
         }

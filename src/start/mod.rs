@@ -11,7 +11,7 @@
 //! | `plan.rs` | the preparation before the fork |
 //! | `fork_safety.rs` | the check of the process before the fork |
 //! | `launcher.rs`, `intermediate.rs`, `daemon.rs` | the three processes |
-//! | `program.rs`, `program_watch.rs`, `execution.rs` | the program that the daemon executes: its preparation, the intermediate, the daemon |
+//! | `program.rs`, `program_watch.rs`, `program_readiness.rs`, `execution.rs` | the program that the daemon executes: its preparation, the intermediate, its readiness, the daemon |
 //! | `foreground.rs` | the start without forks |
 //! | `steps.rs` | the steps of the daemon, in either case |
 //! | `actions.rs`, `text.rs`, `start_failure.rs`, `panics.rs` | the caller's closures, their errors, and their panics |
@@ -35,6 +35,7 @@ mod launcher;
 mod panics;
 mod plan;
 mod program;
+mod program_readiness;
 mod program_watch;
 mod progress;
 mod protocol;

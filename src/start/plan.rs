@@ -11,6 +11,7 @@ use crate::identity::{Identity, User};
 use crate::options::Options;
 use crate::own_fds;
 use crate::pid_file::{self, PidFilePlan, Takeover};
+use crate::program::{Program, ProgramReadiness};
 use crate::start::c_path::{c_path, c_path_if_set};
 use crate::start::inherited::KeptDescriptors;
 use crate::start::program::{self, ProgramPlan};
@@ -218,6 +219,7 @@ fn plan_logs(
 
 fn refuse_unsupported(options: &Options) -> Result<(), Error> {
     let lacks_capabilities = !sys::HAS_CAPABILITIES;
+    let readiness = options.program.as_ref().map(Program::readiness);
     let unsupported = [
         (
             "no_new_privileges",
@@ -231,6 +233,10 @@ fn refuse_unsupported(options: &Options) -> Result<(), Error> {
         (
             "ambient_capabilities",
             options.ambient_capabilities.is_some() && lacks_capabilities,
+        ),
+        (
+            "notify_socket",
+            readiness == Some(ProgramReadiness::NotifySocket) && !sys::HAS_NOTIFY_SOCKET,
         ),
     ];
     match unsupported.into_iter().find(|(_, is_set)| *is_set) {

@@ -12,8 +12,9 @@ use crate::environment::UserEnvironment;
 use crate::error::{Error, ErrorKind};
 use crate::identity::GroupRoom;
 use crate::options::Options;
-use crate::program::Program;
+use crate::program::{Program, ProgramReadiness};
 use crate::start::c_path::c_path;
+use crate::start::program_readiness::{ProgramStatus, ReadinessPlan};
 use crate::subject::Subject;
 use crate::sys::{self, CStringArray, Errno, ProgramEnvironment, Uid, errno};
 
@@ -26,6 +27,9 @@ pub(super) struct ProgramPlan {
     /// The descriptors that stay open across execve(2) because the caller has named them.
     pub(super) inherited: Vec<RawFd>,
     pub(super) group_room: GroupRoom,
+    pub(super) readiness: ReadinessPlan,
+    /// What the intermediate reads.
+    pub(super) status: ProgramStatus,
 }
 
 impl ProgramPlan {
@@ -51,6 +55,10 @@ impl ProgramPlan {
         for name in removed.iter().chain(&with_pid) {
             variables.remove(OsStr::new(name));
         }
+        let readiness = ReadinessPlan::new(program.readiness());
+        if let Some(address) = readiness.address() {
+            variables.insert(OsString::from("NOTIFY_SOCKET"), OsString::from(address));
+        }
         let candidates = candidates(program, variables.get(OsStr::new("PATH")))?;
         let mut environment = Vec::new();
         for (name, value) in variables {
@@ -67,13 +75,24 @@ impl ProgramPlan {
         }
         let named = options.close_inherited_fds.iter().flatten().copied();
         let sockets = activation.into_iter().flat_map(Activation::sockets);
-        let inherited = named.chain(sockets);
+        let inherited: Vec<RawFd> = named.chain(sockets).collect();
+        if let ProgramReadiness::NotificationFd(number) = program.readiness() {
+            if number < 3 {
+                return refuse("the notification descriptor has the number of a standard stream");
+            }
+            if inherited.contains(&number) {
+                return refuse("the notification descriptor has the number of one that is kept");
+            }
+        }
+        let inherited = inherited.into_iter();
         Ok(Self {
             candidates,
             arguments: CStringArray::new(arguments),
             environment: ProgramEnvironment::new(environment, &with_pid),
             inherited: inherited.filter(|&number| sys::is_open(number)).collect(),
             group_room: GroupRoom::reserved(),
+            status: ProgramStatus::with_room(&readiness),
+            readiness,
         })
     }
 

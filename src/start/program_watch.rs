@@ -1,27 +1,61 @@
-//! How the intermediate notices that the daemon has executed a program, and permits it.
+//! How the intermediate permits the daemon to execute a program, and notices that it has done so.
 //! docs/decisions/0012-exec-in-the-daemon.md has the reasons. Every call in here is
 //! async-signal-safe.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use crate::deadline::Deadline;
+use crate::start::program_readiness::{ProgramEvent, ProgramStatus, ReadinessPlan, ReadinessWatch};
 use crate::sys::{self, Errno, Pid, Wait, errno};
 
-/// The daemon's end of a socket pair, close-on-exec. Only the daemon has it.
-pub(super) struct ProgramMark(OwnedFd);
+/// What only the daemon has.
+pub(super) struct ProgramMark {
+    /// The end of a socket pair, close-on-exec.
+    end: OwnedFd,
+    /// The descriptor by which the program reports, if it does.
+    notification: Option<OwnedFd>,
+}
 
 impl ProgramMark {
     /// Waits until the launcher can terminate this process without the intermediate. Returns false
     /// if the intermediate has ended before: no process would supervise the program.
     /// Async-signal-safe.
     pub(super) fn await_permission(&self) -> bool {
-        matches!(sys::recv(self.0.as_fd(), &mut [0], Wait::Yes), Ok(1..))
+        matches!(sys::recv(self.end.as_fd(), &mut [0], Wait::Yes), Ok(1..))
     }
 
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+    /// Twice the same if there is one.
+    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        let end = self.end.as_fd();
+        let notification = self.notification.as_ref();
+        [
+            end,
+            notification.map_or(end, |notification| notification.as_fd()),
+        ]
+    }
+
+    /// Whether one of the descriptors has this number. Async-signal-safe.
+    pub(super) fn has_descriptor(&self, number: RawFd) -> bool {
+        let mut own = self.descriptors().into_iter();
+        own.any(|descriptor| descriptor.as_raw_fd() == number)
+    }
+
+    /// Leaves the descriptor by which the program reports open across execve(2). Gives it this
+    /// number, which all other descriptors of this start that are still used have
+    /// [vacated](sys::vacate). Async-signal-safe.
+    pub(super) fn pass_notification_on(&mut self, number: Option<RawFd>) -> Result<(), Errno> {
+        let Some(notification) = &self.notification else {
+            return Ok(());
+        };
+        match number {
+            Some(number) if number != notification.as_raw_fd() => {
+                sys::vacate(&mut self.end, number)?;
+                sys::dup2(notification.as_fd(), number)
+            }
+            _ => sys::clear_cloexec(notification.as_raw_fd()),
+        }
     }
 }
 
@@ -31,6 +65,7 @@ impl ProgramMark {
 pub(super) struct ProgramWatch {
     end: OwnedFd,
     progress: Cell<Progress>,
+    readiness: ReadinessWatch,
 }
 
 #[derive(Clone, Copy)]
@@ -48,14 +83,22 @@ impl ProgramWatch {
     const PAUSE: Duration = Duration::from_millis(1);
 
     /// Precedes the fork of the daemon. Async-signal-safe.
-    pub(super) fn begin() -> Result<(Self, ProgramMark), Errno> {
+    pub(super) fn begin(readiness: &ReadinessPlan) -> Result<(Self, ProgramMark), Errno> {
         let (end, mark) = sys::socketpair()?;
-        let progress = Cell::new(Progress::Awaited);
-        Ok((Self { end, progress }, ProgramMark(mark)))
+        let (readiness, notification) = ReadinessWatch::begin(readiness)?;
+        let watch = Self {
+            end,
+            progress: Cell::new(Progress::Awaited),
+            readiness,
+        };
+        let end = mark;
+        Ok((watch, ProgramMark { end, notification }))
     }
 
-    pub(super) fn end(&self) -> BorrowedFd<'_> {
-        self.end.as_fd()
+    /// Twice the same if there is one.
+    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        let end = self.end.as_fd();
+        [end, self.readiness.descriptor().unwrap_or(end)]
     }
 
     /// Permits the daemon to execute the program. Async-signal-safe.
@@ -66,9 +109,31 @@ impl ProgramWatch {
         sys::sendmsg(end, [PERMISSION, &[], &[]], descriptors, Deadline::NEVER).map(drop)
     }
 
-    /// Returns true once, when the daemon, which was not reaped, has executed the program.
-    /// Async-signal-safe.
-    pub(super) fn has_begun(&self, daemon: Pid) -> bool {
+    /// The next event of the daemon, which was not reaped.
+    pub(super) fn next_event(
+        &self,
+        daemon: Pid,
+        status: &ProgramStatus,
+    ) -> Result<Option<ProgramEvent>, Errno> {
+        if self.has_begun(daemon) {
+            return Ok(Some(match self.readiness.step() {
+                Some(step) => ProgramEvent::Executed(step),
+                None => ProgramEvent::Ready,
+            }));
+        }
+        match self.progress.get() {
+            Progress::Awaited | Progress::EndOfFile(_) => Ok(None),
+            Progress::Executed => self.readiness.try_recv(daemon, status),
+        }
+    }
+
+    /// Reads what the program has sent before its end.
+    pub(super) fn read_rest(&self, daemon: Pid, status: &ProgramStatus) {
+        self.readiness.read_rest(daemon, status);
+    }
+
+    /// Returns true once, when the daemon has executed the program.
+    fn has_begun(&self, daemon: Pid) -> bool {
         if matches!(self.progress.get(), Progress::Awaited)
             && matches!(
                 sys::recv(self.end.as_fd(), &mut [0], Wait::No),
@@ -92,7 +157,11 @@ impl ProgramWatch {
 
     /// The descriptor to wait for.
     pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        matches!(self.progress.get(), Progress::Awaited).then(|| self.end.as_fd())
+        match self.progress.get() {
+            Progress::Awaited => Some(self.end.as_fd()),
+            Progress::EndOfFile(_) => None,
+            Progress::Executed => self.readiness.descriptor(),
+        }
     }
 
     /// The deadline of a wait that ends at `deadline`.

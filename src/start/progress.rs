@@ -17,6 +17,8 @@ byte_enum! {
         Initialize,
         AwaitReadiness,
         ExecuteProgram,
+        AwaitNotification,
+        AwaitLine,
     }
 }
 
@@ -35,6 +37,8 @@ impl Step {
             Self::Initialize => "during the initialization",
             Self::AwaitReadiness => "before the daemon used its `Readiness`",
             Self::ExecuteProgram => "while executing the program",
+            Self::AwaitNotification => "before the program sent READY=1 to its NOTIFY_SOCKET",
+            Self::AwaitLine => "before the program wrote a line to its notification descriptor",
         }
     }
 

@@ -1,7 +1,8 @@
 //! The messages of a start, and the time limits that its processes agree on.
 //!
 //! ```text
-//!       DaemonHandles, Failed, DaemonEnded, DaemonTerminated, TimedOut, Released
+//!                DaemonHandles, ProgramStatus, Failed, DaemonEnded,
+//!                       DaemonTerminated, TimedOut, Released
 //! launcher <------------------------------------------ intermediate
 //!     |    ------------------------------------------>
 //!     |                 Commit, Release, TerminateDaemon
@@ -59,6 +60,9 @@ pub(crate) enum Message {
     DaemonTerminated,
     /// Intermediate: the time ran out, and the intermediate terminated the daemon.
     TimedOut,
+    /// Intermediate: what the program of the daemon has said about its state, before a message
+    /// that the start has failed: an errno or 0, and a text.
+    ProgramStatus(Errno, Vec<u8>),
     /// Intermediate: the intermediate does not supervise the daemon with this pid any more. The
     /// daemon does not send its pid itself, since other code may control the daemon by now.
     Released(Pid),
@@ -154,6 +158,7 @@ const TIMED_OUT: u8 = 6;
 const DAEMON_TERMINATED: u8 = 7;
 const PANICKING: u8 = 8;
 const PANIC_SURVIVED: u8 = 9;
+const PROGRAM_STATUS: u8 = 10;
 
 impl Message {
     /// Async-signal-safe.
@@ -170,6 +175,10 @@ impl Message {
                 .with(4, status.map_or(0, ExitStatus::into_raw).to_ne_bytes()),
             Self::DaemonTerminated => Frame::new(DAEMON_TERMINATED),
             Self::TimedOut => Frame::new(TIMED_OUT),
+            // `ProgramStatus::new` has limited the length of the text.
+            Self::ProgramStatus(errno, text) => Frame::new(PROGRAM_STATUS)
+                .with(4, errno.to_ne_bytes())
+                .with_payload(text),
             Self::Released(daemon) => Frame::of_daemon(RELEASED, *daemon),
         }
     }
@@ -215,6 +224,7 @@ impl Message {
             }
             DAEMON_TERMINATED => Some(Self::DaemonTerminated),
             TIMED_OUT => Some(Self::TimedOut),
+            PROGRAM_STATUS => Some(Self::ProgramStatus(code, payload.to_vec())),
             RELEASED => daemon().map(Self::Released),
             _ => None,
         };
@@ -226,7 +236,7 @@ impl Message {
 /// The lengths of the longest reason and payload of a message.
 fn max_lengths(tag: u8) -> (usize, usize) {
     match tag {
-        READY => (0, MAX_PAYLOAD),
+        READY | PROGRAM_STATUS => (0, MAX_PAYLOAD),
         FAILED => (MAX_REASON, MAX_PAYLOAD),
         PANICKING => (MAX_REASON, 0),
         _ => (0, 0),
@@ -262,6 +272,8 @@ mod tests {
             Message::DaemonEnded(Some(ExitStatus::from_raw(9))),
             Message::DaemonTerminated,
             Message::TimedOut,
+            Message::ProgramStatus(0, longest()),
+            Message::ProgramStatus(98, Vec::new()),
             Message::Released(Pid::current()),
         ] {
             let bytes = message.encode().parts().concat();
@@ -305,6 +317,7 @@ mod tests {
         };
         for (tag, max_reason, max_payload) in [
             (READY, 0, MAX_PAYLOAD),
+            (PROGRAM_STATUS, 0, MAX_PAYLOAD),
             (FAILED, MAX_REASON, MAX_PAYLOAD),
             (PANICKING, MAX_REASON, 0),
             (PANIC_SURVIVED, 0, 0),

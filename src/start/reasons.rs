@@ -16,7 +16,7 @@ use crate::pid_file::describe_holder;
 use crate::start::progress::Step;
 use crate::streams::StreamsPlan;
 use crate::subject::{Subject, SubjectKind};
-use crate::sys::{self, Uid, errno};
+use crate::sys::{self, Errno, Uid, errno};
 use crate::trust;
 
 /// Makes the error that the caller gets. `pid_file` is the absolute path.
@@ -194,6 +194,16 @@ pub(super) fn daemon_ended(status: Option<ExitStatus>, streams: &StreamsPlan) ->
             .then_some("its standard error is /dev/null: set `stderr` to see its messages"),
     ];
     hints.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// What a program has said of itself. With an errno its text is the cause of a failure.
+pub(super) fn program_status(errno: Errno, text: &str) -> String {
+    let cause = io::Error::from_raw_os_error(errno);
+    match (errno, text) {
+        (0, text) => format!("its last status: {text}"),
+        (_, "") => cause.to_string(),
+        (_, text) => format!("{text}: {cause}"),
+    }
 }
 
 /// For a daemon that has closed its channel before its end.

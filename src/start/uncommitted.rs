@@ -124,6 +124,17 @@ impl UncommittedStart {
         own.any(|descriptor| descriptor.as_raw_fd() == number)
     }
 
+    /// Gives the descriptors of this start other numbers than this. Async-signal-safe.
+    pub(super) fn vacate(&mut self, number: RawFd) -> Result<(), Failure> {
+        if let ReadySink::Launcher(launcher) = &mut self.ready_sink {
+            launcher.vacate(number).map_err(ErrorKind::Channel)?;
+        }
+        match &mut self.pid_file {
+            Some(pid_file) => pid_file.vacate(number),
+            None => Ok(()),
+        }
+    }
+
     /// Leaves the pid file open across execve(2). Async-signal-safe.
     pub(super) fn pass_pid_file_on(&self) -> Result<(), Failure> {
         let Some(pid_file) = &self.pid_file else {

@@ -10,8 +10,8 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::{
-    CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Lock, PathBuffer, Pid,
-    ProcessGroup, SecureBits, Signal, Uid, flock,
+    CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Lock, Notification,
+    PathBuffer, Pid, ProcessGroup, SecureBits, Signal, Uid, flock,
 };
 
 /// "wheel" on the BSDs: su(1) lets its members become root.
@@ -36,6 +36,19 @@ pub(crate) const UNCHANGED_IDS: &[u32] = &[u32::MAX];
 
 pub(crate) const EFFECTIVE_GID_SWAPS: bool = false;
 pub(crate) const HAS_UNLISTED_GROUPS: bool = false;
+
+pub(crate) const HAS_NOTIFY_SOCKET: bool = false;
+
+pub(crate) fn bind_notify_socket(_name: &[u8]) -> Result<OwnedFd, Errno> {
+    Err(libc::ENOSYS)
+}
+
+pub(crate) fn recv_notification(
+    _socket: BorrowedFd<'_>,
+    _buffer: &mut [u8],
+) -> Result<Notification, Errno> {
+    Err(libc::ENOSYS)
+}
 
 /// getgroups(2).
 pub(crate) fn groups(groups: &mut Vec<Gid>) -> Result<(), Errno> {

@@ -29,12 +29,47 @@ pub(crate) fn dup_above_streams(descriptor: RawFd) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
-/// dup2(2) onto a standard stream, which stays open across execve(2). Async-signal-safe.
-pub(crate) fn dup2(source: BorrowedFd<'_>, stream: RawFd) -> Result<(), Errno> {
+/// pipe(2), in a process with a single thread: the end to read from, which does not wait, and the
+/// end to write to. Async-signal-safe.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let mut ends = [-1; 2];
+    // SAFETY: `ends` is valid for writes of two descriptors.
+    cvt(unsafe { libc::pipe(ends.as_mut_ptr()) })?;
+    // SAFETY: pipe has just made the descriptor, so that nothing else owns it.
+    let [read, write] = ends.map(|end| unsafe { OwnedFd::from_raw_fd(end) });
+    let (read, write) = (move_above_streams(read)?, move_above_streams(write)?);
+    for end in [&read, &write] {
+        fcntl_setfd(end.as_raw_fd(), libc::FD_CLOEXEC)?;
+    }
+    // SAFETY: F_SETFL takes an int and changes only the flags of the new pipe.
+    cvt(unsafe { libc::fcntl(read.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+    Ok((read, write))
+}
+
+/// read(2). Async-signal-safe.
+pub(crate) fn read(descriptor: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    let start = buffer.as_mut_ptr().cast();
+    // SAFETY: `buffer` is valid for writes of its length.
+    retry_on_eintr(|| unsafe { libc::read(descriptor.as_raw_fd(), start, buffer.len()) })
+        .map(|read| read as usize)
+}
+
+/// Gives a descriptor another number if it has this one. Async-signal-safe.
+pub(crate) fn vacate(descriptor: &mut OwnedFd, number: RawFd) -> Result<(), Errno> {
+    if descriptor.as_raw_fd() == number {
+        *descriptor = dup_above_streams(number)?;
+    }
+    Ok(())
+}
+
+/// dup2(2) onto a number that no value uses or closes any more: a standard stream, or a number
+/// for execve(2). The new descriptor stays open across execve(2). Async-signal-safe.
+pub(crate) fn dup2(source: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
     loop {
-        // SAFETY: `source` is open; the number of a standard stream belongs to
-        // the process, not to a value in it.
-        match retry_on_eintr(|| unsafe { libc::dup2(source.as_raw_fd(), stream) }) {
+        // SAFETY: `source` is open; the number of a standard stream belongs to the process, not
+        // to a value in it. Before execve(2), all values that are still used were asked to
+        // `vacate` the number, and none is dropped: the process executes a program or exits.
+        match retry_on_eintr(|| unsafe { libc::dup2(source.as_raw_fd(), number) }) {
             // Linux: another thread is opening a descriptor of this number.
             Err(libc::EBUSY) => {}
             other => return other.map(drop),

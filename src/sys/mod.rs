@@ -30,6 +30,7 @@
 //! | `OtherThreads` | what is needed to learn the privileges of the other threads | a unit struct: privileges belong to processes |
 //! | `reduce_capabilities` | sets the capabilities of the calling thread, and removes all others from its ambient set; false if this thread still has others, or if another thread has or may have others | `Ok(true)` |
 //! | `capget`, `secure_bits`, `set_keepcaps`, `is_in_bounding_set`, `is_ambient`, `raise_ambient` | capabilities and secure bits of the calling thread, as capabilities(7) defines them | `ENOSYS`, and `HAS_CAPABILITIES` is false |
+//! | `HAS_NOTIFY_SOCKET`, `bind_notify_socket`, `recv_notification` | a datagram socket with a name that needs no file, and its next message with the pid of the sender, which the kernel attests; async-signal-safe | `false`: `ENOSYS` |
 //! | `exchange` | exchanges two files of a directory in one step | `ENOSYS` |
 //! | `members_of` | the members of a process group that this process can see | `ENOSYS` |
 //! | `ProcessHandle`, `open_process`, `signal_process` | a descriptor that always names the same process, and is readable once the process ends; sends it a signal | `None` |

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 use super::fd::{fcntl_setfd, move_above_streams};
 use super::platform::abi::{MSG_CMSG_CLOEXEC, MSG_NOSIGNAL, SO_NOSIGPIPE, SOCK_CLOEXEC};
-use super::{Errno, cvt, retry_on_eintr};
+use super::{Errno, Pid, cvt, retry_on_eintr};
 use crate::deadline::Deadline;
 
 /// socketpair(2): two connected ends of a byte stream that no other process can
@@ -56,13 +56,13 @@ const MAX_RIGHTS_SIZE: u32 = (MAX_PASSED_FDS * size_of::<RawFd>()) as u32;
 
 /// Room for the control message that carries descriptors, aligned for its header.
 #[repr(C)]
-union Control {
+pub(super) union Control {
     _alignment: MaybeUninit<libc::cmsghdr>,
     bytes: [u8; 64],
 }
 
 impl Control {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // SAFETY: CMSG_SPACE is arithmetic.
         let needed = unsafe { libc::CMSG_SPACE(MAX_RIGHTS_SIZE) };
         debug_assert!(needed as usize <= size_of::<Self>());
@@ -71,7 +71,7 @@ impl Control {
 }
 
 /// A message of parts and, if `control` has a size, a control message.
-fn message(parts: &mut [libc::iovec], control: &mut Control, size: u32) -> libc::msghdr {
+pub(super) fn message(parts: &mut [libc::iovec], control: &mut Control, size: u32) -> libc::msghdr {
     // SAFETY: all zeroes is an empty message on every platform.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = parts.as_mut_ptr();
@@ -132,6 +132,22 @@ pub(crate) fn sendmsg(
 pub(crate) fn shutdown(socket: BorrowedFd<'_>) {
     // SAFETY: the descriptor is open.
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
+}
+
+/// shutdown(2) of the reading half: sends to the socket fail from now on. Async-signal-safe.
+pub(crate) fn shutdown_reading(socket: BorrowedFd<'_>) {
+    // SAFETY: the descriptor is open.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) };
+}
+
+/// A message to a socket of `bind_notify_socket`.
+pub(crate) struct Notification {
+    /// The length of what the buffer has of it.
+    pub(crate) length: usize,
+    /// `None` if the process has no pid in this pid namespace.
+    pub(crate) sender: Option<Pid>,
+    /// Whether the message is longer than the buffer.
+    pub(crate) is_cut: bool,
 }
 
 /// Whether [`recv`] waits for bytes, or fails with `EWOULDBLOCK`.

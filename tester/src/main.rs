@@ -8,7 +8,9 @@ static ALLOCATOR: tester::sys::CountingAllocator = tester::sys::CountingAllocato
 fn main() -> ExitCode {
     // The daemon reports the signals that it ignores.
     if std::env::args().nth(1).as_deref() == Some(tester::subject::SPAWNED) {
-        return tester::subject::run_spawned(arguments().next().as_deref());
+        let mut arguments = arguments();
+        let steps = arguments.next().unwrap_or_default();
+        return tester::subject::run_spawned(&steps, arguments.next().as_deref());
     }
     // nohup(1) and the background jobs of a shell ignore signals. Only the case decides about that.
     if let Err(error) = tester::sys::stop_ignoring_signals() {

@@ -15,7 +15,8 @@ pub use daemonize2::PidFile;
 pub use crate::config::{
     Access, AnotherStart, Blocked, Bytes, Deferral, Directory, DirectoryPlace, Disposition, Entry,
     ErrorText, Fallible, Foreground, Identity, Ids, InitialState, Life, OpenDescriptor, PanicHook,
-    ReadinessUse, Session, Step, Stream, SupplementaryGroups, SystemCall, UserNamespace,
+    ProgramReadiness, ReadinessUse, Session, Step, Stream, SupplementaryGroups, SystemCall,
+    UserNamespace,
 };
 pub use crate::control::{self, Frame, Message};
 pub use crate::fixtures::*;

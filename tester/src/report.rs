@@ -152,7 +152,7 @@ pub struct Environment {
 }
 
 /// The names of [`Environment::changeable`].
-pub(crate) const CHANGEABLE: [&str; 11] = [
+pub(crate) const CHANGEABLE: [&str; 12] = [
     "HOME",
     "USER",
     "LOGNAME",
@@ -162,6 +162,7 @@ pub(crate) const CHANGEABLE: [&str; 11] = [
     "LISTEN_PIDFDID",
     "LISTEN_FDS",
     "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
 ];

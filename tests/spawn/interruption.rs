@@ -13,11 +13,26 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_lost_message_about_the_program_fails_the_start, needs Faults),
 ];
 
-/// The distance between the calls that are tried.
-fn step() -> usize {
+/// A program that becomes ready by each event, and the distance between the calls that are tried.
+const READINESSES: [(fn() -> Scenario, usize); 3] = [
+    (spawned, 4),
+    (
+        || daemon!().spawn_awaiting(ProgramReadiness::NotifySocket, [notify("READY=1")]),
+        12,
+    ),
+    (
+        || {
+            let line = Step::Write(5, "\n".to_owned());
+            daemon!().spawn_awaiting(ProgramReadiness::NotificationFd(5), [line])
+        },
+        12,
+    ),
+];
+
+fn step(distance: usize) -> usize {
     match std::env::var_os(ALL_FAULTS) {
         Some(_) => 1,
-        None => 4,
+        None => distance,
     }
 }
 
@@ -29,10 +44,16 @@ fn calls_of(scenario: &Scenario) -> Vec<SyscallRecord> {
 /// Kills the process at its first call, and at later ones, until `last`. Returns how many starts
 /// left a daemon.
 #[track_caller]
-fn kill_at_each_call(role: Role, last: usize, is_daemon_left: impl Fn(&Run) -> bool) -> usize {
+fn kill_at_each_call(
+    (new, distance): (fn() -> Scenario, usize),
+    role: Role,
+    last: usize,
+    is_daemon_left: impl Fn(&Run) -> bool,
+) -> usize {
     let (mut points, mut daemons) = (0, 0);
-    for call in (0..last).step_by(step()) {
-        let scenario = spawned();
+    let step = step(distance);
+    for call in (0..last).step_by(step) {
+        let scenario = new();
         let run = scenario.clone().crash(role, call).launch();
         if run.signal_hit().is_none() {
             break;
@@ -46,7 +67,7 @@ fn kill_at_each_call(role: Role, last: usize, is_daemon_left: impl Fn(&Run) -> b
             assert_not_running(&scenario.control());
         }
     }
-    assert!(points * step() > 10, "{role} makes {points} calls only");
+    assert!(points * step > 10, "{role} makes {points} calls only");
     daemons
 }
 
@@ -69,29 +90,35 @@ fn is_committed(run: &Run) -> bool {
 }
 
 fn a_launcher_killed_at_any_call_leaves_a_daemon_or_nothing() {
-    kill_at_each_call(Role::Launcher, usize::MAX, is_committed);
+    for start in READINESSES {
+        kill_at_each_call(start, Role::Launcher, usize::MAX, is_committed);
+    }
 }
 
 fn an_intermediate_killed_at_any_call_leaves_a_daemon_or_nothing() {
-    kill_at_each_call(Role::Intermediate, usize::MAX, |run| {
-        let is_started = run.launcher().output.status.success();
-        if !is_started {
-            assert_eq!(run.launcher_error().kind, "IntermediateExited");
-        }
-        is_started
-    });
+    for start in READINESSES {
+        kill_at_each_call(start, Role::Intermediate, usize::MAX, |run| {
+            let is_started = run.launcher().output.status.success();
+            if !is_started {
+                assert_eq!(run.launcher_error().kind, "IntermediateExited");
+            }
+            is_started
+        });
+    }
 }
 
 fn a_daemon_killed_at_any_call_is_reported_and_leaves_nothing() {
-    let calls = calls_of(&spawned());
-    let calls = calls.iter().filter(|call| call.process == Role::Daemon);
-    let daemons = kill_at_each_call(Role::Daemon, calls.count(), |run| {
-        let error = run.launcher_error();
-        assert_eq!(error.kind, "DaemonExited");
-        assert_eq!(error.daemon_exit_status, Some(libc::SIGKILL));
-        false
-    });
-    assert_eq!(daemons, 0);
+    for start in READINESSES {
+        let calls = calls_of(&start.0());
+        let calls = calls.iter().filter(|call| call.process == Role::Daemon);
+        let daemons = kill_at_each_call(start, Role::Daemon, calls.count(), |run| {
+            let error = run.launcher_error();
+            assert_eq!(error.kind, "DaemonExited");
+            assert_eq!(error.daemon_exit_status, Some(libc::SIGKILL));
+            false
+        });
+        assert_eq!(daemons, 0);
+    }
 }
 
 fn failing(scenario: &Scenario, call: &SyscallRecord, occurrence: usize, errno: i32) -> Scenario {
@@ -105,14 +132,21 @@ fn failing(scenario: &Scenario, call: &SyscallRecord, occurrence: usize, errno: 
 }
 
 fn a_call_that_fails_leaves_a_daemon_or_nothing() {
-    let all = calls_of(&spawned());
+    for (new, distance) in READINESSES {
+        let_each_call_fail(new, distance);
+    }
+}
+
+#[track_caller]
+fn let_each_call_fail(new: fn() -> Scenario, distance: usize) {
+    let all = calls_of(&new());
     let is_tried = |call: &SyscallRecord| call.process != Role::Launcher && call.call != "_exit";
     let tried = all.iter().enumerate().filter(|(_, call)| is_tried(call));
-    for (index, call) in tried.step_by(step()) {
+    for (index, call) in tried.step_by(step(distance)) {
         let is_alike =
             |other: &&SyscallRecord| (other.process, &other.call) == (call.process, &call.call);
         let occurrence = all[..index].iter().filter(is_alike).count();
-        let scenario = spawned();
+        let scenario = new();
         let run = failing(&scenario, call, occurrence, libc::EIO).launch();
         if run.launcher().output.status.success() {
             run.report();

@@ -5,6 +5,10 @@
 mod failure;
 /// If a process is killed or a call fails, the start leaves a daemon or nothing.
 mod interruption;
+/// The launcher waits until the program writes a line to a descriptor.
+mod notification_fd;
+/// The launcher waits until the program sends `READY=1`, as sd_notify(3) does.
+mod notify_socket;
 /// The options that a program cannot have are refused before any fork.
 mod options;
 /// The pid file belongs to the program, which keeps it locked.
@@ -15,4 +19,13 @@ mod setup;
 /// Other threads of the launcher do not matter.
 mod threads;
 
-tester::modules!(failure, interruption, options, pid_file, program, threads);
+tester::modules!(
+    notify_socket,
+    notification_fd,
+    failure,
+    interruption,
+    options,
+    pid_file,
+    program,
+    threads,
+);

@@ -9,6 +9,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(kept_capabilities_are_refused, needs Linux),
     case!(ambient_capabilities_of_root_are_refused, needs Root, Linux),
     case!(on_started_runs_in_the_launcher),
+    #[cfg(not(target_os = "linux"))]
+    case!(notify_socket_is_refused_on_other_platforms),
 ];
 
 #[track_caller]
@@ -59,4 +61,12 @@ fn on_started_runs_in_the_launcher() {
         run.senders_of(&Message::Started(run.started())),
         [run.launcher_pid()]
     );
+}
+
+#[cfg(not(target_os = "linux"))]
+fn notify_socket_is_refused_on_other_platforms() {
+    let scenario = daemon!().spawn_awaiting(ProgramReadiness::NotifySocket, []);
+    let error = scenario.fail_in_launcher();
+    let text = "not supported on this platform: notify_socket";
+    assert_eq!(error, StartError::new("Unsupported", None, text));
 }

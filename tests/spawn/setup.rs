@@ -43,3 +43,21 @@ pub(crate) fn output_of(scenario: &Scenario) -> String {
 pub(crate) fn echo(text: &str, fifo: &str) -> String {
     format!("echo {text} > {fifo}; exec /bin/sleep 1000")
 }
+
+/// The program sends this message to its `NOTIFY_SOCKET`.
+pub(crate) fn notify(message: impl AsRef<[u8]>) -> Step {
+    Step::Notify(Bytes(message.as_ref().to_vec()))
+}
+
+/// Starts a program that holds before its last step, which makes it ready.
+#[track_caller]
+pub(crate) fn assert_launcher_waits_for_the_last(scenario: &Scenario) -> Run {
+    let run = scenario.launch();
+    run.held();
+    run.assert_launcher_waits();
+    run.proceed();
+    run.launcher().assert().success().stdout("").stderr("");
+    run.report();
+    run.assert_pid_file_held();
+    run
+}

@@ -7,6 +7,7 @@ mod directory;
 mod files;
 #[path = "../resuid.rs"]
 mod ids;
+mod notification;
 mod processes;
 mod record_lock;
 mod threads;
@@ -23,6 +24,7 @@ pub(crate) use capabilities::*;
 pub(crate) use descriptors::*;
 pub(crate) use files::*;
 pub(crate) use ids::*;
+pub(crate) use notification::*;
 pub(crate) use processes::*;
 pub(crate) use record_lock::*;
 pub(crate) use threads::*;

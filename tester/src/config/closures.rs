@@ -211,6 +211,13 @@ pub enum Step {
     Execute(Vec<Bytes>),
     /// Closes every socket of the process, except those of the tester.
     CloseSockets,
+    /// Closes the descriptor of this number.
+    Close(i32),
+    /// Sends this message to the socket at `NOTIFY_SOCKET` (Linux). A failure becomes part of the
+    /// result.
+    Notify(Bytes),
+    /// The same by a forked copy, for which the process waits.
+    NotifyByCopy(Bytes),
     /// Starts another daemon by this function, and reports a refusal
     /// ([`crate::control::Message::StartRefused`]).
     StartAnother(Entry, Foreground),

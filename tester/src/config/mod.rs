@@ -143,6 +143,20 @@ pub struct Program {
     pub environment: Vec<(Bytes, Option<Bytes>)>,
     /// How often the launcher starts another daemon before.
     pub starts_before: u32,
+    pub readiness: ProgramReadiness,
+    /// The steps of the tester, before it reports as the daemon.
+    pub steps: Vec<Step>,
+}
+
+/// The event for which the launcher waits after the execution.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ProgramReadiness {
+    #[default]
+    Execution,
+    /// `Program::notify_socket`.
+    NotifySocket,
+    /// `Program::notification_fd`.
+    NotificationFd(i32),
 }
 
 /// What the daemon does after the library has returned.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::Run;
 use crate::config::{
     Bytes, Config, Deferral, Directory, Entry, ExecPid, Fallible, Foreground, Identity, Ids,
-    InitialState, Life, Step, Stream, SupplementaryGroups, for_each_option,
+    InitialState, Life, ProgramReadiness, Step, Stream, SupplementaryGroups, for_each_option,
 };
 use crate::report::StartError;
 use crate::slowness::time_limit;
@@ -155,6 +155,18 @@ impl Scenario {
     ) -> Self {
         self.config.program.path = Some(path.into());
         self.config.program.arguments = arguments.into_iter().map(Into::into).collect();
+        self.spawn()
+    }
+
+    /// Starts the tester as a program that becomes ready by one of these steps.
+    #[must_use]
+    pub fn spawn_awaiting(
+        mut self,
+        readiness: ProgramReadiness,
+        steps: impl Into<Vec<Step>>,
+    ) -> Self {
+        self.config.program.readiness = readiness;
+        self.config.program.steps = steps.into();
         self.spawn()
     }
 

@@ -1,5 +1,6 @@
 //! The closures of a case, and their results.
 
+use std::env;
 use std::error::Error;
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -220,6 +221,18 @@ impl Product {
                     }
                 }
             }
+            Step::Close(number) => sys::close(*number),
+            Step::Notify(message) => {
+                let sent = notify(&message.0);
+                self.parts.extend(sent.err().map(|error| error.to_string()));
+            }
+            Step::NotifyByCopy(message) => match expect(sys::fork(), "fork") {
+                Some(copy) => expect(sys::wait_for_child(copy), "wait for the copy"),
+                None => {
+                    expect(notify(&message.0), "notify");
+                    sys::exit_at_once(0);
+                }
+            },
             Step::StartAnother(entry, foreground) => {
                 let another = Daemonize::new().foreground(*foreground == Foreground::Yes);
                 if let Returned::Launcher(Err(error))
@@ -231,6 +244,11 @@ impl Product {
             }
         }
     }
+}
+
+fn notify(message: &[u8]) -> io::Result<()> {
+    let address = env::var("NOTIFY_SOCKET").map_err(io::Error::other)?;
+    sys::notify(&address, message)
 }
 
 pub(super) fn write(number: i32, bytes: &[u8]) {

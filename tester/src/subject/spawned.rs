@@ -6,15 +6,18 @@ use std::process::ExitCode;
 
 use daemonize2::{Daemonize, Program};
 
+use super::closures::Product;
 use super::{Returned, expect, obey, own_report, send, within};
-use crate::config::{Bytes, Config, Life};
+use crate::config::{Bytes, Config, Life, ProgramReadiness, Step};
 use crate::control::Message;
 use crate::observe;
 use crate::report::LauncherResult;
 use crate::slowness::time_limit;
 use crate::sys::{self, Mark};
+use crate::wire;
 
-/// The arguments of [`run_spawned`] are this, and the exit status, if the program is to exit.
+/// The arguments of [`run_spawned`] are this, its steps, and the exit status, if the program is to
+/// exit.
 pub const SPAWNED: &str = "spawned";
 
 pub(super) fn spawn(daemonize: Daemonize<()>, config: &Config) -> Returned {
@@ -59,7 +62,8 @@ fn program(config: &Config) -> Program {
         }
         None => {
             let itself = expect(env::current_exe(), "find itself");
-            let program = Program::new(itself).arg(SPAWNED);
+            let steps = to_hexadecimal(&wire::encode(&described.steps));
+            let program = Program::new(itself).args([SPAWNED, &*steps]);
             match config.life {
                 Life::Exit(status) => program.arg(status.to_string()),
                 Life::UntilCommand | Life::UntilCommandEvenIfFailed => program,
@@ -69,6 +73,11 @@ fn program(config: &Config) -> Program {
     if described.clears_environment {
         program = program.env_clear();
     }
+    program = match described.readiness {
+        ProgramReadiness::Execution => program,
+        ProgramReadiness::NotifySocket => program.notify_socket(),
+        ProgramReadiness::NotificationFd(number) => program.notification_fd(number),
+    };
     for (name, value) in &described.environment {
         program = match value {
             Some(value) => program.env(name.to_path(), value.to_path()),
@@ -78,11 +87,29 @@ fn program(config: &Config) -> Program {
     program
 }
 
-/// Reports as the daemon, and obeys commands or exits.
-pub fn run_spawned(status: Option<&str>) -> ExitCode {
+fn to_hexadecimal(bytes: &[u8]) -> String {
+    let digits = bytes.iter().map(|byte| format!("{byte:02x}"));
+    digits.collect()
+}
+
+fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
+    let byte = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
+/// Does its steps, reports as the daemon, and obeys commands or exits.
+pub fn run_spawned(steps: &str, status: Option<&str>) -> ExitCode {
     sys::mark(Mark::Return);
     expect(observe::prepare(), "prepare to observe itself");
+    let steps = from_hexadecimal(steps).ok_or("no bytes".to_owned());
+    let steps = steps
+        .and_then(|bytes| wire::decode::<Vec<Step>>(&bytes).map_err(|error| error.to_string()));
+    let steps = expect(steps.map_err(io::Error::other), "read its steps");
+    let product = Product::default().made_by(&steps);
     send(Message::Daemon(own_report()));
+    if !product.parts.is_empty() {
+        send(Message::Result(product.parts));
+    }
     match status.and_then(|status| status.parse::<u8>().ok()) {
         Some(status) => ExitCode::from(status),
         None => obey(None),

@@ -6,6 +6,7 @@ use std::io;
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Instant;
 
 #[cfg(not(target_os = "linux"))]
@@ -129,6 +130,34 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
         };
         usize::try_from(received).map_err(|_| io::Error::last_os_error())
     })
+}
+
+/// The address of a name in the abstract namespace, which begins with `@`.
+#[cfg(target_os = "linux")]
+fn abstract_address(address: &str) -> io::Result<SocketAddr> {
+    use std::os::linux::net::SocketAddrExt as _;
+
+    let name = address
+        .strip_prefix('@')
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    SocketAddr::from_abstract_name(name)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn abstract_address(_address: &str) -> io::Result<SocketAddr> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Sends a datagram to this name in the abstract namespace (Linux).
+pub fn notify(address: &str, message: &[u8]) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    let sent = socket.send_to_addr(message, &abstract_address(address)?);
+    sent.map(drop)
+}
+
+/// Takes this name in the abstract namespace (Linux).
+pub fn bind_abstract(address: &str) -> io::Result<UnixDatagram> {
+    UnixDatagram::bind_addr(&abstract_address(address)?)
 }
 
 /// Lets [`receive_with_sender`] learn the sender.
