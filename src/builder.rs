@@ -114,7 +114,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// # Security
     ///
     /// The start fails with [`ErrorKind::OpenPidfile`](crate::ErrorKind::OpenPidfile) unless the
-    /// file is a regular file with a single link. It does not follow a symbolic link.
+    /// file is a regular file with a single link. The start does not follow a symbolic link at the
+    /// last component of the path. As root, it follows a link earlier in the path only if no
+    /// other user can have made the link.
     ///
     /// - If group or others can write to the file, the start replaces it. If the start cannot
     ///   remove the file, it removes their write permission. A process that opened the file
@@ -248,7 +250,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// # Security
     ///
-    /// The start does not follow a symbolic link at the last component of the path. It creates a
+    /// The start does not follow a symbolic link at the last component of the path. As root, it
+    /// follows a link earlier in the path only if no other user can have made the link. It creates a
     /// directory with the mode 0700, and sets owner, group and mode by its descriptor. If several
     /// starts do this at once, all of them succeed. A start that is killed in between leaves an
     /// empty directory of the launcher that grants nothing to others. The next start gives such a

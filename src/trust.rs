@@ -32,13 +32,21 @@ const STICKY: u32 = 0o1000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     errno: Errno,
-    /// Empty if the errno says everything.
     reason: &'static str,
 }
 
 impl Refusal {
     pub(crate) fn new(errno: Errno, reason: &'static str) -> Self {
         Self { errno, reason }
+    }
+
+    pub(crate) fn errno(self) -> Errno {
+        self.errno
+    }
+
+    /// Empty if the errno says everything.
+    pub(crate) fn reason(self) -> &'static str {
+        self.reason
     }
 
     pub(crate) fn into_failure(self, kind: fn(Errno) -> ErrorKind) -> Failure {
@@ -74,22 +82,20 @@ pub(crate) fn open_trusted_directory(
     if sys::geteuid() != Uid::ROOT {
         return Ok(None);
     }
-    let directory = sys::openat(sys::WORKING_DIRECTORY, directory, Open::Directory)?;
+    let directory = open_directory(directory)?;
     check_directory(directory.as_fd(), owners)?;
     Ok(Some(directory))
 }
 
-/// The same for a file that root creates for another user. Root follows a symbolic link to the
-/// directory only if no other user can have made the link: that user would choose the directory
-/// in which root creates the file. Async-signal-safe.
-pub(crate) fn open_trusted_path(
-    directory: &CStr,
-    owners: [Option<Uid>; 3],
-) -> Result<Option<OwnedFd>, Refusal> {
-    if sys::geteuid() != Uid::ROOT {
-        return Ok(None);
+/// Opens a directory for root. Follows a symbolic link only if no other user can have made the
+/// link: that user would choose the directory. The user of a daemon has directories of its own,
+/// below which root has to find the files of the next start. Async-signal-safe.
+pub(crate) fn open_directory(path: &CStr) -> Result<OwnedFd, Refusal> {
+    let path = path.to_bytes();
+    // What is opened piece by piece here is also given to the kernel as a whole.
+    if path.len() >= size_of::<sys::PathBuffer>() {
+        return Err(errno::ENAMETOOLONG.into());
     }
-    let path = directory.to_bytes();
     let start = match path.first() {
         Some(b'/') => c"/",
         _ => c".",
@@ -113,8 +119,7 @@ pub(crate) fn open_trusted_path(
             opened => opened?,
         };
     }
-    check_directory(reached.as_fd(), owners)?;
-    Ok(Some(reached))
+    Ok(reached)
 }
 
 /// The length of the longest name on the file systems of all platforms.

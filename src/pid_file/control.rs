@@ -12,7 +12,8 @@ use super::holder::{Found, Holder, UnknownHolder};
 use crate::deadline::{Attempts, Deadline};
 use crate::sys::{self, Errno, Lock, Open, Pid, Signal, Uid, errno};
 use crate::trust::{
-    DIRECTORY_WRITABLE, HAS_LINKS, directory_and_name, others_can_replace_in, others_can_write,
+    DIRECTORY_WRITABLE, HAS_LINKS, directory_and_name, open_directory, others_can_replace_in,
+    others_can_write,
 };
 
 /// The pid file of a daemon that may be running, as
@@ -268,12 +269,13 @@ impl PidFile {
         }
         let directory_failed = |errno| self.failed("cannot open the directory of", errno);
         let (directory, _) = directory_and_name(&self.c_path()?);
-        let directory = match sys::openat(sys::WORKING_DIRECTORY, &directory, Open::Directory) {
-            Err(errno::ENOENT) => return Ok(None),
-            opened => opened.map_err(directory_failed)?,
+        let denied = |text: &'static str| Err(self.error(io::ErrorKind::PermissionDenied, text));
+        let directory = match open_directory(&directory) {
+            Err(refusal) if refusal.errno() == errno::ENOENT => return Ok(None),
+            Err(refusal) if !refusal.reason().is_empty() => return denied(refusal.reason()),
+            opened => opened.map_err(|refusal| directory_failed(refusal.errno()))?,
         };
         let directory_status = sys::fstat(directory.as_fd()).map_err(directory_failed)?;
-        let denied = |text: &'static str| Err(self.error(io::ErrorKind::PermissionDenied, text));
         let file = &holder.status;
         if others_can_write(holder.pid_file.as_fd(), file) {
             return denied("other users can write to it");

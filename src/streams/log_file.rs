@@ -62,7 +62,7 @@ impl LogFile {
     /// Opens the file to append to it, or creates it. Async-signal-safe.
     pub(super) fn open(&self) -> Result<OwnedFd, Failure> {
         let owners = [Some(Uid::ROOT), self.users.launcher, self.users.daemon];
-        let trusted = trust::open_trusted_path(&self.directory, owners).map_err(refused)?;
+        let trusted = trust::open_trusted_directory(&self.directory, owners).map_err(refused)?;
         let (directory, name) = match &trusted {
             Some(directory) => (directory.as_fd(), &*self.name),
             None => (sys::WORKING_DIRECTORY, &*self.path),

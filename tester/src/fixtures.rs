@@ -44,6 +44,12 @@ macro_rules! daemon {
     };
 }
 
+/// How open(2) fails for a symbolic link where it looks for a directory.
+pub const LINK_ERRNO: i32 = match cfg!(target_os = "linux") {
+    true => libc::ENOTDIR,
+    false => libc::ELOOP,
+};
+
 /// The content of the pid file of this daemon.
 pub fn content(pid: u32) -> Vec<u8> {
     format!("{pid}\n").into_bytes()

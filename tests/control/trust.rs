@@ -7,6 +7,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(root_refuses_a_directory_that_others_can_write, needs Root),
     case!(root_refuses_a_path_that_an_access_list_lets_others_write, needs Root, Linux),
     case!(root_refuses_a_file_with_a_second_hard_link, needs Root),
+    case!(root_refuses_a_link_that_another_user_can_change, needs Root),
     case!(root_signals_only_the_owners_processes_for_another_users_file, needs Root, OtherUsers),
 ];
 
@@ -90,6 +91,28 @@ fn root_refuses_a_file_with_a_second_hard_link() {
     assert_refused(&scenario, &run, "it has other hard links");
     fs::remove_file(scenario.path("link")).unwrap();
     assert!(scenario.control().stop(time_limit()).unwrap());
+}
+
+/// That user would choose the daemon of root that gets the signal.
+fn root_refuses_a_link_that_another_user_can_change() {
+    let scenario = daemon!();
+    let run = scenario.start();
+    let home = scenario.create_directory("home");
+    symlink(scenario.directory(), home.join("link")).unwrap();
+    chown(&home, Some(65534), None).unwrap();
+    let pid_file = PidFile::at(home.join("link/daemon.pid"));
+    assert_eq!(pid_file.running().unwrap(), Some(run.report().pid));
+    let error = assert_io_error(pid_file.signal(libc::SIGKILL), ErrorKind::PermissionDenied);
+    assert!(
+        error
+            .to_string()
+            .contains("is a symbolic link that another user can change"),
+        "{error}"
+    );
+    assert_io_error(pid_file.stop(Duration::ZERO), ErrorKind::PermissionDenied);
+    run.observe();
+    chown(&home, Some(0), None).unwrap();
+    assert!(pid_file.stop(time_limit()).unwrap());
 }
 
 fn root_signals_only_the_owners_processes_for_another_users_file() {

@@ -11,6 +11,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_sticky_parent_is_accepted, needs Root),
     case!(a_parent_of_the_daemons_user_is_accepted, needs Root),
     case!(a_link_in_the_path_of_the_parent_is_followed),
+    case!(a_link_that_the_daemons_user_can_change_is_not_followed, needs Root),
     case!(an_ordinary_user_may_use_a_parent_that_others_can_write),
 ];
 
@@ -94,6 +95,22 @@ fn a_link_in_the_path_of_the_parent_is_followed() {
     symlink(&target, &parent).unwrap();
     let _run = scenario.start();
     assert!(path.is_dir());
+}
+
+/// Otherwise that user would choose where root creates a directory for that user.
+fn a_link_that_the_daemons_user_can_change_is_not_followed() {
+    let scenario = scenario!();
+    let home = scenario.path("home");
+    create(&home, (UID, GID), 0o755);
+    let target = scenario.create_directory("target");
+    symlink(&target, home.join("link")).unwrap();
+    let path = home.join("link/directory");
+    let scenario = scenario.user(UID).group(GID);
+    let scenario = scenario.directories([Directory::at(&path)]);
+    let reason = "is a symbolic link that another user can change: use the path that the link \
+                  leads to";
+    assert_not_created(&scenario, &path, LINK_ERRNO, reason);
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
 }
 
 fn an_ordinary_user_may_use_a_parent_that_others_can_write() {

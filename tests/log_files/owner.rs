@@ -23,12 +23,6 @@ pub(crate) const CASES: &[Case] = &[
 
 const USER: u32 = UID;
 
-/// How open(2) fails for a symbolic link where it looks for a directory.
-const LINK_ERRNO: i32 = match cfg!(target_os = "linux") {
-    true => libc::ENOTDIR,
-    false => libc::ELOOP,
-};
-
 /// A start as root that becomes an ordinary user.
 fn dropping() -> (Scenario, PathBuf) {
     let (scenario, path) = with_log("error.log");

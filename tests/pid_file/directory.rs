@@ -11,6 +11,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_sticky_directory_is_accepted, needs Root),
     case!(a_directory_of_the_daemons_user_is_accepted, needs Root),
     case!(a_directory_of_the_chown_user_is_accepted, needs Root),
+    case!(a_link_that_the_daemons_user_can_change_is_not_followed, needs Root),
+    case!(a_link_of_root_is_followed, needs Root),
     case!(an_ordinary_user_may_use_a_directory_that_others_can_write),
     case!(a_directory_of_an_unmapped_user_is_accepted_if_sticky, needs Root, Linux, UserNamespaces),
 ];
@@ -95,6 +97,29 @@ fn a_directory_of_the_daemons_user_is_accepted() {
 
 fn a_directory_of_the_chown_user_is_accepted() {
     assert_starts_twice(&in_directory(UID, GID, 0o755).chown_pid_file_user(UID));
+}
+
+/// Otherwise that user would choose where root creates the pid file.
+fn a_link_that_the_daemons_user_can_change_is_not_followed() {
+    let scenario = scenario!().pid_file("home/link/daemon.pid");
+    let (scenario, home) = scenario.with_directory("home");
+    let target = scenario.create_directory("target");
+    symlink(&target, home.join("link")).unwrap();
+    chown(&home, Some(UID), Some(GID)).unwrap();
+    let scenario = scenario.user(UID).group(GID);
+    let reason = ": a part of its path is not a directory, or is a symbolic link that another user \
+                  can change: use the path that the link leads to";
+    assert_refused(&scenario, LINK_ERRNO, reason);
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+}
+
+fn a_link_of_root_is_followed() {
+    let scenario = scenario!().pid_file("link/./run//daemon.pid");
+    let (scenario, target) = scenario.with_directory("target");
+    scenario.create_directory("target/run");
+    symlink("target", scenario.path("link")).unwrap();
+    let _run = scenario.user(UID).group(GID).start();
+    assert!(target.join("run/daemon.pid").exists());
 }
 
 fn an_ordinary_user_may_use_a_directory_that_others_can_write() {

@@ -138,6 +138,9 @@ impl Names {
     }
 
     fn in_directory(&self, path: &Path) -> String {
+        if self.directory.starts_with(path) && path != Path::new("/") {
+            return "above the case".to_owned();
+        }
         let Ok(path) = path.strip_prefix(&self.directory) else {
             return without_numbers(path);
         };

@@ -30,6 +30,8 @@ pub(crate) fn rows() -> Vec<Row> {
         Intermediate "chdir(work)" .retried() { DIRECTORY => Error("ChangeDirectory") };
 
         // The pid file.
+        Intermediate "open(.)" .by_root() .retried() { OPENING => Error("OpenPidfile") };
+        Intermediate "fstat(work)" .by_root() { EXAMINING => Error("OpenPidfile") };
         Intermediate "open(work/run)" .by_root() .retried() {
             OPENING => Error("OpenPidfile"), [ENOENT, ENOTDIR, ELOOP] => Error("OpenPidfile"),
         };
@@ -179,23 +181,21 @@ pub(crate) fn rows() -> Vec<Row> {
 
         // Standard input and output are closed, so that new descriptors move up.
         Intermediate "fcntl(pair 3, F_DUPFD_CLOEXEC)" { [EMFILE] => Error("Channel") };
-        Intermediate "fcntl(work/run, F_DUPFD_CLOEXEC)" .by_root() {
+        Intermediate "fcntl(work, F_DUPFD_CLOEXEC)"|"fcntl(work/run, F_DUPFD_CLOEXEC)" .by_root() {
             [EMFILE] => Error("OpenPidfile"),
         };
         Intermediate "fcntl(pid file, F_DUPFD_CLOEXEC)" { [EMFILE] => Error("OpenPidfile") };
         Intermediate "fcntl(anon_inode:[pidfd], F_DUPFD_CLOEXEC)" {
             [EMFILE] => Harmless(OPTIONAL),
         };
-
-        [Ordinary]
-        Intermediate "close(work/run)" .by_root() { [EIO, EINTR] => Harmless(CLOSED) };
-        Intermediate "fcntl(work/run, F_GETFD)" .never_fails(NOTHING_TO_DO).platform(OF_CLOSE);
     };
     let process = Role::Intermediate;
     let files = ["pair 3", "work/run", "pid file", "anon_inode:[pidfd]"];
     rows.extend(duplicated(process, &files));
     let files = ["pair 1", "pair 2", "anon_inode:[pidfd]"];
     rows.extend(closed(Scene::Ordinary, process, &files));
+    let files = ["work", "work/run"];
+    rows.extend(closed(Scene::Ordinary, process, &files).map(Row::by_root));
     let files = ["pair 3", "pid file"];
     rows.extend(closed(Scene::Untidy, process, &files));
     rows

@@ -32,6 +32,15 @@ pub(crate) fn rows() -> Vec<Row> {
             [EPERM, EINVAL] => Harmless("the library flushes no stream that another thread may have locked"),
         };
         Launcher "geteuid"|"getresgid" .never_fails(NO_ERRORS);
+        Launcher "open(/)"|"open(above the case)" .by_root() .retried() {
+            OPENING => Error("CreateDirectory"),
+        };
+        Launcher "fstat(/)"|"fstat(above the case)" .by_root() {
+            EXAMINING => Error("CreateDirectory"),
+        };
+        Launcher "getxattr(above the case)" .by_root() .platform("others may write to some of them") {
+            [EIO, ENOMEM] => Harmless("the launcher follows no link there"),
+        };
         Launcher "open(work)" .by_root() .retried() { OPENING => Error("CreateDirectory") };
         Launcher "fstat(work)" .by_root() { EXAMINING => Error("CreateDirectory") };
         Launcher "open(work/directory)" [..1] .retried() { REOPENING => Error("CreateDirectory") };
@@ -225,6 +234,11 @@ pub(crate) fn rows() -> Vec<Row> {
 
         // The launcher is the daemon.
         [Foreground]
+        // One process takes all steps: it opens the pid file after the directory.
+        Launcher "fstat(work)" [..1] .by_root() { EXAMINING => Error("CreateDirectory") };
+        Launcher "fstat(work)" [1..] .by_root() { EXAMINING => Error("OpenPidfile") };
+        Launcher "open(.)" [..1] .retried() { REOPENING => Error("CreateDirectory") };
+        Launcher "open(.)" [1..] .by_root() .retried() { OPENING => Error("OpenPidfile") };
         Launcher "unshare" {
             [EPERM, ENOSYS] => Harmless(COUNTED_IN_PROC), [EINVAL] => Harmless(COUNTED_AGAIN),
             Always(EINVAL) => UnlessForbidden("SetNoNewPrivileges(1)"),
@@ -285,7 +299,8 @@ pub(crate) fn rows() -> Vec<Row> {
         Launcher "fcntl(pair 1, F_DUPFD_CLOEXEC)"|"fcntl(pair 2, F_DUPFD_CLOEXEC)" {
             [EMFILE] => Error("Channel"),
         };
-        Launcher "fcntl(work, F_DUPFD_CLOEXEC)" .by_root() { [EMFILE] => Error("CreateDirectory") };
+        Launcher "fcntl(/, F_DUPFD_CLOEXEC)"|"fcntl(above the case, F_DUPFD_CLOEXEC)"
+        |"fcntl(work, F_DUPFD_CLOEXEC)" .by_root() { [EMFILE] => Error("CreateDirectory") };
         Launcher "fcntl(work/directory, F_DUPFD_CLOEXEC)" { [EMFILE] => Error("CreateDirectory") };
         Launcher "fcntl(pair 4, F_DUPFD_CLOEXEC)" .by_timing() { [EMFILE] => Except(UNHEARD) };
         Launcher "fcntl(anon_inode:[pidfd], F_DUPFD_CLOEXEC)" { [EMFILE] => Harmless(OPTIONAL) };
@@ -303,7 +318,8 @@ pub(crate) fn rows() -> Vec<Row> {
     let files = ["socket", "pid file", "work/directory"];
     rows.extend(closed(Scene::Ordinary, process, &files));
     // Only root opens the parent of a directory.
-    rows.extend(closed(Scene::Ordinary, process, &["work"]).map(Row::by_root));
+    let files = ["/", "above the case", "work"];
+    rows.extend(closed(Scene::Ordinary, process, &files).map(Row::by_root));
     rows.extend(closed(Scene::Executed, process, &["/proc/*/fd"]));
     let files = ["work/run", "work/run/daemon"];
     rows.extend(closed(Scene::Upgrading, process, &files));
