@@ -36,6 +36,9 @@
 # program that ended without a result, a skip list that differs and a process
 # left behind count as a failure each: what makes this script fail is always in
 # the numbers.
+#
+# A machine can do one run at a time: every process of the test user counts as left
+# behind, and is killed if CI is true.
 set -eu
 
 user=daemonize2-test
