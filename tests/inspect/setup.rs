@@ -211,12 +211,13 @@ impl Cat {
         child.stdin.as_mut().unwrap().write_all(b".").unwrap();
         let mut answer = String::new();
         let stdout = child.stdout.as_mut().unwrap();
-        while !answer.ends_with('.') {
+        // A shell and a `cat` in its background answer in either order.
+        while !(answer.contains('.') && answer.contains('\n')) {
             let mut byte = [0];
             stdout.read_exact(&mut byte).unwrap();
             answer.push(byte[0].into());
         }
-        let pid = answer.trim_end_matches('.').trim().parse().unwrap();
+        let pid = answer.replace('.', "").trim().parse().unwrap();
         Self { child, pid }
     }
 }
