@@ -13,7 +13,7 @@ use crate::own_fds;
 use crate::pid_file::{self, PidFilePlan, Takeover};
 use crate::program::{Program, ProgramReadiness};
 use crate::start::c_path::{c_path, c_path_if_set};
-use crate::start::inherited::KeptDescriptors;
+use crate::start::inherited::{Closed, KeptDescriptors};
 use crate::start::program::{self, ProgramPlan};
 use crate::start::progress::Progress;
 use crate::streams::{Log, LogUsers, Streams, StreamsPlan};
@@ -92,10 +92,16 @@ impl<'a> Plan<'a> {
             false => Vec::new(),
         };
         let activation = (options.socket_activation).then(Activation::find).flatten();
-        let kept_descriptors = options.close_inherited_fds.as_ref().map(|named| {
+        let closed = match (&options.close_inherited_fds, &options.program) {
+            (Some(_), _) => Some(Closed::All),
+            (None, Some(_)) => Some(Closed::BeforeExec),
+            (None, None) => None,
+        };
+        let kept_descriptors = closed.map(|closed| {
+            let named = options.close_inherited_fds.iter().flatten().copied();
             let sockets = activation.iter().flat_map(Activation::sockets);
-            let named: Vec<RawFd> = named.iter().copied().chain(sockets).collect();
-            KeptDescriptors::new(&named, &streams, &own_fds)
+            let named: Vec<RawFd> = named.chain(sockets).collect();
+            KeptDescriptors::new(closed, &named, &streams, &own_fds)
         });
         let program = (options.program.as_ref()).map(|program| {
             streams.replace_at_once();

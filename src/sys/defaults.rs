@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::{
     CapabilitySets, Errno, EventQueue, FileId, FileStatus, Gid, GroupMember, Lock, Notification,
-    PathBuffer, Pid, ProcessGroup, SecureBits, Signal, Uid, flock,
+    PathBuffer, Pid, ProcessGroup, SecureBits, Signal, Uid, fd, flock,
 };
 
 /// "wheel" on the BSDs: su(1) lets its members become root.
@@ -118,6 +118,10 @@ pub(crate) fn members_of(_: ProcessGroup) -> Result<Vec<GroupMember>, Errno> {
 
 pub(crate) fn close_all_but(_: &[RawFd], _: &mut [u64]) -> Result<(), Errno> {
     Err(libc::ENOSYS)
+}
+
+pub(crate) fn close_all_before_exec(kept: &[RawFd], _: &mut [u64]) {
+    fd::close_numbered_before_exec(kept);
 }
 
 pub(crate) fn exchange(_: BorrowedFd<'_>, _: &CStr, _: &CStr) -> Result<(), Errno> {

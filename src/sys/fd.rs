@@ -121,11 +121,39 @@ pub(crate) fn close(descriptor: OwnedFd) -> Result<(), Errno> {
 /// close(2) of a number that no value in the process uses or closes any more.
 /// Returns whether the number was open. Async-signal-safe.
 pub(crate) fn close_raw(descriptor: RawFd) -> bool {
-    // SAFETY: the number is either of a copy that is forgotten (see own_fds.rs),
-    // or the caller of `close_inherited_fds` has promised that no value owns it.
+    // SAFETY: the number is either of a copy that is forgotten (see own_fds.rs), or the caller of
+    // `close_inherited_fds` has promised that no value owns it, or it is of a copy in a child of
+    // fork(2) that runs no code of the caller, and only ends or executes a program.
     let closed = cvt(unsafe { libc::close(descriptor) });
     // Linux closes the descriptor even if close(2) is interrupted or cannot write.
     closed != Err(libc::EBADF)
+}
+
+/// Closes those descriptors from 3 on that execve(2) would close, except for those in `kept`, which
+/// is sorted. Tries each number, up to the limit of this process and to 65,535. Async-signal-safe.
+#[cfg_attr(target_os = "linux", allow(dead_code, reason = "only without /proc"))]
+pub(super) fn close_numbered_before_exec(kept: &[RawFd]) {
+    const END: u64 = 1 << 16;
+
+    let mut limit = libc::rlimit {
+        rlim_cur: END as libc::rlim_t,
+        rlim_max: END as libc::rlim_t,
+    };
+    // SAFETY: `limit` is valid for writes. If the call fails, it stays as it is.
+    let _ = cvt(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) });
+    let end = END.min(limit.rlim_cur as u64) as RawFd;
+    for number in FIRST_AFTER_STREAMS..end {
+        close_before_exec(number, kept);
+    }
+}
+
+/// Closes a descriptor if execve(2) would close it, and `kept`, which is sorted, does not contain
+/// it. Async-signal-safe.
+pub(super) fn close_before_exec(number: RawFd, kept: &[RawFd]) {
+    let is_free = number >= FIRST_AFTER_STREAMS && kept.binary_search(&number).is_err();
+    if is_free && fcntl_getfd(number).is_ok_and(|flags| flags & libc::FD_CLOEXEC != 0) {
+        close_raw(number);
+    }
 }
 
 /// The ranges of numbers from 3 on that are not in `kept`, which is sorted: the

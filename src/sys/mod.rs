@@ -37,6 +37,7 @@
 //! | `open_process_to_send`, `claim_process` | a descriptor of its daemon that the intermediate can send (async-signal-safe); the handle of the launcher, by that descriptor or else by the pid | `None` |
 //! | `HANDLES_REAP`, `reap` | reaps the process of a handle if it is a child that has ended | `false`: does nothing |
 //! | `close_all_but` | closes the descriptors from 3 on except those given, at a cost that does not depend on a limit; async-signal-safe | `ENOSYS` |
+//! | `close_all_before_exec` | closes the descriptors from 3 on that execve(2) would close, except those given; async-signal-safe | tries each number below 65,536 |
 //! | `RUNTIME_DIRECTORY`, `STATE_DIRECTORY`, `LOG_DIRECTORY` | where root's daemons have their directories, as in hier(7) | those of FreeBSD |
 //! | `SYSTEM_GROUPS` | the groups whose members are trusted like root, and can write to system directories | group 0 |
 //! | `has_access_list` | whether the group bits of an open file's mode are the mask of a list of more users and groups; async-signal-safe | `false` |

@@ -7,6 +7,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_program_has_the_pid_file_open_for_reading_alone, needs Linux),
     case!(the_program_is_found_and_stopped_by_its_pid_file),
     case!(a_worker_of_the_launcher_does_not_keep_the_lock),
+    case!(a_copy_in_the_launcher_does_not_cost_the_lock),
+    case!(the_intermediate_has_no_descriptor_that_the_program_lacks, needs Linux),
     case!(the_lock_ends_with_the_program),
     case!(a_second_start_succeeds_after_the_end_of_the_program),
 ];
@@ -46,6 +48,44 @@ fn a_worker_of_the_launcher_does_not_keep_the_lock() {
     let run = scenario.start();
     let afterwards = run.first("report afterwards", select!(Afterwards));
     assert_eq!(afterwards.descriptors, run.initial().descriptors);
+}
+
+/// execve(2) closes the copy of the daemon. This would release its record lock.
+fn a_copy_in_the_launcher_does_not_cost_the_lock() {
+    let scenario = spawned();
+    let path = scenario.pid_file_path().unwrap();
+    fs::write(&path, "").unwrap();
+    let scenario = scenario.from_state(|state| {
+        state.descriptors = vec![OpenDescriptor {
+            number: 120,
+            path: Bytes::from(path.as_path()),
+            close_on_exec: true,
+        }];
+    });
+    let run = scenario.start();
+    assert_eq!(run.lock_holders(), [run.report().pid]);
+    let control = scenario.control();
+    assert_eq!(control.running().unwrap(), Some(run.report().pid));
+    assert!(control.stop(time_limit()).unwrap());
+    run.wait_until_all_ended();
+}
+
+/// The launcher can close a descriptor while a program takes long to become ready.
+fn the_intermediate_has_no_descriptor_that_the_program_lacks() {
+    let line = [Step::Hold, Step::Write(5, "\n".to_owned())];
+    let scenario = daemon!().spawn_awaiting(ProgramReadiness::NotificationFd(5), line);
+    let scenario = scenario.from_state(|state| {
+        state.descriptors = vec![
+            OpenDescriptor::of_root(120, true),
+            OpenDescriptor::of_root(121, false),
+        ];
+    });
+    let run = scenario.launch();
+    let intermediate = run.held().ppid;
+    let has = |number: i32| Path::new(&format!("/proc/{intermediate}/fd/{number}")).exists();
+    assert!(!has(120) && has(121));
+    run.proceed();
+    run.launcher().assert().success();
 }
 
 fn the_lock_ends_with_the_program() {

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use super::directory::{find_number, open_directory};
-use crate::sys::fd::{close_raw, ranges_between};
+use crate::sys::fd::{close_before_exec, close_numbered_before_exec, close_raw, ranges_between};
 use crate::sys::{Errno, EventQueue, cvt, errno_of};
 
 fn open_list() -> Result<OwnedFd, Errno> {
@@ -36,6 +36,22 @@ fn close_range(first: RawFd, last: Option<RawFd>) -> Result<(), Errno> {
     // that no value uses or closes a descriptor that is not kept.
     cvt(unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, last, 0) } as i32)
         .map(drop)
+}
+
+/// Closes those descriptors from 3 on that execve(2) would close, except those given.
+/// Async-signal-safe.
+pub(crate) fn close_all_before_exec(kept: &[RawFd], scratch: &mut [u64]) {
+    let closed = open_list().and_then(|list| {
+        find_number(&list, scratch, |descriptor| {
+            if descriptor != list.as_raw_fd() {
+                close_before_exec(descriptor, kept);
+            }
+            Ok(None::<()>)
+        })
+    });
+    if closed.is_err() {
+        close_numbered_before_exec(kept);
+    }
 }
 
 /// The listing is in order of number, so that closing what was read does not disturb it.
