@@ -75,7 +75,8 @@ mod daemonize {
                     _ => break argument,
                 }
             };
-            let pid_file = arguments.next()?.into();
+            // The daemon has another working directory.
+            let pid_file = std::path::absolute(PathBuf::from(arguments.next()?)).ok()?;
             let program = match arguments.next() {
                 Some(separator) if separator == "--" => {
                     Some(Program::new(arguments.next()?).args(arguments))

@@ -1186,6 +1186,14 @@ impl Daemonize<()> {
     /// - [`user_environment`](Self::user_environment) and `socket_activation` change the environment
     ///   of the program, not that of the launcher.
     ///
+    /// The program has to stay in the foreground. A program that itself forks a daemon and ends
+    /// leaves the lock to its children, and no process finds the daemon by the pid file: give it the
+    /// option by which a service manager runs it.
+    ///
+    /// The library notifies no service manager: the launcher lives on, and may itself be the main
+    /// process of a service. A command that only starts the program belongs into a unit with
+    /// `Type=forking` and `PIDFile=`.
+    ///
     /// If the launcher is killed before the start is committed, the library terminates the program.
     /// If the intermediate is killed at the same time, the program may run on.
     ///

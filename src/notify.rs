@@ -66,6 +66,11 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// A start notifies systemd under the same condition. If `SYSTEMD_EXEC_PID` is the pid of another
 /// process, the launcher runs inside the service of that process, and sends no notification.
+/// [`spawn`](crate::Daemonize::spawn) never sends one.
+///
+/// The notification makes the daemon the main process of the service. If the main process of a
+/// service itself starts another daemon by `execute` and lives on, it must remove `NOTIFY_SOCKET`
+/// before.
 ///
 /// If the `ExecStart=` of a service is a shell script that does not `exec` the launcher, the
 /// script must run the launcher by `env -u SYSTEMD_EXEC_PID`. The unit then needs

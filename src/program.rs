@@ -139,9 +139,8 @@ impl Program {
     ///
     /// # Under a service manager
     ///
-    /// The socket replaces a `NOTIFY_SOCKET` of the launcher, to which the launcher itself
-    /// reports after the start: see [`supervised`](crate::supervised). Once the program is ready,
-    /// its messages have no receiver, and fail with `EPIPE`: no `WATCHDOG=1` and no `RELOADING=1`
+    /// The socket replaces a `NOTIFY_SOCKET` of the launcher. Once the program is ready, its
+    /// messages have no receiver, and fail with `EPIPE`: no `WATCHDOG=1` and no `RELOADING=1`
     /// reaches the service manager. For such a program use no readiness, or `notification_fd`:
     /// the program then inherits the variable of the launcher.
     ///

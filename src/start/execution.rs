@@ -39,6 +39,9 @@ pub(super) fn run(
         sys::reset_caught_signals().map_err(ErrorKind::ResetSignals)?;
         signal_mask.restore();
         drop_privileges(&plan, &mut program)?;
+        // A handler of pthread_atfork(3) may have armed the signal, and execve(2) does not disarm
+        // it. The end of the intermediate would end the program.
+        sys::disarm_parent_death_signal();
         plan.progress.reach(Step::ExecuteProgram);
         let mark = inheritance.program_mark;
         let mark = mark.filter(ProgramMark::await_permission);

@@ -298,7 +298,9 @@ impl<'a> Launcher<'a> {
     fn succeed(self, daemon: Pid, intermediate: ChildState, payload: Vec<u8>) -> Parent {
         // The notification takes time. Meanwhile only the daemon may hold the pid file.
         drop((self.ends, self.handles));
-        if let Some(systemd) = NotifySocket::open() {
+        // The launcher of a program lives on, and may itself be the main process of a service.
+        let is_main = self.failure_mode != FailureMode::Spawn;
+        if let Some(systemd) = is_main.then(NotifySocket::open).flatten() {
             systemd.notify_ready_for(daemon);
         }
         Parent {

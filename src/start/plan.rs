@@ -72,6 +72,10 @@ impl<'a> Plan<'a> {
             options.keep_capabilities.as_deref(),
             options.ambient_capabilities.as_deref(),
         )?;
+        if options.program.is_some() {
+            let user = identity.as_ref().and_then(|identity| identity.user);
+            program::refuse_ambient_capabilities_of_root(options, user)?;
+        }
         if let Some(identity) = &identity {
             for directory in &mut directories {
                 directory.give_to(identity);

@@ -50,7 +50,7 @@ impl ProgramPlan {
                 Err(_) => return refuse("an argument contains a NUL byte"),
             }
         }
-        let mut variables = variables(program, user_environment);
+        let mut variables = variables(env::vars_os(), program, user_environment);
         let (with_pid, removed) = activation.map(Activation::variables).unwrap_or_default();
         for name in removed.iter().chain(&with_pid) {
             variables.remove(OsStr::new(name));
@@ -61,10 +61,14 @@ impl ProgramPlan {
         }
         let candidates = candidates(program, variables.get(OsStr::new("PATH")))?;
         let mut environment = Vec::new();
+        let mut named = program
+            .environment()
+            .iter()
+            .map(|(name, _)| name.as_bytes());
+        if named.any(|name| name.is_empty() || name.contains(&b'=')) {
+            return refuse("the name of an environment variable is empty or contains `=`");
+        }
         for (name, value) in variables {
-            if name.is_empty() || name.as_bytes().contains(&b'=') {
-                return refuse("the name of an environment variable is empty or contains `=`");
-            }
             let mut variable = name.into_vec();
             variable.push(b'=');
             variable.extend(value.into_vec());
@@ -96,14 +100,20 @@ impl ProgramPlan {
         })
     }
 
-    /// Tries the paths as execvp(3) does, but takes no file for a script of a shell. Returns only
-    /// if it fails. Async-signal-safe.
+    /// Tries the paths as execvp(3) of glibc does, but takes no file for a script of a shell.
+    /// Returns only if it fails. Async-signal-safe.
     pub(super) fn execve(&mut self) -> Errno {
         let is_search = self.candidates.len() != 1;
         let mut last = errno::ENOENT;
         for path in &self.candidates {
             match sys::execve(path, &mut self.arguments, &mut self.environment) {
-                errno::ENOENT | errno::ENOTDIR if is_search => {}
+                // A file server may have gone.
+                errno::ENOENT
+                | errno::ENOTDIR
+                | errno::ESTALE
+                | errno::ENODEV
+                | errno::ETIMEDOUT
+                    if is_search => {}
                 errno::EACCES if is_search => last = errno::EACCES,
                 errno => return errno,
             }
@@ -117,13 +127,17 @@ fn failed(program: &Program, errno: Errno) -> Error {
 }
 
 fn variables(
+    inherited: impl Iterator<Item = (OsString, OsString)>,
     program: &Program,
     user_environment: Option<&UserEnvironment>,
 ) -> BTreeMap<OsString, OsString> {
-    let mut variables: BTreeMap<OsString, OsString> = match program.inherits_environment() {
-        true => env::vars_os().collect(),
-        false => BTreeMap::new(),
-    };
+    let mut variables = BTreeMap::new();
+    if program.inherits_environment() {
+        for (name, value) in inherited {
+            // As for getenv(3), the first of several counts.
+            variables.entry(name).or_insert(value);
+        }
+    }
     for (name, value) in user_environment.iter().flat_map(|set| set.variables()) {
         let [name, value] = [name, &**value].map(|string| OsStr::from_bytes(string.to_bytes()));
         variables.insert(name.to_owned(), value.to_owned());
@@ -153,8 +167,6 @@ fn candidates(program: &Program, path: Option<&OsString>) -> Result<Vec<CString>
 
 /// Refuses the options that have no meaning for a program, or cannot keep their promise.
 pub(super) fn refuse_options(options: &Options) -> Result<(), Error> {
-    let user_is_root = || sys::user_ids().has(Uid::ROOT) && options.user.is_none();
-    let has_ambient = options.ambient_capabilities.is_some();
     let refused = [
         (
             "privileged_action",
@@ -176,16 +188,46 @@ pub(super) fn refuse_options(options: &Options) -> Result<(), Error> {
             options.keep_capabilities.is_some(),
             "execve(2) takes them away: use `ambient_capabilities`",
         ),
-        (
-            "ambient_capabilities",
-            has_ambient && user_is_root(),
-            "execve(2) gives root all capabilities: set `user`",
-        ),
     ];
     match refused.into_iter().find(|(_, is_set, _)| *is_set) {
-        Some((option, _, reason)) => Err(Error::from(ErrorKind::OptionWithProgram)
-            .with_subject(Subject::Name(String::from(option)))
-            .with_reason(reason)),
+        Some((option, _, reason)) => Err(refusal(option, reason)),
         None => Ok(()),
+    }
+}
+
+/// Refuses ambient capabilities for root. `user` is that of the daemon, if it changes.
+pub(super) fn refuse_ambient_capabilities_of_root(
+    options: &Options,
+    user: Option<Uid>,
+) -> Result<(), Error> {
+    let is_root = user.map_or_else(|| sys::user_ids().has(Uid::ROOT), |user| user == Uid::ROOT);
+    match options.ambient_capabilities.is_some() && is_root {
+        true => Err(refusal(
+            "ambient_capabilities",
+            "execve(2) gives root all capabilities: set `user` to another user",
+        )),
+        false => Ok(()),
+    }
+}
+
+fn refusal(option: &str, reason: &'static str) -> Error {
+    Error::from(ErrorKind::OptionWithProgram)
+        .with_subject(Subject::Name(String::from(option)))
+        .with_reason(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inherited_variables_are_those_that_getenv_finds_whatever_their_names_are() {
+        let inherited = [("SEED", "first"), ("SEED", "second"), ("=C:", "/")];
+        let inherited = inherited.map(|(name, value)| (name.into(), value.into()));
+        let program = Program::new("clockd").env("OWN", "value");
+        let found = variables(inherited.into_iter(), &program, None);
+        let expected = [("=C:", "/"), ("OWN", "value"), ("SEED", "first")];
+        let expected = expected.map(|(name, value)| (name.into(), value.into()));
+        assert_eq!(found, BTreeMap::from(expected));
     }
 }

@@ -87,10 +87,10 @@ pub(crate) fn lacks_rights(uid: Uid, deed: &str, capabilities: &str) -> String {
     format!("{reason}: this process runs as {found}")
 }
 
-/// If fork(2) was refused, adds the limits that may be the cause.
+/// If fork(2) was refused, or execve(2) after a change of the user, adds the limits that may be the cause.
 fn with_limits(failure: Failure) -> Failure {
     match failure.kind {
-        ErrorKind::Fork(errno::EAGAIN) => {
+        ErrorKind::Fork(errno::EAGAIN) | ErrorKind::ExecuteProgram(errno::EAGAIN) => {
             let reason = io::Error::from_raw_os_error(errno::EAGAIN);
             failure.with_reason(format!("{reason}: {PROCESS_LIMITS}"))
         }

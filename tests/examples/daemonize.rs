@@ -1,6 +1,6 @@
 //! The examples `daemonize` and `tokio_spawn` do what their documentation says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tester::suite::{Case, example};
 
 pub(crate) const CASES: &[Case] = &[
     case!(any_program_is_started_and_stopped, needs Examples),
+    case!(a_relative_pid_file_is_the_same_for_each_action, needs Examples),
     case!(a_program_that_cannot_be_executed_leaves_nothing, needs Examples),
     case!(a_process_that_a_pid_file_only_names_is_not_stopped, needs Examples),
     case!(a_program_with_an_async_main_becomes_a_daemon, needs Examples),
@@ -31,8 +32,15 @@ impl Daemonize {
     /// The exit code and the output of an action.
     #[track_caller]
     fn act(&self, action: &str, program: &[&str]) -> (i32, String) {
+        self.act_on(&self.path(), action, program)
+    }
+
+    /// The same from the directory of the pid file.
+    #[track_caller]
+    fn act_on(&self, pid_file: &Path, action: &str, program: &[&str]) -> (i32, String) {
         let mut command = Command::new(example("daemonize").unwrap());
-        command.arg(action).arg(self.path()).args(program);
+        command.arg(action).arg(pid_file).args(program);
+        command.current_dir(self.0.path());
         let output = command.stdin(Stdio::null()).output().unwrap();
         let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
         (output.status.code().expect("an exit code"), text.concat())
@@ -46,6 +54,17 @@ impl Drop for Daemonize {
 }
 
 const SLEEP: [&str; 3] = ["--", "sleep", "1000"];
+
+/// The daemon has another working directory.
+fn a_relative_pid_file_is_the_same_for_each_action() {
+    let example = Daemonize::new();
+    let act = |action, program: &[&str]| example.act_on("daemon.pid".as_ref(), action, program).0;
+    assert_eq!(act("start", &SLEEP), 0);
+    assert!(example.path().exists());
+    assert_eq!(act("status", &[]), 0);
+    assert_eq!(act("stop", &[]), 0);
+    assert_eq!(act("status", &[]), 3);
+}
 
 fn any_program_is_started_and_stopped() {
     let example = Daemonize::new();

@@ -1,4 +1,3 @@
-use tester::harness::FakeServiceManager;
 use tester::prelude::*;
 
 use crate::setup::*;
@@ -16,7 +15,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_status_controls_no_terminal, needs Linux),
     case!(a_program_that_ends_after_its_report_is_not_ready, needs Linux),
     case!(no_process_allocates_memory_for_a_notification, needs Linux),
-    case!(a_service_manager_is_notified_after_the_program_is_ready, needs Linux),
+    case!(the_socket_replaces_that_of_a_service_manager, needs Linux),
     case!(a_message_after_the_start_fails_at_once, needs Linux),
     case!(no_other_process_can_take_the_name_while_the_program_runs, needs Linux),
     case!(the_program_has_no_descriptor_but_the_socket, needs Linux),
@@ -173,15 +172,11 @@ fn no_process_allocates_memory_for_a_notification() {
     notifying([long.clone(), long, Step::Exit(1)]).fail();
 }
 
-fn a_service_manager_is_notified_after_the_program_is_ready() {
-    let scenario = notifying([Step::Hold, ready()]);
-    let path = scenario.path("notify");
-    let manager = FakeServiceManager::at(&path);
-    let run = scenario.env("NOTIFY_SOCKET", &path).launch();
-    assert_ne!(Some(&*address_of(&run)), path.to_str());
+fn the_socket_replaces_that_of_a_service_manager() {
+    let scenario = notifying([Step::Hold, ready()]).env("NOTIFY_SOCKET", "/nowhere");
+    let run = scenario.launch();
+    assert_ne!(address_of(&run), "/nowhere");
     run.proceed_to_success();
-    let daemon = format!("MAINPID={}", run.report().pid);
-    assert_eq!(manager.lines(), [&*daemon, "READY=1", "BARRIER=1"]);
 }
 
 fn a_message_after_the_start_fails_at_once() {

@@ -1,3 +1,5 @@
+use std::os::unix::net::UnixDatagram;
+
 use tester::prelude::*;
 
 use crate::setup::*;
@@ -9,6 +11,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(kept_capabilities_are_refused, needs Linux),
     case!(ambient_capabilities_of_root_are_refused, needs Root, Linux),
     case!(on_started_runs_in_the_launcher),
+    case!(the_parent_death_signal_of_a_fork_handler_is_disarmed, needs Linux),
+    case!(no_service_manager_is_notified),
     #[cfg(not(target_os = "linux"))]
     case!(notify_socket_is_refused_on_other_platforms),
 ];
@@ -49,9 +53,34 @@ fn kept_capabilities_are_refused() {
 }
 
 fn ambient_capabilities_of_root_are_refused() {
-    let reason = "execve(2) gives root all capabilities: set `user`";
+    let reason = "execve(2) gives root all capabilities: set `user` to another user";
     let scenario = spawned().ambient_capabilities([0]);
     assert_refused(&scenario, "ambient_capabilities", reason);
+    for scenario in [scenario.clone().user(0), scenario.user("root")] {
+        assert_refused(&scenario, "ambient_capabilities", reason);
+    }
+}
+
+/// The program would end with the intermediate.
+fn the_parent_death_signal_of_a_fork_handler_is_disarmed() {
+    let state = |state: &mut InitialState| {
+        state.parent_death_signal_at_fork = Some(libc::SIGKILL);
+    };
+    let run = spawned().from_state(state).start();
+    assert_eq!(run.living(), [run.report().pid]);
+    run.assert_pid_file_held();
+}
+
+/// The launcher may be the main process of the service, and lives on.
+fn no_service_manager_is_notified() {
+    let scenario = spawned();
+    let address = scenario.path("notify");
+    let manager = UnixDatagram::bind(&address).unwrap();
+    manager.set_nonblocking(true).unwrap();
+    let run = scenario.env("NOTIFY_SOCKET", &address).start();
+    let error = manager.recv(&mut [0; 64]).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    drop(run);
 }
 
 fn on_started_runs_in_the_launcher() {
