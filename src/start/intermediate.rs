@@ -56,7 +56,7 @@ pub(super) fn run(
         Err(errno) => report_failure_and_exit(&launcher, ErrorKind::Channel(errno)),
     };
     let program = plan.program.as_ref();
-    let program = program.map(|program| ProgramWatch::begin(&program.readiness));
+    let program = program.map(|program| ProgramWatch::begin(program.launcher, &program.readiness));
     let program = match program.transpose() {
         Ok(program) => program,
         Err(errno) => report_failure_and_exit(&launcher, ErrorKind::Channel(errno)),
@@ -182,6 +182,9 @@ impl Supervisor<'_> {
                 }
                 Err(errno) => self.terminate_for_channel(errno),
             }
+            if self.is_launcher_gone() {
+                self.terminate_and_exit(ErrorKind::LauncherGone, Message::DaemonEnded);
+            }
             if self.deadline.has_passed() {
                 self.terminate_and_exit(ErrorKind::StartupTimeout, |_| Message::TimedOut);
             }
@@ -192,6 +195,14 @@ impl Supervisor<'_> {
             };
             self.child_watch.wait([launcher, program], deadline);
         }
+    }
+
+    /// A child that another thread of the launcher has forked may have a copy of the launcher's end
+    /// of the channel, so that no end of file comes.
+    fn is_launcher_gone(&self) -> bool {
+        self.program
+            .as_ref()
+            .is_some_and(|(program, _)| program.is_launcher_gone())
     }
 
     fn react_to(&self, event: ProgramEvent) {
@@ -239,11 +250,16 @@ impl Supervisor<'_> {
     /// Sends the launcher the descriptors by which it cleans up if the intermediate dies.
     fn send_daemon_handles(&self) {
         let process = sys::open_process_to_send(self.daemon);
-        let descriptors = [
-            process.as_ref().map(|process| process.as_fd()),
-            self.pid_file.as_ref().map(OpenPidFile::lock),
-            self.pid_file.as_ref().and_then(OpenPidFile::writable),
-        ];
+        let pid_file = self.pid_file.as_ref();
+        let writable = pid_file.and_then(OpenPidFile::writable);
+        let lock = match &self.program {
+            None => pid_file.map(OpenPidFile::lock),
+            // Another thread of the launcher may fork, and its child would share the lock. By the
+            // other descriptor, the launcher takes a lock of its own to clear the file.
+            Some(_) => writable,
+        };
+        let process = process.as_ref().map(|process| process.as_fd());
+        let descriptors = [process, lock, writable];
         // If a limit of the system forbids the descriptors, the launcher still has to know that
         // a daemon exists, whose termination takes time.
         let message = Message::DaemonHandles(self.daemon);

@@ -16,10 +16,11 @@ use crate::program::{Program, ProgramReadiness};
 use crate::start::c_path::c_path;
 use crate::start::program_readiness::{ProgramStatus, ReadinessPlan};
 use crate::subject::Subject;
-use crate::sys::{self, CStringArray, Errno, ProgramEnvironment, Uid, errno};
+use crate::sys::{self, CStringArray, Errno, Pid, ProgramEnvironment, Uid, errno};
 
 /// A program, with all that must be allocated before the fork.
 pub(super) struct ProgramPlan {
+    pub(super) launcher: Pid,
     /// The paths that are tried, in order.
     candidates: Vec<CString>,
     arguments: CStringArray,
@@ -90,6 +91,7 @@ impl ProgramPlan {
         }
         let inherited = inherited.into_iter();
         Ok(Self {
+            launcher: Pid::current(),
             candidates,
             arguments: CStringArray::new(arguments),
             environment: ProgramEnvironment::new(environment, &with_pid),

@@ -63,6 +63,7 @@ impl ProgramMark {
 /// has ended. No process of another thread of the launcher has a copy of either end, unlike of the
 /// channels.
 pub(super) struct ProgramWatch {
+    launcher: Pid,
     end: OwnedFd,
     progress: Cell<Progress>,
     readiness: ReadinessWatch,
@@ -81,18 +82,29 @@ impl ProgramWatch {
     /// longer has executed the program, even if the kernel does not tell.
     const END_WAIT: Duration = Duration::from_secs(1);
     const PAUSE: Duration = Duration::from_millis(1);
+    /// How often the intermediate looks whether the launcher still exists.
+    const LAUNCHER_PAUSE: Duration = Duration::from_millis(100);
 
     /// Precedes the fork of the daemon. Async-signal-safe.
-    pub(super) fn begin(readiness: &ReadinessPlan) -> Result<(Self, ProgramMark), Errno> {
+    pub(super) fn begin(
+        launcher: Pid,
+        readiness: &ReadinessPlan,
+    ) -> Result<(Self, ProgramMark), Errno> {
         let (end, mark) = sys::socketpair()?;
         let (readiness, notification) = ReadinessWatch::begin(readiness)?;
         let watch = Self {
+            launcher,
             end,
             progress: Cell::new(Progress::Awaited),
             readiness,
         };
         let end = mark;
         Ok((watch, ProgramMark { end, notification }))
+    }
+
+    /// Whether the launcher, whose child this process is, has ended. Async-signal-safe.
+    pub(super) fn is_launcher_gone(&self) -> bool {
+        !sys::is_parent(self.launcher)
     }
 
     /// Twice the same if there is one.
@@ -166,9 +178,10 @@ impl ProgramWatch {
 
     /// The deadline of a wait that ends at `deadline`.
     pub(super) fn deadline(&self, deadline: Deadline) -> Deadline {
-        match self.progress.get() {
-            Progress::EndOfFile(_) => deadline.min(Deadline::after(Self::PAUSE)),
-            Progress::Awaited | Progress::Executed => deadline,
-        }
+        let pause = match self.progress.get() {
+            Progress::EndOfFile(_) => Self::PAUSE,
+            Progress::Awaited | Progress::Executed => Self::LAUNCHER_PAUSE,
+        };
+        deadline.min(Deadline::after(pause))
     }
 }

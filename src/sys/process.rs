@@ -52,10 +52,15 @@ pub(crate) fn is_parent_in_other_pid_namespace() -> bool {
     getppid() == 0
 }
 
+/// Whether `parent` is still the parent of this process. Async-signal-safe.
+pub(crate) fn is_parent(parent: Pid) -> bool {
+    getppid() == parent.0
+}
+
 /// Waits until `parent` is not the parent of this process any more. False if the
 /// deadline passes first. Async-signal-safe.
 pub(crate) fn await_reparenting(parent: Pid, deadline: Deadline) -> bool {
-    while getppid() == parent.0 {
+    while is_parent(parent) {
         if deadline.has_passed() {
             return false;
         }

@@ -298,6 +298,21 @@ fn keep_busy() -> io::Result<()> {
     thread::Builder::new().spawn(work).map(drop)
 }
 
+/// Forks children that live until the end of the case.
+fn keep_forking() -> io::Result<()> {
+    const MOST: usize = 1000;
+
+    let work = || {
+        for _ in 0..MOST {
+            if let Ok(None) = sys::fork() {
+                sys::pause();
+            }
+            thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    thread::Builder::new().spawn(work).map(drop)
+}
+
 fn open_event_queue(queue: EventQueue) -> io::Result<()> {
     let opened = sys::open_event_queue(queue)?;
     let _ = opened.into_raw_fd();

@@ -4,6 +4,8 @@ use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_launcher_with_other_threads_starts_a_program),
+    case!(a_launcher_that_is_killed_leaves_no_program_whatever_its_threads_fork),
+    case!(a_child_of_another_thread_does_not_keep_the_lock),
     case!(starts_succeed_while_sixteen_threads_take_all_locks),
     case!(no_process_allocates_memory_before_it_executes_the_program),
     case!(no_process_maps_memory_or_waits_for_a_lock, needs Faults),
@@ -15,6 +17,32 @@ fn a_launcher_with_other_threads_starts_a_program() {
         .start();
     assert!(run.initial().threads.is_none_or(|threads| threads == 4));
     run.assert_pid_file_held();
+}
+
+/// A child has a copy of the launcher's end of the channel, so that no end of file comes.
+fn a_launcher_that_is_killed_leaves_no_program_whatever_its_threads_fork() {
+    let line = [Step::Hold, Step::Write(5, "\n".to_owned())];
+    let scenario = daemon!().spawn_awaiting(ProgramReadiness::NotificationFd(5), line);
+    let run = scenario
+        .from_state(|state| state.forking_thread = true)
+        .launch();
+    let program = run.handle(run.held().pid);
+    run.kill_launcher();
+    assert!(program.wait(Instant::now() + time_limit()).unwrap());
+    assert!(!run.living().is_empty());
+}
+
+fn a_child_of_another_thread_does_not_keep_the_lock() {
+    for _ in 0..5 {
+        let scenario = spawned();
+        let forking = scenario.clone();
+        let run = forking
+            .from_state(|state| state.forking_thread = true)
+            .start();
+        run.kill_daemon();
+        assert!(!run.living().is_empty());
+        scenario.start().assert_pid_file_held();
+    }
 }
 
 /// The number of starts of [`starts_succeed_while_sixteen_threads_take_all_locks`].

@@ -384,6 +384,7 @@ fn every_field_has_an_axis_or_a_test(config: &Config) {
         // tests/start: these threads take all the time there is.
         guard_takers: _,
         busy_threads: _,
+        forking_thread: _,
         // tests/start, tests/streams, tests/errors
         event_queue: _,
         null_device: _,

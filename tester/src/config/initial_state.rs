@@ -33,6 +33,8 @@ macro_rules! for_each_initial_field {
         guard_takers: u32 => (0..*guard_takers, |_| take_guards()),
         /// The number of further threads that allocate memory, lock standard output and set an
         /// environment variable, again and again.
+        /// A thread that forks children without pause, which do not execute a program.
+        forking_thread: bool => (forking_thread.then_some(()), |()| keep_forking()),
         busy_threads: u32 => (0..*busy_threads, |_| keep_busy()),
         /// The number of threads that were made, and joined right before the start.
         joined_threads: u32 => (0..*joined_threads, |_| join_a_thread()),

@@ -32,6 +32,14 @@ pub fn fork() -> io::Result<Option<u32>> {
     Ok((pid != 0).then(|| unsigned(pid)))
 }
 
+/// Waits until a signal ends this process. Async-signal-safe.
+pub fn pause() -> ! {
+    loop {
+        // SAFETY: no requirement.
+        unsafe { libc::pause() };
+    }
+}
+
 linux_only! {
     /// fork(2) into a pid namespace in which the child has the pid that this process has here. The
     /// namespace ends with the child, and then this process cannot fork any more.
