@@ -1217,6 +1217,11 @@ impl Daemonize<()> {
     /// }
     /// ```
     ///
+    /// A program that uses this library can ask for the [status](crate::PidFile::status) of its own
+    /// pid file: the environment names the inherited descriptor, and the library opens no other, whose
+    /// close would release the record lock. [`PidFile::adopt`](crate::PidFile::adopt) takes the lock
+    /// over, so that a [`PidFileGuard`](crate::PidFileGuard) can remove the file.
+    ///
     /// # Errors
     ///
     /// After a failure the daemon has ended, as after any other start. The start fails with:

@@ -162,6 +162,26 @@ pub(crate) fn keep_pid_file(lock: OwnedFd, file: FileId, path: Option<&'static C
     let _ = lock.into_raw_fd();
 }
 
+/// Keeps a pid file open that the program has inherited with its lock. If another thread has
+/// adopted the file meanwhile, its entry stays: a guard may decide on it.
+pub(crate) fn adopt_pid_file(lock: OwnedFd, file: FileId, path: &'static CStr) {
+    let process = ForkIdentity::current();
+    let mut own_fds = own_fds();
+    let is_adopted = |own: &OwnFd| own.is_of(lock.as_fd(), process) && own.file == Some(file);
+    if !own_fds.iter().any(is_adopted) {
+        own_fds.push(OwnFd {
+            number: lock.as_raw_fd(),
+            file: Some(file),
+            process,
+            purpose: Purpose::PidFile {
+                path: Some(path),
+                removal: Removal::None,
+            },
+        });
+    }
+    let _ = lock.into_raw_fd();
+}
+
 /// Lets a guard decide on the removal of this process's newest pid file without one.
 /// Returns the number of the file's descriptor.
 pub(crate) fn guard_pid_file() -> Option<RawFd> {

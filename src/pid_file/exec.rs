@@ -8,10 +8,14 @@ use std::process::Command;
 
 use super::{LONGEST_LINE, PidFile, parse_pid};
 use crate::own_fds;
-use crate::sys::{self, Lock, Pid};
+use crate::sys::{self, FileStatus, Lock, Pid};
 
 /// Names the descriptor that has the lock to the next program.
-const VARIABLE: &str = "DAEMONIZE2_PID_FILE_FD";
+pub(crate) const FD_VARIABLE: &str = "DAEMONIZE2_PID_FILE_FD";
+
+/// Names the process of a program that [`spawn`](crate::Daemonize::spawn) executes: its pid file is
+/// empty until the start is committed.
+pub(crate) const PID_VARIABLE: &str = "DAEMONIZE2_PID_FILE_PID";
 
 impl PidFile {
     /// Replaces the program of this daemon, as execve(2) does. The daemon keeps its pid, and the
@@ -56,7 +60,7 @@ impl PidFile {
         if let Err(errno) = sys::clear_cloexec(number) {
             return self.failed("cannot hand over", errno);
         }
-        command.env(VARIABLE, number.to_string());
+        command.env(FD_VARIABLE, number.to_string());
         // std sets the default action of SIGPIPE for the new program, and does not undo this after
         // a failure.
         let error = sys::keep_action_of_broken_pipe(|| command.exec());
@@ -75,8 +79,9 @@ impl PidFile {
     }
 
     /// Takes over the lock of the pid file from the program that has
-    /// [executed](Self::exec) this one. Returns false if no program has: this process is then not
-    /// the daemon, and may start it. Call this at the beginning of `main`.
+    /// [executed](Self::exec) this one, or from the start that has
+    /// [spawned](crate::Daemonize::spawn) it. Returns false if there is neither: this process is
+    /// then not the daemon, and may start it. Call this at the beginning of `main`.
     ///
     /// # Errors
     ///
@@ -87,12 +92,10 @@ impl PidFile {
     ///
     /// The environment names the descriptor of the lock. The library uses the descriptor only if
     /// the path of the pid file leads to the same file, and the file contains the pid of this
-    /// process. It ignores the environment of a program with raised privileges, such as a
-    /// set-user-id program.
+    /// process, or is still empty and the environment names this process. It ignores the
+    /// environment of a program with raised privileges, such as a set-user-id program.
     pub fn adopt(&self) -> io::Result<bool> {
-        let named = env::var(VARIABLE).ok();
-        let number = named.and_then(|number| number.parse().ok());
-        let Some(number) = number.filter(|_| !sys::has_raised_privileges()) else {
+        let Some(number) = named_descriptor() else {
             return Ok(false);
         };
         let path = std::path::absolute(&self.path)?;
@@ -113,17 +116,22 @@ impl PidFile {
             let _ = lock.into_raw_fd();
             return adopted;
         }
-        own_fds::keep_pid_file(lock, status.id, Some(Box::leak(path.into_boxed_c_str())));
+        own_fds::adopt_pid_file(lock, status.id, Box::leak(path.into_boxed_c_str()));
         Ok(true)
     }
 
-    /// Returns false if the descriptor belongs to another process: a child of the daemon has
-    /// inherited it if another thread forked during [`exec`](Self::exec).
+    /// Returns false if the descriptor belongs to another process: a child has inherited it from
+    /// the daemon that [`spawn`](crate::Daemonize::spawn) has started, or because another thread
+    /// forked during [`exec`](Self::exec).
     fn verify_adopted(&self, lock: BorrowedFd<'_>) -> io::Result<bool> {
         let mut content = [0; LONGEST_LINE];
         let length =
             sys::pread(lock, &mut content).map_err(|errno| self.failed("cannot read", errno))?;
-        if parse_pid(&content[..length]) != Some(Pid::current()) {
+        let daemon = match &content[..length] {
+            [] => env::var(PID_VARIABLE).ok().and_then(|pid| pid.parse().ok()),
+            content => parse_pid(content).map(Pid::number),
+        };
+        if daemon != Some(Pid::current().number()) {
             return Ok(false);
         }
         sys::flock(lock, Lock::Exclusive)
@@ -132,6 +140,23 @@ impl PidFile {
             .map_err(|errno| self.failed("cannot lock", errno))?;
         Ok(true)
     }
+
+    /// Whether this process, the daemon of this file, is ready. `None` if it is not the daemon. A
+    /// spawned program that has not adopted the file does so here: it would lose its record lock if
+    /// it opened and closed the file.
+    pub(super) fn is_ready_itself(&self, found: &FileStatus) -> Option<bool> {
+        if let Some(is_ready) = own_fds::is_daemon_of(found.id) {
+            return Some(is_ready && !found.is_empty);
+        }
+        let is_adopted = self.adopt().unwrap_or(false);
+        is_adopted.then_some(!found.is_empty)
+    }
+}
+
+/// The descriptor that the environment names.
+fn named_descriptor() -> Option<RawFd> {
+    let named = env::var(FD_VARIABLE).ok()?.parse().ok();
+    named.filter(|_| !sys::has_raised_privileges())
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::{PAUSE, PidFile, parse_pid};
 use crate::deadline::{Attempts, Deadline};
 use crate::error::Error;
-use crate::own_fds;
 use crate::sys::{self, FileKind, FileStatus, Open, Pid, ProcessHandle, errno};
 
 /// What a pid file means.
@@ -76,7 +75,7 @@ impl PidFile {
         // A process does not open its own pid file: it would lose its record lock when it closes
         // the descriptor.
         if let Ok(status) = sys::fstatat(sys::WORKING_DIRECTORY, &path) {
-            if let Some(is_ready) = own_fds::is_daemon_of(status.id) {
+            if let Some(is_ready) = self.is_ready_itself(&status) {
                 return Ok(Found::Itself { is_ready });
             }
         }

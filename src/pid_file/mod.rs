@@ -20,6 +20,7 @@ pub use control::PidFile;
 pub use guard::PidFileGuard;
 pub use status::Status;
 
+pub(crate) use exec::{FD_VARIABLE, PID_VARIABLE};
 pub(crate) use holder::describe_holder;
 pub(crate) use locked::OpenPidFile;
 pub(crate) use open::{PidFilePlan, check_mode};

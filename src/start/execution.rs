@@ -96,6 +96,8 @@ fn execute(
             let _ = sys::clear_cloexec(number);
         }
     }
-    start.pass_pid_file_on()?;
+    if let Some(number) = start.pass_pid_file_on()? {
+        program.environment.set_descriptor(number);
+    }
     Err(Failure::from(ErrorKind::ExecuteProgram(program.execve())))
 }

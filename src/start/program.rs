@@ -12,6 +12,7 @@ use crate::environment::UserEnvironment;
 use crate::error::{Error, ErrorKind};
 use crate::identity::GroupRoom;
 use crate::options::Options;
+use crate::pid_file;
 use crate::program::{Program, ProgramReadiness};
 use crate::start::c_path::c_path;
 use crate::start::program_readiness::{ProgramStatus, ReadinessPlan};
@@ -24,7 +25,7 @@ pub(super) struct ProgramPlan {
     /// The paths that are tried, in order.
     candidates: Vec<CString>,
     arguments: CStringArray,
-    environment: ProgramEnvironment,
+    pub(super) environment: ProgramEnvironment,
     /// The descriptors that stay open across execve(2) because the caller has named them.
     pub(super) inherited: Vec<RawFd>,
     pub(super) group_room: GroupRoom,
@@ -52,10 +53,15 @@ impl ProgramPlan {
             }
         }
         let mut variables = variables(env::vars_os(), program, user_environment);
-        let (with_pid, removed) = activation.map(Activation::variables).unwrap_or_default();
-        for name in removed.iter().chain(&with_pid) {
+        let (mut with_pid, removed) = activation.map(Activation::variables).unwrap_or_default();
+        let pid_file = [pid_file::FD_VARIABLE, pid_file::PID_VARIABLE];
+        for name in removed.iter().chain(&with_pid).chain(&pid_file) {
             variables.remove(OsStr::new(name));
         }
+        let with_descriptor = (options.pid_file.as_ref()).map(|_| {
+            with_pid.push(pid_file::PID_VARIABLE);
+            pid_file::FD_VARIABLE
+        });
         let readiness = ReadinessPlan::new(program.readiness());
         if let Some(address) = readiness.address() {
             variables.insert(OsString::from("NOTIFY_SOCKET"), OsString::from(address));
@@ -94,7 +100,7 @@ impl ProgramPlan {
             launcher: Pid::current(),
             candidates,
             arguments: CStringArray::new(arguments),
-            environment: ProgramEnvironment::new(environment, &with_pid),
+            environment: ProgramEnvironment::new(environment, &with_pid, with_descriptor),
             inherited: inherited.filter(|&number| sys::is_open(number)).collect(),
             group_room: GroupRoom::reserved(),
             status: ProgramStatus::with_room(&readiness),

@@ -135,13 +135,14 @@ impl UncommittedStart {
         }
     }
 
-    /// Leaves the pid file open across execve(2). Async-signal-safe.
-    pub(super) fn pass_pid_file_on(&self) -> Result<(), Failure> {
+    /// Leaves the pid file open across execve(2), and returns its number. Async-signal-safe.
+    pub(super) fn pass_pid_file_on(&self) -> Result<Option<RawFd>, Failure> {
         let Some(pid_file) = &self.pid_file else {
-            return Ok(());
+            return Ok(None);
         };
         let number = pid_file.lock().as_raw_fd();
-        Ok(sys::clear_cloexec(number).map_err(ErrorKind::LockPidfile)?)
+        sys::clear_cloexec(number).map_err(ErrorKind::LockPidfile)?;
+        Ok(Some(number))
     }
 
     fn take_ready_sink(&mut self) -> ReadySink {

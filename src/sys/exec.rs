@@ -1,6 +1,7 @@
 //! execve(2), by a child of fork(2) that must not allocate, and how its parent notices.
 
 use std::ffi::{CStr, CString};
+use std::os::fd::RawFd;
 use std::ptr;
 
 use super::{Errno, Pid, cvt, last_errno};
@@ -28,28 +29,48 @@ impl CStringArray {
     }
 }
 
-/// An environment, some of whose variables have the pid of the process as their value.
+/// An environment, some of whose variables have the pid of the process or the number of a
+/// descriptor as their value.
 #[derive(Debug)]
 pub(crate) struct ProgramEnvironment {
     array: CStringArray,
-    /// `NAME=`, with room for a pid.
+    /// `NAME=`, with room for a number.
     pids: Vec<Vec<u8>>,
+    descriptor: Option<Vec<u8>>,
 }
 
 impl ProgramEnvironment {
-    /// `with_pid` are the names of the variables that get the pid.
-    pub(crate) fn new(variables: Vec<CString>, with_pid: &[&str]) -> Self {
-        let pids = with_pid.iter().map(|name| {
+    /// `with_pid` are the names of the variables that get the pid, and `with_descriptor` is that of
+    /// the variable that gets the number of [`set_descriptor`](Self::set_descriptor).
+    pub(crate) fn new(
+        variables: Vec<CString>,
+        with_pid: &[&str],
+        with_descriptor: Option<&str>,
+    ) -> Self {
+        let with_room = |name: &str| {
             let mut variable = format!("{name}=").into_bytes();
-            variable.resize(variable.len() + LONGEST_PID + 1, 0);
+            variable.resize(variable.len() + LONGEST_NUMBER + 1, 0);
             variable
-        });
-        let pids: Vec<Vec<u8>> = pids.collect();
+        };
+        let pids: Vec<Vec<u8>> = with_pid.iter().map(|name| with_room(name)).collect();
         let mut array = CStringArray::new(variables);
+        // A further pointer for the descriptor, and the null pointer.
         array
             .pointers
-            .reserve_exact(array.strings.len() + pids.len() + 1);
-        Self { array, pids }
+            .reserve_exact(array.strings.len() + pids.len() + 2);
+        Self {
+            array,
+            pids,
+            descriptor: with_descriptor.map(with_room),
+        }
+    }
+
+    /// Async-signal-safe: `new` has allocated the variable.
+    pub(crate) fn set_descriptor(&mut self, number: RawFd) {
+        if let Some(variable) = &mut self.descriptor {
+            // The number of an open descriptor is not negative.
+            write_number(variable, number.unsigned_abs());
+        }
     }
 
     /// Async-signal-safe: `new` has allocated the list.
@@ -60,21 +81,22 @@ impl ProgramEnvironment {
         self.array.as_ptr();
         let pointers = &mut self.array.pointers;
         pointers.pop();
-        pointers.extend(self.pids.iter().map(|variable| variable.as_ptr().cast()));
+        let numbers = self.pids.iter().chain(&self.descriptor);
+        pointers.extend(numbers.map(|variable| variable.as_ptr().cast()));
         pointers.push(ptr::null());
         pointers.as_ptr()
     }
 }
 
-/// The number of digits of the largest pid.
-const LONGEST_PID: usize = 10;
+/// The number of digits of the largest pid or descriptor.
+const LONGEST_NUMBER: usize = 10;
 
 /// Writes the digits after the `=` of a variable, whose rest is zero.
 fn write_number(variable: &mut [u8], number: u32) {
     let start = variable.iter().position(|byte| *byte == b'=');
-    let mut digits = [0; LONGEST_PID];
+    let mut digits = [0; LONGEST_NUMBER];
     let mut rest = number;
-    let mut first = LONGEST_PID;
+    let mut first = LONGEST_NUMBER;
     loop {
         first -= 1;
         // A digit fits into a byte.
@@ -128,7 +150,7 @@ mod tests {
             (4242, "LISTEN_PID=4242"),
             (u32::MAX, "LISTEN_PID=4294967295"),
         ] {
-            let mut environment = ProgramEnvironment::new(Vec::new(), &["LISTEN_PID"]);
+            let mut environment = ProgramEnvironment::new(Vec::new(), &["LISTEN_PID"], None);
             let variable = &mut environment.pids[0];
             write_number(variable, number);
             let found = CStr::from_bytes_until_nul(variable).expect("it ends with NUL");
@@ -143,9 +165,14 @@ mod tests {
         let before = arguments.pointers.as_ptr();
         assert_eq!(arguments.as_ptr(), before);
         assert_eq!(arguments.pointers.len(), 3);
-        let mut environment = ProgramEnvironment::new(strings(), &["A_PID", "B_PID"]);
+        let mut environment = ProgramEnvironment::new(strings(), &["A_PID", "B_PID"], Some("FD"));
         let before = environment.array.pointers.as_ptr();
+        environment.set_descriptor(7);
         assert_eq!(environment.as_ptr(), before);
-        assert_eq!(environment.array.pointers.len(), 5);
+        assert_eq!(environment.array.pointers.len(), 6);
+        assert_eq!(
+            environment.descriptor.as_deref(),
+            Some(&b"FD=7\0\0\0\0\0\0\0\0\0\0"[..])
+        );
     }
 }

@@ -37,6 +37,7 @@ pub(crate) struct FileStatus {
     pub(crate) group: Gid,
     /// Permission bits, with set-id and sticky bits.
     pub(crate) mode: u32,
+    pub(crate) is_empty: bool,
 }
 
 /// The working directory, for calls that take the directory at which a relative path starts.
@@ -194,6 +195,7 @@ fn read_status(call: impl FnOnce(*mut stat) -> libc::c_int) -> Result<FileStatus
         owner: Uid(stat.st_uid),
         group: Gid(stat.st_gid),
         mode: stat.st_mode as u32 & 0o7777,
+        is_empty: stat.st_size == 0,
     })
 }
 

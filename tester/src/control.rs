@@ -157,6 +157,8 @@ pub enum Command {
     ReplaceDescriptors(Bytes),
     /// Ask the library whether the daemon of this pid file is running, and to stop it.
     AskForDaemon(Bytes),
+    /// Adopt this pid file, and take a guard of it. The answer says whether both succeed.
+    AdoptPidFile(Bytes),
     /// Start another daemon, which drops the copy of the guard, and stays until the harness ends.
     StartAnother(AnotherStart),
     /// Write these bytes to the descriptor of this number.

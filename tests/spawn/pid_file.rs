@@ -6,6 +6,10 @@ pub(crate) const CASES: &[Case] = &[
     case!(the_pid_file_names_the_program_and_stays_locked),
     case!(the_program_has_the_pid_file_open_for_reading_alone, needs Linux),
     case!(the_program_is_found_and_stopped_by_its_pid_file),
+    case!(a_program_that_asks_about_itself_keeps_its_lock),
+    case!(a_program_that_is_not_ready_finds_itself_starting),
+    case!(a_program_adopts_its_pid_file_and_removes_it),
+    case!(a_child_of_the_program_is_not_the_daemon),
     case!(a_worker_of_the_launcher_does_not_keep_the_lock),
     case!(a_copy_in_the_launcher_does_not_cost_the_lock),
     case!(the_intermediate_has_no_descriptor_that_the_program_lacks, needs Linux),
@@ -38,6 +42,67 @@ fn the_program_is_found_and_stopped_by_its_pid_file() {
     assert!(control.stop(time_limit()).unwrap());
     run.wait_until_all_ended();
     assert_not_running(&control);
+}
+
+/// The file is not opened: to close it would release the record lock.
+fn a_program_that_asks_about_itself_keeps_its_lock() {
+    let scenario = spawned();
+    let run = scenario.start();
+    let pid = run.report().pid;
+    let path = scenario.pid_file_path().unwrap();
+    let answers = run.answer(&control::Command::AskForDaemon(Bytes::from(path.as_path())));
+    assert_eq!(answers[0], format!("Ok(Some({pid}))"));
+    assert_eq!(answers[1], format!("Ok(Running {{ pid: {pid} }})"));
+    for answer in &answers[3..] {
+        assert!(answer.contains("this process is the daemon"), "{answer}");
+    }
+    assert_eq!(run.lock_holders(), [pid]);
+    let control = scenario.control();
+    assert_eq!(control.running().unwrap(), Some(pid));
+    assert!(control.stop(time_limit()).unwrap());
+    run.wait_until_all_ended();
+}
+
+fn a_program_that_is_not_ready_finds_itself_starting() {
+    let scenario = daemon!();
+    let path = Bytes::from(scenario.pid_file_path().unwrap().as_path());
+    let steps = [Step::AdoptPidFile(path), Step::Write(5, "\n".to_owned())];
+    let run = scenario
+        .spawn_awaiting(ProgramReadiness::NotificationFd(5), steps)
+        .start();
+    let pid = run.report().pid;
+    let starting = format!("Ok(Starting {{ pid: Some({pid}) }})");
+    let answers = run.first("the answers", select!(Result));
+    assert_eq!(answers, [starting, "Ok(true)".to_owned()]);
+    assert_eq!(run.lock_holders(), [pid]);
+    run.assert_pid_file_complete();
+}
+
+fn a_program_adopts_its_pid_file_and_removes_it() {
+    let scenario = spawned();
+    let run = scenario.start();
+    let path = scenario.pid_file_path().unwrap();
+    let adopt = control::Command::AdoptPidFile(Bytes::from(path.as_path()));
+    assert_eq!(run.answer(&adopt), ["Ok(true)", "true"]);
+    assert_eq!(run.lock_holders(), [run.report().pid]);
+    run.exit(0);
+    assert!(!path.exists());
+}
+
+/// The child inherits the variables and the descriptor. The file is empty.
+fn a_child_of_the_program_is_not_the_daemon() {
+    let scenario = daemon!();
+    let path = Bytes::from(scenario.pid_file_path().unwrap().as_path());
+    let steps = [
+        Step::ForkAndAdoptPidFile(path),
+        Step::Write(5, "\n".to_owned()),
+    ];
+    let run = scenario
+        .spawn_awaiting(ProgramReadiness::NotificationFd(5), steps)
+        .start();
+    let answers = run.first("the answer of the child", select!(Answer));
+    assert_eq!(answers, ["Ok(false)"]);
+    assert_eq!(run.lock_holders(), [run.report().pid]);
 }
 
 /// The launcher receives a descriptor of the pid file for the clean-up, and closes it after the

@@ -168,6 +168,12 @@ pub enum Step {
     Write(i32, String),
     /// Calls `reopen_logs`. A failure becomes part of the result.
     ReopenLogs,
+    /// Asks for the status of this pid file, and adopts the file. The answers become part of the
+    /// result.
+    AdoptPidFile(Bytes),
+    /// Forks a process that tries to adopt this pid file, and sends whether it has
+    /// ([`crate::control::Message::Answer`]).
+    ForkAndAdoptPidFile(Bytes),
     /// Closes every descriptor above the standard streams, except sockets and those of the tester.
     CloseFiles,
     /// Opens a TCP socket that listens on a free port of the loopback address. The socket becomes

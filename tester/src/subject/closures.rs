@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt as _;
 use std::panic;
 use std::process::Command as Program;
 
-use daemonize2::{Daemonize, StartFailure};
+use daemonize2::{Daemonize, PidFile, StartFailure};
 
 use super::activated::serve_activated;
 use super::{Returned, await_command, describe, enter_library, expect, own_report, send};
@@ -144,6 +144,19 @@ impl Product {
                 self.parts
                     .extend(reopened.err().map(|error| error.to_string()));
             }
+            Step::AdoptPidFile(path) => {
+                let pid_file = PidFile::at(path.to_path());
+                self.parts.push(format!("{:?}", pid_file.status()));
+                self.parts.push(format!("{:?}", pid_file.adopt()));
+            }
+            Step::ForkAndAdoptPidFile(path) => match expect(sys::fork(), "fork") {
+                Some(child) => expect(sys::wait_for_child(child), "wait for the child"),
+                None => {
+                    let adopted = PidFile::at(path.to_path()).adopt();
+                    send(Message::Answer(vec![format!("{adopted:?}")]));
+                    sys::exit_at_once(0);
+                }
+            },
             Step::CloseFiles => {
                 for descriptor in own_report().descriptors.unwrap_or_default() {
                     if descriptor.number > 2 && descriptor.file_type != FileType::Socket {

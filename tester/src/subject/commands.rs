@@ -72,6 +72,15 @@ pub(super) fn obey(mut guard: Option<PidFileGuard>) -> ! {
                     format!("{:?}", pid_file.stop_group(patience)),
                 ]));
             }
+            Command::AdoptPidFile(path) => {
+                let adopted = PidFile::at(path.to_path()).adopt();
+                guard = PidFileGuard::take();
+                let taken = guard.is_some();
+                send(Message::Answer(vec![
+                    format!("{adopted:?}"),
+                    taken.to_string(),
+                ]));
+            }
             Command::StartAnother(start) => {
                 if start_another(&start) && !start.foreground {
                     drop(guard.take());
