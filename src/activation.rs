@@ -56,6 +56,13 @@ impl Activation {
         (with_pid, sockets.map(|_| "LISTEN_PIDFDID"))
     }
 
+    /// The variables without which those of [`variables`](Self::variables) mean nothing.
+    pub(crate) fn companions(&self) -> impl Iterator<Item = &'static str> {
+        let sockets = self.sockets.map(|_| ["LISTEN_FDS", "LISTEN_FDNAMES"]);
+        let watchdog = self.has_watchdog.then_some("WATCHDOG_USEC");
+        sockets.into_iter().flatten().chain(watchdog)
+    }
+
     /// Makes this process, the daemon, the one that the variables name.
     pub(crate) fn take_over(&self, single_threaded: &SingleThreaded) -> Result<(), Failure> {
         let number = Pid::current().number().to_string();

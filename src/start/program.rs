@@ -58,6 +58,12 @@ impl ProgramPlan {
         for name in removed.iter().chain(&with_pid).chain(&pid_file) {
             variables.remove(OsStr::new(name));
         }
+        // `env_clear` does not mean the sockets.
+        for name in activation.into_iter().flat_map(Activation::companions) {
+            if let Some(value) = env::var_os(name).filter(|_| !program.inherits_environment()) {
+                variables.entry(OsString::from(name)).or_insert(value);
+            }
+        }
         let with_descriptor = (options.pid_file.as_ref()).map(|_| {
             with_pid.push(pid_file::PID_VARIABLE);
             pid_file::FD_VARIABLE

@@ -141,6 +141,14 @@ fn the_program_gets_the_sockets_and_the_watchdog() {
     assert_eq!(variable("LISTEN_PID"), Some(pid.clone()));
     assert!(run.report().descriptor(3).is_some());
     drop(run);
+    // Without its companions, the variable would mean nothing.
+    let mut cleared = scenario.clone().socket_activation();
+    cleared.config.program.clears_environment = true;
+    let case = (control::TOKEN.into(), Some("any".into()));
+    cleared.config.program.environment.push(case);
+    let report = cleared.start().report();
+    let names = ["LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC"];
+    assert!(names.iter().all(|name| report.variable(name).is_some()));
     let report = scenario.start().report();
     assert_ne!(
         report.variable("LISTEN_PID"),
