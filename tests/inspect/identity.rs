@@ -60,8 +60,8 @@ fn the_group_of_root_is_found() {
 
 fn groups_of_root_that_were_kept_are_found() {
     let keep = SupplementaryGroups::Keep;
-    // On FreeBSD before 15, the first one is the effective group id, which the daemon changes.
-    let scenario = clean().with_ids([0; 3], [0; 3], &[4711, 0]);
+    // On FreeBSD before 15, the first group is the effective group id, which the daemon changes.
+    let scenario = clean().with_ids([0; 3], [4711; 3], &[0]);
     let scenario = scenario.user(UID).group(GID).supplementary_groups(keep);
     let checkup = inspect_daemon(&scenario);
     checkup.assert_only("supplementary groups", "the group of root is kept");
