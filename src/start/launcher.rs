@@ -26,7 +26,8 @@ pub(super) struct Launcher<'a> {
     /// `None` until the intermediate has forked.
     handles: Option<DaemonHandles>,
     last_panic: Option<LastPanic>,
-    program_status: Option<ProgramStatus>,
+    /// What the program of the daemon has said, as a reason.
+    program_status: Option<String>,
     /// Whether the daemon cannot report any more: it has died, or it has become another program.
     is_disconnected: bool,
 }
@@ -37,12 +38,6 @@ struct DaemonHandles {
     /// Always names the same process. `None` where the platform has no such handle.
     process: Option<ProcessHandle>,
     pid_file: Option<OpenPidFile>,
-}
-
-/// What the program of the daemon has said.
-struct ProgramStatus {
-    errno: Errno,
-    text: String,
 }
 
 struct LastPanic {
@@ -189,8 +184,8 @@ impl<'a> Launcher<'a> {
                 Received::EndOfFile => return Ok(Some(StartEvent::NoExitMessage)),
                 Received::Some(Message::DaemonHandles(daemon)) => self.record_handles(daemon),
                 Received::Some(Message::ProgramStatus(errno, text)) => {
-                    let text = String::from_utf8_lossy(&text).into_owned();
-                    self.program_status = Some(ProgramStatus { errno, text });
+                    let text = String::from_utf8_lossy(&text);
+                    self.program_status = Some(reasons::program_status(errno, &text));
                 }
                 Received::Some(ready @ Message::Ready(_)) => {
                     return Ok(Some(StartEvent::Report(ready)));
@@ -315,7 +310,7 @@ impl<'a> Launcher<'a> {
     fn failure_of_ended_daemon(&self, status: Option<ExitStatus>) -> Failure {
         let exited = Failure::from(ErrorKind::DaemonExited);
         if let Some(status) = &self.program_status {
-            return exited.with_reason(reasons::program_status(status.errno, &status.text));
+            return exited.with_reason(status.clone());
         }
         match &self.last_panic {
             None => {
@@ -392,7 +387,7 @@ impl<'a> Launcher<'a> {
                 let pid_file = options.absolute_locked_pid_file();
                 let failure = match &self.program_status {
                     Some(status) if failure.kind == ErrorKind::NotReady => {
-                        failure.with_reason(reasons::program_status(status.errno, &status.text))
+                        failure.with_reason(status.clone())
                     }
                     _ => failure,
                 };
@@ -417,7 +412,7 @@ impl<'a> Launcher<'a> {
                 let mut reason = reasons::time_ran_out(timeout, late, fate, intermediate);
                 if let Some(status) = &self.program_status {
                     reason.push_str("; ");
-                    reason.push_str(&reasons::program_status(status.errno, &status.text));
+                    reason.push_str(status);
                 }
                 Error::from(ErrorKind::StartupTimeout).with_reason(reason)
             }
