@@ -55,7 +55,7 @@ fn has_record_lock(pid: Pid, descriptor: BorrowedFd<'_>) -> Result<bool, Errno> 
     let file = fstat(descriptor)?.id;
     let device = file_system_of(descriptor).unwrap_or_else(|| {
         let device = file.device as libc::dev_t;
-        (libc::major(device), libc::minor(device))
+        (libc::major(device) as u32, libc::minor(device) as u32)
     });
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     Ok(lists_lock(&locks, pid, device, file.inode))
@@ -123,7 +123,7 @@ mod tests {
     fn the_file_system_of_a_descriptor_is_found() {
         let file = fs::File::open("/proc/self/stat").expect("open a file");
         let device = fstat(file.as_fd()).expect("examine the file").id.device as libc::dev_t;
-        let expected = (libc::major(device), libc::minor(device));
+        let expected = (libc::major(device) as u32, libc::minor(device) as u32);
         assert_eq!(file_system_of(file.as_fd()), Some(expected));
     }
 }
