@@ -5,6 +5,15 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
+#[cfg(any(target_os = "illumos", target_os = "solaris"))]
+use libc::___errno as errno_location;
+#[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
+use libc::__errno as errno_location;
+#[cfg(any(target_os = "linux", target_os = "dragonfly"))]
+use libc::__errno_location as errno_location;
+#[cfg(any(target_os = "freebsd", target_vendor = "apple"))]
+use libc::__error as errno_location;
+
 use super::{check, exit_at_once};
 use crate::config::Disposition;
 use crate::report::SignalSet;
@@ -14,10 +23,23 @@ const LARGEST: c_int = 128;
 
 extern "C" fn do_nothing(_signal: c_int) {}
 
+/// The interrupted code may not have read the errno of its last call yet.
+fn keep_errno(action: impl FnOnce()) {
+    // SAFETY: the function takes nothing and cannot fail.
+    let errno = unsafe { errno_location() };
+    // SAFETY: the variable belongs to the calling thread and lives as long as the thread.
+    let found = unsafe { *errno };
+    action();
+    // SAFETY: as before.
+    unsafe { *errno = found };
+}
+
 extern "C" fn reap(_signal: c_int) {
-    // SAFETY: a null status pointer asks for none; the call is
-    // async-signal-safe, and ends where there is no more to reap.
-    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+    keep_errno(|| {
+        // SAFETY: a null status pointer asks for none; the call is
+        // async-signal-safe, and ends where there is no more to reap.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) } > 0 {}
+    });
 }
 
 /// The function that the handlers of [`Disposition::Report`] and [`Disposition::ReportAndExit`] call.
@@ -30,7 +52,7 @@ pub fn set_signal_listener(listener: fn(c_int)) {
 
 extern "C" fn report(signal: c_int) {
     if let Some(listener) = LISTENER.get() {
-        listener(signal);
+        keep_errno(|| listener(signal));
     }
 }
 
@@ -154,4 +176,20 @@ unsafe extern "C" {
         value: *const libc::itimerval,
         former: *mut libc::itimerval,
     ) -> c_int;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handler_leaves_errno_to_the_interrupted_code() {
+        // SAFETY: no descriptor has this number.
+        unsafe { libc::close(-1) };
+        keep_errno(|| {
+            std::fs::metadata("/nowhere").expect_err("there is no such file");
+        });
+        let errno = io::Error::last_os_error().raw_os_error();
+        assert_eq!(errno, Some(libc::EBADF));
+    }
 }
