@@ -16,8 +16,8 @@ use super::holder::{Found, describe_holder};
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::subject::Subject;
-use crate::sys::{self, Errno, FileId, FileKind, Open, Pid, errno};
-use crate::trust::directory_and_name;
+use crate::sys::{self, Errno, FileId, FileKind, Open, Pid, Uid, errno};
+use crate::trust::{self, directory_and_name};
 
 /// The pid file of a successor until its start is committed.
 pub(crate) fn successor_path(pid_file: &Path) -> PathBuf {
@@ -84,9 +84,15 @@ impl Takeover {
     pub(crate) fn run(&self, daemon: Pid, own: Option<FileId>) -> Result<TakenOver, Failure> {
         let (directory, name) = directory_and_name(&c_path(&self.path));
         let (_, successor) = directory_and_name(&c_path(&successor_path(&self.path)));
-        // The start has checked the directory. It is the same one if it contains the file.
-        let directory =
-            sys::openat(sys::WORKING_DIRECTORY, &directory, Open::Directory).map_err(failed)?;
+        // The start has checked the directory, but the user of the daemon, who may own the file, can
+        // have moved the file into another one since.
+        let directory = match sys::geteuid() {
+            Uid::ROOT => trust::open_directory(&directory)
+                .map_err(|refusal| refusal.into_failure(ErrorKind::TakeOverPidfile))?,
+            _ => {
+                sys::openat(sys::WORKING_DIRECTORY, &directory, Open::Directory).map_err(failed)?
+            }
+        };
         let status = sys::fstatat(directory.as_fd(), &successor).map_err(failed)?;
         let is_own = match own {
             Some(own) => own == status.id,

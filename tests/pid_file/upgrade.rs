@@ -8,6 +8,7 @@ use crate::setup::*;
 
 pub(crate) const CASES: &[Case] = &[
     case!(a_successor_takes_over_the_pid_file_of_the_running_daemon),
+    case!(a_successor_is_not_led_to_another_directory, needs Root),
     case!(a_successor_of_another_user_takes_over_the_pid_file, needs Root),
     case!(the_pid_file_names_the_running_daemon_until_its_successor_is_ready),
     case!(a_failed_successor_leaves_the_pid_file_alone),
@@ -57,6 +58,37 @@ fn a_successor_takes_over_the_pid_file_of_the_running_daemon() {
     // A third one takes over from the second.
     let third = successor_of(&scenario).start();
     assert_named(&scenario, third.report().pid);
+}
+
+/// The user of the daemon can move the new file, and lead root to the pid file of another daemon.
+fn a_successor_is_not_led_to_another_directory() {
+    let scenario = scenario!().pid_file("home/run/daemon.pid");
+    let (scenario, home) = scenario.with_directory("home");
+    let directory = scenario.create_directory("home/run");
+    let target = scenario.create_directory("target");
+    for own in [&home, &directory] {
+        chown(own, Some(UID), Some(GID)).unwrap();
+    }
+    let scenario = scenario.user(UID).group(GID).chown_pid_file_user(UID);
+    let _former = scenario.start();
+    let run = successor_of(&scenario).initialize([Step::Hold]).launch();
+    run.held();
+    let path = directory.join("daemon.pid");
+    let other = target.join("daemon.pid");
+    fs::write(&other, "4242\n").unwrap();
+    fs::rename(new_path(&path), new_path(&other)).unwrap();
+    fs::rename(&directory, home.join("former")).unwrap();
+    symlink(&target, &directory).unwrap();
+    run.proceed();
+    let error = run.launcher_error();
+    error.assert_kind("TakeOverPidfile", LINK_ERRNO);
+    assert!(
+        error
+            .text
+            .contains("is a symbolic link that another user can change"),
+        "{error}"
+    );
+    assert_eq!(fs::read(&other).unwrap(), b"4242\n");
 }
 
 fn a_successor_of_another_user_takes_over_the_pid_file() {
