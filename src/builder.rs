@@ -1100,6 +1100,9 @@ impl<T, Stage> Daemonize<T, Stage> {
     /// Starts the daemon, and returns in both processes, so that the launcher can continue. In
     /// the launcher the library drops all closures and their captures.
     ///
+    /// If the launcher is the main process of a systemd service with `Type=notify`, the start makes
+    /// the daemon the main process: see [`supervised`](crate::supervised).
+    ///
     /// If a step fails in the daemon, both processes return the failure. The failed daemon has no
     /// lock, no pid file and no connection to the launcher, but other changes remain, such as its
     /// standard streams. The caller must end it, for example by [`Outcome::end_failed_daemon`].
@@ -1172,7 +1175,10 @@ impl Daemonize<()> {
     ///
     /// - The pid file stays locked while the program runs. The program has inherited a descriptor
     ///   for it, which is open for reading, and so do its children. If the program closes all
-    ///   descriptors that it has inherited, the file is unlocked.
+    ///   descriptors that it has inherited, the file is unlocked. If the launcher itself has the pid
+    ///   file open, not close-on-exec, the program inherits that descriptor too. When the program
+    ///   closes it, the kernel forgets that the program has locked the file, and
+    ///   [`PidFile`](crate::PidFile) does not find the program any more.
     /// - The program inherits the descriptors of the launcher that are not close-on-exec. It also
     ///   inherits, whatever their flags are, those that
     ///   [`close_inherited_fds`](Self::close_inherited_fds) keeps, and the sockets of

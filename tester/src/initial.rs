@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
 use crate::config::{
     Activation, Blocked, Bytes, ChildrenNamespace, Disposition, EventQueue, ExecPid, Ids,
@@ -307,7 +308,7 @@ fn keep_forking() -> io::Result<()> {
             if let Ok(None) = sys::fork() {
                 sys::pause();
             }
-            thread::sleep(std::time::Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
     };
     thread::Builder::new().spawn(work).map(drop)

@@ -1,4 +1,5 @@
 use tester::prelude::*;
+use tester::trace::{Fault, How, Role};
 
 use crate::setup::*;
 
@@ -14,6 +15,8 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_start_with_a_timeout_succeeds),
     case!(a_nul_byte_is_refused_before_any_fork),
     case!(a_variable_without_a_valid_name_is_refused_before_any_fork),
+    case!(the_limit_that_refuses_a_program_of_another_user_is_named, needs Root, Linux),
+    case!(a_directory_of_a_lost_file_server_does_not_end_the_search, needs Faults),
 ];
 
 fn a_missing_program_is_reported_and_leaves_nothing() {
@@ -138,5 +141,32 @@ fn a_variable_without_a_valid_name_is_refused_before_any_fork() {
             error.text.contains("name of an environment variable"),
             "{error}"
         );
+    }
+}
+
+/// setresuid(2) succeeds beyond the limit, and execve(2) fails.
+fn the_limit_that_refuses_a_program_of_another_user_is_named() {
+    let _other = spawned().user(UID).group(GID).start();
+    let scenario = spawned().user(UID).group(GID);
+    let scenario = scenario.from_state(|state| state.limit_processes = Some(0));
+    let error = scenario.fail_in_launcher();
+    error.assert_kind("ExecuteProgram", libc::EAGAIN);
+    assert!(error.text.contains("RLIMIT_NPROC"), "{error}");
+}
+
+fn a_directory_of_a_lost_file_server_does_not_end_the_search() {
+    for errno in [libc::ESTALE, libc::ENODEV, libc::ETIMEDOUT] {
+        let mut scenario = daemon!().spawn_program("sleep", ["1000"]);
+        let path = ("PATH".into(), Some("/lost:/bin:/usr/bin".into()));
+        scenario.config.program.environment.push(path);
+        let run = scenario.faults(&[Fault {
+            process: Role::Daemon,
+            call: "execve".to_owned(),
+            occurrence: 0,
+            how: How::Errno(errno),
+            always: false,
+        }]);
+        let run = run.launch();
+        run.launcher().assert().success();
     }
 }
