@@ -327,8 +327,12 @@ impl Start {
                 scenario.config.guard_pid_file = true;
             }
             Scene::Upgrading => {
-                // The start locks `daemon.new`, as the other scenes do.
-                scenario = scenario.pid_file("run/daemon").upgrade(true);
+                // The start locks `daemon.new`, as the other scenes do. It makes no directory, so
+                // that the takeover alone opens what lies above the pid file.
+                scenario = scenario
+                    .directories([])
+                    .pid_file("run/daemon")
+                    .upgrade(true);
                 let path = scenario.pid_file_path().expect("it has one");
                 fs::write(&path, "").expect("leave a pid file");
             }

@@ -213,6 +213,12 @@ pub(crate) fn rows() -> Vec<Row> {
             [ENOLCK] => Harmless("the end of the descriptor unlocks it"),
         };
         // It exchanges the files, and looks at the lock of the former one once more.
+        Launcher "open(/)"|"open(above the case)"|"open(work)" .by_root() .retried() {
+            OPENING => Error("TakeOverPidfile"),
+        };
+        Launcher "fstat(/)"|"fstat(above the case)"|"fstat(work)" .by_root() {
+            EXAMINING => Error("TakeOverPidfile"),
+        };
         Launcher "open(work/run)" .retried() { OPENING => Error("TakeOverPidfile") };
         Launcher "stat(pid file)" [..1] { EXAMINING => Error("TakeOverPidfile") };
         Launcher "stat(pid file)" [1..] {
