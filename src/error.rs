@@ -294,10 +294,11 @@ impl Display for Error {
         let details = &*self.0;
         formatter.write_str(details.kind.message())?;
         let subject = match &details.subject {
-            Some(Subject::Path(path)) => Some(path.to_string_lossy()),
-            Some(Subject::Name(name)) => Some(Cow::Borrowed(name.as_str())),
+            Some(Subject::Path(path)) => Some(visible(path.to_string_lossy())),
+            Some(Subject::Name(name)) => Some(visible(name.into())),
             Some(Subject::LogFile { stream, path }) => {
-                Some(Cow::Owned(format!("{stream} log file {}", path.display())))
+                let path = visible(path.to_string_lossy());
+                Some(format!("{stream} log file {path}").into())
             }
             None => None,
         };
@@ -328,6 +329,14 @@ impl Display for Error {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// An empty path or name, often that of a variable that is not set, would not be seen.
+fn visible(subject: Cow<'_, str>) -> Cow<'_, str> {
+    match &*subject {
+        "" => r#""""#.into(),
+        _ => subject,
     }
 }
 

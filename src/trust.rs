@@ -1,7 +1,7 @@
 //! Which files and directories a start trusts, where other users may have put them.
 
 use std::ffi::{CStr, CString};
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
@@ -187,10 +187,11 @@ pub(crate) const OF_LOG_FILE: Owners = Owners {
 pub(crate) fn explain(failure: &Failure, path: &Path, owners: &Owners) -> Option<String> {
     let errno = failure.kind.errno()?;
     let directory = path.parent()?;
-    let found = fs::metadata(directory).map(|found| {
+    let state = |found: Metadata| {
         let mode = found.mode() & 0o7777;
         owner_and_mode(Uid(found.uid()), Gid(found.gid()), mode)
-    });
+    };
+    let found = fs::metadata(directory).map(state);
     let shown = directory.display();
     let reason = io::Error::from_raw_os_error(errno);
     Some(match (&*failure.reason, errno, found) {
@@ -200,10 +201,17 @@ pub(crate) fn explain(failure: &Failure, path: &Path, owners: &Owners) -> Option
                  it by `Daemonize::directory`"
             )
         }
-        ("", errno::EACCES, Ok(found)) => format!(
-            "{reason}: this process runs as uid {}; the directory {shown} belongs to {found}",
-            sys::geteuid().0
-        ),
+        ("", errno::EACCES, Ok(found)) => {
+            let file = fs::symlink_metadata(path).map(state);
+            let file = file.map_or_else(
+                |_| String::new(),
+                |file| format!(", and the file to {file}"),
+            );
+            format!(
+                "{reason}: this process runs as uid {}; the directory {shown} belongs to {found}{file}",
+                sys::geteuid().0
+            )
+        }
         (refusal @ DIRECTORY_OF_ANOTHER, _, Ok(found)) => format!(
             "{refusal}: {shown} belongs to {found}; a start as root accepts a directory {}",
             owners.directory

@@ -227,7 +227,10 @@ impl Environment<'_> {
             return Ok(PathBuf::from(sys::RUNTIME_DIRECTORY));
         }
         let variable = self.variable("XDG_RUNTIME_DIR")?;
-        let path = variable.ok_or("XDG_RUNTIME_DIR is not set; the system sets it at a login")?;
+        let path = variable.ok_or(
+            "XDG_RUNTIME_DIR is not set; the system sets it at a login, but not for services and \
+             cron(8): use `Directory::at` or `Directory::state` there",
+        )?;
         match path.is_absolute() {
             true => Ok(path),
             false => Err(format!(

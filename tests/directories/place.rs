@@ -171,7 +171,8 @@ fn a_missing_runtime_directory_of_an_ordinary_user_is_reported() {
     let scenario = scenario.directories([runtime("clockd")]);
     let error = scenario.clone().env("XDG_RUNTIME_DIR", "").fail();
     let text = "cannot locate directory clockd: XDG_RUNTIME_DIR is not set; the system sets it at \
-                a login";
+                a login, but not for services and cron(8): use `Directory::at` or \
+                `Directory::state` there";
     assert_eq!(error.kind, "LocateDirectory");
     assert_eq!((error.text.as_str(), error.errno), (text, None));
     let missing = scenario.path("missing");
@@ -194,10 +195,11 @@ fn a_relative_runtime_directory_of_an_ordinary_user_is_reported() {
 
 fn an_invalid_name_is_reported() {
     for name in ["", ".", "..", "/clockd", "../clockd", "clockd/../../x"] {
+        let shown = if name.is_empty() { r#""""# } else { name };
         for directory in [runtime(name), state(name), logs(name)] {
             let error = scenario!().directories([directory]).fail();
             let text = format!(
-                "cannot locate directory {name}: the name must be relative, and have no empty, \
+                "cannot locate directory {shown}: the name must be relative, and have no empty, \
                  `.` or `..` component; with an absolute path, use `Directory::at`"
             );
             error.assert_is("LocateDirectory", &text);

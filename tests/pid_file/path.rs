@@ -101,8 +101,10 @@ fn a_name_that_is_too_long_is_reported() {
 }
 
 fn an_empty_path_is_reported() {
-    let scenario = scenario!().pid_file("");
-    scenario.assert_pid_file_fails("OpenPidfile", libc::ENOENT);
+    let reason = io::Error::from_raw_os_error(libc::ENOENT);
+    let error = scenario!().pid_file("").fail();
+    error.assert_kind("OpenPidfile", libc::ENOENT);
+    assert_eq!(error.text, format!(r#"cannot open pid file "": {reason}"#));
 }
 
 fn a_nul_in_the_path_is_refused() {
@@ -130,4 +132,9 @@ fn a_pid_file_without_permissions_is_reported() {
     // The file cannot even be read: a readable file would be replaced.
     set_mode(&path, 0o000);
     scenario.assert_pid_file_fails("OpenPidfile", libc::EACCES);
+    let found = fs::metadata(&path).unwrap();
+    let (uid, gid) = (found.uid(), found.gid());
+    let state = format!(", and the file to uid {uid} and gid {gid}, mode 0000");
+    let error = scenario.fail();
+    assert!(error.text.ends_with(&state), "{error}");
 }

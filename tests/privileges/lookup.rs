@@ -19,8 +19,13 @@ pub(crate) const CASES: &[Case] = &[
 
 fn an_unknown_user_or_group_is_reported() {
     // A string is a name, even if it consists of digits.
-    for name in ["no-such-user", "4294967295", ""] {
-        let text = format!("unknown user {name}");
+    let names = [
+        ("no-such-user", "no-such-user"),
+        ("4294967295", "4294967295"),
+        ("", r#""""#),
+    ];
+    for (name, shown) in names {
+        let text = format!("unknown user {shown}");
         let expected = StartError::new("UserNotFound", None, &text);
         scenario!().user(name).assert_fails_in_launcher(&expected);
     }

@@ -225,7 +225,7 @@ impl Start<'_> {
             .with_reason(reason)
     }
 
-    /// Adds to the errno what is known of the directory.
+    /// Adds to the errno what is known of the directory and the file.
     fn refused_in(&self, directory: &ResolvedPath, errno: i32) -> Failure {
         let text = io::Error::from_raw_os_error(errno);
         let shown = directory.path.display();
@@ -233,9 +233,13 @@ impl Start<'_> {
             (libc::ENOENT, Err(_)) => self.refused(errno, &missing_directory(shown)),
             (libc::EACCES, Ok(found)) => {
                 let (user, owner) = (self.credentials.uid.effective, owner_of(found));
+                let file = (self.initial_files.pid_file.as_ref())
+                    .and_then(|file| file.reach(&self.credentials).ok())
+                    .map(|file| format!(", and the file to {}", owner_of(file)));
                 let reason = format!(
                     "{text}: this process runs as uid {user}; the directory {shown} belongs to \
-                     {owner}"
+                     {owner}{}",
+                    file.unwrap_or_default()
                 );
                 self.refused(errno, &reason)
             }

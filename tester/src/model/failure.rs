@@ -169,10 +169,15 @@ impl Failure {
             "UserNotFound" => "unknown user",
             kind => panic!("the oracle has no words for {kind}"),
         };
+        let visible = |text: String| match text.is_empty() {
+            true => String::from(r#""""#),
+            false => text,
+        };
         let path = (self.path.as_ref()).map(|path| String::from_utf8_lossy(&path.0).into_owned());
-        let subject = match (path, &self.name) {
+        let (path, name) = (path.map(visible), self.name.clone().map(visible));
+        let subject = match (path, name) {
             (Some(path), Some(name)) => Some(format!("{name} {path}")),
-            (path, name) => path.or_else(|| name.clone()),
+            (path, name) => path.or(name),
         };
         let subject = subject.map(|subject| format!(" {}", on_one_line(&subject)));
         let running = self.running_pid;
