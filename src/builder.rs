@@ -703,7 +703,8 @@ impl<T, Stage> Daemonize<T, Stage> {
     }
 
     /// Sets the file mode creation mask. Default: `0o027`; in the
-    /// [foreground](Self::foreground), unchanged.
+    /// [foreground](Self::foreground), unchanged. The kernel ignores bits above `0o777`, such as
+    /// those of a mask that is not written in octal.
     pub fn umask<M: Into<Mask>>(mut self, mask: M) -> Self {
         self.options.umask = Some(mask.into());
         self
@@ -714,6 +715,11 @@ impl<T, Stage> Daemonize<T, Stage> {
     ///
     /// A relative path starts at the working directory. The start needs root, or
     /// CAP_SYS_CHROOT on Linux.
+    ///
+    /// The library needs no file in the new root directory: it has opened `/dev/null`, the log
+    /// files and the pid file before. The code of [`initialize`](Self::initialize), and after the
+    /// start, often does: [`std::process::Stdio::null`] opens `/dev/null`, and a look-up of a host
+    /// name reads `/etc/resolv.conf`.
     ///
     /// # Security
     ///

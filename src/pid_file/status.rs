@@ -177,7 +177,7 @@ impl PidFile {
     ///             Outcome::Parent(Err(error))
     ///                 if matches!(error.kind(), ErrorKind::LockPidfile(_)) => {}
     ///             Outcome::Parent(Err(error)) => return Err(error.into()),
-    ///             Outcome::Child(Ok(child)) => serve(child.privileged_action_result),
+    ///             Outcome::Child(Ok(child)) => serve(child.into_value()),
     ///             // The launcher returns the error.
     ///             Outcome::Child(Err(_)) => std::process::exit(1),
     ///         }
