@@ -12,7 +12,7 @@ root=$(cd "$(dirname "$0")/.." && pwd -P)
 . "$root/ci/toolchain.sh"
 cd "$root"
 
-names="fmt clippy docs msrv listing alone dependencies unsafe cases times changelog scripts workflow deny"
+names="fmt clippy docs msrv listing alone dependencies unsafe cases times changelog recording scripts workflow deny"
 target_dir=${CARGO_TARGET_DIR:-$root/target}
 version=$(sed -n '/^\[package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 
@@ -58,7 +58,7 @@ check_listing() {
     extra=$(grep -v -x -E \
         -e 'Cargo\.(toml|toml\.orig|lock)|\.cargo_vcs_info\.json' \
         -e '(README|CHANGELOG|PLATFORMS)\.md|LICENSE-(MIT|APACHE)' \
-        -e 'docs/((guide|migration|recipes)\.md|start\.svg)|src/.*\.rs|examples/.*' "$work/listing" || true)
+        -e 'docs/((guide|migration|recipes)\.md|(session|start)\.svg)|src/.*\.rs|examples/.*' "$work/listing" || true)
     [ -z "$extra" ] || {
         wrong "the package has what it should not have:" "$extra"
         return 1
@@ -145,6 +145,11 @@ check_times() {
 check_changelog() {
     grep -q -E "^## \[?$(printf %s "$version" | sed 's/\./\\./g')\]?([^0-9.]|\$)" CHANGELOG.md ||
         wrong "CHANGELOG.md has no entry for $version"
+}
+
+# The terminal in the README shows what the program prints.
+check_recording() {
+    ci/recording.sh --check
 }
 
 check_scripts() {

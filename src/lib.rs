@@ -41,6 +41,11 @@
 //! }
 //! ```
 //!
+//! A [complete program](https://github.com/oold/daemonize/blob/HEAD/examples/clockd.rs) takes the
+//! address and the user as arguments:
+//!
+#![doc = include_str!("../docs/session.svg")]
+//!
 //! Three processes take part, which communicate by *channels* (socket pairs). Until the start is
 //! committed, a failure of any of them ends the daemon, and the launcher returns the cause.
 //!
