@@ -68,7 +68,7 @@ error_kinds! {
     /// After a change of identity or root directory, the process still had an id, a group, a
     /// capability or a working directory of the former one, or could regain an id.
     30 PrivilegesRetained "the process retained privileges";
-    /// A closure, or a thread that it has created, panicked.
+    /// A closure, or a thread that it has created, panicked. The text names the place in the source.
     31 Panicked "the daemon panicked";
     /// The daemon ended before it was ready: see [`Error::daemon_exit_status`]. Or the daemon
     /// closed its connection to the launcher, and the library terminated the daemon. The text

@@ -142,7 +142,7 @@ fn run_fallible<N, E: Display + 'static>(
 /// Runs a closure of the caller, and makes a failure of a panic.
 pub(super) fn run<N>(closure: impl FnOnce() -> N) -> Result<N, Failure> {
     catch(closure).map_err(|payload| {
-        let reason = text::of_panic(&*payload);
+        let reason = panics::describe(&*payload);
         drop_quietly(payload);
         Failure::from(ErrorKind::Panicked).with_reason(reason)
     })

@@ -11,6 +11,7 @@
 //! - If the program sets a hook meanwhile, std drops the hook of the library, after std has
 //!   released its lock. The drop sets the hook of the library again, around the new hook.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,8 +26,14 @@ use crate::start::text;
 use crate::sys::ForkIdentity;
 
 thread_local! {
-    /// The text of the last panic of this thread.
-    static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The last panic of this thread.
+    static LAST: RefCell<Option<Panic>> = const { RefCell::new(None) };
+}
+
+struct Panic {
+    text: String,
+    /// The text, and the place of the panic in the source.
+    description: String,
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
@@ -89,10 +96,20 @@ fn replace_expected(expected: Option<Expected>) {
     }
 }
 
-/// The text of the panic from which this thread unwinds, as far as it is known. A thread may
-/// also resume the panic of another thread.
+/// Describes a panic that was caught. Its place is known if the hook of the library has run.
+pub(super) fn describe(payload: &(dyn Any + Send)) -> String {
+    let text = text::of_panic(payload);
+    match LAST.take() {
+        Some(last) if last.text == text => last.description,
+        _ => text,
+    }
+}
+
+/// Describes the panic from which this thread unwinds, as far as it is known. A thread may also
+/// resume the panic of another thread.
 pub(super) fn describe_current() -> String {
-    match LAST.take().or_else(|| state().last_of_any_thread.take()) {
+    let last = LAST.take().map(|last| last.description);
+    match last.or_else(|| state().last_of_any_thread.take()) {
         Some(text) => text::with_panic_prefix(&text),
         None => String::from(
             "it panicked; the message is unknown, because the library's panic hook did not run",
@@ -143,9 +160,13 @@ impl Drop for Sentinel {
 
 fn on_panic(panic: &PanicHookInfo<'_>, before: &Hook) {
     let text = text::of_panic(panic.payload());
-    let launcher = report_panic(&text);
+    let description = match panic.location() {
+        Some(place) => text::with_place(&text, place),
+        None => text.clone(),
+    };
+    let launcher = report_panic(&description);
     // Fails in a thread whose locals are destroyed already.
-    let _ = LAST.try_with(|last| last.replace(Some(text)));
+    let _ = LAST.try_with(|last| last.replace(Some(Panic { text, description })));
     // The hook of the program may end the process.
     before(panic);
     if let Some(launcher) = launcher {

@@ -195,7 +195,7 @@ impl Readiness {
             }
             Err(payload) => {
                 fail(&|| {
-                    let text = text::of_panic(&*payload);
+                    let text = panics::describe(&*payload);
                     (text::with_panic_prefix(&text), Vec::new())
                 });
                 panic::resume_unwind(payload)

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt::{self, Display, Write as _};
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, Location};
 
 use crate::failure::MAX_REASON;
 use crate::start::start_failure::chain;
@@ -33,6 +33,16 @@ pub(crate) fn of_panic(payload: &(dyn Any + Send)) -> String {
     let string = payload.downcast_ref::<String>().map(String::as_str);
     let text = string.or_else(|| payload.downcast_ref::<&str>().copied());
     text.unwrap_or_default().to_owned()
+}
+
+/// Adds the place in the source to the text of a panic. Without it, the message of an `unwrap` says
+/// little, and the default hook writes the place to a standard error that may be /dev/null.
+pub(crate) fn with_place(text: &str, place: &Location<'_>) -> String {
+    match text.trim_end() {
+        "" => format!("at {place}"),
+        text if text.contains('\n') => format!("{text}\nat {place}"),
+        text => format!("{text} (at {place})"),
+    }
 }
 
 /// Says that a text is the message of a panic. "It" is the daemon, which the error names before.
@@ -153,6 +163,15 @@ mod tests {
         assert_eq!(text(|| panic!("word by word")), "word by word");
         assert_eq!(text(|| panic!("of {} pieces", 2)), "of 2 pieces");
         assert_eq!(text(|| panic::panic_any(2)), "");
+    }
+
+    #[test]
+    fn the_place_follows_the_text_of_a_panic() {
+        let place = Location::caller();
+        let text = |text| with_place(text, place);
+        assert_eq!(text("out of luck\n"), format!("out of luck (at {place})"));
+        assert_eq!(text("out of\nluck\n"), format!("out of\nluck\nat {place}"));
+        assert_eq!(text(""), format!("at {place}"));
     }
 
     #[test]

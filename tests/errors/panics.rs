@@ -11,8 +11,9 @@ pub(crate) const CASES: &[Case] = &[
 
 fn a_panic_is_reported_with_its_text() {
     let scenario = daemon!().privileged_action([Step::Panic("two\nlines \x1b[2J".to_owned())]);
-    let text = "the daemon panicked:\n    two\n    lines \\u{1b}[2J";
-    let expected = StartError::new("Panicked", None, text);
+    let text = of_panic("two\n    lines \\u{1b}[2J").replace("\nat", "\n    at");
+    let text = format!("the daemon panicked:\n    {text}");
+    let expected = StartError::new("Panicked", None, &text);
     scenario.assert_fails(&expected);
 }
 
@@ -23,9 +24,8 @@ fn the_text_of_a_panic_reaches_the_launcher() {
         .try_privileged_action(panic)
         .initialize([Step::Observe]);
     for scenario in [action, initialize, try_action] {
-        scenario
-            .fail()
-            .assert_is("Panicked", "the daemon panicked: out of luck");
+        let text = format!("the daemon panicked: {}", of_panic("out of luck"));
+        scenario.fail().assert_is("Panicked", &text);
     }
 }
 
@@ -65,8 +65,8 @@ fn assert_text_is_reported(new: impl Fn() -> Scenario) {
                     _ => vec![kind],
                 };
                 assert!(kinds.contains(&error.kind_name()), "{which}");
-                let text = " panicked: the port table is empty";
-                assert!(error.text.ends_with(text), "{which}");
+                let text = format!(" panicked: {}", of_panic("the port table is empty"));
+                assert!(error.text.ends_with(&text), "{which}");
             }
         }
     }
@@ -89,8 +89,11 @@ fn a_caught_panic_is_not_reported_as_the_cause_of_a_later_failure() {
     error.assert_is("NotReady", text);
     let steps = [survived.clone(), Step::Exit(3)];
     let error = daemon!().deferring(steps, ReadinessUse::Ready).fail();
-    let text = "the daemon ended before it was ready (exit status: 3); it panicked: out of luck";
-    error.assert_is("DaemonExited", text);
+    let text = format!(
+        "the daemon ended before it was ready (exit status: 3); it panicked: {}",
+        of_panic("out of luck")
+    );
+    error.assert_is("DaemonExited", &text);
     assert_eq!(error.daemon_exit_status, Some(3 << 8));
     daemon!().deferring([survived], ReadinessUse::Ready).start();
 }
@@ -112,8 +115,9 @@ fn a_panic_that_aborts_is_reported_with_its_text() {
         for (scenario, kind) in cases {
             let error = scenario.entry(entry).fail();
             assert_eq!(error.kind, kind, "{error}");
-            let text = " panicked:\n    out of\n    luck";
-            assert!(error.text.ends_with(text), "{error}");
+            let text = of_panic("out of\nluck").replace('\n', "\n    ");
+            let text = format!(" panicked:\n    {text}");
+            assert!(error.text.ends_with(&text), "{error}");
         }
     }
     // A panic after the commit concerns the daemon alone.

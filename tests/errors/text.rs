@@ -119,7 +119,12 @@ fn a_text_of_several_lines_stays_readable() {
     }
     let panicking = scenario!().privileged_action([Step::Panic(PARSE_ERROR.to_owned())]);
     let error = panicking.fail();
-    error.assert_is("Panicked", &format!("the daemon panicked:{below}"));
+    let text = of_panic(PARSE_ERROR);
+    let (_, place) = text.rsplit_once('\n').unwrap();
+    error.assert_is(
+        "Panicked",
+        &format!("the daemon panicked:{below}\n    {place}"),
+    );
     // The first line is indented, and the line ends are those of another system.
     for (scenario, kind, start) in failing_with(&"\r\n  a = = b\r\n\r\n\t  ^\r\n".into()) {
         let text = format!("{start}:\n      a = = b\n\n    \t  ^");
@@ -136,7 +141,7 @@ fn control_characters_in_a_text_are_escaped() {
         scenario.fail().assert_is(kind, &text);
     }
     let panicking = scenario!().privileged_action([Step::Panic(text.to_owned())]);
-    let text = format!("the daemon panicked: {escaped}");
+    let text = format!("the daemon panicked: {}", of_panic(escaped));
     panicking.fail().assert_is("Panicked", &text);
 }
 

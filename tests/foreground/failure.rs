@@ -41,7 +41,8 @@ fn a_failure_is_returned_and_clears_the_pid_file() {
     // The hook prints a panic before the library returns it.
     let scenario = in_foreground().initialize([Step::Panic("out of luck".to_owned())]);
     let run = scenario.entry(Entry::Execute).launch();
-    assert_eq!(run.daemon_error().text, "the daemon panicked: out of luck");
+    let text = format!("the daemon panicked: {}", of_panic("out of luck"));
+    assert_eq!(run.daemon_error().text, text);
 }
 
 fn a_failure_before_the_first_step_is_returned() {

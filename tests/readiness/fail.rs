@@ -73,16 +73,20 @@ fn an_error_that_a_server_returns_before_readiness_reaches_the_launcher() {
     run.await_message(&Message::Served(Ok(())));
 }
 
+fn not_ready_after_panic() -> String {
+    format!(
+        "the daemon is not ready: it panicked: {}",
+        of_panic("out of luck")
+    )
+}
+
 fn a_panic_of_a_server_before_readiness_reaches_the_launcher() {
     let panic = Step::Panic("out of luck".to_owned());
     let hook = Step::SetPanicHook(PanicHook::Silent);
     for steps in [vec![panic.clone()], vec![hook, panic]] {
         let usage = ReadinessUse::Serve(Fallible::from(steps));
         let error = daemon!().deferring([], usage).fail();
-        error.assert_is(
-            "NotReady",
-            "the daemon is not ready: it panicked: out of luck",
-        );
+        error.assert_is("NotReady", &not_ready_after_panic());
     }
 }
 
@@ -134,5 +138,5 @@ fn a_daemon_that_ends_after_the_drop_is_not_signalled() {
 
 fn a_readiness_dropped_by_a_panic_reports_the_panic() {
     let usage = ReadinessUse::DropByPanic("out of luck".into());
-    assert_fails_in_any_thread(&usage, "the daemon is not ready: it panicked: out of luck");
+    assert_fails_in_any_thread(&usage, &not_ready_after_panic());
 }

@@ -48,10 +48,11 @@ fn a_borrowing_closure_is_the_last_initialization() {
 fn a_failure_of_a_borrowing_closure_is_returned() {
     let error = || Fallible::with_payload("no luck", [7]);
     let panic = || Fallible::from([Step::Panic("out of luck".to_owned())]);
+    let panicked = format!("the daemon panicked: {}", of_panic("out of luck"));
     for entry in CHECKED {
         for (closure, kind, text) in [
             (error(), "Initialize", "the initialization failed: no luck"),
-            (panic(), "Panicked", "the daemon panicked: out of luck"),
+            (panic(), "Panicked", &panicked),
         ] {
             let payload = closure.payload.clone().unwrap_or_default();
             let scenario = daemon!().entry(entry).initialize(closure).borrowing();

@@ -125,7 +125,8 @@ fn a_panic_in_the_drop_of_the_captures_fails_the_start() {
         scenario.config.on_started_drop_panics = true;
         let run = scenario.privileged_action([Step::Observe]).launch();
         let error = run.launcher_error();
-        error.assert_is("Panicked", "the daemon panicked: the drop of a capture");
+        let text = format!("the daemon panicked: {}", of_panic("the drop of a capture"));
+        error.assert_is("Panicked", &text);
         if entry.returns_in_both() {
             assert_eq!(run.daemon_error(), error);
         }

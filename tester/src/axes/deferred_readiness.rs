@@ -10,7 +10,7 @@ use crate::model::databases::Databases;
 use crate::model::failure::{Failure, error_text};
 use crate::model::start::{Opened, Parent, Side, Start};
 use crate::slowness::scaled;
-use crate::texts::READINESS_DROPPED;
+use crate::texts::{READINESS_DROPPED, of_panic};
 
 /// The timeout of a daemon that does not become ready: longer than such a daemon takes to start on
 /// a busy machine.
@@ -109,7 +109,7 @@ impl Start<'_> {
             ReadinessUse::Drop => failed(READINESS_DROPPED),
             ReadinessUse::DropByPanic(text) => {
                 self.panic(text);
-                failed(&format!("it panicked: {text}"))
+                failed(&format!("it panicked: {}", of_panic(text)))
             }
             ReadinessUse::Keep => {
                 assert!(

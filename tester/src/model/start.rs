@@ -12,7 +12,7 @@ use super::initial_files::InitialFiles;
 use crate::config::{Bytes, Config, Fallible, Options, Step, Stream};
 use crate::harness::Files;
 use crate::report::{Descriptor, Place, Report};
-use crate::texts::{INSTEAD_OF_EXITING, NO_MESSAGES};
+use crate::texts::{INSTEAD_OF_EXITING, NO_MESSAGES, of_panic};
 
 /// The parent of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,7 +306,7 @@ impl Start<'_> {
                 Step::Add(part) => self.parts.push(part.clone()),
                 Step::Panic(text) => {
                     self.panic(text);
-                    return Err(Failure::new("Panicked", None).with_reason(text.as_str()));
+                    return Err(Failure::new("Panicked", None).with_reason(of_panic(text)));
                 }
                 Step::WitnessResult => self.has_witness = true,
                 Step::MakeThread => {

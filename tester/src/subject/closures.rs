@@ -19,6 +19,7 @@ use super::{Returned, await_command, describe, enter_library, expect, own_report
 use crate::config::{Bytes, Fallible, Foreground, Step};
 use crate::control::{self, Command, Message};
 use crate::report::FileType;
+use crate::texts::panic_or_place;
 use crate::{initial, sys};
 
 /// Forks a process that lives as long as the harness. It begins with `prepare`, which the caller
@@ -48,7 +49,7 @@ pub(super) struct PanicsElsewhere(pub(super) u32);
 impl Drop for PanicsElsewhere {
     fn drop(&mut self) {
         if std::process::id() != self.0 {
-            panic!("the drop of a capture");
+            panic_or_place(Some("the drop of a capture"));
         }
     }
 }
@@ -103,9 +104,9 @@ impl Product {
                 send(Message::Holding(own_report()));
                 while await_command() != Command::Proceed {}
             }
-            Step::Panic(text) => panic!("{text}"),
+            Step::Panic(text) => _ = panic_or_place(Some(text)),
             Step::PanicAndCatch(text) => {
-                if panic::catch_unwind(|| panic!("{text}")).is_ok() {
+                if panic::catch_unwind(|| panic_or_place(Some(text))).is_ok() {
                     send(Message::Problem("a panic that does not panic".into()));
                 }
             }

@@ -13,6 +13,7 @@ use super::{describe, expect, own_report, send, within};
 use crate::config::{Bytes, Deferral, ReadinessUse};
 use crate::control::Message;
 use crate::sys::{self, Mark};
+use crate::texts::panic_or_place;
 
 /// Returns a readiness that the daemon keeps.
 pub(super) fn use_readiness(
@@ -116,7 +117,7 @@ fn apply_use(
         ReadinessUse::DropByPanic(text) => {
             let dropping = move || {
                 let _readiness = readiness;
-                panic!("{text}");
+                panic_or_place(Some(text));
             };
             match panic::catch_unwind(AssertUnwindSafe(dropping)) {
                 Ok(()) | Err(_) => None,
