@@ -26,9 +26,10 @@
 #                         TESTER_SLOWNESS unless set
 #   TEST_EXTENT           all, unless set: every fault, a kill at every call,
 #                         combinations by triples; sample: of these as many as
-#                         `cargo test` tries. All cases run in either
+#                         `cargo test` tries; root: all as root, and a sample as
+#                         the ordinary user. All cases run in each
 #   TESTER_RACE_SECONDS   how long each contest for a pid file takes; unless set,
-#                         10 as root in the extent all, and 2 otherwise
+#                         10 as root unless the extent is sample, and 2 otherwise
 #   TESTER_SLOWNESS       multiplies every time limit: docs/verification.md
 #
 # Prints the counts and the time of each program and of each identity, and closes
@@ -212,9 +213,11 @@ done
 programs=$(cd "$programs" && pwd -P)
 
 extent=${TEST_EXTENT:-all}
+user_extent=$extent
 case $extent in
     all | sample) ;;
-    *) die "TEST_EXTENT is '$extent', which is neither all nor sample" ;;
+    root) extent=all user_extent=sample ;;
+    *) die "TEST_EXTENT is '$extent', which is none of all, root and sample" ;;
 esac
 
 limit=${TEST_TIMEOUT:-$(awk -v slowness="${TESTER_SLOWNESS:-1}" 'BEGIN { print int(1800 * slowness) }')}
@@ -269,6 +272,7 @@ fi
 
 if [ "$(id -u)" != 0 ]; then
     passes=user
+    extent=$user_extent
     say "not root: the suite runs as $(id -un) only"
 elif [ "$root_only" = true ]; then
     passes=root
@@ -303,7 +307,7 @@ fi
 
 # For the pass as the user.
 {
-    printf '%s=%s\n' programs "'$programs'" extent "$extent" limit "$limit" \
+    printf '%s=%s\n' programs "'$programs'" extent "$user_extent" limit "$limit" \
         HOME "'$work/user/home'" TESTER_RACE_SECONDS "${TESTER_RACE_SECONDS:-2}"
     for variable in TESTER_SLOWNESS TESTER_FIGURES TESTER_SEED PROPTEST_CASES RUST_BACKTRACE; do
         eval "value=\${$variable-}"
