@@ -111,6 +111,8 @@ impl PidFile {
     /// - Those of [`running`](Self::running) and of kill(2).
     /// - [`InvalidInput`](io::ErrorKind::InvalidInput) if the calling process is the daemon, or if
     ///   the system has no such signal.
+    /// - [`ResourceBusy`](io::ErrorKind::ResourceBusy) if another file has taken the path since
+    ///   this process, which is root, opened the pid file, as in an upgrade.
     ///
     /// # Security
     ///
@@ -262,13 +264,13 @@ impl PidFile {
 
     /// If this process is root, refuses a path that other users could have made. Returns the users
     /// that could still have chosen the process: it must belong to each of them. `None` if the
-    /// directory does not exist any more: then no daemon of this path is running.
+    /// directory or the file does not exist any more: then no daemon of this path is running.
     pub(super) fn required_users(&self, holder: &Holder) -> io::Result<Option<Vec<Uid>>> {
         if sys::geteuid() != Uid::ROOT {
             return Ok(Some(Vec::new()));
         }
         let directory_failed = |errno| self.failed("cannot open the directory of", errno);
-        let (directory, _) = directory_and_name(&self.c_path()?);
+        let (directory, name) = directory_and_name(&self.c_path()?);
         let denied = |text: &'static str| Err(self.error(io::ErrorKind::PermissionDenied, text));
         let directory = match open_directory(&directory) {
             Err(refusal) if refusal.errno() == errno::ENOENT => return Ok(None),
@@ -277,6 +279,16 @@ impl PidFile {
         };
         let directory_status = sys::fstat(directory.as_fd()).map_err(directory_failed)?;
         let file = &holder.status;
+        // The path may have led to the file by a link that another user has removed since.
+        match sys::fstatat(directory.as_fd(), &name) {
+            Ok(there) if there.id == file.id => {}
+            Ok(_) => {
+                let text = "another file has its name now: try again";
+                return Err(self.error(io::ErrorKind::ResourceBusy, text));
+            }
+            Err(errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(self.failed("cannot stat", errno)),
+        }
         if others_can_write(holder.pid_file.as_fd(), file) {
             return denied("other users can write to it");
         }

@@ -1,3 +1,4 @@
+use std::fs;
 use std::io::ErrorKind;
 
 use tester::prelude::*;
@@ -8,6 +9,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(root_refuses_a_path_that_an_access_list_lets_others_write, needs Root, Linux),
     case!(root_refuses_a_file_with_a_second_hard_link, needs Root),
     case!(root_refuses_a_link_that_another_user_can_change, needs Root),
+    case!(root_never_signals_the_daemon_to_which_another_users_link_leads_for_a_moment, needs Root),
     case!(root_signals_only_the_owners_processes_for_another_users_file, needs Root, OtherUsers),
 ];
 
@@ -113,6 +115,31 @@ fn root_refuses_a_link_that_another_user_can_change() {
     run.observe();
     chown(&home, Some(0), None).unwrap();
     assert!(pid_file.stop(time_limit()).unwrap());
+}
+
+fn root_never_signals_the_daemon_to_which_another_users_link_leads_for_a_moment() {
+    const SIGNALS: usize = 5000;
+    let scenario = daemon!();
+    let run = scenario.start();
+    let home = scenario.create_directory("home");
+    let [path, link, directory] = ["run", "link", "directory"].map(|name| home.join(name));
+    symlink(scenario.directory(), &link).unwrap();
+    // The user can move this directory of root, and put the link in its place.
+    fs::create_dir(&path).unwrap();
+    chown(&home, Some(65534), None).unwrap();
+    let exchange = || {
+        fs::rename(&path, &directory).unwrap();
+        fs::rename(&link, &path).unwrap();
+        fs::rename(&path, &link).unwrap();
+        fs::rename(&directory, &path).unwrap();
+    };
+    let pid_file = PidFile::at(path.join("daemon.pid"));
+    while_repeating(exchange, || {
+        for _ in 0..SIGNALS {
+            assert!(!pid_file.signal(0).is_ok_and(|sent| sent));
+        }
+    });
+    run.observe();
 }
 
 fn root_signals_only_the_owners_processes_for_another_users_file() {
