@@ -30,7 +30,7 @@ impl Start {
     /// Starts the daemon, and lets these calls fail.
     pub(crate) fn observe(mut self, faults: &[Fault]) -> Observation {
         self.scenario = self.scenario.faults(&[&self.faults, faults].concat());
-        let mut traced = TracedStart::observe(&self.scenario, !self.scene.is_cut_short());
+        let mut traced = TracedStart::observe(&self.scenario, self.scene.is_predictable());
         traced.outcome.notifications = self.manager.take().expect("unused").lines();
         let holder = self.holder.as_ref();
         let name_none = |holder: &Run| name_no_holder(&mut traced.outcome, holder.report().pid);
@@ -82,6 +82,9 @@ impl Observation {
         if scene.is_cut_short() {
             return self.assert_fails(scene.fails_with());
         }
+        if scene.is_of_program() {
+            return self.assert_program_runs();
+        }
         let diagnostics = || self.diagnostics();
         let all = self.traced.differences(scenario, scene.unsettled());
         let found = self
@@ -97,6 +100,21 @@ impl Observation {
         );
         let is_named = self.names_holder != Some(false) || except.contains(&RUNNING_PID);
         assert!(is_named, "no {RUNNING_PID}\n{}", diagnostics());
+    }
+
+    /// Fails unless there is a daemon with a complete pid file, without a complaint.
+    #[track_caller]
+    fn assert_program_runs(&self) {
+        let outcome = &self.traced.outcome;
+        let diagnostics = || self.diagnostics();
+        assert_eq!(outcome.trouble, None, "{}", diagnostics());
+        assert!(outcome.status.success(), "{}", diagnostics());
+        assert_eq!(outcome.stderr, "", "{}", diagnostics());
+        let daemon = outcome.daemon().expect("it has reported");
+        let pid_file = outcome.pid_file.as_ref().and_then(Option::as_ref);
+        let is_complete =
+            |file: &PidFile| file.locked && file.bytes == format!("{daemon}\n").into_bytes();
+        assert!(pid_file.is_some_and(is_complete), "{}", diagnostics());
     }
 
     /// Fails unless the start has failed with this kind, or without an error if the

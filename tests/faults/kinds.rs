@@ -52,7 +52,6 @@ fn provoked_without_fault(kind: Kind) -> Option<Option<fn() -> Scenario>> {
             let scenario = scenario!().user(UNUSED_ID).group(UNUSED_ID);
             scenario.user_environment()
         }),
-        Kind::ExecuteProgram => Some(|| scenario!().spawn_program("/no/such", [""; 0])),
         Kind::OptionWithProgram => Some(|| scenario!().spawn().upgrade(true)),
         Kind::PayloadTooLong => Some(|| scenario!().ready_payload(vec![0; 2049])),
         Kind::PrivilegedAction => {

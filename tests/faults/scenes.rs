@@ -71,6 +71,12 @@ scenes! {
     Guarded a_fault_in_a_clean_exit_is_harmless;
     /// The daemon takes over the pid file of a daemon that has ended.
     Upgrading a_fault_in_an_upgrade_is_reported_or_harmless;
+    /// The daemon executes a program.
+    Spawned a_fault_in_executing_a_program_is_reported_or_harmless;
+    /// The program reports by `NOTIFY_SOCKET` that it is ready.
+    Notifying a_fault_in_awaiting_a_notification_is_reported_or_harmless;
+    /// The program reports by a line that it is ready.
+    Writing a_fault_in_awaiting_a_line_is_reported_or_harmless;
     /// No process forks.
     Foreground a_fault_in_the_foreground_is_returned_or_harmless;
 }
@@ -86,6 +92,7 @@ impl Scene {
             Self::OfRoot => Some(Self::Logging),
             Self::Abandoned => Some(Self::Late),
             Self::Nameless => Some(Self::Orphaned),
+            Self::Notifying | Self::Writing => Some(Self::Spawned),
             _ => None,
         }
     }
@@ -109,6 +116,16 @@ impl Scene {
             self,
             Self::Late | Self::Orphaned | Self::Nameless | Self::Abandoned | Self::Alone
         )
+    }
+
+    /// Whether the model knows such a start.
+    pub(crate) fn is_predictable(self) -> bool {
+        !self.is_cut_short() && !self.is_of_program()
+    }
+
+    /// Whether the daemon becomes another program. The model knows no such start.
+    pub(crate) fn is_of_program(self) -> bool {
+        matches!(self, Self::Spawned | Self::Notifying | Self::Writing)
     }
 
     /// The kind of error without any other fault, if a process gets one.
@@ -335,6 +352,23 @@ impl Start {
                     .upgrade(true);
                 let path = scenario.pid_file_path().expect("it has one");
                 fs::write(&path, "").expect("leave a pid file");
+            }
+            Scene::Spawned | Scene::Notifying | Scene::Writing => {
+                let (readiness, steps) = match scene {
+                    Scene::Notifying => {
+                        let ready = Step::Notify(Bytes(b"READY=1".to_vec()));
+                        (ProgramReadiness::NotifySocket, vec![ready])
+                    }
+                    Scene::Writing => {
+                        let line = Step::Write(3, "\n".to_owned());
+                        (ProgramReadiness::NotificationFd(3), vec![line])
+                    }
+                    _ => (ProgramReadiness::Execution, vec![]),
+                };
+                scenario = scenario.spawn_awaiting(readiness, steps);
+                scenario.config.privileged_action = None;
+                scenario.config.initialize.clear();
+                scenario.config.ready_payload = None;
             }
             Scene::Foreground => {
                 scenario = scenario.foreground(Foreground::Yes).life(Life::Exit(0));

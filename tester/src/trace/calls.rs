@@ -243,7 +243,8 @@ const KNOWN: &[Known] = known! {
         SYS_getresgid SYS_getresuid SYS_gettid SYS_getuid SYS_madvise SYS_mmap SYS_mprotect
         SYS_mremap SYS_munmap SYS_pidfd_open SYS_set_robust_list SYS_set_tid_address SYS_setsid
         SYS_sigaltstack SYS_socket SYS_socketpair SYS_umask SYS_unshare SYS_waitid;
-    [Descriptor(0)] "": SYS_close SYS_connect SYS_fchmod SYS_fchown SYS_fstat SYS_ftruncate
+    [] "pipe": SYS_pipe2;
+    [Descriptor(0)] "": SYS_bind SYS_close SYS_connect SYS_fchmod SYS_fchown SYS_fstat SYS_ftruncate
         SYS_read SYS_recvmsg SYS_sendmsg SYS_setsockopt SYS_shutdown SYS_write;
     [Descriptor(0), Named(1, CONTROLS)] "": SYS_fcntl;
     [Descriptor(0), Named(1, LOCKS)] "": SYS_flock;
@@ -283,7 +284,7 @@ const KNOWN: &[Known] = known! {
 
 #[cfg(target_arch = "x86_64")]
 const KNOWN_HERE: &[Known] = known! {
-    [] "": SYS_fork SYS_getpgrp SYS_poll;
+    [] "": SYS_fork SYS_getpgrp SYS_pipe SYS_poll;
     [Descriptor(0), Number(1)] "": SYS_dup2;
     [PathAt(0)] "": SYS_access SYS_open SYS_readlink SYS_stat SYS_unlink;
     [PathAt(0)] "stat": SYS_lstat;

@@ -2,7 +2,8 @@
 //!
 //! Pair 1 connects the launcher and the intermediate, pair 2 the launcher and the
 //! daemon. Through pair 3 the intermediate learns of the daemon's end. Through
-//! pair 4 the launcher learns that systemd has read its message.
+//! pair 4 the launcher learns that systemd has read its message; the start of a program has
+//! another pair 4.
 
 use std::sync::LazyLock;
 
@@ -21,12 +22,14 @@ use crate::table::{Always, Row};
 mod daemon;
 mod intermediate;
 mod launcher;
+mod program;
 
 pub(crate) fn rows() -> &'static [Row] {
     static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| {
         let mut rows = launcher::rows();
         rows.extend(intermediate::rows());
         rows.extend(daemon::rows());
+        rows.extend(program::rows());
         rows.extend(of_several_processes());
         rows
     });
