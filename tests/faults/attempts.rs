@@ -122,10 +122,8 @@ fn rows_of(scene: Scene, call: &Call) -> Vec<&'static Row> {
         Scene::Foreground => &[Role::Intermediate, Role::Daemon, Role::Launcher],
         _ => &[call.process],
     };
-    let own = [Some(scene), scene.inherits_rows_of()]
-        .into_iter()
-        .flatten();
-    let own = own.map(|scene| covering(scene, call.process));
+    let own = [&[scene], scene.inherits_rows_of()].concat();
+    let own = own.iter().map(|scene| covering(*scene, call.process));
     // The machine itself may be a sandbox.
     let others = [Scene::Ordinary, Scene::Sandboxed]
         .into_iter()
@@ -178,7 +176,7 @@ fn tried(scene: Scene) -> Vec<(&'static Call, &'static Row)> {
         .flat_map(|call| rows_of(scene, call).into_iter().map(move |row| (call, row)))
         .filter(|(_, row)| {
             let is_own = row.scene == scene
-                || scene.inherits_rows_of() == Some(row.scene)
+                || scene.inherits_rows_of().contains(&row.scene)
                 || row.condition == Some(Condition::OtherScene);
             is_own || !scene.is_cut_short()
         })

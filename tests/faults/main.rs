@@ -84,6 +84,7 @@ fn main() -> ExitCode {
         case!(a_fault_in_executing_a_program_is_reported_or_harmless, needs Faults),
         case!(a_fault_in_awaiting_a_notification_is_reported_or_harmless, needs Faults),
         case!(a_fault_in_awaiting_a_line_is_reported_or_harmless, needs Faults),
+        case!(a_fault_after_a_failed_execution_does_not_hide_the_failure, needs Faults),
         case!(a_fault_in_the_foreground_is_returned_or_harmless, needs Faults),
         case!(a_database_that_cannot_be_read_is_reported, needs Root, TestUser, Tracing, Faults),
         case!(every_kind_of_error_is_provoked),

@@ -77,23 +77,24 @@ scenes! {
     Notifying a_fault_in_awaiting_a_notification_is_reported_or_harmless;
     /// The program reports by a line that it is ready.
     Writing a_fault_in_awaiting_a_line_is_reported_or_harmless;
+    /// There is no program to execute.
+    Inexecutable a_fault_after_a_failed_execution_does_not_hide_the_failure;
     /// No process forks.
     Foreground a_fault_in_the_foreground_is_returned_or_harmless;
 }
 
 impl Scene {
-    /// The scene whose rows hold here, too, unless this scene has a row of its own.
-    pub(crate) fn inherits_rows_of(self) -> Option<Self> {
+    /// The scenes whose rows hold here, too, unless this scene or an earlier one has a row.
+    pub(crate) fn inherits_rows_of(self) -> &'static [Self] {
         match self {
-            Self::Locked | Self::Panicking | Self::Refusing | Self::Forgetful => {
-                Some(Self::Failing)
-            }
-            Self::Keeping => Some(Self::OfRoot),
-            Self::OfRoot => Some(Self::Logging),
-            Self::Abandoned => Some(Self::Late),
-            Self::Nameless => Some(Self::Orphaned),
-            Self::Notifying | Self::Writing => Some(Self::Spawned),
-            _ => None,
+            Self::Locked | Self::Panicking | Self::Refusing | Self::Forgetful => &[Self::Failing],
+            Self::Keeping => &[Self::OfRoot],
+            Self::OfRoot => &[Self::Logging],
+            Self::Abandoned => &[Self::Late],
+            Self::Nameless => &[Self::Orphaned],
+            Self::Notifying | Self::Writing => &[Self::Spawned],
+            Self::Inexecutable => &[Self::Failing, Self::Spawned],
+            _ => &[],
         }
     }
 
@@ -125,7 +126,10 @@ impl Scene {
 
     /// Whether the daemon becomes another program. The model knows no such start.
     pub(crate) fn is_of_program(self) -> bool {
-        matches!(self, Self::Spawned | Self::Notifying | Self::Writing)
+        matches!(
+            self,
+            Self::Spawned | Self::Notifying | Self::Writing | Self::Inexecutable
+        )
     }
 
     /// The kind of error without any other fault, if a process gets one.
@@ -139,6 +143,7 @@ impl Scene {
             Self::Orphaned | Self::Nameless => Some("IntermediateExited"),
             Self::Alone => Some("LauncherGone"),
             Self::Refusing | Self::Forgetful => Some("NotReady"),
+            Self::Inexecutable => Some("ExecuteProgram(2)"),
             _ => None,
         }
     }
@@ -353,7 +358,7 @@ impl Start {
                 let path = scenario.pid_file_path().expect("it has one");
                 fs::write(&path, "").expect("leave a pid file");
             }
-            Scene::Spawned | Scene::Notifying | Scene::Writing => {
+            Scene::Spawned | Scene::Notifying | Scene::Writing | Scene::Inexecutable => {
                 let (readiness, steps) = match scene {
                     Scene::Notifying => {
                         let ready = Step::Notify(Bytes(b"READY=1".to_vec()));
@@ -366,6 +371,9 @@ impl Start {
                     _ => (ProgramReadiness::Execution, vec![]),
                 };
                 scenario = scenario.spawn_awaiting(readiness, steps);
+                if scene == Scene::Inexecutable {
+                    scenario = scenario.spawn_program("missing/program", [""; 0]);
+                }
                 scenario.config.privileged_action = None;
                 scenario.config.initialize.clear();
                 scenario.config.ready_payload = None;

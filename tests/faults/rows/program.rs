@@ -77,6 +77,23 @@ pub(crate) fn rows() -> Vec<Row> {
             [EBADF, EMFILE] => Error("ExecuteProgram"),
             [EBUSY] => Harmless("the daemon makes the call again"),
         };
+
+        // There is no program: the daemon reports that, and ends.
+        [Inexecutable]
+        Launcher "recv(pair 2)" .by_timing_from(1) .retried() {
+            RECEIVING => Error("Channel"), [ECONNRESET] => Error("DaemonExited"),
+            Short => Harmless(REST_FOLLOWS),
+        };
+        Launcher "stat(work/missing/program)" {
+            EXAMINING => Harmless("only a script that lacks its interpreter is there"),
+        };
+        Launcher "stat(nowhere)"
+            .never_fails("the call is to fail").platform("std asks whether the kernel has the call");
+        Intermediate "recv(pair 4)" .by_timing() .retried() {
+            RECEIVING => Cleanup, [ECONNRESET] => Cleanup,
+        };
+        Intermediate "getpgrp" .never_fails(NO_ERRORS).by_timing();
+        Intermediate "setpgid" .by_timing() { [ESRCH] => Cleanup, FakeSuccess => Cleanup };
     };
     let with_descriptors = [
         (Scene::Spawned, "pair 4"),
