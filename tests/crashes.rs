@@ -1,8 +1,8 @@
 //! Whichever process dies, and whenever it dies: there is a daemon with a complete
 //! pid file, or there is nothing.
 //!
-//! A plain start is killed at each of its calls, and other starts at each third call.
-//! If [`ALL_FAULTS`] is set in the environment, as `ci/test.sh` does, they are killed at each
+//! A plain start is killed at each of its calls, and other starts at each third call, or, if they
+//! are those of a program, at each eighth. If [`ALL_FAULTS`] is set in the environment, as `ci/test.sh` does, they are killed at each
 //! call, too. If [`FIGURES`] is set, the sweeps print the numbers of calls.
 
 use std::os::unix::process::ExitStatusExt;
@@ -382,21 +382,44 @@ enum Shape {
     Deferred,
     /// The daemon has another user, another root directory, and a directory.
     Jailed,
+    /// The daemon executes a program.
+    Spawned,
+    /// The program reports by `NOTIFY_SOCKET` that it is ready.
+    Notifying,
+    /// The program reports by a line that it is ready.
+    Writing,
     /// The root directory is missing.
     Failing,
 }
 
-const SUCCEEDING: [Shape; 5] = [
+const SUCCEEDING: [Shape; 8] = [
     Shape::Plain,
     Shape::Executed,
     Shape::Initializing,
     Shape::Deferred,
     Shape::Jailed,
+    Shape::Spawned,
+    Shape::Notifying,
+    Shape::Writing,
 ];
 
 impl Shape {
     fn is_possible(self) -> bool {
         self != Self::Jailed || sys::effective_user() == 0
+    }
+
+    fn is_of_program(self) -> bool {
+        matches!(self, Self::Spawned | Self::Notifying | Self::Writing)
+    }
+
+    /// The distance between the calls at which a process is killed.
+    fn step(self) -> usize {
+        match self {
+            _ if std::env::var_os(ALL_FAULTS).is_some() => 1,
+            Self::Plain => 1,
+            _ if self.is_of_program() => 8,
+            _ => 3,
+        }
     }
 
     fn scenario(self) -> (Scenario, Option<FakeServiceManager>) {
@@ -423,6 +446,15 @@ impl Shape {
                 let directory = Directory::at(scenario.path("directory"));
                 let scenario = scenario.directories([directory]);
                 scenario.chroot("jail").user(UID).group(GID)
+            }
+            Self::Spawned => scenario.spawn(),
+            Self::Notifying => {
+                let ready = Step::Notify(Bytes(b"READY=1".to_vec()));
+                scenario.spawn_awaiting(ProgramReadiness::NotifySocket, [ready])
+            }
+            Self::Writing => {
+                let line = Step::Write(5, "\n".to_owned());
+                scenario.spawn_awaiting(ProgramReadiness::NotificationFd(5), [line])
             }
             Self::Failing => scenario.chroot("missing"),
         };
@@ -478,6 +510,9 @@ impl Killed<'_> {
         /// several starts.
         const OF_LAUNCHER: &[&str] = &["launcher: ", "messages", "reports afterwards", MANAGER];
         const MANAGER: &str = "the service manager";
+        if self.shape.is_of_program() {
+            return self.is_program_or_nothing();
+        }
         let outcome = &self.traced.outcome;
         let is_commitment = |message: &Message| match self.shape {
             Shape::Deferred => *message == Message::Acknowledged,
@@ -502,6 +537,29 @@ impl Killed<'_> {
         assert!(found.is_empty(), "{text}{outcome:?}");
         true
     }
+
+    /// The same for a program, which may run before the commitment.
+    #[track_caller]
+    fn is_program_or_nothing(&self) -> bool {
+        let outcome = &self.traced.outcome;
+        let is_left = outcome.intermediate_left == Some(false);
+        match self.role {
+            // Its first message is the order to commit.
+            Role::Launcher => assert!(!is_left || self.hit.sent > 0, "{outcome:?}"),
+            _ => assert_eq!(is_left, outcome.status.success(), "{outcome:?}"),
+        }
+        if !is_left {
+            self.assert_nothing_left();
+            return false;
+        }
+        assert_eq!(outcome.trouble, None, "{outcome:?}");
+        let found = outcome.differences.as_deref().unwrap_or_default();
+        assert!(found.is_empty(), "{outcome:?}");
+        let daemon = outcome.daemon().expect("it has reported");
+        let file = outcome.pid_file_at_end.as_ref().unwrap().as_ref().unwrap();
+        assert_eq!(file.bytes, content(daemon), "{outcome:?}");
+        true
+    }
 }
 
 /// Returns whether there is a daemon.
@@ -511,14 +569,9 @@ type Judge = fn(&Killed) -> bool;
 /// no further call. Each time the launcher ends promptly, and the next start succeeds.
 #[track_caller]
 fn sweep(shape: Shape, role: Role, judge: Judge) {
-    let is_thorough = std::env::var_os(ALL_FAULTS).is_some();
     let (scenario, _manager) = shape.scenario();
     let (mut points, mut daemons) = (0, 0);
-    let step = if is_thorough || shape == Shape::Plain {
-        1
-    } else {
-        3
-    };
+    let step = shape.step();
     let mut is_made = true;
     for call in (0..).step_by(step) {
         let mut there_is_a_daemon = false;
@@ -597,7 +650,8 @@ fn a_daemon_killed_at_any_call_was_started_or_leaves_nothing() {
         let (outcome, hit) = (&killed.traced.outcome, killed.hit);
         let was_started = outcome.status.success();
         if was_started {
-            assert!(hit.sent > 0, "the daemon had not reported that it is ready");
+            let has_reported = hit.sent > 0 || killed.shape.is_of_program();
+            assert!(has_reported, "the daemon had not reported that it is ready");
             assert_eq!(outcome.trouble, None, "{outcome:?}");
             let pid_file = outcome.pid_file_at_end.as_ref().unwrap().as_ref().unwrap();
             assert_eq!(pid_file.bytes, content(hit.process), "{outcome:?}");

@@ -3,8 +3,6 @@
 /// If a program cannot be executed, the start fails and leaves nothing. A program that ends at once
 /// was started, or the start fails.
 mod failure;
-/// If a process is killed or a call fails, the start leaves a daemon or nothing.
-mod interruption;
 /// The launcher waits until the program writes a line to a descriptor.
 mod notification_fd;
 /// The launcher waits until the program sends `READY=1`, as sd_notify(3) does.
@@ -23,7 +21,6 @@ tester::modules!(
     notify_socket,
     notification_fd,
     failure,
-    interruption,
     options,
     pid_file,
     program,

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::case::{Case, Handover, kill_all, read_text};
 use super::{Files, PidFile, Scenario};
-use crate::config::{Life, ReadinessUse, Step};
+use crate::config::{Entry, Life, ReadinessUse, Step};
 use crate::control::{self, Command, Frame, Message};
 use crate::observe;
 use crate::report::{Place, Report};
@@ -265,7 +265,26 @@ impl Case {
                 && (!has_parts || has(|message| matches!(message, Message::Result(_))).is_some());
             has(|message| matches!(message, Message::Daemon(_))).filter(|_| is_settled)
         });
-        settled.ok()
+        let daemon = settled.ok()?;
+        (config.entry != Entry::Spawn || self.is_let_go(daemon)).then_some(daemon)
+    }
+
+    /// Waits for the end of the intermediate, and returns whether it has left the daemon alive. A
+    /// program may send its messages before it is started.
+    fn is_let_go(&self, daemon: u32) -> bool {
+        let group = self.wait(|events| {
+            let mut frames = events.frames.iter();
+            frames.find_map(|frame| Some(select!(Daemon)(&frame.message)?.pgid))
+        });
+        // While a process group has a member, no other process gets the id of its leader.
+        let Ok(intermediate) = group else {
+            return false;
+        };
+        let deadline = Instant::now() + self.scenario.deadline;
+        while exists(intermediate) && Instant::now() < deadline {
+            thread::yield_now();
+        }
+        exists(daemon)
     }
 }
 

@@ -3,16 +3,14 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
-
-use super::check;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 /// The allocator of the system, which counts in the children of the process that has called
 /// [`count_calls_of_children`].
 #[derive(Debug)]
 pub struct CountingAllocator;
 
-static PARENT: AtomicI32 = AtomicI32::new(0);
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
 /// Memory that the children share.
 static CALLS: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
@@ -23,16 +21,17 @@ fn calls() -> Option<&'static AtomicU64> {
 }
 
 fn count_call() {
-    if let Some(calls) = calls() {
-        // SAFETY: getpid takes nothing and cannot fail.
-        if unsafe { libc::getpid() } != PARENT.load(Ordering::Relaxed) {
-            calls.fetch_add(1, Ordering::Relaxed);
-        }
+    if IS_CHILD.load(Ordering::Relaxed) {
+        calls().map(|calls| calls.fetch_add(1, Ordering::Relaxed));
     }
 }
 
 /// From now on, counts the calls of the allocator in all processes that this one forks.
 pub fn count_calls_of_children() -> io::Result<()> {
+    extern "C" fn begin() {
+        IS_CHILD.store(true, Ordering::Relaxed);
+    }
+
     let (protection, flags) = (
         libc::PROT_READ | libc::PROT_WRITE,
         libc::MAP_SHARED | libc::MAP_ANON,
@@ -42,10 +41,12 @@ pub fn count_calls_of_children() -> io::Result<()> {
     if memory == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: getpid takes nothing and cannot fail.
-    PARENT.store(check(unsafe { libc::getpid() })?, Ordering::Relaxed);
     CALLS.store(memory.cast(), Ordering::Release);
-    Ok(())
+    // SAFETY: the handler only stores a number.
+    match unsafe { libc::pthread_atfork(None, None, Some(begin)) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
 }
 
 /// How often the children have called the allocator.
