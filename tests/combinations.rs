@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, Strategy as _};
 use proptest::test_runner::{TestCaseError, TestRunner};
 use tester::axes::{AXES, Choice, Combination};
-use tester::config::Config;
+use tester::config::{Config, Entry};
 use tester::control::Message;
 use tester::covering::{Random, Space, Strength};
 use tester::fixtures::content;
@@ -211,9 +211,15 @@ fn judge_kill(combination: &Combination, (victim, call): Kill) -> Result<Survive
     let has = |is: fn(&Message) -> bool| messages().any(is);
     let is_returned_to = has(|message| matches!(message, Message::Daemon(_)));
     // In the foreground, and with deferred readiness, the return is not the commitment.
-    let is_committed = is_returned_to
-        && (scenario.config.deferred_readiness.is_none()
-            || has(|message| *message == Message::Acknowledged));
+    let is_committed = match scenario.config.entry {
+        // A program may run before.
+        Entry::Spawn => outcome.intermediate_left == Some(false),
+        _ => {
+            is_returned_to
+                && (scenario.config.deferred_readiness.is_none()
+                    || has(|message| *message == Message::Acknowledged))
+        }
+    };
     let (was_killed, has_succeeded) = (killed.is_some(), outcome.status.success());
     let mut found: Vec<_> = outcome.trouble.iter().cloned().collect();
     let end = outcome.pid_file_at_end.clone().flatten();

@@ -45,6 +45,16 @@ impl Axis for Chroot {
     }
 }
 
+impl Chroot {
+    /// Whether the daemon has another root directory, or would have it.
+    pub(super) fn is_entered(self) -> bool {
+        matches!(
+            self,
+            Self::Jail | Self::Symlink | Self::Relative | Self::Closed
+        )
+    }
+}
+
 impl Start<'_> {
     /// The library enters the directory, and then makes it the root directory.
     pub(crate) fn change_root(&mut self) -> Result<(), Failure> {

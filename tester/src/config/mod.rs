@@ -128,6 +128,11 @@ impl Entry {
     pub fn returns_in_both(self) -> bool {
         matches!(self, Self::Execute | Self::ExecuteChecked)
     }
+
+    /// Whether the library returns in the launcher if the daemon starts.
+    pub fn returns_in_launcher(self) -> bool {
+        self.returns_in_both() || self == Self::Spawn
+    }
 }
 
 /// A program, and the calls by which its environment is described.

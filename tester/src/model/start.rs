@@ -34,6 +34,10 @@ pub(crate) enum Opened {
     PidFile,
     /// The same file, which becomes the pid file when the start is committed.
     SuccessorPidFile,
+    /// The same as [`PidFile`](Self::PidFile), left open by execve(2).
+    PidFileOfProgram,
+    /// To which a program reports that it is ready.
+    NotifySocket,
     /// For writing, in the foreground, until the pid is written.
     WritablePidFile,
     Channel,

@@ -123,7 +123,10 @@ pub(crate) fn intermediate(
 }
 
 fn has_lock(opened: Opened) -> bool {
-    matches!(opened, Opened::PidFile | Opened::SuccessorPidFile)
+    matches!(
+        opened,
+        Opened::PidFile | Opened::PidFileOfProgram | Opened::SuccessorPidFile
+    )
 }
 
 /// Gives the descriptors that the library has opened their numbers.
@@ -148,11 +151,13 @@ pub(crate) fn number_opened(
         });
     }
     for opened in &must.opened {
+        let is_socket = matches!(opened, Opened::Channel | Opened::NotifySocket);
+        let is_of_program = matches!(opened, Opened::PidFileOfProgram | Opened::NotifySocket);
         let further = found.iter().filter(|found| found.number > 2).find(|found| {
             let is_known = known.iter().any(|known| known.number == found.number);
             let is_file = found.file_type == FileType::Regular;
             let is_writable = found.access == AccessMode::ReadWrite;
-            !is_known && is_file == (*opened != Opened::Channel) && is_writable != has_lock(*opened)
+            !is_known && is_file != is_socket && is_writable != has_lock(*opened)
         });
         let number = further.map_or(-1, |further| further.number);
         let template = Descriptor {
@@ -162,7 +167,7 @@ pub(crate) fn number_opened(
             file_type: FileType::Socket,
             special_device: 0,
             access: AccessMode::ReadWrite,
-            close_on_exec: Some(true),
+            close_on_exec: Some(!is_of_program),
             nonblocking: false,
             append: false,
             locked: cfg!(target_os = "linux").then_some(false),
@@ -170,12 +175,15 @@ pub(crate) fn number_opened(
         };
         let descriptor = match opened {
             // Nothing else identifies a socket.
-            Opened::Channel => Descriptor {
+            Opened::Channel | Opened::NotifySocket => Descriptor {
                 device: further.and_then(|further| further.device),
                 inode: further.and_then(|further| further.inode),
                 ..template
             },
-            Opened::PidFile | Opened::SuccessorPidFile | Opened::WritablePidFile => {
+            Opened::PidFile
+            | Opened::PidFileOfProgram
+            | Opened::SuccessorPidFile
+            | Opened::WritablePidFile => {
                 let has_lock = has_lock(*opened);
                 // The file of a successor is the pid file only after a success.
                 let file = outcome.pid_file_place.as_ref();

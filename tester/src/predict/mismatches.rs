@@ -154,7 +154,8 @@ fn judge_messages(judge: &mut Judge, config: &Config, prediction: &Prediction, o
         }
     } else {
         let result = format!("0 None {:?}", prediction.payload);
-        if in_both && !is_foreground && !prediction.launcher_panics {
+        let returns = config.entry.returns_in_launcher();
+        if returns && !is_foreground && !prediction.launcher_panics {
             must.push(format!("launcher returned: {result}"));
         }
         if config.on_started.is_some() && !is_foreground {

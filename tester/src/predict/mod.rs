@@ -1,6 +1,6 @@
 //! The oracle: predicts the outcome of a start.
 
-use crate::config::{Config, Identity, ReadinessUse, Step, SupplementaryGroups};
+use crate::config::{Config, Entry, Identity, ReadinessUse, Step, SupplementaryGroups};
 use crate::model::credentials::Credentials;
 use crate::model::failure::Failure;
 use crate::model::start::{Expected, ExpectedPidFile, Opened, Parent, Side, Start, Written};
@@ -68,7 +68,9 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
     let result = start.run();
     let is_upgrade = start.is_upgrade();
     let is_taken_over = result.is_ok() && start.opened.contains(&Opened::SuccessorPidFile);
-    let is_pid_file_opened = start.opened.contains(&Opened::PidFile) || is_taken_over;
+    let has_opened = |opened| start.opened.contains(&opened);
+    let is_pid_file_opened =
+        has_opened(Opened::PidFile) || has_opened(Opened::PidFileOfProgram) || is_taken_over;
     if result.is_err() && is_upgrade {
         start.pid_file = former_pid_file;
     } else if result.is_err() && is_pid_file_opened {
@@ -87,6 +89,7 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
     let failed = failure.as_ref().map(|(_, side)| *side);
     start.flush();
     start.record_on_started(failed);
+    start.flush_at_exit();
     start.record_drops(failed);
     // A failure drops the result; the end of the process does not.
     let retains = |(failure, _): &(Failure, Side)| failure.kind == "PrivilegesRetained";
@@ -106,8 +109,9 @@ pub fn predict(config: &Config, before: &Report, initial_files: &InitialFiles<'_
     Prediction {
         is_pid_file_hidden: initial_files.is_pid_file_hidden || is_unreadable,
         is_foreground: start.is_foreground(),
+        // The launcher of a program lives on, and may be the main process of a service.
         notified: match (
-            initial_files.is_notified && failure.is_none(),
+            initial_files.is_notified && failure.is_none() && config.entry != Entry::Spawn,
             start.is_foreground(),
         ) {
             (false, _) => &[],
@@ -177,6 +181,11 @@ impl Start<'_> {
         }
         if self.options.no_new_privileges {
             self.set_no_new_privileges()?;
+        }
+        if self.config.entry == Entry::Spawn {
+            self.execute_program();
+            self.write_pid();
+            return Ok(());
         }
         self.become_dumpable();
         self.initialize()?;
@@ -257,7 +266,8 @@ impl Start<'_> {
             }
             return all;
         }
-        if in_both && !self.launcher_panics(failed) || failed.is_some() {
+        let returns = self.config.entry.returns_in_launcher() && !self.launcher_panics(failed);
+        if returns || failed.is_some() {
             let mut report = self.launcher();
             // Before, a joined thread may still have been counted.
             report.threads = report
@@ -285,9 +295,20 @@ impl Start<'_> {
             false => self.before.clone(),
         };
         let initial = &self.config.initial;
-        let texts = [&initial.unflushed_rust, &initial.unflushed_c];
-        for text in texts.into_iter().flatten() {
+        let of_c = initial.unflushed_c.as_ref();
+        let of_c = of_c.filter(|_| self.config.entry != Entry::Spawn);
+        for text in initial.unflushed_rust.iter().chain(of_c) {
             self.write(&to, 1, Written::Text(text.clone()));
+        }
+    }
+
+    /// A program gets no copy of the buffers, so that the launcher does not write them before the
+    /// fork. The closure of `on_started` uses the buffer of std.
+    pub(crate) fn flush_at_exit(&mut self) {
+        let text = self.config.initial.unflushed_c.clone();
+        if let Some(text) = text.filter(|_| self.config.entry == Entry::Spawn) {
+            let launcher = self.before.clone();
+            self.write(&launcher, 1, Written::Text(text));
         }
     }
 
@@ -335,10 +356,12 @@ impl Start<'_> {
         if !config.initial.at_exit_handler {
             return;
         }
-        if !is_foreground && (in_both || failed.is_some()) {
+        if !is_foreground && (config.entry.returns_in_launcher() || failed.is_some()) {
             self.messages.push("launcher AtExit".to_owned());
         }
         let exits = match failed {
+            // The program has no such handler.
+            _ if config.entry == Entry::Spawn => false,
             // It ends on a command, or when it sees the end of the harness.
             None => true,
             Some(Side::Launcher) => is_foreground,
