@@ -119,12 +119,13 @@ impl Scene {
         )
     }
 
-    /// Whether the model knows such a start.
+    /// Whether the start is compared with the model.
     pub(crate) fn is_predictable(self) -> bool {
         !self.is_cut_short() && !self.is_of_program()
     }
 
-    /// Whether the daemon becomes another program. The model knows no such start.
+    /// Whether the daemon becomes another program, of which only the pid file and the report are
+    /// examined.
     pub(crate) fn is_of_program(self) -> bool {
         matches!(
             self,

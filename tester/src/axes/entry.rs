@@ -6,7 +6,6 @@ use super::deferred_readiness::Readiness;
 use super::foreground::InForeground;
 use super::initialize::Initialize;
 use super::keep_capabilities::{AmbientCapabilities, KeepCapabilities};
-use super::notify_socket::Notify;
 use super::pid_file::Guard;
 use super::privileged_action::Action;
 use super::process::{Limits, Threads};
@@ -40,6 +39,9 @@ axis! {
     }
 }
 
+/// Stands for the random address of a program's `NOTIFY_SOCKET` in a predicted environment.
+pub(crate) const ADDRESS_FOR_PROGRAM: &[u8] = b"\0the address for the program";
+
 /// The number of the descriptor to which the program writes a line.
 const LINES: i32 = 9;
 
@@ -53,9 +55,6 @@ impl Axis for EntryPoint {
         }
         if self == Self::SpawnNotifying && !cfg!(target_os = "linux") {
             return Some("only Linux tells who has sent a message");
-        }
-        if self == Self::SpawnNotifying && other.notify.is_some_and(|of| of != Notify::Nobody) {
-            return Some("a program has one NOTIFY_SOCKET");
         }
         if other.limits.is_some_and(|of| of != Limits::Inherited) {
             return Some(
@@ -153,6 +152,12 @@ impl Start<'_> {
         }
         if self.config.program.readiness == ProgramReadiness::NotifySocket {
             self.opened.push(Opened::NotifySocket);
+            if let Some(environment) = &mut self.process.environment {
+                let address = Bytes(ADDRESS_FOR_PROGRAM.to_vec());
+                environment
+                    .changeable
+                    .insert(Bytes::from("NOTIFY_SOCKET"), address);
+            }
         }
         // The program reports before the intermediate ends, or afterwards.
         self.parents.extend(self.adopters());

@@ -21,6 +21,7 @@ use crate::model::databases::Databases;
 
 mod stage;
 
+pub(crate) use entry::ADDRESS_FOR_PROGRAM;
 pub(crate) use socket_activation::PID_OF_DAEMON;
 pub(crate) use stage::Stage;
 pub use stage::Staged;

@@ -97,11 +97,7 @@ fn environment() -> Environment {
     let variables = std::env::vars_os();
     let variables = variables.map(|(name, value)| (name.into_vec(), value.into_vec()));
     // Their values differ from start to start. `PidFile::adopt` shows that they are right.
-    let varies = |(name, value): &(Vec<u8>, Vec<u8>)| {
-        name.starts_with(b"DAEMONIZE2_PID_FILE_")
-            || name == b"NOTIFY_SOCKET" && value.starts_with(b"@daemonize2/")
-    };
-    let variables = variables.filter(|variable| !varies(variable));
+    let variables = variables.filter(|(name, _)| !name.starts_with(b"DAEMONIZE2_PID_FILE_"));
     let is_changeable =
         |(name, _): &(Vec<u8>, _)| CHANGEABLE.iter().any(|known| known.as_bytes() == name);
     let (changeable, mut others): (Vec<_>, Vec<_>) = variables.partition(is_changeable);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::judge::Judge;
-use crate::axes::PID_OF_DAEMON;
+use crate::axes::{ADDRESS_FOR_PROGRAM, PID_OF_DAEMON};
 use crate::config::Bytes;
 use crate::control::Message;
 use crate::harness::Outcome;
@@ -71,6 +71,7 @@ pub(crate) fn judge_reports(
             false => outcome.daemon().unwrap_or(sender),
         };
         fill_in_pid(&mut expected);
+        fill_in_address(&mut expected, is, before.pid);
         if !is_launcher {
             let session = intermediate.unwrap_or_default();
             (expected.pgid, expected.sid) = (session, Some(session));
@@ -300,6 +301,21 @@ fn fill_in_pid(expected: &mut Report) {
     for value in variables.flat_map(|environment| environment.changeable.values_mut()) {
         if value.0 == PID_OF_DAEMON {
             *value = Bytes::from(expected.pid.to_string());
+        }
+    }
+}
+
+/// Replaces what stands for the address of the socket to which the program reports.
+fn fill_in_address(expected: &mut Report, is: &Report, launcher: u32) {
+    let found = is.variable("NOTIFY_SOCKET");
+    let is_address = |found: &&str| found.starts_with(&format!("@daemonize2/{launcher}/"));
+    let Some(found) = found.filter(is_address) else {
+        return;
+    };
+    let variables = expected.environment.iter_mut();
+    for value in variables.flat_map(|environment| environment.changeable.values_mut()) {
+        if value.0 == ADDRESS_FOR_PROGRAM {
+            *value = Bytes::from(found);
         }
     }
 }
