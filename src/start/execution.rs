@@ -34,6 +34,9 @@ pub(super) fn run(
         true => SignalMask::empty(),
         false => signal_mask,
     };
+    // Stays open until a failure is reported: the intermediate may take its end of file for an
+    // execution.
+    let mut mark = inheritance.program_mark;
     let first_steps = take_first_steps(&mut plan, &mut start, inheritance.prepared);
     let executed = first_steps.and_then(|()| {
         sys::reset_caught_signals().map_err(ErrorKind::ResetSignals)?;
@@ -43,8 +46,8 @@ pub(super) fn run(
         // it. The end of the intermediate would end the program.
         sys::disarm_parent_death_signal();
         plan.progress.reach(Step::ExecuteProgram);
-        let mark = inheritance.program_mark;
-        let mark = mark.filter(ProgramMark::await_permission);
+        let mark = mark.as_mut();
+        let mark = mark.filter(|mark| mark.await_permission());
         execute(&mut program, &mut start, mark)
     });
     let Err(failure) = executed;
@@ -72,9 +75,9 @@ fn drop_privileges(plan: &Plan<'_>, program: &mut ProgramPlan) -> Result<(), Fai
 fn execute(
     program: &mut ProgramPlan,
     start: &mut UncommittedStart,
-    mark: Option<ProgramMark>,
+    mark: Option<&mut ProgramMark>,
 ) -> Result<Infallible, Failure> {
-    let Some(mut mark) = mark else {
+    let Some(mark) = mark else {
         return Err(ErrorKind::IntermediateExited.into());
     };
     let number = program.readiness.number();

@@ -1,5 +1,6 @@
 use tester::prelude::*;
 use tester::trace::{Fault, How, Role};
+use tester::traced_start::TracedStart;
 
 use crate::setup::*;
 
@@ -17,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(a_variable_without_a_valid_name_is_refused_before_any_fork),
     case!(the_limit_that_refuses_a_program_of_another_user_is_named, needs Root, Linux),
     case!(a_directory_of_a_lost_file_server_does_not_end_the_search, needs Faults),
+    case!(a_failure_is_reported_before_the_intermediate_reads_an_end_of_file, needs Faults),
 ];
 
 fn a_missing_program_is_reported_and_leaves_nothing() {
@@ -168,5 +170,25 @@ fn a_directory_of_a_lost_file_server_does_not_end_the_search() {
         }]);
         let run = run.launch();
         run.launcher().assert().success();
+    }
+}
+
+/// The intermediate takes an end of file that no end of the daemon follows for an execution.
+fn a_failure_is_reported_before_the_intermediate_reads_an_end_of_file() {
+    let missing = || daemon!().spawn_program("/no/such/program", [""; 0]);
+    for (scenario, failed) in [
+        (missing(), "execve"),
+        (missing().stdout(Stream::log("missing/log")), "open(missing"),
+    ] {
+        let start = TracedStart::observe(&scenario.faults(&[]), false);
+        let calls = start.calls.iter();
+        let calls = calls.filter(|call| call.process == Role::Daemon);
+        let names: Vec<_> = calls.map(|call| &*call.call).collect();
+        let failed = names.iter().rposition(|name| name.starts_with(failed));
+        let after = &names[failed.expect("the call that fails")..];
+        let next = |wanted| after.iter().position(|name| name.starts_with(wanted));
+        let (report, close) = (next("sendmsg("), next("close(pair "));
+        let is_first = report.is_some() && close.is_none_or(|close| report < Some(close));
+        assert!(is_first, "{names:?}");
     }
 }
