@@ -125,7 +125,8 @@ impl Case {
             let now = |frame: &Frame| select!(Now)(&frame.message);
             if let Ok(inside) = self.wait(|events| events.frames.iter().find_map(now)) {
                 // While a process group has a member, no other process gets the id of its leader.
-                intermediate_left = (!is_foreground).then(|| exists(inside.pgid));
+                intermediate_left = (!is_foreground)
+                    .then(|| !is_reaped_by(inside.pgid, scenario.reaper()) && exists(inside.pgid));
                 differences = may_look().then(|| match observe::outside(inside.pid) {
                     Ok(outside) => observe::differences(&inside, &outside),
                     Err(error) => vec![error.to_string()],
@@ -298,6 +299,13 @@ fn is_answered(message: &Message) -> bool {
 fn may_look() -> bool {
     static MAY_LOOK: OnceLock<bool> = OnceLock::new();
     *MAY_LOOK.get_or_init(|| sys::effective_user() != 0 || Need::Tracing.unmet().is_none())
+}
+
+/// Whether the process has ended, and its reaper will reap it. FreeBSD gives the child of a parent
+/// that ignores SIGCHLD to the reaper when the child ends (sys/kern/kern_exit.c, `exit1`).
+fn is_reaped_by(pid: u32, reaper: u32) -> bool {
+    let process = observe::process(pid).ok().flatten();
+    process.is_some_and(|process| process.is_zombie() && process.ppid == reaper)
 }
 
 /// Whether the process exists, zombies included.
