@@ -56,16 +56,12 @@ impl Start<'_> {
         Ok(())
     }
 
-    /// FreeBSD asks for the effective user (sys/kern/kern_fork.c, `PRIV_PROC_LIMIT`), XNU for the real
-    /// user (bsd/kern/kern_fork.c, `cloneproc`), and Linux for either.
+    /// FreeBSD asks for the real user (sys/kern/kern_priv.c, `PRIV_PROC_LIMIT`), as XNU does
+    /// (bsd/kern/kern_fork.c, `cloneproc`), and Linux for either.
     fn may_exceed_processes(&self) -> bool {
         let is_roots = self.credentials.uid.real == 0;
         let has_right =
             self.credentials.has(Right::Resources) || self.credentials.has(Right::Administrate);
-        match cfg!(target_os = "linux") {
-            true => is_roots || has_right,
-            false if cfg!(target_vendor = "apple") => is_roots,
-            false => has_right,
-        }
+        is_roots || cfg!(target_os = "linux") && has_right
     }
 }

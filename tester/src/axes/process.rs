@@ -57,8 +57,7 @@ impl Axis for Threads {
 
 impl Axis for Limits {
     fn expected_failure(self, other: &Choice, rights: Option<Rights>) -> Option<&'static str> {
-        // FreeBSD asks for the effective user, other systems for the real one.
-        let is_real_user = other.caller == Some(Caller::RealUser) && !cfg!(target_os = "freebsd");
+        let is_real_user = other.caller == Some(Caller::RealUser);
         let is_bound = is_real_user || rights.is_some_and(|rights| !rights.is_root);
         (self == Self::Processes && is_bound).then_some("an ordinary user may have no processes")
     }
