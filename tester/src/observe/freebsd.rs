@@ -56,15 +56,18 @@ pub fn inside() -> io::Result<Report> {
     let pid = std::process::id();
     let kernel = value(libc::KERN_PROC_PID, pid)?;
     let kernel = Kernel::of(&kernel)?;
-    let files = value(libc::KERN_PROC_FILEDESC, pid)?;
-    let numbers = Files(&files).map(|file| Ok(file?.number));
-    let mut numbers: Vec<RawFd> = numbers.collect::<io::Result<_>>()?;
-    numbers.retain(|&number| number >= 0);
+    let bytes = value(libc::KERN_PROC_FILEDESC, pid)?;
+    let files: Vec<OpenFile<'_>> = Files(&bytes).collect::<io::Result<_>>()?;
+    let numbers = files.iter().map(|file| file.number);
+    let numbers: Vec<RawFd> = numbers.filter(|&number| number >= 0).collect();
+    let report = posix::inside(&numbers)?;
     Ok(Report {
         terminal: Some(kernel.terminal()?),
         threads: Some(kernel.threads()?),
         no_new_privileges: sys::has_no_new_privileges(pid)?,
-        ..posix::inside(&numbers)?
+        working_directory: (report.working_directory)
+            .or_else(|| place_of(&files, libc::KF_FD_TYPE_CWD)),
+        ..report
     })
 }
 
@@ -91,10 +94,7 @@ pub fn outside(pid: u32) -> io::Result<Report> {
     let bytes = unless_forbidden(value(libc::KERN_PROC_FILEDESC, pid))?;
     let files = bytes.as_deref().map(|files| Files(files).collect());
     let files: Option<Vec<OpenFile<'_>>> = files.transpose()?;
-    let place = |number| {
-        let mut files = files.iter().flatten();
-        files.find(|file| file.number == number)?.place()
-    };
+    let place = |number| place_of(files.as_deref()?, number);
     Ok(Report {
         pid: process.pid,
         ppid: process.ppid,
@@ -282,6 +282,11 @@ impl OpenFile<'_> {
             path: Some(Bytes(self.path.to_owned())),
         })
     }
+}
+
+/// The place of the file with this number: `KF_FD_TYPE_CWD` or another.
+fn place_of(files: &[OpenFile<'_>], number: RawFd) -> Option<Place> {
+    files.iter().find(|file| file.number == number)?.place()
 }
 
 impl<'bytes> Iterator for Files<'bytes> {

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 
+use super::unless_forbidden;
 use crate::config::Disposition;
 use crate::control::RESERVED;
 use crate::report::{AccessMode, Descriptor, FileType, Place, Report, SignalSet};
@@ -42,7 +43,8 @@ pub(super) fn inside(numbers: &[RawFd]) -> io::Result<Report> {
         uid: Some(sys::user_ids()),
         gid: Some(sys::group_ids()),
         groups: Some(groups),
-        working_directory: Some(Place::of(".".as_ref())?),
+        // stat(2) needs search permission for the directory, which a change of ids may take away.
+        working_directory: unless_forbidden(Place::of(".".as_ref()))?,
         root: Some(Place::of("/".as_ref())?),
         descriptors: Some(
             descriptors
