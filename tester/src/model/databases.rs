@@ -15,16 +15,19 @@ pub struct UserEntry {
     pub gid: u32,
     pub group: String,
     pub groups: Vec<u32>,
+    /// Whether the group database names the user in the primary group, as FreeBSD names root in
+    /// wheel.
+    pub is_named_in_group: bool,
     pub home: String,
     pub shell: String,
 }
 
-/// The entry of a user in the form of passwd(5), as getent(1) prints it. macOS lacks getent(1); its
-/// /etc/passwd has the users of the system.
-fn passwd_line(name: &str) -> Option<String> {
+/// The line of a user in `passwd`, or of a group in `group`, as getent(1) prints it. macOS lacks
+/// getent(1); its files in /etc have the users and groups of the system.
+fn line_of(name: &str, database: &str) -> Option<String> {
     let program = match cfg!(target_os = "macos") {
-        true => ["grep", &format!("^{name}:"), "/etc/passwd"].map(str::to_owned),
-        false => ["getent", "passwd", name].map(str::to_owned),
+        true => ["grep", &format!("^{name}:"), &format!("/etc/{database}")].map(str::to_owned),
+        false => ["getent", database, name].map(str::to_owned),
     };
     let output = Command::new(&program[0]).args(&program[1..]).output();
     String::from_utf8(output.ok()?.stdout).ok()
@@ -62,12 +65,17 @@ impl Databases {
         let mut users = BTreeMap::new();
         for name in [NOBODY, TEST_USER, "root", own_name.as_str()] {
             let entry = || {
-                let line = passwd_line(name)?;
+                let line = line_of(name, "passwd")?;
                 let mut fields = line.trim_end().split(':').skip(5).map(str::to_owned);
+                let group = id(&["-gn", name])?;
+                let group_line = line_of(&group, "group").unwrap_or_default();
+                let members = group_line.trim_end().rsplit(':').next();
+                let is_named = |members: &str| members.split(',').any(|member| member == name);
                 Some(UserEntry {
+                    is_named_in_group: members.is_some_and(is_named),
                     uid: id(&["-u", name])?.parse().ok()?,
                     gid: id(&["-g", name])?.parse().ok()?,
-                    group: id(&["-gn", name])?,
+                    group,
                     groups: numbers(id(&["-G", name])?),
                     home: fields.next()?,
                     shell: fields.next()?,

@@ -45,11 +45,10 @@ impl Start<'_> {
             }
             (Some(SupplementaryGroups::FromDatabase) | None, None) => None,
             (Some(SupplementaryGroups::FromDatabase) | None, Some(group)) => {
-                // The group database lists the primary group of the entry only if it names the user
-                // there.
                 let listed = entry.map_or(&[][..], |entry| &entry.groups);
-                let primary = entry.map(|entry| entry.gid);
-                let others = listed.iter().filter(|&&gid| Some(gid) != primary);
+                let unnamed = entry.filter(|entry| !entry.is_named_in_group);
+                let unnamed = unnamed.map(|entry| entry.gid);
+                let others = listed.iter().filter(|&&gid| Some(gid) != unnamed);
                 Some([group].into_iter().chain(others.copied()).collect())
             }
         };
