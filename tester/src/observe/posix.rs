@@ -1,11 +1,12 @@
 //! What FreeBSD, macOS, NetBSD and OpenBSD share: a process asks the system about itself.
 
+use std::env;
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 
 use super::unless_forbidden;
-use crate::config::Disposition;
+use crate::config::{Bytes, Disposition};
 use crate::control::RESERVED;
 use crate::report::{AccessMode, Descriptor, FileType, Place, Report, SignalSet};
 use crate::sys;
@@ -43,8 +44,7 @@ pub(super) fn inside(numbers: &[RawFd]) -> io::Result<Report> {
         uid: Some(sys::user_ids()),
         gid: Some(sys::group_ids()),
         groups: Some(groups),
-        // stat(2) needs search permission for the directory, which a change of ids may take away.
-        working_directory: unless_forbidden(Place::of(".".as_ref()))?,
+        working_directory: working_directory()?,
         root: Some(Place::of("/".as_ref())?),
         descriptors: Some(
             descriptors
@@ -57,6 +57,17 @@ pub(super) fn inside(numbers: &[RawFd]) -> io::Result<Report> {
         environment: Some(super::environment()),
         ..Report::default()
     })
+}
+
+/// `None` without search permission, which a change of ids may take away and stat(2) needs. With its
+/// absolute path, from which the model tells whether a new root directory contains it.
+fn working_directory() -> io::Result<Option<Place>> {
+    let place = unless_forbidden(Place::of(".".as_ref()))?;
+    let path = env::current_dir().ok();
+    Ok(place.map(|place| Place {
+        path: path.as_deref().map(Bytes::from),
+        ..place
+    }))
 }
 
 fn descriptor(number: RawFd) -> io::Result<Descriptor> {
