@@ -47,7 +47,7 @@ pub(crate) fn rows() -> Vec<Row> {
             SENDING => Error("Channel"), Short => Harmless("the intermediate sends the rest next"),
         };
         // The answer is that of a process whose launcher has ended.
-        Intermediate "getppid" [1..] .by_timing_from(2) { FakeSuccess => Error("DaemonExited") };
+        Intermediate "getppid" [1..] .by_timing() { FakeSuccess => Error("DaemonExited") };
 
         [Notifying]
         Launcher "getrandom"
@@ -93,6 +93,9 @@ pub(crate) fn rows() -> Vec<Row> {
             RECEIVING => Cleanup, [ECONNRESET] => Cleanup,
         };
         Intermediate "getpgrp" .never_fails(NO_ERRORS).by_timing();
+        Intermediate "getppid" [1..]
+            .never_fails("the answer may end the daemon before it reports; [Spawned] tries it")
+            .by_timing();
         Intermediate "setpgid" .by_timing() { [ESRCH] => Cleanup, FakeSuccess => Cleanup };
     };
     let with_descriptors = [
