@@ -160,7 +160,6 @@ impl Mark {
 }
 
 /// `None` if the observer may not read the value.
-#[cfg(any(target_os = "linux", target_os = "freebsd", target_os = "macos"))]
 fn unless_forbidden<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
