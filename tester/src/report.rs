@@ -342,6 +342,13 @@ impl SignalSet {
         Self(self.0 | 1 << (signal - 1))
     }
 
+    /// The set with `signal` removed.
+    #[must_use]
+    pub fn without(self, signal: i32) -> Self {
+        let others = self.iter().filter(|&member| member != signal);
+        others.fold(Self::default(), Self::with)
+    }
+
     /// Whether the set is empty.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -122,8 +122,16 @@ impl Start<'_> {
         let process = &mut self.process;
         process.capabilities = gained;
         process.files_owner = process.files_owner.map(|_| self.credentials.uid.effective);
+        // POSIX leaves it open whether an ignored SIGCHLD stays ignored: FreeBSD sets it to the
+        // default (sys/kern/kern_sig.c, `execsigs`).
+        let inherited = process
+            .ignored_signals
+            .map(|set| match cfg!(target_os = "freebsd") {
+                true => set.without(libc::SIGCHLD),
+                false => set,
+            });
         // std ignores a broken pipe, and handles an overflow of the stack.
-        process.ignored_signals = process.ignored_signals.map(|set| set.with(libc::SIGPIPE));
+        process.ignored_signals = inherited.map(|set| set.with(libc::SIGPIPE));
         let handled = [libc::SIGSEGV, libc::SIGBUS];
         let handled = handled
             .into_iter()
