@@ -1,9 +1,9 @@
 //! Whichever process dies, and whenever it dies: there is a daemon with a complete
 //! pid file, or there is nothing.
 //!
-//! A plain start is killed at each of its calls, and other starts at each third call, or, if they
-//! are those of a program, at each eighth. If [`ALL_FAULTS`] is set in the environment, as `ci/test.sh` does, they are killed at each
-//! call, too. If [`FIGURES`] is set, the sweeps print the numbers of calls.
+//! A plain start is killed at each of its calls, the start of a program at each eighth call, and
+//! other starts at each third. If [`ALL_FAULTS`] is set in the environment, as `ci/test.sh` does,
+//! all are killed at each call. If [`FIGURES`] is set, the sweeps print the numbers of calls.
 
 use std::os::unix::process::ExitStatusExt;
 use std::panic;
